@@ -1,0 +1,27 @@
+# Everything happens in .venv; nothing is put into the system's Python.
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test slow lint clean
+
+demo: $(STAMP)
+	$(VENV)/bin/rpcserver demo
+
+test: $(STAMP)
+	$(VENV)/bin/python -m pytest
+
+slow: $(STAMP)
+	$(VENV)/bin/python -m pytest -m slow
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,7 @@
+"""Work. A job is one async function over the core with typed input and output and declared core calls."""
+
+from jobs.context import JobContext
+from jobs.errors import JobError
+from jobs.model import Commit, JobSpec, job
+
+__all__ = ["Commit", "JobContext", "JobError", "JobSpec", "job"]

@@ -1,0 +1,23 @@
+"""Guests and the bus that carries filters to them. A guest never sees the socket or a row.
+
+A guest is a module (or object) whose functions, marked `@hookimpl`, are named as in `plugins.hooks`.
+"""
+
+from jobs import Commit, JobContext, JobError, JobSpec, job
+from plugins.hooks import Action, Command, Exit, Move, Pallet, Place, SessionView, hookimpl
+
+__all__ = [
+    "Action",
+    "Command",
+    "Commit",
+    "Exit",
+    "JobContext",
+    "JobError",
+    "JobSpec",
+    "Move",
+    "Pallet",
+    "Place",
+    "SessionView",
+    "hookimpl",
+    "job",
+]

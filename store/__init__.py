@@ -1,0 +1,30 @@
+"""Where rows live: transactions on SQLite, migrations, ids. Knows no table's meaning."""
+
+from store.errors import (
+    CorruptStore,
+    NewerStore,
+    StoreClosed,
+    StoreError,
+    StoreFailed,
+    StoreFull,
+    StoreLocked,
+    StoreUnwritable,
+)
+from store.ids import new_id, now_ms
+from store.sqlite import Store
+from store.tx import Tx
+
+__all__ = [
+    "CorruptStore",
+    "NewerStore",
+    "Store",
+    "StoreClosed",
+    "StoreError",
+    "StoreFailed",
+    "StoreFull",
+    "StoreLocked",
+    "StoreUnwritable",
+    "Tx",
+    "new_id",
+    "now_ms",
+]

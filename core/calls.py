@@ -1,0 +1,74 @@
+"""The door to the core: each call has a public name, and a job can make only the calls it declared.
+
+Source: sessions.md 3.5 (8): declared core calls are the only calls a job can make, enforced by a capability object.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+
+from core.errors import UndeclaredCall
+from store import Tx
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """In whose name and in which transaction a core call runs."""
+
+    tx: Tx
+    user_id: str
+
+
+class CoreCall(Generic[P, T]):
+    """A core function with its public name, such as `core.set.show`."""
+
+    def __init__(self, name: str, fn: Callable[Concatenate[Scene, P], T]) -> None:
+        self.name = name
+        self.fn = fn
+        self.__doc__ = fn.__doc__
+
+    def __call__(self, scene: Scene, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run the call from inside the core, where no declaration is asked for."""
+        return self.fn(scene, *args, **kwargs)
+
+
+CALLS: dict[str, CoreCall[..., Any]] = {}
+
+
+def core_call(name: str) -> Callable[[Callable[Concatenate[Scene, P], T]], CoreCall[P, T]]:
+    """Register a function over a `Scene` as the core call `name`."""
+
+    def register(fn: Callable[Concatenate[Scene, P], T]) -> CoreCall[P, T]:
+        if name in CALLS:
+            raise ValueError(f"core call {name!r} is registered twice")
+        call = CoreCall(name, fn)
+        CALLS[name] = call
+        return call
+
+    return register
+
+
+class Core:
+    """What a job holds of the core: its declared calls, in its user's name, inside one transaction."""
+
+    __slots__ = ("_declared", "_job", "_scene")
+
+    def __init__(self, scene: Scene, job: str, declared: frozenset[str]) -> None:
+        self._scene = scene
+        self._job = job
+        self._declared = declared
+
+    def __call__(self, call: CoreCall[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Make a call. Raises UndeclaredCall, naming job and call, when the job did not declare it."""
+        if call.name not in self._declared:
+            raise UndeclaredCall(self._job, call.name)
+        return call.fn(self._scene, *args, **kwargs)
+
+    def named(self, name: str, /, **arguments: Any) -> Any:
+        """Make a call by its public name: the way for guests, who import no room below `jobs`."""
+        if name not in self._declared or name not in CALLS:
+            raise UndeclaredCall(self._job, name)
+        return CALLS[name].fn(self._scene, **arguments)

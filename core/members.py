@@ -1,0 +1,67 @@
+"""Members: which token stands in which set, and as what."""
+
+from typing import Literal
+
+from core.errors import AlreadyMember, NotMember
+from core.names import sort_key
+from store import Tx
+
+Kind = Literal["member", "child", "link", "visitor", "gift"]
+
+
+def put(
+    tx: Tx, set_id: str, token_id: str, kind: Kind, *, is_sticky: bool = False, session_id: str | None = None
+) -> None:
+    """Put a token into a set, last in rank. Raises AlreadyMember."""
+    if holds(tx, set_id, token_id):
+        raise AlreadyMember(set_id, token_id)
+    row = tx.one("SELECT name FROM tokens WHERE id = ?", token_id)
+    rank = tx.one("UPDATE sets SET next_rank = next_rank + 1 WHERE id = ? RETURNING next_rank - 1", set_id)
+    if row is None or rank is None:
+        raise NotMember(set_id, token_id)
+    tx.run(
+        "INSERT INTO members (set_id, token_id, kind, sort, rank, is_sticky, session_id) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        set_id,
+        token_id,
+        kind,
+        sort_key(row[0]),
+        rank[0],
+        int(is_sticky),
+        session_id,
+    )
+
+
+def take(tx: Tx, set_id: str, token_id: str, *, kind: Kind | None = None) -> None:
+    """Take a token out of a set. Raises NotMember when it is not there (as that kind) or its place is permanent."""
+    taken = tx.run(
+        "DELETE FROM members WHERE set_id = ? AND token_id = ? AND is_sticky = 0 AND (? IS NULL OR kind = ?)",
+        set_id,
+        token_id,
+        kind,
+        kind,
+    )
+    if not taken:
+        raise NotMember(set_id, token_id)
+
+
+def clear(tx: Tx, set_id: str) -> None:
+    """Empty a set that is about to go, permanent places and presence included; the tokens themselves stay."""
+    tx.run("DELETE FROM presence WHERE set_id = ?", set_id)
+    tx.run("DELETE FROM members WHERE set_id = ?", set_id)
+
+
+def holds(tx: Tx, set_id: str, token_id: str, kind: Kind | None = None) -> bool:
+    """Tell whether the token stands in the set (as that kind)."""
+    row = tx.one("SELECT kind FROM members WHERE set_id = ? AND token_id = ?", set_id, token_id)
+    return row is not None and (kind is None or row[0] == kind)
+
+
+def only_here(tx: Tx, set_id: str) -> list[str]:
+    """Return the tokens that stand in this set and in no other, those that define sets or are users' left out."""
+    rows = tx.all(
+        "SELECT m.token_id FROM members m JOIN tokens t ON t.id = m.token_id WHERE m.set_id = ?"
+        " AND t.type NOT IN ('set', 'user')"
+        " AND NOT EXISTS (SELECT 1 FROM members o WHERE o.token_id = m.token_id AND o.set_id <> m.set_id)",
+        set_id,
+    )
+    return [row[0] for row in rows]

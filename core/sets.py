@@ -1,0 +1,258 @@
+"""Sets: places, each defined by one token, with a parent, children and links."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from core import members, tokens
+from core.access import Rights, rights
+from core.calls import Scene, core_call
+from core.errors import EnterRefused, NotWritable, SetCycle, SetNotEmpty, SetNotFound
+from core.names import sort_key
+from store import Tx, new_id, now_ms
+
+EnterPolicy = Literal["readers", "members", "owner"]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A set together with its defining token and what the caller may do there."""
+
+    id: str
+    token_id: str
+    name: str
+    owner_id: str
+    owner_name: str
+    parent_id: str | None
+    enter_policy: str
+    rights: Rights
+
+
+@core_call("core.set.create")
+def create(
+    scene: Scene,
+    name: str,
+    parent_id: str | None = None,
+    *,
+    is_public: bool = False,
+    is_human: bool = True,
+    enter_policy: EnterPolicy = "readers",
+) -> str:
+    """Make a token that defines a new set and return the set's id; with a parent, it stands there as a child."""
+    if parent_id is not None:
+        writable(scene, parent_id)
+    token_id = tokens.insert(scene.tx, "set", scene.user_id, name, {}, is_public=is_public, is_human=is_human)
+    return define(scene.tx, token_id, parent_id, enter_policy)
+
+
+@core_call("core.set.show")
+def show(scene: Scene, set_id: str) -> Place:
+    """Return the set, or raise SetNotFound: also when it is there and the caller cannot read it."""
+    place = find(scene.tx, scene.user_id, set_id)
+    if place is None or not place.rights.can_read:
+        raise SetNotFound(set_id)
+    return place
+
+
+@core_call("core.set.enter_policy")
+def change_policy(scene: Scene, set_id: str, enter_policy: EnterPolicy) -> None:
+    """Say who may enter: `readers` (whoever can read it), `members`, or only its `owner`."""
+    writable(scene, set_id)
+    scene.tx.run("UPDATE sets SET enter_policy = ? WHERE id = ?", enter_policy, set_id)
+
+
+@core_call("core.set.parent")
+def change_parent(scene: Scene, set_id: str, parent_id: str | None) -> None:
+    """Move a set below another, or to the top. Raises SetCycle when it would become its own ancestor."""
+    place = writable(scene, set_id)
+    if place.parent_id is not None:
+        members.take(scene.tx, place.parent_id, place.token_id)
+    if parent_id is not None:
+        writable(scene, parent_id)
+        above: str | None = parent_id
+        while above is not None:
+            if above == set_id:
+                raise SetCycle(set_id)
+            row = scene.tx.one("SELECT parent_id FROM sets WHERE id = ?", above)
+            above = row[0] if row else None
+        members.put(scene.tx, parent_id, place.token_id, "child")
+    scene.tx.run("UPDATE sets SET parent_id = ? WHERE id = ?", parent_id, set_id)
+
+
+@core_call("core.set.link.add")
+def link(scene: Scene, set_id: str, target_id: str) -> None:
+    """Link to another set, one way: the target's defining token stands in the linking set."""
+    writable(scene, set_id)
+    target = show(scene, target_id)
+    members.put(scene.tx, set_id, target.token_id, "link")
+
+
+@core_call("core.set.link.remove")
+def unlink(scene: Scene, set_id: str, target_id: str) -> None:
+    """Take a link away."""
+    writable(scene, set_id)
+    target = show(scene, target_id)
+    members.take(scene.tx, set_id, target.token_id, kind="link")
+
+
+@core_call("core.set.delete")
+def delete(scene: Scene, set_id: str) -> None:
+    """Delete a set and its defining token; what stood in it stays where else it stands, and no rule runs.
+
+    Sessions that stand there find themselves relocated at their next call.
+    Raises SetNotEmpty when it has child sets.
+    """
+    place = writable(scene, set_id)
+    if scene.tx.one("SELECT 1 FROM sets WHERE parent_id = ?", set_id):
+        raise SetNotEmpty(set_id, "child sets")
+    members.clear(scene.tx, set_id)
+    scene.tx.run("DELETE FROM sets WHERE id = ?", set_id)
+    tokens.erase(scene.tx, place.token_id)
+
+
+@core_call("core.set.tokens.add")
+def add_tokens(scene: Scene, set_id: str, token_ids: list[str], kind: Literal["member", "gift"] = "member") -> None:
+    """Put tokens the caller can read into a set he can write. Visitors come by `core.set.enter` alone."""
+    writable(scene, set_id)
+    for token_id in token_ids:
+        token = tokens.readable(scene, token_id)
+        members.put(scene.tx, set_id, token.id, kind)
+
+
+@core_call("core.set.tokens.remove")
+def remove_tokens(scene: Scene, set_id: str, token_ids: list[str]) -> None:
+    """Take tokens out of a set the caller can write; children and visitors have their own ways out."""
+    writable(scene, set_id)
+    for token_id in token_ids:
+        members.take(scene.tx, set_id, token_id, kind="member")
+
+
+@core_call("core.set.truncate")
+def truncate(scene: Scene, set_id: str) -> None:
+    """Empty a set the caller may change; tokens that stood nowhere else are deleted with their place in it."""
+    writable(scene, set_id)
+    for token_id in members.only_here(scene.tx, set_id):
+        tokens.erase(scene.tx, token_id)
+    members.clear(scene.tx, set_id)
+
+
+@core_call("core.set.child")
+def child(scene: Scene, set_id: str, name: str) -> str | None:
+    """Return the child set of that name that the caller owns, or None."""
+    show(scene, set_id)
+    row = scene.tx.one(
+        "SELECT s.id FROM sets s JOIN tokens t ON t.id = s.token_id"
+        " WHERE s.parent_id = ? AND t.name = ? AND t.owner_id = ? ORDER BY s.id LIMIT 1",
+        set_id,
+        name,
+        scene.user_id,
+    )
+    return row[0] if row else None
+
+
+@core_call("core.set.resolve")
+def resolve(scene: Scene, set_id: str, path: str, home_set_id: str) -> str:
+    """Follow a path of names joined by `/` and return the set it leads to.
+
+    `..` is the parent, `.` stays, `~` (first) is home, a leading `/` begins at the topmost set above this one.
+    A name means a child set, then a linked one; case counts only when two differ in nothing else.
+    Raises SetNotFound, naming the part that led nowhere.
+    """
+    here = show(scene, set_id)
+    parts = path.split("/")
+    if parts[0] == "~":
+        here, parts = show(scene, home_set_id), parts[1:]
+    elif path.startswith("/"):
+        while here.parent_id is not None and (above := find(scene.tx, scene.user_id, here.parent_id)):
+            if not above.rights.can_read:
+                break
+            here = above
+    for part in parts:
+        if part in ("", "."):
+            continue
+        onward = here.parent_id if part == ".." else _named(scene, here.id, part)
+        if onward is None:
+            raise SetNotFound(part)
+        here = show(scene, onward)
+    return here.id
+
+
+@core_call("core.set.can_enter")
+def can_enter(scene: Scene, set_id: str) -> bool:
+    """Tell whether the caller could enter now, without trying and without running any rule."""
+    place = find(scene.tx, scene.user_id, set_id)
+    if place is None or not place.rights.can_read:
+        return False
+    return refusal(scene.tx, scene.user_id, place) is None
+
+
+def refusal(tx: Tx, user_id: str, place: Place) -> EnterRefused | None:
+    """Return why the user may not enter a set he can read, or None."""
+    user = tx.one("SELECT token_id, is_frozen FROM users WHERE id = ?", user_id)
+    if user is None or user[1]:
+        return EnterRefused(place.id, place.name, "frozen", "your account is frozen: ask the operator.")
+    if place.rights.is_owner or place.enter_policy == "readers":
+        return None
+    if place.enter_policy == "members" and members.holds(tx, place.id, user[0], kind="member"):
+        return None
+    who = "its members" if place.enter_policy == "members" else "its owner"
+    return EnterRefused(
+        place.id, place.name, place.enter_policy, f"only {who} may enter. Ask {place.owner_name} to let you in."
+    )
+
+
+def find(tx: Tx, user_id: str, set_id: str) -> Place | None:
+    """Return the set and the user's rights in it, whether he can read it or not."""
+    row = tx.one(
+        "SELECT s.token_id, t.name, t.owner_id, coalesce(u.name, ''), s.parent_id, s.enter_policy, t.is_public"
+        " FROM sets s JOIN tokens t ON t.id = s.token_id LEFT JOIN users u ON u.id = t.owner_id WHERE s.id = ?",
+        set_id,
+    )
+    if row is None:
+        return None
+    token_id, name, owner_id, owner_name, parent_id, enter_policy, is_public = row
+    held = rights(tx, user_id, token_id, owner_id, is_public)
+    return Place(set_id, token_id, name, owner_id, owner_name, parent_id, enter_policy, held)
+
+
+def readable_among(tx: Tx, user_id: str, set_ids: list[str]) -> set[str]:
+    """Return those of the sets that the user can read."""
+    found = ((set_id, find(tx, user_id, set_id)) for set_id in set_ids)
+    return {set_id for set_id, place in found if place is not None and place.rights.can_read}
+
+
+def writable(scene: Scene, set_id: str) -> Place:
+    """Return a set the caller may change. Raises SetNotFound or NotWritable."""
+    place = show(scene, set_id)
+    if not place.rights.can_write:
+        raise NotWritable(set_id, place.name)
+    return place
+
+
+def define(tx: Tx, token_id: str, parent_id: str | None, enter_policy: str = "readers") -> str:
+    """Make the token define a new set, and put it into the parent as a child."""
+    set_id = new_id("set_")
+    tx.run(
+        "INSERT INTO sets (id, token_id, parent_id, enter_policy, next_rank, created_at) VALUES (?, ?, ?, ?, 1, ?)",
+        set_id,
+        token_id,
+        parent_id,
+        enter_policy,
+        now_ms(),
+    )
+    if parent_id is not None:
+        members.put(tx, parent_id, token_id, "child")
+    return set_id
+
+
+def _named(scene: Scene, set_id: str, name: str) -> str | None:
+    rows = scene.tx.all(
+        "SELECT s.id, t.name, t.owner_id, t.is_public, t.id FROM members m JOIN sets s ON s.token_id = m.token_id"
+        " JOIN tokens t ON t.id = m.token_id WHERE m.set_id = ? AND m.sort = ? AND m.kind IN ('child', 'link')"
+        " ORDER BY m.kind, m.token_id",
+        set_id,
+        sort_key(name),
+    )
+    seen = [row for row in rows if rights(scene.tx, scene.user_id, row[4], row[2], row[3]).can_read]
+    exact = [row for row in seen if row[1] == name]
+    found = exact or seen
+    return found[0][0] if found else None

@@ -1,0 +1,158 @@
+"""Tokens: things with a name, a type, an owner and attributes."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from core.calls import Scene, core_call
+from core.errors import NotWritable, TokenInUse, TokenNotFound
+from core.names import checked_name, sort_key
+from store import Tx, new_id, now_ms
+
+COLUMNS = "id, type, owner_id, name, attributes, is_public, is_human, revision, created_at"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A row of `tokens`; `attributes` is still JSON text, decoded only when somebody looks."""
+
+    id: str
+    type: str
+    owner_id: str
+    name: str
+    attributes: str
+    is_public: int
+    is_human: int
+    revision: int
+    created_at: int
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The attributes by name."""
+        values: dict[str, Any] = json.loads(self.attributes)
+        return values
+
+
+@core_call("core.token.create")
+def create(
+    scene: Scene,
+    type: str,
+    name: str,
+    attributes: dict[str, Any] | None = None,
+    is_public: bool = True,
+    is_human: bool = True,
+) -> str:
+    """Make a token owned by the caller and return its id; it stands in no set yet.
+
+    Args:
+        is_public: whoever can read a set it stands in can read it; False: only the owner and those granted.
+        is_human: False hides it from listings for people (never a permission).
+    """
+    return insert(scene.tx, type, scene.user_id, name, attributes or {}, is_public=is_public, is_human=is_human)
+
+
+@core_call("core.token.edit_attribute")
+def edit_attribute(scene: Scene, token_id: str, attribute: str, value: Any) -> None:
+    """Write one attribute of a token the caller may write; None takes it away."""
+    token = _writable(scene, token_id)
+    values = token.values
+    if value is None:
+        values.pop(attribute, None)
+    else:
+        values[attribute] = value
+    scene.tx.run("UPDATE tokens SET attributes = ?, revision = revision + 1 WHERE id = ?", json.dumps(values), token_id)
+
+
+@core_call("core.token.delete")
+def delete(scene: Scene, token_id: str) -> None:
+    """Delete a token the caller may write, and take it out of every set. A token that defines a set is in use."""
+    _writable(scene, token_id)
+    erase(scene.tx, token_id)
+
+
+def insert(
+    tx: Tx,
+    type: str,
+    owner_id: str,
+    name: str,
+    attributes: dict[str, Any],
+    *,
+    is_public: bool = True,
+    is_human: bool = True,
+) -> str:
+    """Add the row and return the new id."""
+    token_id = new_id("t_")
+    tx.run(
+        f"INSERT INTO tokens ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?)",  # noqa: S608 (a constant)
+        token_id,
+        type,
+        owner_id,
+        checked_name(name),
+        json.dumps(attributes),
+        int(is_public),
+        int(is_human),
+        now_ms(),
+    )
+    return token_id
+
+
+def find(tx: Tx, token_id: str) -> Token | None:
+    """Return the token whoever asks: permission is the caller's business."""
+    row = tx.one(f"SELECT {COLUMNS} FROM tokens WHERE id = ?", token_id)  # noqa: S608 (a constant)
+    return Token(*row) if row else None
+
+
+def erase(tx: Tx, token_id: str) -> None:
+    """Delete the row, its memberships and its grants. Raises TokenInUse when a set or user needs it."""
+    if tx.one("SELECT 1 FROM sets WHERE token_id = ?", token_id) or tx.one(
+        "SELECT 1 FROM users WHERE token_id = ?", token_id
+    ):
+        raise TokenInUse(token_id)
+    tx.run("DELETE FROM members WHERE token_id = ?", token_id)
+    tx.run("DELETE FROM grants WHERE token_id = ?", token_id)
+    tx.run("DELETE FROM tokens WHERE id = ?", token_id)
+
+
+def rename(tx: Tx, token_id: str, name: str) -> None:
+    """Give the token another name; listings of every set it stands in follow."""
+    tx.run("UPDATE tokens SET name = ?, revision = revision + 1 WHERE id = ?", checked_name(name), token_id)
+    tx.run("UPDATE members SET sort = ? WHERE token_id = ?", sort_key(name), token_id)
+
+
+def readable(scene: Scene, token_id: str) -> Token:
+    """Return a token the caller may read. Raises TokenNotFound.
+
+    A public token is open to whoever can read a set it stands in: alone, its id opens nothing.
+    """
+    token = find(scene.tx, token_id)
+    if token is None or not (token.owner_id == scene.user_id or _grant(scene, token_id) or _is_seen(scene, token)):
+        raise TokenNotFound(token_id)
+    return token
+
+
+def _is_seen(scene: Scene, token: Token) -> bool:
+    if not token.is_public:
+        return False
+    if token.type == "set":
+        return True
+    found = scene.tx.one(
+        "SELECT 1 FROM members m JOIN sets s ON s.id = m.set_id JOIN tokens d ON d.id = s.token_id"
+        " WHERE m.token_id = ? AND (d.owner_id = ? OR d.is_public = 1"
+        " OR EXISTS (SELECT 1 FROM grants g WHERE g.token_id = d.id AND g.user_id = ?)) LIMIT 1",
+        token.id,
+        scene.user_id,
+        scene.user_id,
+    )
+    return found is not None
+
+
+def _writable(scene: Scene, token_id: str) -> Token:
+    token = readable(scene, token_id)
+    if token.owner_id != scene.user_id and _grant(scene, token_id) != "write":
+        raise NotWritable(token_id, token.name)
+    return token
+
+
+def _grant(scene: Scene, token_id: str) -> str | None:
+    row = scene.tx.one("SELECT access FROM grants WHERE token_id = ? AND user_id = ?", token_id, scene.user_id)
+    return row[0] if row else None

@@ -1,0 +1,238 @@
+"""The job that turns a folder into sets and its files into tokens, in one pass and in bounded memory."""
+
+import asyncio
+import json
+import mimetypes
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from core import sets, tree, users
+from core.calls import Core
+from core.tree import Node
+from jobs.context import JobContext
+from jobs.errors import JobError
+from jobs.model import Commit, job
+from store import new_id
+
+BATCH = 2000
+MAX_DEPTH = 200
+PREVIEW_BYTES = 1024
+PREVIEW_CHARACTERS = 400
+MAX_PROBLEMS_KEPT = 1000
+
+
+class ImportTree(BaseModel):
+    """Input of import_tree; `into` None means the user's home."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    path: Path
+    into: str | None = None
+    is_public: bool = False
+
+
+@dataclass(slots=True)
+class Imported:
+    """Output of import_tree. `problems` are (path, what happened to it), the first thousand of `problem_count`."""
+
+    set_id: str
+    sets: int = 0
+    tokens: int = 0
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    problem_count: int = 0
+
+
+@dataclass(slots=True)
+class Batch:
+    """Nodes to add together, and sets that are complete now."""
+
+    nodes: list[Node] = field(default_factory=list)
+    filled: dict[str, int] = field(default_factory=dict)
+
+
+@job(
+    "import_tree",
+    ImportTree,
+    lane="long",
+    timeout_s=24 * 3600,
+    calls=["core.user.read", "core.set.show", "core.tree.add", "core.tree.attach", "core.tree.delete"],
+)
+async def import_tree(job: JobContext, data: ImportTree) -> Commit[Imported]:
+    """Import a folder below a set. It is built aside and shown when it is complete; a failure takes it away again."""
+    if not data.path.is_dir():
+        raise JobError(f"{data.path} is not a folder that can be read.")
+    into = await job.read(partial(_target, user_id=job.user_id, into=data.into))
+    imported = Imported(new_id("set_"))
+    batches = _Scan(data.path, imported).batches()
+    try:
+        while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+            await job.write(partial(_add, batch=batch, is_public=data.is_public))
+            job.progress(imported.sets + imported.tokens, message=f"{imported.sets} sets, {imported.tokens} tokens")
+    except BaseException:
+        while not await job.write(lambda core: core(tree.delete, imported.set_id, BATCH)):
+            pass
+        raise
+    return Commit(partial(_attach, imported=imported, into=into))
+
+
+def _target(core: Core, user_id: str, into: str | None) -> str:
+    set_id = into or core(users.read, user_id).home_set_id
+    return core(sets.show, set_id).id
+
+
+def _add(core: Core, batch: Batch, is_public: bool) -> None:
+    core(tree.add, batch.nodes, is_public, batch.filled)
+
+
+def _attach(core: Core, imported: Imported, into: str) -> Imported:
+    core(tree.attach, imported.set_id, into)
+    return imported
+
+
+class _Scan:
+    """Walks a folder depth first: what it holds is one open folder a level, and one batch."""
+
+    def __init__(self, root: Path, imported: Imported) -> None:
+        self._root = root
+        self._imported = imported
+        self._batch = Batch()
+
+    def batches(self) -> Iterator[Batch]:
+        name = _shown(self._root.resolve().name) or "/"
+        self._put(Node(new_id("t_"), None, 0, "set", name, "{}", self._imported.set_id))
+        self._imported.sets += 1
+        stack = [_Level(self._imported.set_id, self._open(str(self._root)))]
+        try:
+            while stack:
+                entry = self._next(stack[-1])
+                if entry is None:
+                    level = stack.pop()
+                    self._batch.filled[level.set_id] = level.count
+                else:
+                    self._take(entry, stack)
+                if len(self._batch.nodes) >= BATCH:
+                    yield self._full()
+            yield self._full()
+        finally:
+            for level in stack:
+                level.close()
+
+    def _take(self, entry: "os.DirEntry[str]", stack: list["_Level"]) -> None:
+        level = stack[-1]
+        try:
+            is_folder = entry.is_dir(follow_symlinks=False)
+            token = None if is_folder else self._file(entry)
+        except OSError as error:
+            self._problem(entry.path, f"skipped: {error.strerror}")
+            return
+        name = _shown(entry.name)
+        if name != entry.name:
+            self._problem(entry.path, f"kept as {name!r}: its name is not valid UTF-8")
+        if is_folder and len(stack) >= MAX_DEPTH:
+            self._problem(entry.path, f"skipped: deeper than {MAX_DEPTH} levels")
+        elif is_folder:
+            level.count += 1
+            set_id = new_id("set_")
+            self._put(Node(new_id("t_"), level.set_id, level.count, "set", name, "{}", set_id))
+            self._imported.sets += 1
+            stack.append(_Level(set_id, self._open(entry.path)))
+        elif token is not None:
+            level.count += 1
+            self._put(Node(new_id("t_"), level.set_id, level.count, token[0], name, token[1]))
+            self._imported.tokens += 1
+
+    def _file(self, entry: "os.DirEntry[str]") -> tuple[str, str] | None:
+        status = entry.stat(follow_symlinks=False)
+        attributes: dict[str, object] = {"size": status.st_size, "modified": status.st_mtime_ns // 1_000_000}
+        if stat.S_ISLNK(status.st_mode):
+            # Never followed: what it points to may be elsewhere, or a loop.
+            attributes["target"] = _shown(os.readlink(entry.path))
+            return "symlink", json.dumps(attributes)
+        if not stat.S_ISREG(status.st_mode):
+            self._problem(entry.path, "skipped: neither a file nor a folder")
+            return None
+        attributes["media_type"] = mimetypes.guess_type(entry.name)[0] or "application/octet-stream"
+        preview = self._preview(entry.path) if status.st_size else None
+        if preview is not None:
+            attributes["preview"] = preview
+        return "file", json.dumps(attributes)
+
+    def _preview(self, path: str) -> str | None:
+        try:
+            # Not blocking: a file that became a pipe meanwhile must not hold the import.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError as error:
+            self._problem(path, f"kept without preview: {error.strerror}")
+            return None
+        try:
+            head = os.read(descriptor, PREVIEW_BYTES)
+        except OSError as error:
+            self._problem(path, f"kept without preview: {error.strerror}")
+            return None
+        finally:
+            os.close(descriptor)
+        return _text(head)
+
+    def _open(self, path: str) -> Iterator["os.DirEntry[str]"]:
+        try:
+            return os.scandir(path)
+        except OSError as error:
+            self._problem(path, f"kept empty: {error.strerror}")
+            return iter(())
+
+    def _next(self, level: "_Level") -> "os.DirEntry[str] | None":
+        try:
+            return next(level.entries, None)
+        except OSError as error:
+            self._problem(str(self._root), f"not read to its end: {error.strerror}")
+            return None
+
+    def _put(self, node: Node) -> None:
+        self._batch.nodes.append(node)
+
+    def _full(self) -> Batch:
+        batch, self._batch = self._batch, Batch()
+        return batch
+
+    def _problem(self, path: str, what: str) -> None:
+        self._imported.problem_count += 1
+        if len(self._imported.problems) < MAX_PROBLEMS_KEPT:
+            self._imported.problems.append((_shown(path), what))
+
+
+@dataclass(slots=True)
+class _Level:
+    """A folder being read, and how many of its entries became tokens so far."""
+
+    set_id: str
+    entries: Iterator["os.DirEntry[str]"]
+    count: int = 0
+
+    def close(self) -> None:
+        if hasattr(self.entries, "close"):
+            self.entries.close()
+
+
+def _shown(name: str) -> str:
+    """Return a name as Unicode text; bytes that are none become U+FFFD."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+def _text(head: bytes) -> str | None:
+    if b"\x00" in head:
+        return None
+    try:
+        text = head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 3:
+            return None
+        text = head[: error.start].decode("utf-8")  # a character cut in two at the end
+    return text[:PREVIEW_CHARACTERS]
+
+
+JOBS = (import_tree,)

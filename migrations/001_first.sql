@@ -1,0 +1,164 @@
+-- Every table, once. The truth about the shape of the data: migrations/*.sql applied in order give the same.
+-- Dialect: what SQLite and PostgreSQL share. Times are UTC milliseconds, booleans 0/1, JSON is text.
+-- Ids are opaque text, sortable by age. Each table is written by the one module named in its comment.
+
+-- Server-wide values made once: the event epoch, the key that signs cursors. Written by rpcserver.identity.
+CREATE TABLE server_values (
+    name  TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+);
+
+-- A thing: the only kind of row whose ownership can change. Written by core.tokens.
+-- attributes: JSON object, attribute name -> value. sort: the name as listings order it.
+CREATE TABLE tokens (
+    id         TEXT PRIMARY KEY,
+    type       TEXT NOT NULL,
+    owner_id   TEXT NOT NULL,
+    name       TEXT NOT NULL,
+    attributes TEXT NOT NULL DEFAULT '{}',
+    is_public  INTEGER NOT NULL DEFAULT 1 CHECK (is_public IN (0, 1)),
+    is_human   INTEGER NOT NULL DEFAULT 1 CHECK (is_human IN (0, 1)),
+    revision   INTEGER NOT NULL DEFAULT 1,
+    created_at BIGINT NOT NULL
+);
+CREATE INDEX tokens_owner ON tokens (owner_id);
+
+-- A person or program known to the core. Written by core.users.
+CREATE TABLE users (
+    id             TEXT PRIMARY KEY,
+    name           TEXT NOT NULL UNIQUE,
+    token_id       TEXT NOT NULL UNIQUE REFERENCES tokens (id),
+    home_set_id    TEXT NOT NULL,
+    landing_set_id TEXT NOT NULL,
+    wallet_set_id  TEXT NOT NULL,
+    is_frozen      INTEGER NOT NULL DEFAULT 0 CHECK (is_frozen IN (0, 1)),
+    created_at     BIGINT NOT NULL
+);
+
+-- A place, defined by exactly one token. Written by core.sets.
+-- enter_policy 'rule' is reserved for places that decide by rules of their own.
+CREATE TABLE sets (
+    id           TEXT PRIMARY KEY,
+    token_id     TEXT NOT NULL UNIQUE REFERENCES tokens (id),
+    parent_id    TEXT REFERENCES sets (id),
+    enter_policy TEXT NOT NULL DEFAULT 'readers' CHECK (enter_policy IN ('readers', 'members', 'owner', 'rule')),
+    next_rank    BIGINT NOT NULL DEFAULT 1,
+    created_at   BIGINT NOT NULL
+);
+CREATE INDEX sets_parent ON sets (parent_id);
+
+-- Who beyond the owner may read or write a token (and, for a defining token, its set). Written by core.access.
+CREATE TABLE grants (
+    token_id TEXT NOT NULL REFERENCES tokens (id),
+    user_id  TEXT NOT NULL REFERENCES users (id),
+    access   TEXT NOT NULL CHECK (access IN ('read', 'write')),
+    PRIMARY KEY (token_id, user_id)
+);
+CREATE INDEX grants_user ON grants (user_id);
+
+-- Which token stands in which set, and as what. Written by core.members.
+-- sort repeats the token's, so that one index serves a listing; rank is the order of arrival, unique per set.
+CREATE TABLE members (
+    set_id     TEXT NOT NULL REFERENCES sets (id),
+    token_id   TEXT NOT NULL REFERENCES tokens (id),
+    kind       TEXT NOT NULL CHECK (kind IN ('member', 'child', 'link', 'visitor', 'gift')),
+    sort       TEXT NOT NULL,
+    rank       BIGINT NOT NULL,
+    is_sticky  INTEGER NOT NULL DEFAULT 0 CHECK (is_sticky IN (0, 1)),
+    session_id TEXT,
+    PRIMARY KEY (set_id, token_id)
+);
+CREATE INDEX members_listing ON members (set_id, sort, token_id);
+CREATE UNIQUE INDEX members_rank ON members (set_id, rank);
+CREATE INDEX members_token ON members (token_id);
+CREATE INDEX members_links ON members (set_id) WHERE kind = 'link';
+
+-- In which set each session stands: a visitor stays a member while one session of the user is there.
+-- Written by core.presence.
+CREATE TABLE presence (
+    session_id TEXT PRIMARY KEY,
+    set_id     TEXT NOT NULL REFERENCES sets (id),
+    token_id   TEXT NOT NULL REFERENCES tokens (id)
+);
+CREATE INDEX presence_place ON presence (set_id, token_id);
+CREATE INDEX presence_token ON presence (token_id);
+
+-- Credentials, stored only as SHA-256. Written by rpcserver.auth.
+CREATE TABLE credentials (
+    id         TEXT PRIMARY KEY,
+    user_id    TEXT NOT NULL REFERENCES users (id),
+    hash       TEXT NOT NULL UNIQUE,
+    label      TEXT NOT NULL,
+    scopes     TEXT NOT NULL,
+    expires_at BIGINT,
+    created_at BIGINT NOT NULL
+);
+CREATE INDEX credentials_user ON credentials (user_id);
+
+-- A user's shells. Written by rpcserver.sessions.
+CREATE TABLE sessions (
+    id              TEXT PRIMARY KEY,
+    core_user_id    TEXT NOT NULL REFERENCES users (id),
+    layer_user_id   TEXT NOT NULL,
+    context_name    TEXT NOT NULL,
+    name            TEXT NOT NULL,
+    state           TEXT NOT NULL CHECK (state IN ('creating', 'active', 'destroying', 'failed')),
+    is_default      INTEGER NOT NULL DEFAULT 0 CHECK (is_default IN (0, 1)),
+    working_set_id  TEXT,
+    pallet_set_id   TEXT,
+    data_set_id     TEXT,
+    is_interactive  INTEGER NOT NULL DEFAULT 1 CHECK (is_interactive IN (0, 1)),
+    params          TEXT NOT NULL DEFAULT '{}',
+    options         TEXT NOT NULL DEFAULT '{}',
+    coderoot        TEXT,
+    start_at        BIGINT NOT NULL,
+    end_at          BIGINT,
+    relocated_from  TEXT,
+    revision        INTEGER NOT NULL DEFAULT 1,
+    created_at      BIGINT NOT NULL,
+    last_used_at    BIGINT NOT NULL,
+    UNIQUE (core_user_id, context_name, name)
+);
+CREATE UNIQUE INDEX sessions_default ON sessions (core_user_id) WHERE is_default = 1;
+CREATE INDEX sessions_working_set ON sessions (working_set_id);
+
+-- Where a session has been ('back') and can go again ('forward'); position grows. Written by rpcserver.sessions.
+CREATE TABLE session_history (
+    session_id TEXT NOT NULL REFERENCES sessions (id),
+    direction  TEXT NOT NULL CHECK (direction IN ('back', 'forward')),
+    position   BIGINT NOT NULL,
+    set_id     TEXT NOT NULL,
+    PRIMARY KEY (session_id, direction, position)
+);
+
+-- Work: one row a job. Written by jobs.rows.
+CREATE TABLE jobs (
+    id          TEXT PRIMARY KEY,
+    function    TEXT NOT NULL,
+    lane        TEXT NOT NULL CHECK (lane IN ('memory', 'local', 'long')),
+    state       TEXT NOT NULL CHECK (state IN ('queued', 'running', 'waiting_input', 'succeeded', 'failed', 'cancelled', 'lost')),
+    owner_id    TEXT NOT NULL,
+    session_id  TEXT,
+    parent_id   TEXT,
+    data        TEXT NOT NULL,
+    result      TEXT,
+    error       TEXT,
+    deadline_at BIGINT,
+    created_at  BIGINT NOT NULL,
+    started_at  BIGINT,
+    finished_at BIGINT
+);
+CREATE INDEX jobs_owner ON jobs (owner_id, id);
+CREATE INDEX jobs_live ON jobs (state) WHERE state IN ('queued', 'running', 'waiting_input');
+CREATE INDEX jobs_finished ON jobs (finished_at) WHERE finished_at IS NOT NULL;
+
+-- What was announced, in order of commit; a row before it is a message. Written by rpcserver.events.
+-- audience: 'user:ID' (that user) or 'set:ID' (whoever may read that set).
+CREATE TABLE events (
+    seq      INTEGER PRIMARY KEY,
+    topic    TEXT NOT NULL,
+    audience TEXT NOT NULL,
+    data     TEXT NOT NULL,
+    at       BIGINT NOT NULL
+);
+CREATE INDEX events_audience ON events (audience, seq);

@@ -1,0 +1,143 @@
+"""The bus: carries filters and guards to the guests, one after another, each fenced and bounded in time.
+
+The one place, with the runner and the dispatcher, that catches every exception: a guest's fault must not become ours.
+"""
+
+import asyncio
+import inspect
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pluggy
+import structlog
+
+from jobs.errors import JobError
+from jobs.model import JobSpec
+from plugins.errors import BadPlugin, PluginError
+from plugins.hooks import PROJECT, Action, Command, Hooks, Pallet, Passage
+
+log = structlog.get_logger("plugins")
+
+
+class Bus:
+    """The registered guests.
+
+    Args:
+        filter_timeout_s: what a guest may take in the pallet filter and as a guard.
+        action_timeout_s: what a guest may take in the action filter, waiting for its jobs included.
+    """
+
+    def __init__(self, filter_timeout_s: float, action_timeout_s: float) -> None:
+        self._manager = pluggy.PluginManager(PROJECT)
+        self._manager.add_hookspecs(Hooks)
+        self._filter_timeout_s = filter_timeout_s
+        self._action_timeout_s = action_timeout_s
+
+    @property
+    def names(self) -> list[str]:
+        """The guests' names in the order they were registered."""
+        return [name for name, _ in self._manager.list_name_plugin()]
+
+    def register(self, guest: object, name: str) -> None:
+        """Take a guest in. Raises BadPlugin, naming it, when a hook of it does not fit or its name is taken."""
+        try:
+            self._manager.register(guest, name=name)
+            self._manager.check_pending()
+        except (pluggy.PluginValidationError, ValueError) as error:
+            raise BadPlugin(name, str(error)) from error
+
+    def has(self, hook: str) -> bool:
+        """Tell whether any guest listens; where none does, nothing has to be prepared."""
+        return bool(getattr(self._manager.hook, hook).get_hookimpls())
+
+    def jobs(self) -> list[JobSpec]:
+        """Return the job functions the guests bring."""
+        found: list[JobSpec] = []
+        for name, guest in self._guests("register_jobs"):
+            try:
+                found.extend(guest())
+            except Exception as error:
+                raise BadPlugin(name, f"register_jobs raised {error!r}") from error
+        return found
+
+    async def pallet(self, pallet: Pallet) -> list[Command]:
+        """Collect the commands. What a failing guest offered is left out, and the log names it."""
+        for name, guest in self._guests("session_pallet"):
+            before = list(pallet.commands)
+            try:
+                added = await self._ask(name, "session_pallet", guest, self._filter_timeout_s, pallet=pallet)
+                pallet.commands.extend(_named(command, name) for command in added or ())
+            except PluginError as error:
+                pallet.commands = before
+                log.warning("plugin_failed", plugin=error.plugin, hook=error.hook, reason=str(error))
+        return sorted(pallet.commands, key=lambda command: (command.sort, command.name, command.id))
+
+    async def action(self, action: Action) -> str | None:
+        """Pass an action through the guests and return the name of the one that handled it, None if nobody did.
+
+        Raises PluginError when a guest failed and nobody handled the action.
+        """
+        handled_by = None
+        first_error = None
+        for name, guest in self._guests("session_action"):
+            move = action.move
+            try:
+                answer = await self._ask(name, "session_action", guest, self._action_timeout_s, action=action)
+            except PluginError as error:
+                log.warning("plugin_failed", plugin=error.plugin, hook=error.hook, reason=str(error))
+                action.response[name] = {"error": str(error.cause if isinstance(error.cause, JobError) else error)}
+                action.handled, action.move = handled_by is not None, move
+                first_error = first_error or error
+                continue
+            if answer is not None:
+                action.response[name] = answer
+            if handled_by is None and action.handled:
+                handled_by = name
+            elif handled_by is not None:
+                action.move = move  # only who handled it has effects
+        if handled_by is None and first_error is not None:
+            raise first_error
+        return handled_by
+
+    async def refusal(self, hook: str, passage: Passage) -> tuple[str, str] | None:
+        """Ask the guards and return (guest, message) of the first that refuses; one that fails refuses too."""
+        for name, guest in self._guests(hook):
+            verdict = await self._ask(name, hook, guest, self._filter_timeout_s, passage=passage)
+            if verdict is not None:
+                return name, str(verdict)
+        return None
+
+    def _guests(self, hook: str) -> Iterator[tuple[str, Any]]:
+        # pluggy lists the last registered as the one to call first; a filter here runs in order of registration.
+        found = getattr(self._manager.hook, hook).get_hookimpls()
+        for one in sorted(found, key=lambda item: (not item.tryfirst) + item.trylast):
+            yield one.plugin_name, _call_with(one)
+
+    async def _ask(self, name: str, hook: str, guest: Any, timeout_s: float, **arguments: Any) -> Any:
+        try:
+            answer = guest(**arguments)
+            if inspect.isawaitable(answer):
+                async with asyncio.timeout(timeout_s) as limit:
+                    answer = await answer
+            return answer
+        except TimeoutError as error:
+            reason = f"took longer than {timeout_s:g} s" if limit.expired() else "raised TimeoutError"
+            raise PluginError(name, hook, reason, error) from error
+        except Exception as error:
+            log.info("plugin_raised", plugin=name, hook=hook, exc_info=error)
+            raise PluginError(name, hook, f"raised {type(error).__name__}", error) from error
+
+
+def _call_with(implementation: Any) -> Any:
+    # A guest may take fewer parameters than the hook offers.
+    def call(**arguments: Any) -> Any:
+        return implementation.function(*[arguments[name] for name in implementation.argnames])
+
+    return call
+
+
+def _named(command: Command, guest: str) -> Command:
+    if not isinstance(command, Command):
+        raise PluginError(guest, "session_pallet", f"returned {type(command).__name__} where a Command is due")
+    return replace(command, source=command.source or guest)

@@ -1,0 +1,28 @@
+"""What can go wrong with a guest.
+
+PluginsError
+├── BadPlugin    refused at the door: it cannot be loaded, or a hook of it does not fit
+└── PluginError  a guest raised or took too long while the server waited for it
+"""
+
+
+class PluginsError(Exception):
+    """A plugin could not be used."""
+
+
+class BadPlugin(PluginsError):
+    """The plugin cannot be loaded."""
+
+    def __init__(self, plugin: str, reason: str) -> None:
+        self.plugin = plugin
+        super().__init__(f"The plugin {plugin!r} cannot be loaded: {reason}")
+
+
+class PluginError(PluginsError):
+    """A plugin failed; the server and the other plugins go on."""
+
+    def __init__(self, plugin: str, hook: str, reason: str, cause: Exception | None = None) -> None:
+        self.plugin = plugin
+        self.hook = hook
+        self.cause = cause
+        super().__init__(f"The plugin {plugin!r} {reason} in {hook}.")

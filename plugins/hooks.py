@@ -1,0 +1,162 @@
+"""Every extension point, on one page.
+
+A guest marks functions with `@hookimpl`; their names and parameter names are checked when it is registered. Each may
+be `def` or `async def`. Filters run in the order of registration (`tryfirst` and `trylast` move a guest), each sees
+what the one before left, and each has a time budget; one that raises or hangs is named, and the others go on.
+
+Source: seeds/sessions.md ("sends a filter event that the plugin can listen to, and that plugin can run a job").
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pluggy
+
+from jobs.model import JobSpec
+
+PROJECT = "rpcserver"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+class RunJob(Protocol):
+    """Runs a job in the user's name and waits for its result; the guest's time budget covers the wait."""
+
+    def __call__(self, function: str, data: dict[str, Any]) -> Awaitable[Any]:
+        """Return what the job returned, or raise what it raised."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    """What a guest may know of a session."""
+
+    id: str
+    user_id: str
+    name: str
+    working_set_id: str
+    home_set_id: str
+    is_interactive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """A set the session could go to now."""
+
+    set_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The set the session stands in, and the ways out; None where there is none, or none the user may take."""
+
+    set_id: str
+    name: str
+    owner_id: str
+    back: Exit | None
+    forward: Exit | None
+    up: Exit | None
+    home: Exit | None
+    has_children: bool
+    has_links: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """An entry of the command pallet.
+
+    Args:
+        id: unique in the pallet, the `token_id` of `session.action`; begin it with the guest's name and a dot.
+        accepts: the kind of `value` it takes (`string`, `json`, ...), None when it takes none.
+        sort: smaller stands first; entries of the same number stand by name.
+        source: who offers it; filled in with the guest's name.
+    """
+
+    id: str
+    name: str
+    description: str = ""
+    accepts: str | None = None
+    sort: float = 50
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Where an action sends the session: to a set, or `to` one of back, forward, up, home."""
+
+    set_id: str | None = None
+    to: str | None = None
+
+
+@dataclass(slots=True)
+class Pallet:
+    """The value of the pallet filter: the commands so far."""
+
+    session: SessionView
+    place: Place
+    run: RunJob
+    commands: list[Command] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Action:
+    """The value of the action filter.
+
+    Args:
+        token_id: the command's id.
+        value: what the caller gave for the command's write attribute.
+        args: further arguments of the caller.
+        response: what the guests before answered, by guest.
+        handled: set it to claim the action; the first to do so owns its effect, later guests only add to the answer.
+        move: set it to have the session moved after the filter.
+    """
+
+    session: SessionView
+    command: Command
+    token_id: str
+    value: Any
+    args: dict[str, Any]
+    run: RunJob
+    response: dict[str, Any] = field(default_factory=dict)
+    handled: bool = False
+    move: Move | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """What the guards of a set are asked about: a session about to go from one set to another."""
+
+    session: SessionView
+    from_set_id: str
+    to_set_id: str
+    run: RunJob
+
+
+Verdict = str | None
+GuestMethod = Callable[..., Any]
+
+
+class Hooks:
+    """The extension points."""
+
+    @hookspec
+    def session_pallet(self, pallet: Pallet) -> list[Command] | None:
+        """Filter: return commands to add to the pallet, or change `pallet.commands`; None adds nothing."""
+
+    @hookspec
+    def session_action(self, action: Action) -> Any:
+        """Filter: answer a command. What is returned stands in `response` under the guest's name; None adds nothing."""
+
+    @hookspec
+    def set_leaving(self, passage: Passage) -> Verdict:
+        """Guard: return a message to refuse that the session leaves the set, None to allow. Every refusal counts."""
+
+    @hookspec
+    def set_entering(self, passage: Passage) -> Verdict:
+        """Guard: return a message to refuse that the session enters the set, None to allow. Every refusal counts."""
+
+    @hookspec
+    def register_jobs(self) -> Iterable[JobSpec]:
+        """Collect: return the job functions the guest brings."""
+        return ()

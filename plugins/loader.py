@@ -1,0 +1,44 @@
+"""Finds the guests: our own, those of installed packages (entry points `rpcserver.plugins`), and files."""
+
+import importlib.util
+import sys
+from collections.abc import Iterable
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from plugins import bookmarks, navigation
+from plugins.bus import Bus
+from plugins.errors import BadPlugin
+
+GROUP = "rpcserver.plugins"
+OWN = {"navigation": navigation, "bookmarks": bookmarks}
+
+
+def load(bus: Bus, files: Iterable[Path]) -> None:
+    """Register every guest, each named after its module, entry point or file. Raises BadPlugin, naming it."""
+    for name, module in OWN.items():
+        bus.register(module, name)
+    for point in entry_points(group=GROUP):
+        try:
+            guest = point.load()
+        except Exception as error:
+            raise BadPlugin(point.name, f"importing it raised {error!r}") from error
+        bus.register(guest, point.name)
+    for path in files:
+        bus.register(_import_file(path), path.stem)
+
+
+def _import_file(path: Path) -> object:
+    if not path.is_file():
+        raise BadPlugin(path.stem, f"there is no file {path}")
+    name = f"rpcserver_plugin_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise BadPlugin(path.stem, f"{path} is not a Python file (its name must end in .py)")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pydantic look their module up by name
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise BadPlugin(path.stem, f"importing {path} raised {error!r}") from error
+    return module

@@ -1,0 +1,5 @@
+"""`python -m rpcserver` is `rpcserver`."""
+
+from rpcserver.cli import main
+
+main()

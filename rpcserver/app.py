@@ -1,0 +1,168 @@
+"""The composition root: opens store, jobs, bus, methods and sockets in order, and closes them in reverse."""
+
+import asyncio
+import gc
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+import core
+import jobs
+import play
+import plugins
+import store as store_room
+from core import presence, sets, users
+from core.errors import UserNotFound
+from core.users import User
+from jobs import importer
+from jobs import session as session_jobs
+from jobs import user as user_jobs
+from jobs.context import OnProgress
+from jobs.model import JobEnd
+from jobs.runner import EmbeddedRunner
+from plugins import loader
+from plugins.bus import Bus
+from rpcserver import auth, errors, identity, sessions
+from rpcserver.cursors import Cursors
+from rpcserver.dispatch import Dispatcher
+from rpcserver.events import Events
+from rpcserver.methods import METHODS
+from rpcserver.server import Server
+from rpcserver.sessions import Sessions
+from rpcserver.settings import Settings
+from rpcserver.walking import Pallets
+from store import Store, Tx
+
+log = structlog.get_logger("app")
+
+
+class App:
+    """Everything a running server consists of; each part is made once, here, and passed on."""
+
+    def __init__(
+        self, settings: Settings, store: Store, bus: Bus, known: identity.Identity, tasks: asyncio.TaskGroup
+    ) -> None:
+        self.settings = settings
+        self.started = time.monotonic()
+        self.store = store
+        self.bus = bus
+        self.cursors = Cursors(known.cursor_key)
+        self.events = Events(store, known.epoch, settings.max_events, presence.users_in, sets.readable_among)
+        self.sessions = Sessions(store)
+        self.pallets = Pallets({})
+        self.making_default = asyncio.Lock()
+        specs = (*session_jobs.JOBS, *user_jobs.JOBS, *importer.JOBS, *bus.jobs())
+        self.runner = EmbeddedRunner(store, specs, partial(_announce, self.events), errors.describe_for_job)
+        self.dispatcher = Dispatcher(self, METHODS, tasks.create_task)
+        self.operator_secret = auth.Secret("rpcop_" + secrets.token_urlsafe(32))
+        self.server = Server(self)
+
+    async def add_user(self, name: str) -> auth.Secret:
+        """Make a user and return a credential for him. Raises BadName or NameTaken."""
+
+        def credential(tx: Tx, user: User) -> auth.Secret:
+            return auth.issue(tx, user.id, "first credential")
+
+        made: auth.Secret = await self.runner.run(
+            "create_user", {"name": name}, user_id=user_jobs.OPERATOR, then=credential
+        )
+        return made
+
+    async def import_tree(
+        self, path: Path, user_name: str, into: str | None, is_public: bool, on_progress: OnProgress
+    ) -> dict[str, Any]:
+        """Import a folder for a user, below `into` or his home, and return what came of it."""
+        user = await self.store.read(lambda tx: users.find_by_name(tx, user_name))
+        if user is None:
+            raise UserNotFound(user_name)
+        imported = await self.runner.run(
+            "import_tree",
+            {"path": path, "into": into, "is_public": is_public},
+            user_id=user.id,
+            on_progress=on_progress,
+        )
+        return asdict(imported)
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[App]:
+    """Open the data folder with everything but the sockets, and close it in good order.
+
+    Raises StoreError or BadPlugin when that cannot be; both say what to do.
+    """
+    _check_rooms()
+    bus = Bus(settings.filter_timeout_s, settings.action_timeout_s)
+    loader.load(bus, settings.plugins)
+    store = await Store.open(
+        settings.data,
+        synchronous=settings.synchronous,
+        readers=settings.readers,
+        max_batch=settings.max_write_batch,
+    )
+    try:
+        known = await store.write(identity.load)
+        async with asyncio.TaskGroup() as tasks:
+            app = App(settings, store, bus, known, tasks)
+            await app.events.load()
+            await _recover(app)
+            yield app
+    except BaseExceptionGroup as group:
+        # The group is ours, not the caller's: he gets what was raised.
+        if len(group.exceptions) == 1:
+            raise group.exceptions[0] from None
+        raise
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[App]:
+    """Run a server: it accepts connections inside the block."""
+    async with opened(settings) as app:
+        await app.server.start()
+        # What start-up made lives as long as the server: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        try:
+            yield app
+        finally:
+            await app.server.stop()
+
+
+async def _recover(app: App) -> None:
+    lost = await app.runner.recover()
+    if lost:
+        log.warning("jobs_lost", count=lost)
+    for session in await app.store.read(sessions.half_made):
+        log.warning("session_mended", session_id=session.id, state=session.state)
+        if session.state == "destroying":
+            data = session_jobs.DestroySession(
+                session_id=session.id, data_set_id=session.data_set_id, pallet_set_id=session.pallet_set_id
+            )
+            await app.runner.run("session.destroy_session", data, user_id=session.core_user_id, session_id=session.id)
+        await app.store.write(partial(sessions.remove, session_id=session.id))
+
+
+def _announce(events: Events, tx: Tx, end: JobEnd) -> None:
+    data: dict[str, Any] = {"job_id": end.job_id, "function": end.function, "session_id": end.session_id}
+    if end.error is not None:
+        data["error"] = end.error
+    events.append(tx, end.topic, f"user:{end.owner_id}", data)
+
+
+def _check_rooms() -> None:
+    # `jobs`, `plugins`, `core` are names another package could have taken: all rooms must come from one place.
+    here = Path(__file__).parent.parent
+    for room in (core, jobs, play, plugins, store_room):
+        if Path(room.__file__ or "").parent.parent != here:
+            raise RuntimeError(
+                f"the package {room.__name__!r} comes from {room.__file__}, not from {here}: "
+                "install rpcserver into an environment of its own"
+            )

@@ -1,0 +1,143 @@
+"""The command line. What a command needs is imported when it runs: `--help` must not load the server."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+app = typer.Typer(
+    help="A session server: JSON-RPC 2.0 over one WebSocket.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+user_app = typer.Typer(help="Users of a data folder.", no_args_is_help=True)
+app.add_typer(user_app, name="user")
+plugins_app = typer.Typer(help="Plugins.", no_args_is_help=True)
+app.add_typer(plugins_app, name="plugins")
+
+Data = Annotated[Path | None, typer.Option("--data", help="Data folder. [env: RPCSERVER_DATA]")]
+PluginFiles = Annotated[list[Path] | None, typer.Option("--plugin", help="A plugin file; may be given several times.")]
+
+
+@app.command()
+def serve(
+    data: Data = None,
+    host: Annotated[str | None, typer.Option(help="Address. [env: RPCSERVER_HOST; default: 127.0.0.1]")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port, 0 for a free one. [env: RPCSERVER_PORT; default: 7717]")
+    ] = None,
+    plugin: PluginFiles = None,
+    origin: Annotated[
+        list[str] | None, typer.Option(help="Origin whose pages may connect, as https://app.example.org.")
+    ] = None,
+) -> None:
+    """Run the server until SIGTERM or SIGINT; one JSON line on standard output says when it is ready."""
+    from rpcserver.service import serve as run
+
+    flags = {
+        "data": data,
+        "host": host,
+        "port": port,
+        "plugins": tuple(plugin) if plugin else None,
+        "origins": tuple(origin) if origin else None,
+    }
+    _guarded(run, flags)
+
+
+@user_app.command("add")
+def user_add(name: Annotated[str, typer.Argument(help="2 to 64 of a-z 0-9 _ . -")], data: Data = None) -> None:
+    """Add a user and print the credential, alone on one line. It is shown this once."""
+    from rpcserver.operate import add_user
+
+    print(_guarded(add_user, {"data": data}, name))
+
+
+@app.command("import")
+def import_(
+    path: Annotated[Path, typer.Argument(help="A folder.")],
+    user: Annotated[str, typer.Option(help="Whose it becomes.")],
+    data: Data = None,
+    into: Annotated[
+        str | None, typer.Option(metavar="SET_ID", help="Below which set. [default: the user's home]")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="Let everybody read it.")] = False,
+) -> None:
+    """Turn a folder into sets, and its files into tokens; print what came of it as JSON."""
+    import json
+
+    from rpcserver.operate import import_tree
+
+    print(json.dumps(_guarded(import_tree, {"data": data}, path, user, into, public)))
+
+
+@app.command()
+def call(
+    method: Annotated[str, typer.Argument(help="Such as session.ls.")],
+    params: Annotated[str, typer.Argument(help="Params as JSON.")] = "{}",
+    url: Annotated[
+        str, typer.Option(envvar="RPCSERVER_URL", help="Where the server listens.")
+    ] = "ws://127.0.0.1:7717/",
+    credential: Annotated[
+        str | None, typer.Option(envvar="RPCSERVER_CREDENTIAL", help="As `rpcserver user add` printed it.")
+    ] = None,
+) -> None:
+    """Call a method and print its result as JSON; an error goes to standard error, with exit status 1."""
+    from rpcserver.caller import call_once
+
+    sys.exit(call_once(method, params, url, credential))
+
+
+@app.command()
+def demo() -> None:
+    """Import a real tree, start a server on a free port and walk around in it."""
+    from rpcserver.demo import run
+
+    sys.exit(run())
+
+
+@plugins_app.command("list")
+def plugins_list(plugin: PluginFiles = None) -> None:
+    """Print the plugins that would be loaded, one a line."""
+    from rpcserver.operate import plugin_names
+
+    for name in _guarded(plugin_names, {"plugins": tuple(plugin) if plugin else None}):
+        print(name)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from rpcserver import __version__
+
+    print(__version__)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+def _guarded(run: Any, flags: dict[str, Any], *arguments: Any) -> Any:
+    """Run with the settings; what a person can mend is one line on standard error and exit status 1."""
+    from pydantic import ValidationError
+
+    from core.errors import CoreError
+    from plugins.errors import PluginsError
+    from rpcserver.settings import Settings
+    from store import StoreError
+
+    try:
+        return run(Settings.load(**flags), *arguments)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        _stop(f"setting {name}: {first['msg']}. Correct the flag, the environment or rpcserver.toml.")
+    except (StoreError, CoreError, PluginsError, OSError) as error:
+        _stop(str(error))
+
+
+def _stop(message: str) -> NoReturn:
+    print(f"rpcserver: {message}", file=sys.stderr)
+    sys.exit(1)

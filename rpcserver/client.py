@@ -1,0 +1,305 @@
+"""The Python client: calls with typed results, errors as exceptions, events as an async iterator.
+
+    async with Client("ws://127.0.0.1:7717/", credential) as client:
+        session_id = await client.create_session("work")
+        listing = await client.ls(session_id)
+
+It imports nothing of the server, so that a script starts quickly.
+"""
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator, Callable
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from pydantic import BaseModel
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from rpcserver.models import ActionResult, JobRecord, Listing, SessionRecord
+
+M = TypeVar("M", bound=BaseModel)
+
+SUBPROTOCOL = "rpcserver.v1"
+OnProgress = Callable[[float, float | None, str], None]
+
+
+class CallError(Exception):
+    """The server answered with an error.
+
+    Attributes:
+        code: the JSON-RPC code; kind: its name, such as `ENTER_REFUSED`; data: everything else the server said.
+    """
+
+    def __init__(self, error: dict[str, Any]) -> None:
+        self.code: int = error["code"]
+        self.message: str = error["message"]
+        self.data: dict[str, Any] = error.get("data") or {}
+        self.kind: str | None = self.data.get("kind")
+        reason = self.data.get("reason")
+        super().__init__(f"{self.message}: {reason}" if reason else self.message)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the error object as it came."""
+        return {"code": self.code, "message": self.message, "data": self.data}
+
+
+class Disconnected(Exception):
+    """The connection is gone; `unknown` calls may or may not have been carried out."""
+
+
+class Event(BaseModel):
+    """A notification of a subscription, at UTC milliseconds `at`."""
+
+    topic: str
+    subscription: str
+    seq: int
+    epoch: str
+    at: int
+    data: dict[str, Any]
+
+
+class Subscription:
+    """An open subscription: iterate over it for its events."""
+
+    def __init__(self, client: "Client", answer: dict[str, Any]) -> None:
+        self._client = client
+        self._queue: asyncio.Queue[Event | None] = asyncio.Queue()
+        self.id: str = answer["subscription"]
+        self.epoch: str = answer["epoch"]
+        self.seq: int = answer["seq"]
+        self.recovered: bool | None = answer.get("recovered")
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        while (event := await self._queue.get()) is not None:
+            self.seq = event.seq
+            yield event
+
+    async def next(self, timeout_s: float = 10.0) -> Event:
+        """Return the next event. Raises TimeoutError or Disconnected."""
+        async with asyncio.timeout(timeout_s):
+            event = await self._queue.get()
+        if event is None:
+            raise Disconnected("the connection was closed")
+        self.seq = event.seq
+        return event
+
+    async def close(self) -> bool:
+        """Unsubscribe."""
+        self._client._subscriptions.pop(self.id, None)
+        return bool(await self._client.call("events.unsubscribe", subscription=self.id))
+
+
+class Client:
+    """One connection of one user.
+
+    Args:
+        url: where the server listens, `ws://` or `wss://`.
+        credential: as `rpcserver user add` printed it.
+        timeout_s: how long a call may take; the server is told.
+    """
+
+    def __init__(self, url: str, credential: str | None = None, *, timeout_s: float = 60.0, name: str = "") -> None:
+        self.url = url
+        self.timeout_s = timeout_s
+        self.hello: dict[str, Any] = {}
+        self._credential = credential
+        self._name = name
+        self._ids = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._subscriptions: dict[str, Subscription] = {}
+        self._early: dict[str, list[Event]] = {}
+        self._progress: dict[str, OnProgress] = {}
+        self._socket: ClientConnection | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._greeted = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def connect(self) -> None:
+        """Connect and authenticate. Raises CallError when the credential is refused, OSError when nobody listens."""
+        headers = {"Authorization": f"Bearer {self._credential}"} if self._credential else None
+        try:
+            self._socket = await connect(
+                self.url,
+                additional_headers=headers,
+                subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
+                compression=None,
+                max_size=None,
+                proxy=None,
+            )
+        except InvalidStatus as refused:
+            body = refused.response.body or b""
+            kind = "UNAUTHENTICATED" if refused.response.status_code == 401 else "REFUSED"
+            text = bytes(body).decode(errors="replace").strip()
+            raise CallError({"code": -32002, "message": text, "data": {"kind": kind}}) from refused
+        self._reader = asyncio.create_task(self._read(self._socket))
+        async with asyncio.timeout(self.timeout_s):
+            await self._greeted.wait()
+        if self._name:
+            await self.call("server.identify", client=self._name, type="other")
+
+    async def close(self) -> None:
+        """Close the connection; what waits for an answer gets Disconnected."""
+        if self._socket is not None:
+            await self._socket.close()
+        if self._reader is not None:
+            await self._reader
+
+    async def call(self, method: str, /, *, on_progress: OnProgress | None = None, **params: Any) -> Any:
+        """Call a method with params by name and return its result. Raises CallError or Disconnected.
+
+        Args:
+            on_progress: called with (done, total or None, message) as the server reports it.
+        """
+        if on_progress is not None:
+            token = f"p{next(self._ids)}"
+            self._progress[token] = on_progress
+            params["_meta"] = {"progress_token": token}
+        future = self.send(method, params)
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                return await future
+        except (asyncio.CancelledError, TimeoutError):
+            self._cancel(future)
+            raise
+
+    def send(self, method: str, params: dict[str, Any] | list[Any]) -> asyncio.Future[Any]:
+        """Send a call without waiting; the future holds its result. Calls go out in the order of `send`."""
+        if self._socket is None or self._reader is None or self._reader.done():
+            raise Disconnected("not connected: use `async with Client(...)`")
+        id = next(self._ids)
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        future.rpc_id = id  # type: ignore[attr-defined]
+        self._waiting[id] = future
+        self._write({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
+        return future
+
+    async def subscribe(self, *topics: str, since: tuple[str, int] | None = None) -> Subscription:
+        """Subscribe to topics; `since` is the (epoch, seq) after which to begin."""
+        params: dict[str, Any] = {"topics": list(topics)}
+        if since is not None:
+            params["since"] = {"epoch": since[0], "seq": since[1]}
+        subscription = Subscription(self, await self.call("events.subscribe", **params))
+        self._subscriptions[subscription.id] = subscription
+        for event in self._early.pop(subscription.id, []):
+            subscription._queue.put_nowait(event)
+        return subscription
+
+    async def create_session(self, name: str | None = None, **params: Any) -> str:
+        """session.create: return the new session's id."""
+        if name is not None:
+            params["name"] = name
+        answer = await self.call("session.create", **params)
+        session_id: str = answer["session_id"]
+        return session_id
+
+    async def destroy_session(self, session_id: str) -> str:
+        """session.destroy: return the id of the session that is gone."""
+        answer = await self.call("session.destroy", session_id=session_id)
+        return str(answer["session_id"])
+
+    async def get_session(self, session_id: str | None = None, **params: Any) -> SessionRecord:
+        """session.get."""
+        return await self._typed(SessionRecord, "session.get", session_id, params)
+
+    async def ls(self, session_id: str | None = None, **params: Any) -> Listing:
+        """session.ls: one page."""
+        return await self._typed(Listing, "session.ls", session_id, params)
+
+    async def cd(self, session_id: str | None = None, **params: Any) -> Listing:
+        """session.cd: give one of `set_id`, `to` and `path`."""
+        return await self._typed(Listing, "session.cd", session_id, params)
+
+    async def action(self, token_id: str, session_id: str | None = None, **params: Any) -> ActionResult:
+        """session.action: run a command of the pallet."""
+        return await self._typed(ActionResult, "session.action", session_id, {"token_id": token_id, **params})
+
+    async def list_sessions(self, **params: Any) -> list[SessionRecord]:
+        """sessions.list: all of them, page after page."""
+        return [SessionRecord.model_validate(item) async for item in self._items("sessions.list", params)]
+
+    async def list_jobs(self, **params: Any) -> list[JobRecord]:
+        """jobs.list: all of them, page after page."""
+        return [JobRecord.model_validate(item) async for item in self._items("jobs.list", params)]
+
+    async def _items(self, method: str, params: dict[str, Any]) -> AsyncIterator[Any]:
+        cursor = None
+        while True:
+            page = await self.call(method, **params, **({"cursor": cursor} if cursor else {}))
+            for item in page["items"]:
+                yield item
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return
+
+    async def _typed(self, model: type[M], method: str, session_id: str | None, params: dict[str, Any]) -> M:
+        if session_id is not None:
+            params["session_id"] = session_id
+        return model.model_validate(await self.call(method, **params))
+
+    def _write(self, message: dict[str, Any]) -> None:
+        # Written in the same turn, so that the order of calls is the order of frames.
+        assert self._socket is not None
+        self._socket.protocol.send_text(json.dumps(message, ensure_ascii=False).encode())
+        self._socket.send_data()
+
+    def _cancel(self, future: asyncio.Future[Any]) -> None:
+        id = getattr(future, "rpc_id", None)
+        if id in self._waiting and self._reader is not None and not self._reader.done():
+            del self._waiting[id]
+            self._write({"jsonrpc": "2.0", "method": "$/cancelRequest", "params": {"id": id}})
+
+    async def _read(self, socket: ClientConnection) -> None:
+        try:
+            async for frame in socket:
+                message = json.loads(frame)
+                for item in message if isinstance(message, list) else [message]:
+                    self._take(item)
+        except ConnectionClosed:
+            pass  # told to whoever waits, below
+        finally:
+            for future in self._waiting.values():
+                if not future.done():
+                    future.set_exception(Disconnected(f"the connection was closed ({socket.close_code})"))
+                    future.exception()  # not everybody waits; that is no fault
+            self._waiting.clear()
+            for subscription in self._subscriptions.values():
+                subscription._queue.put_nowait(None)
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if "method" not in message:
+            future = self._waiting.pop(message.get("id"), None)  # type: ignore[arg-type]
+            if future is None or future.done():
+                return
+            if "error" in message:
+                future.set_exception(CallError(message["error"]))
+            else:
+                future.set_result(message["result"])
+        elif message["method"] == "$/hello":
+            self.hello = message["params"]
+            self._greeted.set()
+        elif message["method"] == "$/progress":
+            value = message["params"]["value"]
+            if report := self._progress.get(message["params"]["token"]):
+                report(value["done"], value["total"], value["message"])
+        elif "subscription" in message.get("params", {}):
+            self._hear(message)
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        event = Event(topic=message["method"], **message["params"])
+        subscription = self._subscriptions.get(event.subscription)
+        if subscription is not None:
+            subscription._queue.put_nowait(event)
+        else:
+            # The answer to subscribe is read but its waiter has not run yet.
+            self._early.setdefault(event.subscription, []).append(event)

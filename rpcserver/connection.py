@@ -1,0 +1,176 @@
+"""One WebSocket: frames in, frames out. The reader never awaits a handler; what a turn has to say is one write.
+
+`websockets` keeps handshake, masking, keepalive, limits and close; this class takes messages where that package would
+queue them, and bounds what waits to be sent. Source: protocol.md 2 and 4; speed.md (what follows 3 and 4).
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from websockets.asyncio.server import ServerConnection
+from websockets.frames import Frame, Opcode
+from websockets.protocol import OPEN, Event
+
+from rpcserver.auth import Principal
+from rpcserver.events import Subscription
+from rpcserver.jsonrpc import encode_notification
+from store import new_id
+
+if TYPE_CHECKING:
+    from rpcserver.dispatch import Call
+
+log = structlog.get_logger("wire")
+
+UNSUPPORTED = 1003
+SLOW_CONSUMER = 4409
+
+
+class Connection(ServerConnection):
+    """A connected browser, script or agent.
+
+    Args:
+        receive: called with the bytes of every text message, in order.
+        max_outbox_bytes, max_outbox_age_s: what a client that does not read may cost before it is cut off.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        receive: Callable[["Connection", bytes], None],
+        max_outbox_bytes: int,
+        max_outbox_age_s: float,
+        **options: Any,
+    ) -> None:
+        super().__init__(*args, **options)
+        self.label = new_id("w_")
+        self.principal: Principal | None = None
+        self.is_operator = False
+        self.client: dict[str, Any] = {}
+        self.calls: dict[Any, Call] = {}
+        self.in_flight = 0
+        self.last_method = ""
+        self.subscriptions: dict[str, Subscription] = {}
+        self.authenticated = asyncio.Event()
+        self._receive = receive
+        self._max_outbox_bytes = max_outbox_bytes
+        self._max_outbox_age_s = max_outbox_age_s
+        self._outbox: list[bytes] = []
+        self._outbox_bytes = 0
+        self._is_flush_due = False
+        self._stall: asyncio.TimerHandle | None = None
+        self._parts: list[bytes] = []
+        self._early: list[Frame] | None = []
+
+    def start(self) -> None:
+        """Begin to take messages: those that came before the handshake was answered first."""
+        early, self._early = self._early or [], None
+        for frame in early:
+            self._take(frame)
+
+    def send_soon(self, message: bytes) -> None:
+        """Send a text message with whatever else this turn of the loop has to say. On a closed connection: nothing."""
+        if self.protocol.state is not OPEN:
+            return
+        self._outbox.append(message)
+        self._outbox_bytes += len(message)
+        if self.paused:
+            if self._outbox_bytes > self._max_outbox_bytes:
+                self._cut_off("queue full")
+        elif not self._is_flush_due:
+            self._is_flush_due = True
+            self.loop.call_soon(self._flush)
+
+    async def end(self, code: int, reason: str, *, reconnect: bool = True, retry_after_ms: int = 0) -> None:
+        """Say why, then close."""
+        closing = {"code": code, "reason": reason, "reconnect": reconnect, "retry_after_ms": retry_after_ms}
+        self.send_soon(encode_notification("$/closing", closing))
+        if not self.paused:
+            self._flush()
+        await self.close(code, reason)
+
+    def process_event(self, event: Event) -> None:
+        """Take data frames; leave the handshake and control frames to websockets."""
+        if self.request is None or not isinstance(event, Frame) or event.opcode not in _DATA:
+            super().process_event(event)
+        elif self._early is not None:
+            self._early.append(event)
+        else:
+            self._take(event)
+
+    def data_received(self, data: bytes) -> None:
+        """Handle what came, then write at once what it was answered with."""
+        super().data_received(data)
+        if self._outbox and not self.paused:
+            self._flush()
+
+    def pause_writing(self) -> None:
+        """Stop reading from a client that does not read, and start its clock."""
+        super().pause_writing()
+        self.transport.pause_reading()
+        self._stall = self.loop.call_later(self._max_outbox_age_s, self._cut_off, "not reading")
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        super().resume_writing()
+        if self._stall is not None:
+            self._stall.cancel()
+        self.transport.resume_reading()
+        self._flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget what was to be sent."""
+        if self._stall is not None:
+            self._stall.cancel()
+        self._outbox.clear()
+        self._parts.clear()
+        super().connection_lost(exc)
+
+    def _take(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.BINARY or self.protocol.state is not OPEN:
+            self._refuse_binary()
+        elif frame.opcode is Opcode.TEXT and frame.fin:
+            self._receive(self, bytes(frame.data))
+        else:
+            # The protocol bounds the sum of the parts: more than max_size was refused before it came here.
+            self._parts.append(bytes(frame.data))
+            if frame.fin:
+                whole = b"".join(self._parts)
+                self._parts.clear()
+                self._receive(self, whole)
+
+    def _refuse_binary(self) -> None:
+        if self.protocol.state is OPEN:
+            self.protocol.fail(UNSUPPORTED, "text frames only")
+            self.send_data()
+
+    def _flush(self) -> None:
+        self._is_flush_due = False
+        if self.paused or not self._outbox:
+            return
+        messages, self._outbox, self._outbox_bytes = self._outbox, [], 0
+        if self.protocol.state is not OPEN:
+            return
+        for message in messages:
+            self.protocol.send_text(message)
+        self.transport.write(b"".join(self.protocol.data_to_send()))
+
+    def _cut_off(self, why: str) -> None:
+        # A close frame would wait behind everything the client does not read: the connection goes at once.
+        log.warning(
+            "slow_consumer",
+            connection=self.label,
+            user_id=self.principal.user.id if self.principal else None,
+            client=self.client.get("client"),
+            code=SLOW_CONSUMER,
+            reason=why,
+            queued_bytes=self._outbox_bytes + self.transport.get_write_buffer_size(),
+            last_method=self.last_method,
+        )
+        self._outbox.clear()
+        self._outbox_bytes = 0
+        self.transport.abort()
+
+
+_DATA = frozenset((Opcode.TEXT, Opcode.BINARY, Opcode.CONT))

@@ -1,0 +1,237 @@
+"""The one map from what went wrong to what the client is told. Only this module knows codes.
+
+Every error object carries `data = {kind, retryable, ...}`. The text of an unforeseen exception never leaves: the
+client gets a `ref` that stands in the log. Source: protocol.md 6, sessions.md 2.14.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from core import errors as core
+from jobs import errors as jobs
+from plugins.errors import PluginError
+from store import errors as store
+from store import new_id
+
+log = structlog.get_logger("rpc")
+
+PARSE_ERROR = -32700
+INVALID_REQUEST = -32600
+METHOD_NOT_FOUND = -32601
+INVALID_PARAMS = -32602
+INTERNAL = -32603
+TIMED_OUT = -32001
+UNAUTHENTICATED = -32002
+FORBIDDEN = -32003
+NOT_FOUND = -32004
+TOO_MANY_SUBSCRIPTIONS = -32006
+REQUEST_TOO_LARGE = -32007
+RESPONSE_TOO_LARGE = -32008
+BUSY = -32009
+BATCH_TOO_LARGE = -32010
+RATE_LIMITED = -32012
+NOT_RECOVERABLE = -32013
+REFUSED = -32014
+IDEMPOTENCY_CONFLICT = -32015
+SHUTTING_DOWN = -32016
+CONFLICT = -32017
+DECLINED = -32018
+JOB_FAILED = -32019
+CANCELLED = -32800
+SERVER_CANCELLED = -32802
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorObject:
+    """A JSON-RPC error object."""
+
+    code: int
+    message: str
+    data: dict[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the object as it goes over the wire."""
+        return {"code": self.code, "message": self.message, "data": self.data}
+
+
+class RpcError(Exception):
+    """An error the edge itself raises, with its place in the table."""
+
+    def __init__(self, code: int, kind: str, message: str, *, is_retryable: bool = False, **details: Any) -> None:
+        self.code = code
+        self.kind = kind
+        self.message = message
+        self.is_retryable = is_retryable
+        self.details = details
+        super().__init__(message)
+
+
+class Unauthenticated(RpcError):
+    """The call needs a credential."""
+
+    def __init__(self, message: str = "Authenticate first: call auth.authenticate with a credential.") -> None:
+        super().__init__(UNAUTHENTICATED, "UNAUTHENTICATED", message)
+
+
+class Forbidden(RpcError):
+    """The credential does not reach that far."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__(
+            FORBIDDEN, "FORBIDDEN", f"This credential may not call {method}: use one whose scopes include it."
+        )
+
+
+class InvalidParams(RpcError):
+    """The params do not fit the method."""
+
+    def __init__(self, message: str, errors: list[dict[str, Any]] | None = None) -> None:
+        super().__init__(INVALID_PARAMS, "INVALID_PARAMS", "Invalid params", reason=message, errors=errors or [])
+
+
+class SessionNotFound(RpcError):
+    """There is no such session, or it is not the caller's."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(
+            NOT_FOUND, "SESSION_NOT_FOUND", f"No session {session_id[:80]!r} of yours. sessions.list names yours."
+        )
+
+
+class SessionNotReady(RpcError):
+    """The session is being made or destroyed."""
+
+    def __init__(self, session_id: str, state: str) -> None:
+        super().__init__(
+            CONFLICT,
+            "SESSION_NOT_READY",
+            f"The session is {state}: wait, or destroy it and create another.",
+            is_retryable=state == "creating",
+            session_id=session_id,
+            state=state,
+        )
+
+
+class SessionNameTaken(RpcError):
+    """The user has a session of that name in that context."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            CONFLICT, "SESSION_NAME_TAKEN", f"You have a session named {name!r} here: choose another name.", name=name
+        )
+
+
+class SessionLimit(RpcError):
+    """The user has as many sessions as he may have."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            BUSY, "SESSION_LIMIT", f"You have {limit} sessions, the most allowed: destroy one first.", limit=limit
+        )
+
+
+class RevisionConflict(RpcError):
+    """The session was changed since the caller looked."""
+
+    def __init__(self, revision: int) -> None:
+        super().__init__(
+            CONFLICT,
+            "REVISION_CONFLICT",
+            "The session was changed since you looked: call session.get and decide again.",
+            revision=revision,
+        )
+
+
+class InvalidCursor(RpcError):
+    """The cursor is not one of ours for this list."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            INVALID_PARAMS,
+            "INVALID_CURSOR",
+            "The cursor does not belong to this list and these arguments: begin again without a cursor.",
+        )
+
+
+class NotInPallet(RpcError):
+    """The command is not in the session's current pallet."""
+
+    def __init__(self, token_id: str, version: int, commands: list[dict[str, Any]]) -> None:
+        super().__init__(
+            NOT_FOUND,
+            "NOT_IN_PALLET",
+            f"No command {token_id[:80]!r} here now: choose one of data.commands.",
+            pallet_version=version,
+            commands=commands,
+        )
+
+
+# Exception class -> (code, kind, retryable). Looked up along the class's ancestors, so the nearest entry wins.
+TABLE: dict[type[BaseException], tuple[int, str, bool]] = {
+    core.SetNotFound: (NOT_FOUND, "SET_NOT_FOUND", False),
+    core.TokenNotFound: (NOT_FOUND, "TOKEN_NOT_FOUND", False),
+    core.UserNotFound: (NOT_FOUND, "USER_NOT_FOUND", False),
+    core.NotWritable: (FORBIDDEN, "FORBIDDEN", False),
+    core.EnterRefused: (REFUSED, "ENTER_REFUSED", False),
+    core.LeaveRefused: (REFUSED, "LEAVE_REFUSED", False),
+    core.NameTaken: (CONFLICT, "NAME_TAKEN", False),
+    core.BadName: (INVALID_PARAMS, "BAD_NAME", False),
+    core.UndeclaredCall: (JOB_FAILED, "UNDECLARED_CALL", False),
+    core.CoreError: (CONFLICT, "CORE_REFUSED", False),
+    jobs.UnknownFunction: (NOT_FOUND, "FUNCTION_NOT_FOUND", False),
+    jobs.BadJobData: (INVALID_PARAMS, "BAD_JOB_DATA", False),
+    jobs.JobNotFound: (NOT_FOUND, "JOB_NOT_FOUND", False),
+    jobs.JobTimeout: (TIMED_OUT, "JOB_TIMEOUT", True),
+    jobs.JobFailed: (JOB_FAILED, "JOB_FAILED", False),
+    jobs.JobError: (JOB_FAILED, "JOB_FAILED", False),
+    store.StoreFull: (BUSY, "STORAGE_FULL", True),
+    store.StoreFailed: (INTERNAL, "STORAGE_FAILED", False),
+    store.StoreClosed: (SHUTTING_DOWN, "SHUTTING_DOWN", True),
+    PluginError: (REFUSED, "PLUGIN_ERROR", False),
+}
+_DETAILS = ("set_id", "set_name", "rule", "job_id", "function", "ref", "errors", "plugin", "hook")
+
+
+def describe(error: BaseException) -> ErrorObject:
+    """Return what a client is told of an error, logging what it is not told."""
+    if isinstance(error, RpcError):
+        data = {"kind": error.kind, "retryable": error.is_retryable, **error.details}
+        return ErrorObject(error.code, error.message, data)
+    if isinstance(error, PluginError) and error.cause is not None and _entry(error.cause):
+        # The guest only passed on what a job of its own ran into: that is the answer, with the guest's name.
+        inner = describe(error.cause)
+        return ErrorObject(inner.code, inner.message, {**inner.data, "plugin": error.plugin})
+    entry = _entry(error)
+    if entry is None:
+        return _unforeseen(error)
+    code, kind, is_retryable = entry
+    data = {"kind": kind, "retryable": is_retryable}
+    for name in _DETAILS:
+        value = getattr(error, name, None)
+        if value is not None:
+            data[name] = value
+    return ErrorObject(code, str(error), data)
+
+
+def describe_for_job(error: BaseException) -> dict[str, Any]:
+    """Return `{kind, message, code, ...}` as a job's row keeps it."""
+    if isinstance(error, BaseException) and type(error).__name__ == "CancelledError":
+        return {"kind": "CANCELLED", "message": "The job was cancelled.", "code": CANCELLED}
+    described = describe(error)
+    return {"message": described.message, "code": described.code, **described.data}
+
+
+def _entry(error: BaseException) -> tuple[int, str, bool] | None:
+    return next((TABLE[cls] for cls in type(error).__mro__ if cls in TABLE), None)
+
+
+def _unforeseen(error: BaseException) -> ErrorObject:
+    ref = new_id("r_")
+    log.error("call_failed", ref=ref, exc_info=error)
+    return ErrorObject(
+        INTERNAL,
+        "Internal error",
+        {"kind": "INTERNAL", "retryable": False, "ref": ref, "reason": f"The server's log says why, under {ref}."},
+    )

@@ -1,0 +1,233 @@
+"""JSON-RPC 2.0 without input or output: bytes -> checked envelope items -> reply bytes.
+
+It stands in front of jsonrpcserver, which keeps the method table, checks the arguments and makes the call, one item
+at a time. What that package would do to a hostile frame never happens: the envelope is checked here.
+Source: the JSON-RPC 2.0 specification; protocol.md 2 and 9.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from jsonrpcserver.dispatcher import dispatch_request
+from jsonrpcserver.methods import Method
+from jsonrpcserver.request import Request as Call
+from oslash.either import Left
+
+from rpcserver.errors import (
+    BATCH_TOO_LARGE,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    PARSE_ERROR,
+    REQUEST_TOO_LARGE,
+    ErrorObject,
+)
+
+Id = str | int | float | None
+MIN_INT, MAX_INT = -(2**63), 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request, or a notification when it has no id."""
+
+    method: str
+    params: dict[str, Any] | list[Any]
+    id: Id
+    has_id: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The client's answer to a request of ours."""
+
+    id: Id
+    result: Any
+    error: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """An item that is not JSON-RPC, and the error it is answered with."""
+
+    error: ErrorObject
+    id: Id
+
+
+Item = Request | Response | Invalid
+
+
+def parse(frame: bytes, max_items: int, max_depth: int) -> tuple[list[Item], bool]:
+    """Return the items of one message, and whether they came as a batch.
+
+    A message that cannot be used as a whole gives one `Invalid` and is no batch.
+    """
+    try:
+        message = orjson.loads(frame)
+    except orjson.JSONDecodeError as error:
+        return [Invalid(_parse_error(str(error)), None)], False
+    if not isinstance(message, list):
+        keys, item = _checked(message, max_depth)
+        return [_unrepeated(frame, keys) or item], False
+    if not message:
+        return [Invalid(_invalid("a batch must hold at least one call"), None)], False
+    if len(message) > max_items:
+        reason = f"a batch may hold {max_items} items, this one has {len(message)}: send it in parts"
+        return [Invalid(_error(BATCH_TOO_LARGE, "Batch too large", "BATCH_TOO_LARGE", reason), None)], False
+    checked = [_checked(part, max_depth - 1) for part in message]
+    repeated = _unrepeated(frame, sum(keys for keys, _ in checked))
+    return ([repeated], False) if repeated else ([item for _, item in checked], True)
+
+
+def too_large(max_bytes: int, size: int) -> ErrorObject:
+    """Return the error for a message over the limit of a connection that is not authenticated yet."""
+    reason = f"a message may have {max_bytes} bytes before authentication, this one has {size}"
+    return _error(REQUEST_TOO_LARGE, "Request too large", "REQUEST_TOO_LARGE", reason)
+
+
+def call(methods: dict[str, Method], context: Any, request: Request) -> Any:
+    """Have jsonrpcserver look the method up, check its arguments and call it.
+
+    Returns what the method put into `Success` (it may be awaitable), or an ErrorObject.
+    """
+    _, result = dispatch_request(methods, context, Call(request.method, request.params, request.id))
+    if not isinstance(result, Left):
+        return result._value.result
+    error = result._error
+    # The package's own words never reach the client: for a wrong argument they are Python's, which name no parameter.
+    if error.code == METHOD_NOT_FOUND:
+        return method_not_found(request.method, methods)
+    if error.code == INVALID_PARAMS:
+        reason = _bad_arguments(methods[request.method], request)
+        return _error(INVALID_PARAMS, "Invalid params", "INVALID_PARAMS", reason)
+    return ErrorObject(error.code, error.message, error.data)
+
+
+def method_not_found(name: str, methods: Iterable[str]) -> ErrorObject:
+    """Return the error for an unknown method, with the nearest names there are."""
+    import difflib  # only somebody mistyping pays for it
+
+    near = difflib.get_close_matches(name, methods, n=3)
+    hint = f"did you mean {', '.join(near)}?" if near else "rpc.discover and server.info name the methods there are"
+    return _error(METHOD_NOT_FOUND, "Method not found", "METHOD_NOT_FOUND", f"no method {name[:80]!r}: {hint}")
+
+
+def encode_result(id: Id, result: Any) -> bytes:
+    """Return a response; `result` that is bytes already is JSON and stands as it is."""
+    body = result if isinstance(result, bytes) else orjson.dumps(result)
+    return b'{"jsonrpc":"2.0","result":%b,"id":%b}' % (body, orjson.dumps(id))
+
+
+def encode_error(id: Id, error: ErrorObject) -> bytes:
+    """Return an error response."""
+    return orjson.dumps({"jsonrpc": "2.0", "error": error.as_dict(), "id": id})
+
+
+def encode_batch(replies: list[bytes]) -> bytes:
+    """Return one message for the replies of a batch."""
+    return b"[%b]" % b",".join(replies)
+
+
+def encode_notification(method: str, params: Mapping[str, Any]) -> bytes:
+    """Return a notification."""
+    return orjson.dumps({"jsonrpc": "2.0", "method": method, "params": params})
+
+
+def encode_request(id: Id, method: str, params: Mapping[str, Any]) -> bytes:
+    """Return a request."""
+    return orjson.dumps({"jsonrpc": "2.0", "method": method, "params": params, "id": id})
+
+
+def _item(value: Any) -> Item:
+    if not isinstance(value, dict):
+        return Invalid(_invalid("an item must be an object"), None)
+    id = value.get("id")
+    has_valid_id = id is None or (isinstance(id, str | int | float) and not isinstance(id, bool))
+    reply_id = id if has_valid_id else None
+    if value.get("jsonrpc") != "2.0":
+        return Invalid(_invalid('"jsonrpc" must be "2.0"'), reply_id)
+    if not has_valid_id:
+        return Invalid(_invalid('"id" must be a string, a number or null'), None)
+    if "method" not in value and ("result" in value) != ("error" in value):
+        return _response(value)
+    method = value.get("method")
+    if not isinstance(method, str):
+        return Invalid(_invalid('"method" must be a string'), reply_id)
+    params = value.get("params", {})
+    if not isinstance(params, dict | list):
+        return Invalid(_invalid('"params" must be an object or an array'), reply_id)
+    return Request(method, params, id, "id" in value)
+
+
+def _response(value: dict[str, Any]) -> Item:
+    error = value.get("error")
+    if "id" not in value or ("error" in value and not isinstance(error, dict)):
+        return Invalid(_invalid("a response needs an id, and its error must be an object"), None)
+    return Response(value["id"], value.get("result"), error)
+
+
+def _checked(value: Any, max_depth: int) -> tuple[int, Item]:
+    """Return how many keys the value holds at all depths, and the item it stands for."""
+    keys = 0
+    stack = [(value, 1)]
+    while stack:
+        part, depth = stack.pop()
+        if depth > max_depth:
+            return keys, Invalid(_invalid(f"it is nested deeper than {max_depth}"), None)
+        if isinstance(part, dict):
+            keys += len(part)
+            children: Any = part.values()
+        else:
+            children = part if isinstance(part, list) else (part,)
+        for child in children:
+            if isinstance(child, dict | list):
+                stack.append((child, depth + 1))
+            elif isinstance(child, int) and not MIN_INT <= child <= MAX_INT:
+                return keys, Invalid(_invalid("an integer is outside 64 bits: send it as a string"), None)
+    return keys, _item(value)
+
+
+def _unrepeated(frame: bytes, keys: int) -> Invalid | None:
+    # Each key has a colon behind it: when the text has no more colons than the result has keys, none was repeated.
+    # Else, as with a colon inside a string, the slow parser looks.
+    if frame.count(b":") == keys or (name := _repeated_key(frame)) is None:
+        return None
+    return Invalid(_invalid(f"the key {name[:80]!r} stands twice in one object"), None)
+
+
+def _repeated_key(frame: bytes) -> str | None:
+    repeated: list[str] = []
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                repeated.append(name)
+            seen.add(name)
+
+    json.loads(frame, object_pairs_hook=look)
+    return repeated[0] if repeated else None
+
+
+def _bad_arguments(method: Method, request: Request) -> str:
+    names = list(method.__signature__.parameters)[1:]  # type: ignore[attr-defined]
+    takes = f"{request.method} takes {', '.join(names) or 'no params'}"
+    if isinstance(request.params, dict):
+        unknown = [name for name in request.params if name not in names]
+        return f"unknown: {', '.join(unknown)[:200]}; {takes}"
+    return f"{len(request.params)} by position are too many; {takes}"
+
+
+def _parse_error(reason: str) -> ErrorObject:
+    return _error(PARSE_ERROR, "Parse error", "PARSE_ERROR", reason)
+
+
+def _invalid(reason: str) -> ErrorObject:
+    return _error(INVALID_REQUEST, "Invalid Request", "INVALID_REQUEST", reason)
+
+
+def _error(code: int, message: str, kind: str, reason: str) -> ErrorObject:
+    return ErrorObject(code, message, {"kind": kind, "retryable": False, "reason": reason})

@@ -1,0 +1,15 @@
+"""The methods, one file a noun. A handler reads like the seed; it raises, and the dispatcher answers."""
+
+from rpcserver.dispatch import Method
+from rpcserver.methods import auth, events, job, jobs, operator, server, session, sessions
+
+METHODS: tuple[Method, ...] = (
+    *session.METHODS,
+    *sessions.METHODS,
+    *job.METHODS,
+    *jobs.METHODS,
+    *events.METHODS,
+    *auth.METHODS,
+    *server.METHODS,
+    *operator.METHODS,
+)

@@ -1,0 +1,25 @@
+"""operator.*: what the command line asks of the server that has the data folder open.
+
+Only the holder of the secret in the folder's `running.json`, which the operator alone can read, may call these.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from rpcserver.dispatch import Call, method
+from rpcserver.models import ImportParams, NewUserParams
+
+
+@method("operator.user_add", NewUserParams, is_operator=True)
+async def user_add(call: Call, params: NewUserParams) -> str:
+    """Add a user and return the credential."""
+    return await call.app.add_user(params.name)
+
+
+@method("operator.import", ImportParams, is_operator=True, timeout_s=24 * 3600)
+async def import_(call: Call, params: ImportParams) -> dict[str, Any]:
+    """Import a folder of the server's machine for a user."""
+    return await call.app.import_tree(Path(params.path), params.user, params.into, params.public, call.progress)
+
+
+METHODS = (user_add, import_)

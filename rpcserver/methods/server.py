@@ -1,0 +1,38 @@
+"""server.info, server.ping and server.identify."""
+
+import time
+from typing import Any
+
+from rpcserver import __version__
+from rpcserver.dispatch import Call, method
+from rpcserver.models import IdentifyParams, NoParams
+
+
+@method("server.info", NoParams)
+def info(call: Call, params: NoParams) -> dict[str, Any]:
+    """Return the server's version, limits, plugins, methods and uptime."""
+    app = call.app
+    return {
+        "version": __version__,
+        "protocol": "rpcserver.v1",
+        "uptime_s": round(time.monotonic() - app.started, 3),
+        "limits": app.server.limits,
+        "plugins": app.bus.names,
+        "methods": sorted(app.dispatcher.methods),
+    }
+
+
+@method("server.ping", NoParams, needs_auth=False)
+def ping(call: Call, params: NoParams) -> str:
+    """Answer `pong`."""
+    return "pong"
+
+
+@method("server.identify", IdentifyParams)
+def identify(call: Call, params: IdentifyParams) -> bool:
+    """Say which program connects; it is shown in presence and logs."""
+    call.connection.client = params.model_dump()
+    return True
+
+
+METHODS = (info, ping, identify)

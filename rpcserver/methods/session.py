@@ -1,0 +1,229 @@
+"""session.create, destroy, get, ls, cd, action, update.
+
+Source: seeds/sessions.md. Its second heading `session.create`, over "destroy session", is a misprint for
+`session.destroy`.
+"""
+
+from collections.abc import Awaitable
+from typing import Any
+
+import orjson
+
+from jobs.session import DestroySession, Listing
+from plugins.hooks import Action, Command
+from rpcserver import sessions, views, walking
+from rpcserver.dispatch import Call, method
+from rpcserver.errors import NotInPallet, RevisionConflict, RpcError
+from rpcserver.models import (
+    ActionParams,
+    CdParams,
+    CreateParams,
+    DestroyParams,
+    GetParams,
+    LsParams,
+    UpdateParams,
+)
+from rpcserver.sessions import NewSession, Session
+from store import Tx
+
+
+@method("session.create", CreateParams)
+async def create(call: Call, params: CreateParams) -> dict[str, Any]:
+    """Make a session and return its id; it starts in `set_id`, else in the caller's home.
+
+    Without a name it is called by the time, as `YYYY_MM_DD_HH_MM_SS`.
+    """
+    options: dict[str, Any] = {"human": params.human}
+    if params.filter is not None:
+        options["filter"] = params.filter
+    new = NewSession(call.user_id, params.name or "", params.context_name, params.interactive, params.params, options)
+    session = await walking.create(call, new, params.set_id)
+    return {"session_id": session.id}
+
+
+@method("session.destroy", DestroyParams, is_ordered=True)
+async def destroy(call: Call, params: DestroyParams) -> dict[str, Any]:
+    """Destroy a session: its job first, its row only after the job's success."""
+    session = await walking.the_session(call, params.session_id)
+    app = call.app
+    if session.state != "destroying":
+        session = await app.store.write(
+            lambda tx: app.sessions.changed(tx, sessions.set_state(tx, session.id, "destroying"))
+        )
+
+    def remove(tx: Tx, left: tuple[str | None, bool]) -> str:
+        sessions.remove(tx, session.id)
+        app.sessions.gone(tx, session)
+        app.events.append(tx, "session.destroyed", f"user:{session.core_user_id}", {"session_id": session.id})
+        set_id, is_gone = left
+        if set_id is not None and is_gone:
+            walking.tell_left(call, tx, set_id)
+        return session.id
+
+    data = DestroySession(session_id=session.id, data_set_id=session.data_set_id, pallet_set_id=session.pallet_set_id)
+    destroyed = await app.runner.run(
+        "session.destroy_session", data, user_id=session.core_user_id, session_id=session.id, then=remove
+    )
+    app.pallets.known.pop(session.id, None)
+    return {"session_id": destroyed}
+
+
+@method("session.get", GetParams)
+def get(call: Call, params: GetParams) -> dict[str, Any] | Awaitable[dict[str, Any]]:
+    """Return the session's record; `include` adds its history and the tokens of its data set."""
+    found = walking.find_session(call, params.session_id)
+    if isinstance(found, Session) and not params.include:
+        return views.session_record(found)
+    return _get(call, found, params)
+
+
+async def _get(call: Call, found: Session | Awaitable[Session], params: GetParams) -> dict[str, Any]:
+    session = found if isinstance(found, Session) else await found
+    record = views.session_record(session)
+    if "history" in params.include:
+        record["history"] = list(session.back)
+    if "data" in params.include and session.data_set_id is not None:
+        listing = await walking.look(call, session, set_id=session.data_set_id, limit=200)
+        record["data"] = views.contents(listing, session.id, None)["tokens"]
+    return record
+
+
+@method("session.ls", LsParams)
+async def ls(call: Call, params: LsParams) -> dict[str, Any]:
+    """List the working set, page by page, with the commands offered there; changes nothing.
+
+    `set_id` looks into another set without going there; `token_id` tells more about one token.
+    """
+    session = await walking.the_session(call, params.session_id)
+    options = orjson.loads(session.options)
+    is_human = bool(options.get("human")) if params.human is None else params.human
+    scope = (session.id, params.set_id or session.place, params.kind, params.filter, params.order, is_human)
+    query: dict[str, Any] = {
+        "limit": params.limit,
+        "after": call.app.cursors.decode(params.cursor, *scope),
+        "kind": params.kind,
+        "filter": params.filter or options.get("filter"),
+        "order": params.order,
+        "is_human": is_human,
+        "token_id": params.token_id,
+        "has_contents": "contents" in params.sections,
+    }
+    if params.set_id is not None:
+        listing = await walking.look(call, session, set_id=params.set_id, **query)
+    else:
+        session, listing = await walking.look_here(call, session, **query)
+    has_commands = "commands" in params.sections and listing.place.id == session.place
+    cursor = call.app.cursors.encode(listing.next, *scope)
+    onward = None
+    if cursor is not None:
+        onward = {"method": "session.ls", "params": _next_params(params, session.id, cursor)}
+    answer = await _listing(call, session, listing, onward, has_commands)
+    if "contents" not in params.sections:
+        del answer["contents"]
+    return answer
+
+
+@method("session.cd", CdParams, is_ordered=True)
+async def cd(call: Call, params: CdParams) -> dict[str, Any]:
+    """Walk to another set and list it. A set that refuses leaves everything as it was, and says why."""
+    session = await walking.the_session(call, params.session_id)
+    if params.if_revision is not None and params.if_revision != session.revision:
+        raise RevisionConflict(session.revision)
+    way = params.to or ("path" if params.path is not None else "cd")
+    session = await walking.go(call, session, way, params.set_id, params.path)
+    return await _arrival(call, session, params.limit)
+
+
+@method("session.action", ActionParams, is_ordered=True)
+async def action(call: Call, params: ActionParams) -> dict[str, Any]:
+    """Run a command of the pallet: guests hear of it one after another, and what each answers stands under its name."""
+    session = await walking.the_session(call, params.session_id)
+    session, listing = await walking.look_here(call, session, has_contents=False)
+    version, commands = await walking.pallet(call, session, listing)
+    command = _pick(session, params.token_id, version, commands)
+    event = Action(
+        walking._view(call, session),
+        command,
+        params.token_id,
+        params.value,
+        dict(params.args),
+        lambda function, data: walking.run_for(call, session, function, data),
+    )
+    handled_by = await call.app.bus.action(event)
+    if handled_by is None:
+        message = f"The plugin {command.source!r} offers {command.id!r} but did not handle it."
+        raise RpcError(-32014, "PLUGIN_ERROR", message, plugin=command.source)
+    answer: dict[str, Any] = {"handled_by": handled_by, "response": event.response}
+    if event.move is not None:
+        session = await walking.go(call, session, event.move.to or "cd", event.move.set_id)
+        answer["listing"] = await _arrival(call, session, 50)
+        answer["working_set"] = session.working_set_id
+    listing = await walking.look(call, session, has_contents=False)
+    answer["pallet_version"], commands = await walking.pallet(call, session, listing)
+    if answer["pallet_version"] != version:
+        answer["commands"] = views.commands(session.id, commands)
+    return answer
+
+
+@method("session.update", UpdateParams, is_ordered=True)
+async def update(call: Call, params: UpdateParams) -> dict[str, Any]:
+    """Change a session's name, options or params, if it is still at `if_revision`; return the record."""
+    session = await walking.the_session(call, params.session_id)
+    given = params.model_dump(include={"name", "options", "params"}, exclude_none=True)
+    if params.interactive is not None:
+        given["is_interactive"] = params.interactive
+    app = call.app
+
+    def change(tx: Tx) -> Session:
+        changed = sessions.update(tx, session, given, params.if_revision)
+        app.events.append(tx, "session.changed", f"user:{session.core_user_id}", {"session_id": session.id})
+        return app.sessions.changed(tx, changed)
+
+    return views.session_record(await app.store.write(change))
+
+
+async def _arrival(call: Call, session: Session, limit: int) -> dict[str, Any]:
+    listing = await walking.look(call, session, limit=limit)
+    options = orjson.loads(session.options)
+    scope = (session.id, session.place, None, None, "name", bool(options.get("human")))
+    cursor = call.app.cursors.encode(listing.next, *scope)
+    onward = None
+    if cursor is not None:
+        params = {"session_id": session.id, "limit": limit, "cursor": cursor}
+        onward = {"method": "session.ls", "params": params}
+    return await _listing(call, session, listing, onward, has_commands=True)
+
+
+async def _listing(
+    call: Call, session: Session, listing: Listing, onward: dict[str, Any] | None, has_commands: bool
+) -> dict[str, Any]:
+    answer: dict[str, Any] = {
+        "session_id": session.id,
+        "revision": session.revision,
+        "current_set": views.current_set(listing),
+        "contents": views.contents(listing, session.id, onward),
+    }
+    if has_commands:
+        answer["pallet_version"], commands = await walking.pallet(call, session, listing)
+        answer["commands"] = views.commands(session.id, commands)
+    if session.relocated_from is not None:
+        answer["relocated_from"] = {
+            "set_id": session.relocated_from,
+            "reason": "that set is gone, or no longer open to you",
+        }
+    return answer
+
+
+def _next_params(params: LsParams, session_id: str, cursor: str) -> dict[str, Any]:
+    again = params.model_dump(exclude_none=True, exclude_defaults=True)
+    return {**again, "session_id": session_id, "cursor": cursor}
+
+
+def _pick(session: Session, token_id: str, version: int, commands: list[Command]) -> Command:
+    for command in commands:
+        if command.id == token_id:
+            return command
+    raise NotInPallet(token_id, version, views.commands(session.id, commands))
+
+
+METHODS = (create, destroy, get, ls, cd, action, update)

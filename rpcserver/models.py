@@ -1,0 +1,331 @@
+"""What goes over the wire: the params of every method and the shapes of what is answered.
+
+The same models check the call and describe it. Names are normative: design of the API; meaning: seeds/sessions.md.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+Limit = Annotated[int, Field(ge=1, le=200, description="How many items at most.")]
+Cursor = Annotated[str | None, Field(max_length=4096, description="`next_cursor` of the page before.")]
+
+
+def _without_nul(text: str) -> str:
+    if "\x00" in text:
+        raise ValueError("it holds a NUL character")
+    return text
+
+
+Id = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_without_nul)]
+Text = Annotated[str, Field(max_length=1000), AfterValidator(_without_nul)]
+SessionName = Annotated[str, Field(min_length=3, max_length=120), AfterValidator(_without_nul)]
+ContextName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{2,119}$")]
+Kind = Literal["token", "child", "link", "user", "command"]
+Order = Literal["name", "-name", "added", "-added"]
+
+
+class Params(BaseModel):
+    """Params of a method: strict types, no unknown names."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class NoParams(Params):
+    """A method without params."""
+
+
+class SessionParams(Params):
+    """A method about one session; the caller's default session when none is named."""
+
+    session_id: Id | None = None
+
+
+class CreateParams(Params):
+    """session.create."""
+
+    name: SessionName | None = None
+    context_name: ContextName = "default"
+    set_id: Id | None = None
+    interactive: bool = True
+    params: dict[str, Any] | None = None
+    human: bool = False
+    filter: Text | None = None
+
+
+class DestroyParams(Params):
+    """session.destroy."""
+
+    session_id: Id
+
+
+class GetParams(SessionParams):
+    """session.get."""
+
+    include: list[Literal["data", "history"]] = []
+
+
+class ListSessionsParams(Params):
+    """sessions.list."""
+
+    context_name: ContextName | None = None
+    state: Literal["creating", "active", "destroying", "failed"] | None = None
+    limit: Limit = 50
+    cursor: Cursor = None
+
+
+class LsParams(SessionParams):
+    """session.ls: a page of the working set, or of another set without going there."""
+
+    set_id: Id | None = None
+    token_id: Id | None = None
+    kind: Kind | None = None
+    filter: Text | None = None
+    order: Order = "name"
+    human: bool | None = None
+    sections: list[Literal["contents", "commands"]] = ["contents", "commands"]
+    limit: Limit = 50
+    cursor: Cursor = None
+
+
+class CdParams(SessionParams):
+    """session.cd: exactly one of `set_id`, `to` and `path`."""
+
+    set_id: Id | None = None
+    to: Literal["back", "forward", "up", "home"] | None = None
+    path: Text | None = None
+    if_revision: int | None = None
+    limit: Limit = 50
+
+    @model_validator(mode="after")
+    def _one_target(self) -> "CdParams":
+        if sum(value is not None for value in (self.set_id, self.to, self.path)) != 1:
+            raise ValueError("give exactly one of set_id, to (back, forward, up, home) and path")
+        return self
+
+
+class ActionParams(SessionParams):
+    """session.action: run a command of the pallet."""
+
+    token_id: Id
+    value: Any = None
+    args: dict[str, Any] = {}
+
+
+class UpdateParams(Params):
+    """session.update."""
+
+    session_id: Id
+    name: SessionName | None = None
+    interactive: bool | None = None
+    options: dict[str, Any] | None = None
+    params: dict[str, Any] | None = None
+    if_revision: int | None = None
+
+
+class JobParams(Params):
+    """job.get."""
+
+    job_id: Id
+
+
+class ListJobsParams(Params):
+    """jobs.list."""
+
+    state: Literal["queued", "running", "waiting_input", "succeeded", "failed", "cancelled", "lost"] | None = None
+    limit: Limit = 50
+    cursor: Cursor = None
+
+
+class AuthenticateParams(Params):
+    """auth.authenticate."""
+
+    credential: Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+class IdentifyParams(Params):
+    """server.identify: who connects, for logs and presence."""
+
+    client: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_without_nul)]
+    version: Annotated[str, Field(max_length=50)] = ""
+    type: Literal["web", "cli", "agent", "service", "other"] = "other"
+
+
+class Since(Params):
+    """The position of an event: where a client stopped to hear."""
+
+    epoch: Id
+    seq: Annotated[int, Field(ge=0)]
+
+
+class SubscribeParams(Params):
+    """events.subscribe."""
+
+    topics: Annotated[list[Annotated[str, Field(min_length=1, max_length=100)]], Field(min_length=1, max_length=50)]
+    since: Since | None = None
+
+
+class UnsubscribeParams(Params):
+    """events.unsubscribe."""
+
+    subscription: Id
+
+
+class NewUserParams(Params):
+    """operator.user_add."""
+
+    name: Text
+
+
+class ImportParams(Params):
+    """operator.import."""
+
+    path: Text
+    user: Text
+    into: Id | None = None
+    public: bool = False
+
+
+class SessionRecord(BaseModel):
+    """A session as `session.get`, `session.update` and `sessions.list` tell it; times are UTC milliseconds."""
+
+    session_id: str
+    name: str
+    state: str
+    context_name: str
+    is_default: bool
+    core_user_id: str
+    layer_user_id: str
+    working_set: str | None
+    command_pallet: str | None
+    session_data: str | None
+    interactive: bool
+    params: Any
+    start: int
+    end: int | None
+    revision: int
+    history_depth: int
+    options: dict[str, Any]
+    relocated_from: str | None
+    created_at: int
+    last_used_at: int
+    history: list[str] | None = None
+    data: list[Any] | None = None
+
+
+class Owner(BaseModel):
+    """Who made a set."""
+
+    id: str
+    name: str
+
+
+class ParentSet(BaseModel):
+    """The set above, as information."""
+
+    id: str
+    set_name: str
+
+
+class CurrentSet(BaseModel):
+    """The set a listing shows."""
+
+    id: str
+    set_name: str
+    set_author: Owner
+    parent: ParentSet | None
+    can_write: bool
+
+
+class NextCall(BaseModel):
+    """A call that leads on."""
+
+    method: str
+    params: dict[str, Any]
+    rel: str | None = None
+
+
+class SetStatus(BaseModel):
+    """The set that a listed token defines, and how it stands to the one listed."""
+
+    id: str
+    relation: str
+
+
+class ListedToken(BaseModel):
+    """A token of a listing."""
+
+    id: str
+    name: str
+    type: str
+    description: Any = None
+    image: Any = None
+    present: bool | None = None
+    set: SetStatus | None = None
+    attributes: dict[str, Any] = {}
+    links: list[NextCall] = []
+
+
+class Contents(BaseModel):
+    """A page of tokens; `next` is the call for the next page."""
+
+    tokens: list[ListedToken]
+    next: NextCall | None
+    next_cursor: str | None
+
+
+class ListedCommand(BaseModel):
+    """A command of the pallet."""
+
+    id: str
+    name: str
+    description: str
+    source: str
+    accepts: str | None
+    sort: float
+    call: NextCall
+
+
+class Relocation(BaseModel):
+    """Why a session stands somewhere else than it was left."""
+
+    set_id: str
+    reason: str
+
+
+class Listing(BaseModel):
+    """What `session.ls` and `session.cd` answer."""
+
+    session_id: str
+    revision: int
+    pallet_version: int
+    current_set: CurrentSet
+    contents: Contents | None = None
+    commands: list[ListedCommand] | None = None
+    relocated_from: Relocation | None = None
+
+
+class ActionResult(BaseModel):
+    """What `session.action` answers."""
+
+    handled_by: str
+    response: dict[str, Any]
+    working_set: str | None = None
+    listing: Listing | None = None
+    pallet_version: int
+    commands: list[ListedCommand] | None = None
+
+
+class JobRecord(BaseModel):
+    """A job as `job.get` and `jobs.list` tell it; times are UTC milliseconds."""
+
+    job_id: str
+    function: str
+    state: str
+    session_id: str | None
+    parent_id: str | None
+    result: Any
+    error: dict[str, Any] | None
+    created_at: int
+    started_at: int | None
+    finished_at: int | None

@@ -1,0 +1,109 @@
+"""The operator's commands on a data folder: through the running server, or directly when none runs."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from plugins import loader
+from plugins.bus import Bus
+from rpcserver.app import App, opened
+from rpcserver.client import CallError, Client
+from rpcserver.service import RUNNING
+from rpcserver.settings import Settings
+from store import StoreError, StoreLocked
+
+T = TypeVar("T")
+
+
+class OperatorError(StoreError):
+    """The running server refused."""
+
+
+def add_user(settings: Settings, name: str) -> str:
+    """Add a user and return the credential."""
+    answer = _operate(settings, "operator.user_add", {"name": name}, lambda app: app.add_user(name))
+    return str(answer)
+
+
+def import_tree(settings: Settings, path: Path, user: str, into: str | None, is_public: bool) -> dict[str, Any]:
+    """Import a folder, showing how far it is, and return `{set_id, sets, tokens}`."""
+    params = {"path": str(path.resolve()), "user": user, "into": into, "public": is_public}
+    with _Bar() as bar:
+        answer: dict[str, Any] = _operate(
+            settings,
+            "operator.import",
+            params,
+            lambda app: app.import_tree(path, user, into, is_public, bar.show),
+            bar.show,
+        )
+    for where, what in answer["problems"]:
+        print(f"{where!r}: {what}", file=sys.stderr)
+    left = answer["problem_count"] - len(answer["problems"])
+    if left > 0:
+        print(f"and {left} more", file=sys.stderr)
+    return {name: answer[name] for name in ("set_id", "sets", "tokens")}
+
+
+def plugin_names(settings: Settings) -> list[str]:
+    """Return the names of the plugins that would be loaded."""
+    bus = Bus(settings.filter_timeout_s, settings.action_timeout_s)
+    loader.load(bus, settings.plugins)
+    return bus.names
+
+
+def _operate(
+    settings: Settings,
+    method: str,
+    params: dict[str, Any],
+    directly: Callable[[App], Awaitable[Any]],
+    on_progress: Callable[[float, float | None, str], None] | None = None,
+) -> Any:
+    async def without_server() -> Any:
+        async with opened(settings) as app:
+            return await directly(app)
+
+    try:
+        return asyncio.run(without_server())
+    except StoreLocked as locked:
+        note = settings.data / RUNNING
+        if not note.exists():
+            raise
+        reach = json.loads(note.read_text("utf-8"))
+        try:
+            return asyncio.run(_ask(reach, method, params, on_progress))
+        except CallError as error:
+            raise OperatorError(str(error)) from locked
+
+
+async def _ask(
+    reach: dict[str, Any],
+    method: str,
+    params: dict[str, Any],
+    on_progress: Callable[[float, float | None, str], None] | None,
+) -> Any:
+    async with Client(reach["url"], reach["operator"], timeout_s=24 * 3600) as client:
+        return await client.call(method, on_progress=on_progress, **params)
+
+
+class _Bar:
+    """A progress bar on standard error: how much is done and how fast; the end is not known in one pass."""
+
+    def __enter__(self) -> "_Bar":
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        self._progress = Progress(*columns, console=Console(stderr=True))
+        self._task = self._progress.add_task("importing", total=None)
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, done: float, total: float | None, message: str) -> None:
+        """Show how far it is."""
+        self._progress.update(self._task, completed=done, total=total, description=f"importing: {message}")

@@ -1,0 +1,68 @@
+"""`rpcserver serve`: the process around a running server."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from rpcserver import auth, logs
+from rpcserver.app import App, running
+from rpcserver.settings import Settings
+
+RUNNING = "running.json"  # in the data folder: where the running server is reached by its operator
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    logs.configure(settings.is_log_debug)
+    if sys.platform != "win32":
+        try:
+            import uvloop
+        except ImportError:
+            asyncio.run(_serve(settings))
+        else:
+            uvloop.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(settings) as app:
+        owner = await _first_owner(app)
+        note = settings.data / RUNNING
+        _write_private(note, {"url": app.server.url, "pid": os.getpid(), "operator": str(app.operator_secret)})
+        try:
+            print(json.dumps({"event": "ready", "url": app.server.url, "pid": os.getpid()}), flush=True)
+            if owner is not None:
+                _welcome(app.server.url, *owner)
+            await stop.wait()
+        finally:
+            note.unlink(missing_ok=True)
+
+
+async def _first_owner(app: App) -> tuple[str, auth.Secret] | None:
+    """Make an owner in a folder without users, and return his name and credential."""
+    row = await app.store.read(lambda tx: tx.one("SELECT 1 FROM users LIMIT 1"))
+    return None if row else ("owner", await app.add_user("owner"))
+
+
+def _welcome(url: str, name: str, credential: auth.Secret) -> None:
+    # Not a log line: the credential is shown once, to the person who started the server, and kept nowhere.
+    print(
+        f"\nA new data folder. Its first user is {name!r}, with this credential (shown only now):\n\n"
+        f"    {credential!s}\n\nTry it from another terminal:\n\n"
+        f"    rpcserver call session.ls --url {url} --credential {credential!s}\n",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _write_private(path: Path, content: dict[str, object]) -> None:
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(content, file)

@@ -1,0 +1,130 @@
+"""From what the rooms know to what goes over the wire."""
+
+from typing import Any
+
+import orjson
+
+from jobs.model import JobRow
+from jobs.session import Listing
+from plugins.hooks import Command, Exit, Place
+from rpcserver.sessions import Session
+
+# Attributes that a listing shows by a name of its own; the others stand under `attributes`.
+_PROMINENT = ("description", "image")
+
+
+def session_record(session: Session) -> dict[str, Any]:
+    """Return a `models.SessionRecord`."""
+    return {
+        "session_id": session.id,
+        "name": session.name,
+        "state": session.state,
+        "context_name": session.context_name,
+        "is_default": bool(session.is_default),
+        "core_user_id": session.core_user_id,
+        "layer_user_id": session.layer_user_id,
+        "working_set": session.working_set_id,
+        "command_pallet": session.pallet_set_id,
+        "session_data": session.data_set_id,
+        "interactive": bool(session.is_interactive),
+        "params": orjson.Fragment(session.params),
+        "start": session.start_at,
+        "end": session.end_at,
+        "revision": session.revision,
+        "history_depth": len(session.back),
+        "options": orjson.Fragment(session.options),
+        "relocated_from": session.relocated_from,
+        "created_at": session.created_at,
+        "last_used_at": session.last_used_at,
+    }
+
+
+def contents(listing: Listing, session_id: str, next_call: dict[str, Any] | None) -> dict[str, Any]:
+    """Return a `models.Contents`."""
+    here = listing.place.id
+    return {
+        "tokens": [_token(entry, session_id, here) for entry in listing.entries],
+        "next": next_call,
+        "next_cursor": next_call["params"]["cursor"] if next_call else None,
+    }
+
+
+def current_set(listing: Listing) -> dict[str, Any]:
+    """Return a `models.CurrentSet`."""
+    place, parent = listing.place, listing.parent
+    return {
+        "id": place.id,
+        "set_name": place.name,
+        "set_author": {"id": place.owner_id, "name": place.owner_name},
+        "parent": {"id": parent.id, "set_name": parent.name} if parent else None,
+        "can_write": place.rights.can_write,
+    }
+
+
+def commands(session_id: str, pallet: list[Command]) -> list[dict[str, Any]]:
+    """Return the `models.ListedCommand`s."""
+    return [
+        {
+            "id": command.id,
+            "name": command.name,
+            "description": command.description,
+            "source": command.source,
+            "accepts": command.accepts,
+            "sort": command.sort,
+            "call": {"method": "session.action", "params": {"session_id": session_id, "token_id": command.id}},
+        }
+        for command in pallet
+    ]
+
+
+def place(listing: Listing) -> Place:
+    """Return the place as guests see it."""
+    here = listing.place
+    ways = {
+        way: Exit(onward.set_id, onward.name) if (onward := getattr(listing, way)) else None
+        for way in ("back", "forward", "up", "home")
+    }
+    return Place(
+        here.id, here.name, here.owner_id, has_children=listing.has_children, has_links=listing.has_links, **ways
+    )
+
+
+def job_record(row: JobRow) -> dict[str, Any]:
+    """Return a `models.JobRecord`."""
+    return {
+        "job_id": row.id,
+        "function": row.function,
+        "state": row.state,
+        "session_id": row.session_id,
+        "parent_id": row.parent_id,
+        "result": orjson.Fragment(row.result) if row.result is not None else None,
+        "error": orjson.Fragment(row.error) if row.error is not None else None,
+        "created_at": row.created_at,
+        "started_at": row.started_at,
+        "finished_at": row.finished_at,
+    }
+
+
+def _token(entry: Any, session_id: str, here: str) -> dict[str, Any]:
+    inspect = {
+        "rel": "inspect",
+        "method": "session.ls",
+        "params": {"session_id": session_id, "set_id": here, "token_id": entry.id},
+    }
+    token: dict[str, Any] = {"id": entry.id, "name": entry.name, "type": entry.type}
+    for name in _PROMINENT:
+        token[name] = entry.attributes.get(name)
+    token["attributes"] = {name: value for name, value in entry.attributes.items() if name not in _PROMINENT}
+    token["links"] = [inspect]
+    if entry.type == "user":
+        token["present"] = True
+    if entry.set_id is not None:
+        relation = entry.kind if entry.kind in ("child", "link") else "member"
+        token["set"] = {"id": entry.set_id, "relation": relation}
+        enter = {
+            "rel": "enter",
+            "method": "session.cd",
+            "params": {"session_id": session_id, "set_id": entry.set_id},
+        }
+        token["links"] = [enter, inspect]
+    return token

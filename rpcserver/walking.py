@@ -1,0 +1,233 @@
+"""Looking around and walking: what session.ls, session.cd and session.action share.
+
+Source: sessions.md 2.5 to 2.7.
+"""
+
+import hashlib
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import structlog
+
+from core.errors import EnterRefused, LeaveRefused, NotFound, SetNotFound
+from jobs.session import CreateSession, Listing, Move, Moved, SessionSets
+from jobs.session import List as ListSet
+from plugins.hooks import Command, Pallet, Passage, SessionView
+from rpcserver import sessions, views
+from rpcserver.dispatch import Call
+from rpcserver.sessions import NewSession, Session
+from store import Tx
+
+log = structlog.get_logger("session")
+
+Way = str  # cd, back, forward, up, home, path
+
+
+@dataclass(frozen=True, slots=True)
+class Pallets:
+    """The version each session's pallet has reached, and what it held, in memory."""
+
+    known: dict[str, tuple[int, bytes]]
+
+    def version(self, session: Session, pallet: list[Command]) -> int:
+        """Return the pallet's version: another number whenever the commands are others."""
+        digest = hashlib.blake2b(repr(pallet).encode(), digest_size=16).digest()
+        version, before = self.known.get(session.id, (0, b""))
+        if digest != before:
+            version += 1
+            self.known[session.id] = (version, digest)
+        return version
+
+
+def find_session(call: Call, session_id: str | None) -> Session | Awaitable[Session]:
+    """Return the caller's session, at once when it is in memory; None means his default session, made on demand."""
+    store = call.app.sessions
+    session_id = session_id or store.default_of(call.user_id)
+    if session_id is None:
+        return _make_default(call)
+    session = store.cached(session_id)
+    if session is not None and session.core_user_id == call.user_id:
+        return session
+    return store.get(session_id, call.user_id)
+
+
+async def the_session(call: Call, session_id: str | None) -> Session:
+    """Return the caller's session. Raises SessionNotFound."""
+    found = find_session(call, session_id)
+    return found if isinstance(found, Session) else await found
+
+
+async def _make_default(call: Call) -> Session:
+    # One at a time: two calls that find no default session must not make two.
+    async with call.app.making_default:
+        made = call.app.sessions.default_of(call.user_id)
+        if made is not None:
+            return await call.app.sessions.get(made, call.user_id)
+        return await create(call, NewSession(call.user_id, ""), None)
+
+
+async def create(call: Call, new: NewSession, set_id: str | None) -> Session:
+    """Make a session: the row, the job, the row filled in with what the job made."""
+    app = call.app
+    session_id = await app.store.write(lambda tx: sessions.insert(tx, new, app.settings.max_sessions_per_user))
+
+    def fill(tx: Tx, made: SessionSets) -> Session:
+        session = sessions.fill(tx, session_id, made.working_set_id, made.pallet_set_id, made.data_set_id)
+        app.events.append(tx, "session.created", f"user:{new.user_id}", {"session_id": session_id})
+        if made.is_first_there:
+            _tell_contents(call, tx, made.working_set_id, "entered")
+        return app.sessions.changed(tx, session)
+
+    try:
+        data = CreateSession(session_id=session_id, name=new.name, set_id=set_id)
+        made: Session = await app.runner.run(
+            "session.create_session", data, user_id=new.user_id, session_id=session_id, then=fill
+        )
+        return made
+    except BaseException:
+        # The row must not survive as a session that can be used; a kill here is mended at the next start.
+        await app.store.write(lambda tx: sessions.remove(tx, session_id))
+        raise
+
+
+async def look(call: Call, session: Session, **options: Any) -> Listing:
+    """Run `session.ls` for the session's working set, or for `set_id`, with the ways back and forward."""
+    options.setdefault("set_id", session.place)
+    data = ListSet(back=session.back[::-1], forward=session.forward[::-1], **options)
+    listing: Listing = await call.app.runner.run(
+        "session.ls", data, user_id=session.core_user_id, session_id=session.id
+    )
+    return listing
+
+
+async def look_here(call: Call, session: Session, **options: Any) -> tuple[Session, Listing]:
+    """Look around where the session stands; when that place is gone or closed, go where it still can be."""
+    try:
+        return session, await look(call, session, **options)
+    except SetNotFound:
+        lost = session.place
+    session = await relocate(call, session)
+    log.info("session_relocated", session_id=session.id, lost=lost)
+    return session, await look(call, session, **{**options, "after": None})
+
+
+async def relocate(call: Call, session: Session) -> Session:
+    """Move a session whose working set is gone to the newest place of its history it can enter, else home."""
+    home = call.principal.user.home_set_id
+    data = Move(
+        session_id=session.id,
+        from_set_id=session.place,
+        targets=(*session.back[::-1], home),
+        direction="back",
+    )
+    moved = await _run_move(call, session, data, "cd", relocated_from=session.place)
+    return moved
+
+
+async def pallet(call: Call, session: Session, listing: Listing) -> tuple[int, list[Command]]:
+    """Assemble the command pallet for where the session stands, and return it with its version."""
+    offered = Pallet(_view(call, session), views.place(listing), partial(run_for, call, session))
+    collected = await call.app.bus.pallet(offered)
+    return call.app.pallets.version(session, collected), collected
+
+
+def run_for(call: Call, session: Session, function: str, data: dict[str, Any]) -> Awaitable[Any]:
+    """Run a job a guest asks for, in the name of the session's user."""
+    return call.app.runner.run(function, data, user_id=session.core_user_id, session_id=session.id)
+
+
+async def go(call: Call, session: Session, way: Way, set_id: str | None = None, path: str | None = None) -> Session:
+    """Move the session, or refuse and leave everything as it was.
+
+    First the guards of the place left and of the place entered are asked, outside any transaction; then one
+    transaction holds membership, history and working set, and checks again what can be checked there.
+    """
+    here = session.place
+    targets: tuple[str, ...] = (set_id,) if set_id else ()
+    if way in ("back", "forward"):
+        targets = (session.back if way == "back" else session.forward)[::-1]
+    data = Move(
+        session_id=session.id,
+        from_set_id=here,
+        targets=targets,
+        direction=way if way in ("back", "forward") else "there",
+        path=path,
+        is_up=way == "up",
+        is_home=way == "home",
+    )
+    bus = call.app.bus
+    if bus.has("set_leaving") or bus.has("set_entering"):
+        target = await call.app.runner.run("session.find", data, user_id=session.core_user_id, session_id=session.id)
+        if target != here:
+            await _ask_guards(call, session, here, target)
+        data = data.model_copy(update={"expected_set_id": target})
+    return await _run_move(call, session, data, way)
+
+
+async def _run_move(call: Call, session: Session, data: Move, way: Way, relocated_from: str | None = None) -> Session:
+    app = call.app
+
+    def record(tx: Tx, moved: Moved) -> Session:
+        if moved.set_id == session.working_set_id and relocated_from is None:
+            return session
+        after = sessions.move(tx, session, moved.set_id, way, app.settings.max_history, relocated_from)
+        _tell_move(call, tx, session, moved, relocated_from)
+        return app.sessions.changed(tx, after)
+
+    after: Session = await app.runner.run(
+        "session.cd", data, user_id=session.core_user_id, session_id=session.id, then=record
+    )
+    return after
+
+
+async def _ask_guards(call: Call, session: Session, here: str, target: str) -> None:
+    passage = Passage(_view(call, session), here, target, partial(run_for, call, session))
+    bus = call.app.bus
+    for hook, set_id, refusal in (("set_leaving", here, LeaveRefused), ("set_entering", target, EnterRefused)):
+        refused = await bus.refusal(hook, passage)
+        if refused is not None:
+            guest, message = refused
+            try:
+                name = (await look(call, session, set_id=set_id, has_contents=False)).place.name
+            except NotFound:
+                name = "the set"
+            raise refusal(set_id, name, guest, message)
+
+
+def _tell_move(call: Call, tx: Tx, session: Session, moved: Moved, relocated_from: str | None) -> None:
+    events, own = call.app.events, f"user:{session.core_user_id}"
+    if relocated_from is not None:
+        data = {"session_id": session.id, "set_id": moved.set_id, "relocated_from": relocated_from}
+        events.append(tx, "session.relocated", own, data)
+    if moved.left_set_id is not None:
+        events.append(tx, "session.left", own, {"session_id": session.id, "set_id": moved.left_set_id})
+        if moved.is_gone:
+            _tell_contents(call, tx, moved.left_set_id, "left")
+    events.append(tx, "session.entered", own, {"session_id": session.id, "set_id": moved.set_id})
+    if moved.is_new:
+        _tell_contents(call, tx, moved.set_id, "entered")
+
+
+def tell_left(call: Call, tx: Tx, set_id: str) -> None:
+    """Tell those who stand in a set that the caller's token is gone from it."""
+    _tell_contents(call, tx, set_id, "left")
+
+
+def _tell_contents(call: Call, tx: Tx, set_id: str, change: str) -> None:
+    user = call.principal.user
+    token = {"id": user.token_id, "name": user.name, "type": "user"}
+    data = {"set_id": set_id, "change": change, "token": token}
+    call.app.events.append(tx, "session.contents_changed", f"set:{set_id}", data)
+
+
+def _view(call: Call, session: Session) -> SessionView:
+    return SessionView(
+        session.id,
+        session.core_user_id,
+        session.name,
+        session.place,
+        call.principal.user.home_set_id,
+        bool(session.is_interactive),
+    )

@@ -1,0 +1,192 @@
+"""The store on SQLite: one writing connection, read-only connections for reads, one process per data folder."""
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, TypeVar, cast
+
+import aiosqlite
+
+from store.errors import CorruptStore, StoreClosed, StoreLocked, StoreUnwritable
+from store.migrate import migrate
+from store.tx import SqliteTx, Tx
+from store.writer import Writer
+
+T = TypeVar("T")
+
+DATABASE = "rpcserver.db"
+LOCK = "lock"
+QUICK_CHECK_MAX_BYTES = 64 * 1024 * 1024  # above this a look at every page would delay the start by seconds
+
+
+class _Reader(aiosqlite.Connection):
+    """A read-only connection on a thread of its own that runs whole functions over one snapshot."""
+
+    async def read(self, fn: Callable[[Tx], T]) -> T:
+        return cast(T, await self._execute(_snapshot, self._conn, fn))  # type: ignore[no-untyped-call]
+
+
+class Store:
+    """Transactions for everybody: `await store.read(fn)`, `await store.write(fn)` with `fn(tx) -> result`."""
+
+    def __init__(
+        self, folder: Path, connection: sqlite3.Connection, readers: list[_Reader], lock: IO[str], max_batch: int
+    ) -> None:
+        self.folder = folder
+        self.is_broken = False
+        self._connection = connection
+        self._writer = Writer(connection, max_batch, self._broke)
+        self._readers = readers
+        self._next_reader = 0
+        self._lock = lock
+        self._is_closed = False
+
+    @classmethod
+    async def open(cls, folder: Path, *, synchronous: str = "FULL", readers: int = 2, max_batch: int = 1000) -> "Store":
+        """Open the data folder, making it and the tables when they are not there.
+
+        Args:
+            synchronous: FULL survives power loss; NORMAL only a killed process.
+            readers: how many reads can run side by side.
+            max_batch: how many waiting writes one commit may hold.
+
+        Raises:
+            StoreUnwritable, StoreLocked, CorruptStore, NewerStore: each says what to do; nothing was changed.
+        """
+        lock = await asyncio.to_thread(_lock_folder, folder)
+        try:
+            connection = await asyncio.to_thread(_open_database, folder / DATABASE, synchronous)
+            pool = [await _open_reader(folder / DATABASE) for _ in range(readers)]
+        except BaseException:
+            lock.close()
+            raise
+        return cls(folder, connection, pool, lock, max_batch)
+
+    def write(self, fn: Callable[[Tx], T]) -> asyncio.Future[T]:
+        """Run `fn` in a transaction; awaiting gives its result once it is on disk.
+
+        Raises what `fn` raised (nothing of it is stored then), StoreFull, StoreFailed or StoreClosed.
+        Cancelling the wait does not undo the write: it was promised to the writer.
+        """
+        return self._writer.submit(fn)
+
+    async def read(self, fn: Callable[[Tx], T]) -> T:
+        """Run `fn` over one snapshot of what is committed. A write in it is an error."""
+        if self._is_closed:
+            raise StoreClosed
+        self._next_reader = (self._next_reader + 1) % len(self._readers)
+        return await self._readers[self._next_reader].read(fn)
+
+    @property
+    def commits(self) -> int:
+        """Commits so far; `writes / commits` is the size of a batch."""
+        return self._writer.commits
+
+    @property
+    def writes(self) -> int:
+        """Functions committed so far."""
+        return self._writer.writes
+
+    @property
+    def writes_waiting(self) -> int:
+        """Functions that wait for the next batch."""
+        return self._writer.waiting
+
+    async def close(self) -> None:
+        """Finish what was promised, fold the log into the database and let the folder go. Twice is harmless."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        try:
+            await self._writer.close()
+            for reader in self._readers:
+                await reader.close()
+            await asyncio.to_thread(_close_database, self._connection)
+        finally:
+            self._lock.close()
+
+    def _broke(self) -> None:
+        self.is_broken = True
+
+
+def _snapshot(connection: sqlite3.Connection, fn: Callable[[Tx], Any]) -> Any:
+    connection.execute("BEGIN")
+    try:
+        return fn(SqliteTx(connection))
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def _lock_folder(folder: Path) -> IO[str]:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = open(folder / LOCK, "a+", encoding="utf-8")
+    except OSError as error:
+        raise StoreUnwritable(
+            f"{folder} cannot be written ({error.strerror}). Give --data a folder this user may write to."
+        ) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.seek(0)
+        pid = lock.read().strip() or "unknown"
+        lock.close()
+        raise StoreLocked(
+            f"Another server (process {pid}) is using {folder}. Stop it first, or give --data another folder."
+        ) from error
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    return lock
+
+
+def _open_database(path: Path, synchronous: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=512)
+    try:
+        for pragma in (
+            "journal_mode = WAL",
+            f"synchronous = {'NORMAL' if synchronous == 'NORMAL' else 'FULL'}",
+            "foreign_keys = ON",
+            "busy_timeout = 5000",
+            "trusted_schema = OFF",
+            "cell_size_check = ON",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+        if path.stat().st_size <= QUICK_CHECK_MAX_BYTES:
+            verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if verdict != "ok":
+                raise sqlite3.DatabaseError(verdict)
+        migrate(connection)
+    except sqlite3.OperationalError as error:
+        connection.close()
+        raise StoreUnwritable(f"{path} cannot be written ({error}). Look at its owner and the free space.") from error
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise CorruptStore(
+            f"{path} is damaged ({error}). Nothing was changed: keep the folder, and put a backup in its place."
+        ) from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+async def _open_reader(path: Path) -> _Reader:
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None, cached_statements=512)
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("PRAGMA busy_timeout = 5000")
+        return connection
+
+    reader = _Reader(connect, 64)
+    await reader
+    return reader
+
+
+def _close_database(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA optimize")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()

@@ -1,0 +1,55 @@
+"""A transaction, as plain functions see it: `fn(tx) -> result`, never awaiting."""
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+Row = tuple[Any, ...]
+
+
+class Tx(Protocol):
+    """One transaction. Values are bound as `?` parameters; rows come back as tuples in column order."""
+
+    def all(self, sql: str, *values: Any) -> list[Row]:
+        """Return every row."""
+
+    def one(self, sql: str, *values: Any) -> Row | None:
+        """Return the first row, or None."""
+
+    def run(self, sql: str, *values: Any) -> int:
+        """Change rows and return how many."""
+
+    def many(self, sql: str, rows: Iterable[Row]) -> int:
+        """Run one statement for each tuple of values and return how many rows changed."""
+
+    def after_commit(self, notice: Callable[[], None]) -> None:
+        """Have `notice` called on the event loop once the change is durable, before the writer hears of it.
+
+        It is not called when the transaction fails. A read-only transaction has no commit to wait for.
+        """
+
+
+class SqliteTx:
+    """`Tx` over one sqlite3 connection that the caller has put into a transaction."""
+
+    __slots__ = ("_connection", "notices")
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.notices: list[Callable[[], None]] = []
+
+    def all(self, sql: str, *values: Any) -> list[Row]:
+        return self._connection.execute(sql, values).fetchall()
+
+    def one(self, sql: str, *values: Any) -> Row | None:
+        row: Row | None = self._connection.execute(sql, values).fetchone()
+        return row
+
+    def run(self, sql: str, *values: Any) -> int:
+        return self._connection.execute(sql, values).rowcount
+
+    def many(self, sql: str, rows: Iterable[Row]) -> int:
+        return self._connection.executemany(sql, rows).rowcount
+
+    def after_commit(self, notice: Callable[[], None]) -> None:
+        self.notices.append(notice)

@@ -1,0 +1,162 @@
+"""The one writing connection: a thread that commits every write waiting for it in one transaction.
+
+No timer collects a batch: what arrives while a commit is on its way to the disk is the next batch (group commit).
+"""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from store.errors import StoreClosed, StoreError, StoreFailed, StoreFull
+from store.tx import SqliteTx, Tx
+
+
+class Write:
+    """One function waiting for its transaction, and what became of it."""
+
+    __slots__ = ("error", "fn", "future", "notices", "result")
+
+    def __init__(self, fn: Callable[[Tx], Any], future: asyncio.Future[Any]) -> None:
+        self.fn = fn
+        self.future = future
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.notices: list[Callable[[], None]] = []
+
+
+class Writer:
+    """Owns the writing connection and its thread. Made and closed on the event loop's thread."""
+
+    def __init__(self, connection: sqlite3.Connection, max_batch: int, on_broken: Callable[[], None]) -> None:
+        self._connection = connection
+        self._max_batch = max_batch
+        self._on_broken = on_broken
+        self._queue: SimpleQueue[Write | None] = SimpleQueue()
+        self._loop = asyncio.get_running_loop()
+        self._closed = False
+        self._failed_commits = 0
+        self.commits = 0
+        self.writes = 0
+        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, fn: Callable[[Tx], Any]) -> asyncio.Future[Any]:
+        """Queue `fn(tx)`; the future ends after the commit that holds it. Cancelling it does not undo the write."""
+        if self._closed:
+            raise StoreClosed
+        future = self._loop.create_future()
+        self._queue.put(Write(fn, future))
+        return future
+
+    @property
+    def waiting(self) -> int:
+        """How many writes wait for the next batch."""
+        return self._queue.qsize()
+
+    async def close(self) -> None:
+        """Commit what is queued, then end the thread."""
+        if not self._closed:
+            self._closed = True
+            self._queue.put(None)
+        while self._thread.is_alive():
+            await asyncio.to_thread(self._thread.join)
+        # The thread's last delivery was scheduled before it ended; one turn of the loop lets it happen.
+        await asyncio.sleep(0)
+
+    def _run(self) -> None:
+        while True:
+            batch, is_last = self._collect()
+            if batch:
+                self._commit(batch)
+                self._loop.call_soon_threadsafe(_deliver, batch)
+            if is_last:
+                return
+
+    def _collect(self) -> tuple[list[Write], bool]:
+        batch: list[Write] = []
+        item = self._queue.get()
+        while item is not None:
+            batch.append(item)
+            if len(batch) >= self._max_batch:
+                return batch, False
+            try:
+                item = self._queue.get_nowait()
+            except Empty:
+                return batch, False
+        return batch, True
+
+    def _commit(self, batch: list[Write]) -> None:
+        execute = self._connection.execute
+        try:
+            execute("BEGIN IMMEDIATE")
+            for write in batch:
+                self._apply(write)
+            execute("COMMIT")
+        except sqlite3.Error as error:
+            self._fail(batch, error)
+        else:
+            self._failed_commits = 0
+            self.commits += 1
+            self.writes += len(batch)
+
+    def _apply(self, write: Write) -> None:
+        # A savepoint each: one that fails must not take its neighbours with it.
+        execute = self._connection.execute
+        execute("SAVEPOINT one")
+        tx = SqliteTx(self._connection)
+        try:
+            write.result = write.fn(tx)
+        except BaseException as error:
+            if not self._connection.in_transaction:
+                raise  # SQLite has rolled back the whole batch (disk full, I/O error): nobody is acknowledged
+            execute("ROLLBACK TO one")
+            execute("RELEASE one")
+            write.error = _named(error)
+        else:
+            execute("RELEASE one")
+            write.notices = tx.notices
+
+    def _fail(self, batch: list[Write], error: sqlite3.Error) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+        named = _named(error)
+        for write in batch:
+            write.error = write.error or named
+            write.notices = []
+        # After a failed fsync the kernel may have dropped the pages: only reopening shows what is on disk.
+        if not isinstance(named, StoreFull):
+            self._failed_commits += 1
+            if self._failed_commits >= 3:
+                self._closed = True
+                self._loop.call_soon_threadsafe(self._on_broken)
+
+
+def _named(error: BaseException) -> BaseException:
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None or not isinstance(error, sqlite3.OperationalError):
+        return error
+    if code & 0xFF == sqlite3.SQLITE_FULL:
+        named: StoreError = StoreFull()
+    elif code & 0xFF in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+        named = StoreFailed()
+    else:
+        return error
+    named.__cause__ = error
+    return named
+
+
+def _deliver(batch: list[Write]) -> None:
+    # Notices first: a caller that hears of its write must find every cache already up to date.
+    for write in batch:
+        for notice in write.notices:
+            notice()
+    for write in batch:
+        if write.future.cancelled():
+            continue
+        if write.error is None:
+            write.future.set_result(write.result)
+        else:
+            write.future.set_exception(write.error)

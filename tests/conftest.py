@@ -1,0 +1,142 @@
+"""What every test may ask for: a store, a running server in this process, a server as a process of its own."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rpcserver.app import App, running
+from rpcserver.client import Client
+from rpcserver.settings import Settings
+from store import Store
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    """An empty store on disk."""
+    opened = await Store.open(tmp_path / "data")
+    yield opened
+    await opened.close()
+
+
+class Running:
+    """A server in this process, with users and clients."""
+
+    def __init__(self, app: App, stack: AsyncExitStack) -> None:
+        self.app = app
+        self.url = app.server.url
+        self._stack = stack
+        self.credentials: dict[str, str] = {}
+
+    async def credential(self, user: str) -> str:
+        """Return the credential of a user, making him first if need be."""
+        if user not in self.credentials:
+            self.credentials[user] = str(await self.app.add_user(user))
+        return self.credentials[user]
+
+    async def client(self, user: str = "anna", **options: Any) -> Client:
+        """Return a connected client of the user; it is closed with the test."""
+        client = Client(self.url, await self.credential(user), **options)
+        return await self._stack.enter_async_context(client)
+
+
+@asynccontextmanager
+async def run_server(data: Path, **settings: Any) -> AsyncIterator[Running]:
+    """Run a server in this process on a free port."""
+    async with running(Settings.load(data=data, port=0, **settings)) as app, AsyncExitStack() as stack:
+        yield Running(app, stack)
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Running]:
+    """A server in this process."""
+    async with run_server(tmp_path / "data") as running_server:
+        yield running_server
+
+
+@pytest.fixture
+async def anna(server: Running) -> Client:
+    """A client of the user anna, connected to `server`."""
+    return await server.client("anna")
+
+
+@pytest.fixture
+async def bob(server: Running) -> Client:
+    """A client of the user bob, connected to `server`."""
+    return await server.client("bob")
+
+
+class Process:
+    """A server as a process of its own."""
+
+    def __init__(self, data: Path, *flags: str, env: dict[str, str] | None = None) -> None:
+        self.data = data
+        self._flags = flags
+        self._env = {**os.environ, **(env or {})}
+        self.start()
+
+    def start(self) -> None:
+        """Start it and wait until it is ready."""
+        self.log = open(self.data.parent / "server.log", "ab")  # noqa: SIM115 (closed in stop)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "rpcserver", "serve", "--data", str(self.data), "--port", "0", *self._flags],
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            env=self._env,
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, f"the server did not start: {(self.data.parent / 'server.log').read_text()[-2000:]}"
+        self.ready = json.loads(line)
+        self.url: str = self.ready["url"]
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal and return the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        status = self.process.wait(30)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        self.log.close()
+        return status
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Process]]:
+    """Start servers as processes; they are killed with the test."""
+    started: list[Process] = []
+
+    def start(data: Path | None = None, *flags: str, env: dict[str, str] | None = None) -> Process:
+        process = Process(data or tmp_path / "data", *flags, env=env)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.stop(signal.SIGKILL)
+
+
+def run_cli(*arguments: str, timeout_s: float = 60, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "rpcserver", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        stdin=subprocess.DEVNULL,
+        **options,
+    )
+
+
+async def settle() -> None:
+    """Let what is scheduled on the loop happen."""
+    for _ in range(5):
+        await asyncio.sleep(0)

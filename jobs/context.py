@@ -1,18 +1,20 @@
-"""What a running job holds: reads and writes through its declared core calls, and jobs of its own."""
+"""What a running job holds: its declared core calls, its reports, its questions, and jobs of its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from core.calls import Core, Scene
-from jobs.model import JobSpec
-from store import Store, Tx
+from jobs import processes
+from jobs.asks import Form
+from jobs.processes import Finished
+from store import Tx
 
 if TYPE_CHECKING:
-    from jobs.runner import JobRunner
+    from jobs.run import Run
 
 T = TypeVar("T")
-
-OnProgress = Callable[[float, float | None, str], None]
+_NOTHING: Any = object()
 
 
 class JobContext:
@@ -21,59 +23,98 @@ class JobContext:
     It stands for the temporary credential of sessions.md 2.13: nothing that outlives the job is ever made.
     """
 
-    __slots__ = ("_is_over", "_on_progress", "_runner", "_spec", "_store", "id", "session_id", "user_id")
+    __slots__ = ("_run",)
 
-    def __init__(
-        self,
-        job_id: str,
-        spec: JobSpec,
-        user_id: str,
-        session_id: str | None,
-        store: Store,
-        runner: "JobRunner",
-        on_progress: OnProgress | None,
-    ) -> None:
-        self.id = job_id
-        self.user_id = user_id
-        self.session_id = session_id
-        self._spec = spec
-        self._store = store
-        self._runner = runner
-        self._on_progress = on_progress
-        self._is_over = False
+    def __init__(self, run: "Run") -> None:
+        self._run: Run | None = run
+
+    @property
+    def id(self) -> str:
+        """The job's id; the same in every attempt."""
+        return self._live.id
+
+    @property
+    def user_id(self) -> str:
+        """In whose name it runs."""
+        return self._live.request.owner_id
+
+    @property
+    def session_id(self) -> str | None:
+        """The session it works for, if any."""
+        return self._live.request.session_id
+
+    @property
+    def attempt(self) -> int:
+        """1 the first time; more after a retry or a crash."""
+        return self._live.attempt
+
+    @property
+    def is_cancelling(self) -> bool:
+        """True when somebody asked the job, gently, to come to an end."""
+        return self._live.is_cancelling
 
     async def read(self, fn: Callable[[Core], T]) -> T:
         """Run `fn(core)` over one snapshot of what is committed."""
-        self._check()
-        return await self._store.read(lambda tx: fn(self.core(tx)))
+        run = self._live
+        return await run.engine.store.read(lambda tx: fn(self.core(tx)))
 
     async def write(self, fn: Callable[[Core], T]) -> T:
         """Run `fn(core)` in a transaction of its own, stored at once; what belongs to the end goes into a Commit."""
-        self._check()
-        if self._spec.lane == "memory":
-            raise RuntimeError(f"job {self._spec.name!r} is in the memory lane, which only reads")
-        return await self._store.write(lambda tx: fn(self.core(tx)))
+        run = self._live
+        if run.spec.lane == "memory":
+            raise RuntimeError(f"job {run.spec.name!r} is in the memory lane, which only reads")
+        return await run.engine.store.write(lambda tx: fn(self.core(tx)))
 
     async def run(self, function: str, data: dict[str, Any]) -> Any:
-        """Run another job function for the same user, inside this job's time, and return its result."""
-        self._check()
-        return await self._runner.run(
-            function, data, user_id=self.user_id, session_id=self.session_id, parent_id=self.id
-        )
+        """Run another job function for the same user, inside this job's slot and time, and return its result."""
+        return await self._live.run_child(function, data)
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
-        """Tell how far the job is: `done` of `total`, or just `done` where the end is not known."""
-        if self._on_progress is not None:
-            self._on_progress(done, total, message)
+        """Tell how far the job is: `done` of `total`, or just `done` where the end is not known.
+
+        What goes backwards is passed over; at most ten reports a second are told, the newest wins.
+        """
+        self._live.report(done, total, message)
+
+    def log(self, text: str) -> None:
+        """Add a line to the job's log."""
+        self._live.log(text)
+
+    async def ask(
+        self,
+        text: str,
+        *,
+        schema: dict[str, Any] | None = None,
+        choices: tuple[Any, ...] | None = None,
+        default: Any = _NOTHING,
+        is_secret: bool = False,
+        timeout_s: float | None = None,
+    ) -> Any:
+        """Ask a person and return the answer; the job leaves its slot to others meanwhile.
+
+        When the session is not interactive, or time runs out, the answer is `default`; without one AskDeclined is
+        raised. See `jobs.asks.Form` for the rest.
+        """
+        has_default = default is not _NOTHING
+        form = Form(schema, choices, default if has_default else None, has_default, is_secret, timeout_s)
+        return await self._live.ask(text, form)
+
+    async def process(self, *arguments: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Finished:
+        """Run a command, its lines going to the job's log; it ends with the job, and with the server."""
+        run = self._live
+        return await processes.run(arguments, cwd=cwd, env=env, on_line=run.log)
 
     def core(self, tx: Tx) -> Core:
         """Return the job's declared core calls in this transaction."""
-        return Core(Scene(tx, self.user_id), self._spec.name, self._spec.calls)
+        run = self._live
+        return Core(Scene(tx, run.request.owner_id), run.spec.name, run.spec.calls)
 
     def end(self) -> None:
         """Take the capability away: the runner does so when the job is over."""
-        self._is_over = True
+        self._run = None
 
-    def _check(self) -> None:
-        if self._is_over:
-            raise RuntimeError(f"job {self._spec.name!r} is over and can make no more calls")
+    @property
+    def _live(self) -> "Run":
+        if self._run is None:
+            raise RuntimeError("this job is over and can make no more calls")
+        return self._run

@@ -5,7 +5,17 @@ JobsError
 ├── BadJobData       the data does not fit the function's schema
 ├── JobNotFound      no such job, or not the caller's
 ├── JobTimeout       the job ran longer than it may
+├── JobCancelled     somebody stopped the job
 ├── JobFailed        the job raised something unforeseen; `ref` stands in the log
+├── JobEnded         the job ended badly some time ago: `error` is what its row says
+├── ResultTooLarge   the job's result is larger than a row may hold
+├── TooManyJobs      the user has as many jobs waiting as he may have
+├── TooDeep          jobs started jobs started jobs
+├── AskDeclined      a question found nobody to answer it
+├── AskNotFound      no such open question, or not the caller's
+├── BadAnswer        the answer does not fit the question
+├── BadSchedule      the schedule cannot be understood
+├── ScheduleNotFound no such schedule, or not the caller's
 └── JobError         raised by a job on purpose: its text is meant for the caller
 """
 
@@ -21,7 +31,7 @@ class UnknownFunction(JobsError):
 
     def __init__(self, function: str) -> None:
         self.function = function
-        super().__init__(f"There is no job function {function!r}.")
+        super().__init__(f"There is no job function {function[:80]!r} to run: jobs.functions lists them.")
 
 
 class BadJobData(JobsError):
@@ -30,7 +40,9 @@ class BadJobData(JobsError):
     def __init__(self, function: str, errors: list[dict[str, Any]]) -> None:
         self.function = function
         self.errors = errors
-        super().__init__(f"The data does not fit the job function {function!r}.")
+        first = errors[0] if errors else {}
+        where = ".".join(str(part) for part in first.get("loc", ())) or "data"
+        super().__init__(f"The data does not fit {function!r}: {where}: {first.get('msg', 'invalid')}.")
 
 
 class JobNotFound(JobsError):
@@ -38,7 +50,7 @@ class JobNotFound(JobsError):
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
-        super().__init__(f"No job {job_id!r} of yours.")
+        super().__init__(f"No job {job_id[:80]!r} of yours: jobs.list names them.")
 
 
 class JobTimeout(JobsError):
@@ -49,12 +61,90 @@ class JobTimeout(JobsError):
         super().__init__(f"The job {function!r} was stopped after {timeout_s:g} s.")
 
 
+class JobCancelled(JobsError):
+    """Somebody stopped the job."""
+
+    def __init__(self, job_id: str, function: str) -> None:
+        self.job_id, self.function = job_id, function
+        super().__init__(f"The job {function!r} was cancelled.")
+
+
 class JobFailed(JobsError):
     """The job failed; `ref` stands in the server's log."""
 
     def __init__(self, job_id: str, function: str, ref: str) -> None:
         self.job_id, self.function, self.ref = job_id, function, ref
         super().__init__(f"The job {function!r} failed. The server's log says why, under {ref}.")
+
+
+class JobEnded(JobsError):
+    """The job ended badly; `error` is what its row says: kind, message, code."""
+
+    def __init__(self, job_id: str, error: dict[str, Any]) -> None:
+        self.job_id, self.error = job_id, error
+        super().__init__(str(error.get("message", "The job failed.")))
+
+
+class ResultTooLarge(JobsError):
+    """The result is larger than a row may hold."""
+
+    def __init__(self, job_id: str, function: str, size: int, limit: int) -> None:
+        self.job_id, self.function = job_id, function
+        super().__init__(
+            f"The result of {function!r} has {size} bytes, the limit is {limit}: return less, or where it can be found."
+        )
+
+
+class TooManyJobs(JobsError):
+    """The user has as many jobs waiting as he may have."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(f"You have {limit} jobs waiting, the most allowed: wait for some to end.")
+
+
+class TooDeep(JobsError):
+    """Jobs started jobs too many times over."""
+
+    def __init__(self, function: str, limit: int) -> None:
+        self.function = function
+        super().__init__(f"{function!r} would be started {limit} jobs deep: jobs may not nest that far.")
+
+
+class AskDeclined(JobsError):
+    """A question found nobody to answer it."""
+
+    def __init__(self, text: str, why: str) -> None:
+        self.text = text
+        super().__init__(f"The question {text[:80]!r} was not answered: {why}")
+
+
+class AskNotFound(JobsError):
+    """There is no such open question, or it is not yours."""
+
+    def __init__(self, ask_id: str) -> None:
+        self.ask_id = ask_id
+        super().__init__(f"No open question {ask_id[:80]!r} of yours: it may have been answered. asks.list names them.")
+
+
+class BadAnswer(JobsError):
+    """The answer does not fit the question."""
+
+    def __init__(self, ask_id: str, reason: str) -> None:
+        self.ask_id = ask_id
+        super().__init__(f"The answer does not fit the question: {reason}")
+
+
+class BadSchedule(JobsError):
+    """The schedule cannot be understood."""
+
+
+class ScheduleNotFound(JobsError):
+    """There is no such schedule, or it is not yours."""
+
+    def __init__(self, schedule_id: str) -> None:
+        self.schedule_id = schedule_id
+        super().__init__(f"No schedule {schedule_id[:80]!r} of yours: schedules.list names them.")
 
 
 class JobError(JobsError):

@@ -60,6 +60,7 @@ class Batch:
     ImportTree,
     lane="long",
     timeout_s=24 * 3600,
+    is_internal=True,
     calls=["core.user.read", "core.set.show", "core.tree.add", "core.tree.attach", "core.tree.delete"],
 )
 async def import_tree(job: JobContext, data: ImportTree) -> Commit[Imported]:

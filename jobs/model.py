@@ -1,4 +1,7 @@
-"""What a job is: its function and declaration, its row, and the ways it can end."""
+"""What a job is: its function and declaration, its row, and the ways it can end.
+
+Source: jobs.md 6.1 (states, lanes); sessions.md 2.13.
+"""
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -15,6 +18,8 @@ T = TypeVar("T")
 
 Lane = Literal["memory", "local", "long"]
 State = Literal["queued", "running", "waiting_input", "succeeded", "failed", "cancelled", "lost"]
+LIVE: tuple[State, ...] = ("queued", "running", "waiting_input")
+TERMINAL: tuple[State, ...] = ("succeeded", "failed", "cancelled", "lost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +38,15 @@ class JobSpec:
 
     Args:
         calls: the core calls it may make; any other is refused.
-        lane: `memory` leaves no row and may only read; `local` starts at once and its row commits with its effects.
-        timeout_s: seconds one run may take.
+        lane: `memory` leaves no row and may only read; `local` starts at once, and its row commits with its effects;
+            `long` is on disk before it starts, waits for a slot, and survives the server.
+        timeout_s: seconds one attempt may take.
+        retries: how often it is run again after an unforeseen error or a time-out; a promise that it may be.
+        backoff_s: the pause before the first retry; doubled each time, give or take a fifth.
+        on_crash: `retry` promises that it may be run again when the server was killed while it ran; `fail` ends it
+            as `lost`, with a notice.
+        limit: how many may run at once; None: as many as there are slots.
+        is_internal: only the server starts it; `job.run` does not.
     """
 
     name: str
@@ -43,6 +55,11 @@ class JobSpec:
     calls: frozenset[str]
     lane: Lane
     timeout_s: float
+    retries: int = 0
+    backoff_s: float = 0.5
+    on_crash: Literal["fail", "retry"] = "fail"
+    limit: int | None = None
+    is_internal: bool = False
 
     @property
     def doc(self) -> str:
@@ -52,7 +69,7 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """A row of `jobs`; data, result and error are JSON text."""
+    """A row of `jobs`; data, progress, result and error are JSON text, times UTC milliseconds."""
 
     id: str
     function: str
@@ -61,26 +78,68 @@ class JobRow:
     owner_id: str
     session_id: str | None
     parent_id: str | None
+    retry_of: str | None
+    priority: int
+    attempt: int
+    is_interactive: int
+    is_held: int
+    is_cancelling: int
+    dedup_key: str | None
     data: str
+    progress: str | None
     result: str | None
     error: str | None
-    deadline_at: int | None
+    callback: str | None
+    run_at: int | None
     created_at: int
     started_at: int | None
     finished_at: int | None
 
+    @property
+    def is_over(self) -> bool:
+        """Tell whether the job has ended."""
+        return self.state in TERMINAL
+
 
 @dataclass(frozen=True, slots=True)
-class JobEnd:
-    """What is announced when a job has ended, inside the transaction that ends it."""
+class Request:
+    """Who wants a job, and how.
+
+    Args:
+        session_id: the session it works for, if any.
+        parent_id: the job that started it, if any.
+        is_interactive: whether it may ask; otherwise a question gets its default, or fails.
+        priority: among one user's waiting jobs, higher goes first.
+        delay_s: seconds to wait before it may start.
+        dedup_key: the same key, function and owner give the same job, for as long as its row is kept.
+        callback: JSON text of where to tell of its end.
+    """
+
+    owner_id: str
+    session_id: str | None = None
+    parent_id: str | None = None
+    retry_of: str | None = None
+    is_interactive: bool = True
+    priority: int = 0
+    delay_s: float = 0
+    dedup_key: str | None = None
+    callback: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobEvent:
+    """Something that happened to a job, told inside the transaction that makes it true.
+
+    `topic` is one of job.started, job.progress, job.completed, job.failed, job.cancelled, ask.opened, ask.resolved,
+    schedule.missed; `details` is what the topic adds.
+    """
 
     topic: str
-    job_id: str
-    function: str
     owner_id: str
+    job_id: str | None
+    function: str
     session_id: str | None
-    result: Any
-    error: dict[str, Any] | None
+    details: dict[str, Any]
 
 
 def job(
@@ -90,10 +149,17 @@ def job(
     calls: Iterable[str] = (),
     lane: Lane = "local",
     timeout_s: float = 30.0,
+    retries: int = 0,
+    backoff_s: float = 0.5,
+    on_crash: Literal["fail", "retry"] = "fail",
+    limit: int | None = None,
+    is_internal: bool = False,
 ) -> Callable[[Callable[["JobContext", Any], Awaitable[Any]]], JobSpec]:
-    """Make a job function: `async def fn(job, data)`, with `data` an instance of `input`."""
+    """Make a job function: `async def fn(job, data)`, with `data` an instance of `input`. See `JobSpec`."""
 
     def declare(fn: Callable[["JobContext", Any], Awaitable[Any]]) -> JobSpec:
-        return JobSpec(name, fn, input, frozenset(calls), lane, timeout_s)
+        return JobSpec(
+            name, fn, input, frozenset(calls), lane, timeout_s, retries, backoff_s, on_crash, limit, is_internal
+        )
 
     return declare

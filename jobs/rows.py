@@ -1,45 +1,114 @@
-"""The rows of `jobs`, as functions over a transaction."""
+"""The rows of `jobs`, `job_lines` and `deferrals`, as functions over a transaction."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from jobs.model import JobRow
-from store import Tx, now_ms
+from store import Row, Tx, now_ms
 
 COLUMNS = (
-    "id, function, lane, state, owner_id, session_id, parent_id, data, result, error,"
-    " deadline_at, created_at, started_at, finished_at"
+    "id, function, lane, state, owner_id, session_id, parent_id, retry_of, priority, attempt, is_interactive, is_held,"
+    " is_cancelling, dedup_key, data, progress, result, error, callback, run_at, created_at, started_at, finished_at"
 )
-_INSERT = f"INSERT INTO jobs ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
-_FINISH = (
-    "UPDATE jobs SET state = ?, result = ?, error = ?, finished_at = ?"
-    " WHERE id = ? AND state IN ('queued', 'running', 'waiting_input')"
-)
+_INSERT = f"INSERT INTO jobs ({COLUMNS}) VALUES ({', '.join('?' * 23)})"  # noqa: S608 (constants)
+_LIVE = "state IN ('queued', 'running', 'waiting_input')"
 
 
-def insert(tx: Tx, row: JobRow) -> None:
-    """Add a job."""
+def values(row: JobRow) -> Row:
+    """Return the row's values in the order of its columns."""
+    return tuple(getattr(row, name) for name in JobRow.__slots__)
+
+
+def insert(tx: Tx, row_values: Row) -> None:
+    """Add a job, given as its values in column order."""
+    tx.run(_INSERT, *row_values)
+
+
+def add(tx: Tx, row: JobRow) -> tuple[str, bool]:
+    """Add a job unless its owner has one of that function and dedup key; return the id, and whether it is new.
+
+    A job of the long lane whose owner needs approval is held.
+    """
+    if row.dedup_key is not None:
+        found = tx.one(
+            "SELECT id FROM jobs WHERE owner_id = ? AND function = ? AND dedup_key = ?",
+            row.owner_id,
+            row.function,
+            row.dedup_key,
+        )
+        if found is not None:
+            return found[0], False
+    insert(tx, values(row))
+    return row.id, True
+
+
+def is_deferred(tx: Tx, user_id: str) -> bool:
+    """Tell whether the user's jobs wait for somebody's approval."""
+    return tx.one("SELECT 1 FROM deferrals WHERE user_id = ?", user_id) is not None
+
+
+def claim(tx: Tx, job_id: str) -> JobRow | None:
+    """Mark a queued job as running, one attempt further, and return it; None when it is not to be started."""
+    row = tx.one(
+        "UPDATE jobs SET state = 'running', attempt = attempt + 1, run_at = NULL,"  # noqa: S608 (a constant)
+        f" started_at = coalesce(started_at, ?) WHERE id = ? AND state = 'queued' AND is_held = 0 RETURNING {COLUMNS}",
+        now_ms(),
+        job_id,
+    )
+    return JobRow(*row) if row else None
+
+
+def finish(tx: Tx, job_id: str, attempt: int, state: str, result: str | None, error: str | None) -> bool:
+    """End the attempt's job if it has not ended and no later attempt took over; tell whether this was the end."""
+    ended = tx.run(
+        "UPDATE jobs SET state = ?, result = ?, error = ?, finished_at = ?, is_held = 0 WHERE id = ? AND attempt = ?"
+        " AND state IN ('queued', 'running', 'waiting_input')",
+        state,
+        result,
+        error,
+        now_ms(),
+        job_id,
+        attempt,
+    )
+    return ended == 1
+
+
+def requeue(tx: Tx, job_id: str, attempt: int, run_at: int | None, error: str | None = None) -> bool:
+    """Put an interrupted or failed attempt back into the queue; `error` says why, until the next one ends."""
+    changed = tx.run(
+        "UPDATE jobs SET state = 'queued', run_at = ?, error = ? WHERE id = ? AND attempt = ?"
+        " AND state IN ('running', 'waiting_input')",
+        run_at,
+        error,
+        job_id,
+        attempt,
+    )
+    return changed == 1
+
+
+def set_state(tx: Tx, job_id: str, attempt: int, state: str) -> None:
+    """Switch a live attempt between running and waiting_input."""
     tx.run(
-        _INSERT,
-        row.id,
-        row.function,
-        row.lane,
-        row.state,
-        row.owner_id,
-        row.session_id,
-        row.parent_id,
-        row.data,
-        row.result,
-        row.error,
-        row.deadline_at,
-        row.created_at,
-        row.started_at,
-        row.finished_at,
+        "UPDATE jobs SET state = ? WHERE id = ? AND attempt = ? AND state IN ('running', 'waiting_input')",
+        state,
+        job_id,
+        attempt,
     )
 
 
-def finish(tx: Tx, job_id: str, state: str, result: str | None, error: str | None) -> bool:
-    """End a job that has not ended yet, and tell whether this was the end."""
-    return tx.run(_FINISH, state, result, error, now_ms(), job_id) == 1
+def set_progress(tx: Tx, job_id: str, progress: str) -> None:
+    """Keep how far a live job is."""
+    tx.run(f"UPDATE jobs SET progress = ? WHERE id = ? AND {_LIVE}", progress, job_id)  # noqa: S608 (a constant)
+
+
+def set_cancelling(tx: Tx, job_id: str) -> None:
+    """Remember that somebody wants the job to stop: it must not be run again after a crash."""
+    tx.run(f"UPDATE jobs SET is_cancelling = 1 WHERE id = ? AND {_LIVE}", job_id)  # noqa: S608 (a constant)
+
+
+def release(tx: Tx, job_id: str) -> bool:
+    """Let a held job go, and tell whether it was held."""
+    return tx.run("UPDATE jobs SET is_held = 0 WHERE id = ? AND state = 'queued' AND is_held = 1", job_id) == 1
 
 
 def find(tx: Tx, job_id: str) -> JobRow | None:
@@ -48,21 +117,111 @@ def find(tx: Tx, job_id: str) -> JobRow | None:
     return JobRow(*row) if row else None
 
 
-def page(tx: Tx, owner_id: str, limit: int, before: str | None, state: str | None) -> list[JobRow]:
+def children(tx: Tx, job_id: str) -> list[str]:
+    """Return the live jobs that the job started."""
+    rows = tx.all(f"SELECT id FROM jobs WHERE parent_id = ? AND {_LIVE}", job_id)  # noqa: S608 (a constant)
+    return [row[0] for row in rows]
+
+
+def page(
+    tx: Tx,
+    owner_id: str,
+    limit: int,
+    before: str | None,
+    state: str | None = None,
+    function: str | None = None,
+    session_id: str | None = None,
+) -> list[JobRow]:
     """Return up to `limit` jobs of a user, newest first, older than the job `before`."""
-    conditions = "owner_id = ?"
-    values: list[Any] = [owner_id]
-    if before is not None:
-        conditions += " AND id < ?"
-        values.append(before)
-    if state is not None:
-        conditions += " AND state = ?"
-        values.append(state)
-    statement = f"SELECT {COLUMNS} FROM jobs WHERE {conditions} ORDER BY id DESC LIMIT ?"  # noqa: S608
-    return [JobRow(*row) for row in tx.all(statement, *values, limit)]
+    conditions = ["owner_id = ?"]
+    given: list[Any] = [owner_id]
+    wanted = (("id < ?", before), ("state = ?", state), ("function = ?", function), ("session_id = ?", session_id))
+    for condition, value in wanted:
+        if value is not None:
+            conditions.append(condition)
+            given.append(value)
+    statement = f"SELECT {COLUMNS} FROM jobs WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?"  # noqa: S608
+    return [JobRow(*row) for row in tx.all(statement, *given, limit)]
 
 
-def interrupted(tx: Tx) -> list[JobRow]:
-    """Return the jobs that had not ended: at start, those a killed server left behind."""
-    statement = f"SELECT {COLUMNS} FROM jobs WHERE state IN ('queued', 'running', 'waiting_input')"  # noqa: S608
-    return [JobRow(*row) for row in tx.all(statement)]
+def held_for(tx: Tx, approver_id: str, limit: int, before: str | None) -> list[JobRow]:
+    """Return the jobs that wait for this user's approval, newest first."""
+    columns = ", ".join(f"j.{name.strip()}" for name in COLUMNS.split(","))
+    rows = tx.all(
+        f"SELECT {columns} FROM jobs j JOIN deferrals d ON d.user_id = j.owner_id WHERE d.approver_id = ?"  # noqa: S608
+        " AND j.is_held = 1 AND j.state = 'queued' AND (? IS NULL OR j.id < ?) ORDER BY j.id DESC LIMIT ?",
+        approver_id,
+        before,
+        before,
+        limit,
+    )
+    return [JobRow(*row) for row in rows]
+
+
+def approver_of(tx: Tx, user_id: str) -> str | None:
+    """Return who approves the user's jobs, None when nobody needs to."""
+    row = tx.one("SELECT approver_id FROM deferrals WHERE user_id = ?", user_id)
+    return row[0] if row else None
+
+
+def defer(tx: Tx, user_id: str, approver_id: str | None) -> None:
+    """Have the user's jobs of the long lane wait for an approver, or, with None, no more."""
+    tx.run("DELETE FROM deferrals WHERE user_id = ?", user_id)
+    if approver_id is not None:
+        tx.run("INSERT INTO deferrals (user_id, approver_id) VALUES (?, ?)", user_id, approver_id)
+
+
+def live(tx: Tx) -> list[JobRow]:
+    """Return the jobs that had not ended: at start, those the last server left."""
+    rows = tx.all(f"SELECT {COLUMNS} FROM jobs WHERE {_LIVE} ORDER BY id")  # noqa: S608 (constants)
+    return [JobRow(*row) for row in rows]
+
+
+def counts(tx: Tx) -> dict[str, int]:
+    """Return how many live jobs there are in each state."""
+    rows = tx.all(f"SELECT state, count(*) FROM jobs WHERE {_LIVE} GROUP BY state")  # noqa: S608 (a constant)
+    return dict(rows)
+
+
+def add_lines(tx: Tx, job_id: str, lines: Sequence[tuple[int, int, str]], keep: int) -> None:
+    """Add log lines (number, at, text) and drop all but the newest `keep`."""
+    tx.many(
+        "INSERT INTO job_lines (job_id, number, at, text) VALUES (?, ?, ?, ?)",
+        [(job_id, number, at, text) for number, at, text in lines],
+    )
+    tx.run("DELETE FROM job_lines WHERE job_id = ? AND number <= ?", job_id, lines[-1][0] - keep)
+
+
+def lines(tx: Tx, job_id: str, after: int, limit: int) -> list[tuple[int, int, str]]:
+    """Return up to `limit` log lines (number, at, text) after a number."""
+    rows = tx.all(
+        "SELECT number, at, text FROM job_lines WHERE job_id = ? AND number > ? ORDER BY number LIMIT ?",
+        job_id,
+        after,
+        limit,
+    )
+    return [(number, at, text) for number, at, text in rows]
+
+
+def last_line(tx: Tx, job_id: str) -> int:
+    """Return the number of the newest log line, 0 when there is none."""
+    row = tx.one("SELECT coalesce(max(number), 0) FROM job_lines WHERE job_id = ?", job_id)
+    return int(row[0]) if row else 0
+
+
+def ended_before(tx: Tx, succeeded_before: int, others_before: int, limit: int) -> list[str]:
+    """Return up to `limit` jobs that ended before these times, those that succeeded before the first."""
+    old = tx.all(
+        "SELECT id FROM jobs WHERE finished_at IS NOT NULL"
+        " AND finished_at < (CASE state WHEN 'succeeded' THEN ? ELSE ? END) LIMIT ?",
+        succeeded_before,
+        others_before,
+        limit,
+    )
+    return [row[0] for row in old]
+
+
+def forget(tx: Tx, job_ids: Sequence[str]) -> None:
+    """Delete jobs and their log lines."""
+    tx.many("DELETE FROM job_lines WHERE job_id = ?", [(id,) for id in job_ids])
+    tx.many("DELETE FROM jobs WHERE id = ?", [(id,) for id in job_ids])

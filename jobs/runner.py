@@ -1,66 +1,114 @@
-"""The embedded job runner: jobs run in this process, each with a row that commits together with its effects."""
+"""The runner: what the other rooms know of jobs, and the embedded engine behind it.
+
+Source: jobs.md 6.1 and 6.3.
+"""
 
 import asyncio
 import json
-import time
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
 
 import structlog
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from core.errors import CoreError
+from jobs import asks as ask_rows
 from jobs import rows
-from jobs.context import JobContext, OnProgress
-from jobs.errors import BadJobData, JobFailed, JobsError, JobTimeout, UnknownFunction
-from jobs.model import Commit, JobEnd, JobRow, JobSpec
-from store import Store, StoreError, Tx, new_id, now_ms
+from jobs.asks import Asks
+from jobs.dispatcher import EmbeddedDispatcher
+from jobs.errors import (
+    BadJobData,
+    JobCancelled,
+    JobEnded,
+    JobNotFound,
+    JobsError,
+    TooManyJobs,
+    UnknownFunction,
+)
+from jobs.model import JobEvent, JobRow, JobSpec, Request
+from jobs.progress import OnProgress
+from jobs.run import Run, Then, decoded
+from jobs.stats import Stats
+from store import Store, Tx, now_ms
 
 log = structlog.get_logger("jobs")
 
-Then = Callable[[Tx, Any], Any]
-_JSON = TypeAdapter(Any)
+Announce = Callable[[Tx, JobEvent], None]
+Describe = Callable[[BaseException], dict[str, Any]]
+Mode = Literal["now", "gently"]
+PRUNED_AT_ONCE = 2000
+LOST = {"kind": "JOB_LOST", "message": "The server stopped while the job ran. Run it again.", "code": -32019}
+CANCELLED = {"kind": "CANCELLED", "message": "The job was cancelled.", "code": -32800}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of everything.
+
+    Args:
+        slots: jobs of the long lane at once; per_user: of one user.
+        max_waiting_per_user: jobs one user may have waiting.
+        max_result_bytes: of a result as JSON. max_lines: of log kept for a job.
+        gentle_s: what a job asked gently to end may take before it is stopped.
+        keep_succeeded_s, keep_others_s: how long rows of ended jobs are kept.
+    """
+
+    slots: int = 8
+    per_user: int = 8
+    max_waiting_per_user: int = 10_000
+    max_result_bytes: int = 1024 * 1024
+    max_lines: int = 1000
+    max_line_characters: int = 2000
+    gentle_s: float = 5.0
+    keep_succeeded_s: float = 24 * 3600.0
+    keep_others_s: float = 7 * 24 * 3600.0
+    prune_every_s: float = 3600.0
 
 
 class JobRunner(Protocol):
-    """What the other rooms know of a runner; another engine has to keep to it."""
+    """What the other rooms know of a runner; another engine has to keep to it. See `EmbeddedRunner` for the words."""
 
-    def register(self, spec: JobSpec) -> None:
-        """Add a job function."""
-
-    async def run(
-        self,
-        function: str,
-        data: BaseModel | dict[str, Any],
-        *,
-        user_id: str,
-        session_id: str | None = None,
-        parent_id: str | None = None,
-        then: Then | None = None,
-        on_progress: OnProgress | None = None,
-    ) -> Any:
-        """Run a job and return its result once its end is stored."""
+    def register(self, spec: JobSpec) -> None: ...
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+    async def submit(self, function: str, data: BaseModel | dict[str, Any], request: Request) -> str: ...
+    async def run(self, function: str, data: BaseModel | dict[str, Any], request: Request) -> Any: ...
+    async def wait(self, job_id: str, timeout_s: float | None = None) -> JobRow: ...
+    async def cancel(self, job_id: str, mode: Mode = "now") -> bool: ...
+    async def get(self, job_id: str) -> JobRow | None: ...
 
 
 class EmbeddedRunner:
     """Runs jobs on the event loop. A job's effects and its end state are one transaction.
 
     Args:
-        announce: called inside that transaction with what to tell the owner.
-        describe: turns an error into `{kind, message, ...}` for the row.
+        announce: called inside a transaction with what to tell the owner.
+        describe: turns an error into `{kind, message, code, ...}` for the row.
     """
 
     def __init__(
         self,
         store: Store,
         specs: Iterable[JobSpec],
-        announce: Callable[[Tx, JobEnd], None],
-        describe: Callable[[BaseException], dict[str, Any]],
+        announce: Announce,
+        describe: Describe,
+        limits: Limits | None = None,
     ) -> None:
-        self._store = store
-        self._announce = announce
-        self._describe = describe
+        self.store = store
+        self.announce = announce
+        self.describe = describe
+        self.limits = limits or Limits()
+        self.stats = Stats()
+        self.live: dict[str, Run] = {}
+        self.asks = Asks(store, announce)
+        self.dispatcher = EmbeddedDispatcher(store, self.limits.slots, self.limits.per_user, self._limit_of)
         self._specs: dict[str, JobSpec] = {}
+        self._waiters: dict[str, asyncio.Future[tuple[Any, BaseException | None]]] = {}
+        self._listeners: dict[str, asyncio.Event] = {}
+        self._on_progress: dict[str, OnProgress] = {}
+        self._stack = AsyncExitStack()
+        self._tasks: list[asyncio.Task[None]] = []
         for spec in specs:
             self.register(spec)
 
@@ -75,188 +123,292 @@ class EmbeddedRunner:
             raise ValueError(f"job function {spec.name!r} is registered twice")
         self._specs[spec.name] = spec
 
-    async def recover(self) -> int:
-        """End what a killed server left unfinished as `lost`, telling the owners, and return how many there were."""
+    async def start(self) -> None:
+        """Take up what the last server left, then run what comes. Call `stop` from the same task."""
+        lost = await self._recover()
+        if lost:
+            log.warning("jobs_lost", count=lost)
+        group = await self._stack.enter_async_context(asyncio.TaskGroup())
+        self._tasks = [
+            group.create_task(self.dispatcher.worker(self._execute)),
+            group.create_task(self._upkeep()),
+        ]
 
-        def sweep(tx: Tx) -> int:
-            left = rows.interrupted(tx)
-            error = {"kind": "JOB_LOST", "message": "The server stopped while the job ran. Run it again."}
-            for row in left:
-                rows.finish(tx, row.id, "lost", None, json.dumps(error))
-                self._announce(
-                    tx, JobEnd("job.failed", row.id, row.function, row.owner_id, row.session_id, None, error)
-                )
-            return len(left)
-
-        return await self._store.write(sweep)
+    async def stop(self) -> None:
+        """Stop the jobs of the long lane where they are: their rows stay, and the next start decides."""
+        for task in self._tasks:
+            task.cancel()
+        await self._stack.aclose()
 
     async def run(
         self,
         function: str,
         data: BaseModel | dict[str, Any],
+        request: Request,
         *,
-        user_id: str,
-        session_id: str | None = None,
-        parent_id: str | None = None,
         then: Then | None = None,
         on_progress: OnProgress | None = None,
+        depth: int = 0,
     ) -> Any:
-        """Run a job in its user's name and return its result once its end is stored.
+        """Run a job and return its result once its end is stored.
+
+        A job of the long lane waits for a slot; if the caller goes away, it goes on. One inside another job runs in
+        that job's slot.
 
         Args:
+            then: `then(tx, result)` runs in the transaction that ends the job, and what it returns is returned
+                instead; only for the local lane.
             on_progress: called on the event loop with (done, total or None, message).
-            then: `then(tx, result)` runs in the transaction that ends the job; what it returns is returned instead.
 
-        Raises:
-            UnknownFunction, BadJobData: nothing ran.
-            JobTimeout, JobFailed: the row says so, and nothing of the job's last transaction is stored.
-            CoreError, JobError, StoreError: raised by the job itself.
+        Raises UnknownFunction or BadJobData when nothing ran; JobTimeout, JobFailed, JobCancelled or what the job
+        raised when nothing of its last transaction is stored.
         """
+        spec = self._spec(function)
+        if then is not None and spec.lane != "local":
+            raise ValueError(f"{function!r} is not of the local lane: nothing can be added to its transaction")
+        run = Run(self, spec, _checked(spec, data), request, depth=depth, then=then, on_progress=on_progress)
+        if spec.lane == "memory":
+            return await run.in_memory()
+        if spec.lane == "local":
+            return await run.at_once()
+        if depth:
+            await run.store_first()
+            return await run.at_once()
+        if on_progress is not None:
+            self._on_progress[run.id] = on_progress
+        try:
+            return await self.result(await self._submit(run))
+        finally:
+            self._on_progress.pop(run.id, None)
+
+    async def submit(self, function: str, data: BaseModel | dict[str, Any], request: Request) -> str:
+        """Queue a job and return its id once its row is on disk. Raises also TooManyJobs."""
+        spec = self._spec(function)
+        return await self._submit(Run(self, spec, _checked(spec, data), request))
+
+    async def result(self, job_id: str) -> Any:
+        """Wait for a job's end and return its result, or raise what it raised. Raises JobNotFound."""
+        end = await self._ended(job_id)
+        if isinstance(end, tuple):
+            return _outcome(*end)
+        if end is None:
+            raise JobNotFound(job_id)
+        if end.state == "succeeded":
+            return json.loads(end.result or "null")
+        raise JobEnded(job_id, json.loads(end.error or "{}"))
+
+    async def wait(self, job_id: str, timeout_s: float | None = None) -> JobRow:
+        """Wait until the job has ended, or the time is over, and return its row as it is then. Raises JobNotFound."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._ended(job_id)
+        row = await self.get(job_id)
+        if row is None:
+            raise JobNotFound(job_id)
+        return row
+
+    async def cancel(self, job_id: str, mode: Mode = "now") -> bool:
+        """Stop a job, with the jobs inside it; one that waits never starts. False when it has ended already.
+
+        Args:
+            mode: `now` interrupts it; `gently` lets it see `is_cancelling` and end by itself for a while first.
+        """
+        run = self.live.get(job_id)
+        if run is None:
+            return await self.store.write(lambda tx: self._cancel_row(tx, job_id))
+        run.is_cancelling = True
+        await self.store.write(lambda tx: rows.set_cancelling(tx, job_id))
+        if run.task is not None and job_id in self.live:
+            if mode == "now":
+                run.task.cancel()
+            else:
+                asyncio.get_running_loop().call_later(self.limits.gentle_s, self._stop_if_live, run)
+        return True
+
+    async def retry(self, job_id: str) -> str:
+        """Submit an ended job again, as a new one. Raises JobNotFound or ValueError when it has not ended."""
+        row = await self.get(job_id)
+        if row is None:
+            raise JobNotFound(job_id)
+        request = Request(
+            row.owner_id,
+            row.session_id,
+            retry_of=row.id,
+            is_interactive=bool(row.is_interactive),
+            priority=row.priority,
+            callback=row.callback,
+        )
+        return await self.submit(row.function, json.loads(row.data), request)
+
+    async def release(self, job_id: str) -> bool:
+        """Let a held job go; False when it was not held."""
+
+        def let_go(tx: Tx) -> bool:
+            is_free = rows.release(tx, job_id)
+            row = rows.find(tx, job_id)
+            if is_free and row is not None:
+                tx.after_commit(lambda: self.dispatcher.put(row))
+            return is_free
+
+        return await self.store.write(let_go)
+
+    async def get(self, job_id: str) -> JobRow | None:
+        """Return a job's row."""
+        return await self.store.read(lambda tx: rows.find(tx, job_id))
+
+    async def heard(self, job_id: str, timeout_s: float) -> None:
+        """Wait until a job has said something more or has ended, or the time is over."""
+        listener = self._listeners.setdefault(job_id, asyncio.Event())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await listener.wait()
+
+    def said(self, job_id: str) -> None:
+        """Wake whoever follows a job's log."""
+        listener = self._listeners.pop(job_id, None)
+        if listener is not None:
+            listener.set()
+
+    def ended(self, job_id: str, result: Any, error: BaseException | None) -> None:
+        """Tell whoever waits that a job's end is on disk."""
+        waiter = self._waiters.pop(job_id, None)
+        if waiter is not None and not waiter.done():
+            waiter.set_result((result, error))
+        if self._listeners:
+            self.said(job_id)
+
+    def _spec(self, function: str) -> JobSpec:
         spec = self._specs.get(function)
         if spec is None:
             raise UnknownFunction(function)
-        checked = _checked(spec, data)
-        run = _Run(self, spec, checked, user_id, session_id, parent_id, then, on_progress)
-        return await (run.in_memory() if spec.lane == "memory" else run.to_the_end())
+        return spec
 
+    def _limit_of(self, function: str) -> int | None:
+        spec = self._specs.get(function)
+        return spec.limit if spec is not None else None
 
-class _Run:
-    """One run of one job."""
+    async def _submit(self, run: Run) -> str:
+        owner_id = run.request.owner_id
+        if self.dispatcher.waiting_of(owner_id) >= self.limits.max_waiting_per_user:
+            raise TooManyJobs(self.limits.max_waiting_per_user)
+        row = run.row("queued")
 
-    def __init__(
-        self,
-        runner: EmbeddedRunner,
-        spec: JobSpec,
-        data: BaseModel,
-        user_id: str,
-        session_id: str | None,
-        parent_id: str | None,
-        then: Then | None,
-        on_progress: OnProgress | None,
-    ) -> None:
-        self.runner = runner
-        self.store = runner._store
-        self.spec = spec
-        self.data = data
-        self.parent_id = parent_id
-        self.then = then
-        self.created_at = now_ms()
-        self.is_stored = False
-        self.context = JobContext(new_id("j_"), spec, user_id, session_id, self.store, runner, on_progress)
+        def add(tx: Tx) -> str:
+            is_held = rows.is_deferred(tx, owner_id)
+            return self.dispatcher.add(tx, replace(row, is_held=1) if is_held else row)
 
-    async def in_memory(self) -> Any:
-        """Run a job that only reads: no row, no announcement."""
-        try:
-            async with asyncio.timeout(self.spec.timeout_s):
-                result = await self.spec.fn(self.context, self.data)
-        except TimeoutError as error:
-            raise JobTimeout(self.context.id, self.spec.name, self.spec.timeout_s) from error
-        except (CoreError, JobsError, StoreError):
-            raise
-        except Exception as error:
-            raise self._unforeseen(error) from error
-        finally:
-            self.context.end()
-        if self.then is not None:
-            raise RuntimeError("a job of the memory lane has no transaction to add to")
-        return result
+        return await self.store.write(add)
 
-    async def to_the_end(self) -> Any:
-        """Run a job with a row, whatever happens to it."""
-        # The row is stored only when the job has to wait for something: one that goes straight to its last
-        # transaction is inserted there, already ended, which saves a statement and loses nothing.
-        pending = asyncio.get_running_loop().call_soon(self._store_row)
-        try:
-            async with asyncio.timeout(self.spec.timeout_s):
-                outcome = await self.spec.fn(self.context, self.data)
-            pending.cancel()
-            return await self._succeed(outcome)
-        except TimeoutError as error:
-            failure = JobTimeout(self.context.id, self.spec.name, self.spec.timeout_s)
-            await self._end_badly("failed", failure)
-            raise failure from error
-        except asyncio.CancelledError as error:
-            await asyncio.shield(self._end_badly("cancelled", error))
-            raise
-        except (CoreError, JobsError) as error:
-            await self._end_badly("failed", error)
-            raise
-        except StoreError:
-            raise  # the row cannot be written either; recovery finds it
-        except Exception as error:
-            failed = self._unforeseen(error)
-            await self._end_badly("failed", failed)
-            raise failed from error
-        finally:
-            pending.cancel()
-            self.context.end()
-
-    async def _succeed(self, outcome: Any) -> Any:
-        ending = self.store.write(lambda tx: self._end_well(tx, outcome))
-        try:
-            return await asyncio.shield(ending)
-        except asyncio.CancelledError:
-            # The commit is on its way and cannot be called back: the honest answer is what became of it.
-            return await ending
-
-    def _end_well(self, tx: Tx, outcome: Any) -> Any:
-        result = outcome.fn(self.context.core(tx)) if isinstance(outcome, Commit) else outcome
-        answer = self.then(tx, result) if self.then is not None else result
-        text = _JSON.dump_json(result).decode()
-        self._write_end(tx, "succeeded", text, None)
-        self._tell(tx, "job.completed", result, None)
-        return answer
-
-    async def _end_badly(self, state: str, error: BaseException) -> None:
-        described = self.runner._describe(error)
-
-        def end(tx: Tx) -> None:
-            self._write_end(tx, state, None, json.dumps(described))
-            self._tell(tx, "job.cancelled" if state == "cancelled" else "job.failed", None, described)
-
-        await self.store.write(end)
-
-    def _store_row(self) -> None:
-        self.is_stored = True
-        row = self._row("running", None, None, None)
-        stored = self.store.write(lambda tx: rows.insert(tx, row))
-        stored.add_done_callback(_note_unstored)
-
-    def _write_end(self, tx: Tx, state: str, result: str | None, error: str | None) -> None:
-        if self.is_stored:
-            rows.finish(tx, self.context.id, state, result, error)
-        else:
-            rows.insert(tx, self._row(state, result, error, now_ms()))
-
-    def _row(self, state: str, result: str | None, error: str | None, finished_at: int | None) -> JobRow:
-        context = self.context
-        return JobRow(
-            context.id,
-            self.spec.name,
-            self.spec.lane,
-            state,
-            context.user_id,
-            context.session_id,
-            self.parent_id,
-            self.data.model_dump_json(),
-            result,
-            error,
-            self.created_at + int(self.spec.timeout_s * 1000),
-            self.created_at,
-            self.created_at,
-            finished_at,
+    async def _execute(self, job_id: str) -> None:
+        """Run one attempt of a queued job; whatever becomes of it stands in its row."""
+        row = await self.store.write(lambda tx: rows.claim(tx, job_id))
+        if row is None:
+            return  # cancelled while it waited, or told twice
+        request = Request(
+            row.owner_id,
+            row.session_id,
+            row.parent_id,
+            row.retry_of,
+            bool(row.is_interactive),
+            row.priority,
+            dedup_key=row.dedup_key,
+            callback=row.callback,
         )
+        try:
+            spec = self._spec(row.function)
+            data = decoded(spec, row)
+        except (UnknownFunction, ValidationError) as error:
+            # Its plugin is gone, or takes other data now.
+            reason = error if isinstance(error, UnknownFunction) else BadJobData(row.function, [])
+            await self.store.write(lambda tx: self._fail_row(tx, row, reason))
+            return
+        run = Run(self, spec, data, request, id=job_id, attempt=row.attempt)
+        run.on_progress = self._on_progress.get(job_id)
+        run.is_cancelling = bool(row.is_cancelling)
+        self.live[job_id] = run
+        await run.in_background()
 
-    def _tell(self, tx: Tx, topic: str, result: Any, error: dict[str, Any] | None) -> None:
-        context = self.context
-        self.runner._announce(
-            tx, JobEnd(topic, context.id, self.spec.name, context.user_id, context.session_id, result, error)
-        )
+    async def _ended(self, job_id: str) -> tuple[Any, BaseException | None] | JobRow | None:
+        """Wait for a job's end: what it returned or raised; its row when it had ended before; None without a row."""
+        waiter = self._waiters.get(job_id)
+        if waiter is None:
+            waiter = self._waiters[job_id] = asyncio.get_running_loop().create_future()
+        row = await self.get(job_id)
+        if not waiter.done() and (row is None or row.is_over):
+            self._waiters.pop(job_id, None)
+            return row
+        return await asyncio.shield(waiter)
 
-    def _unforeseen(self, error: Exception) -> JobFailed:
-        ref = f"r_{time.time_ns():x}"
-        log.error("job_failed", ref=ref, job_id=self.context.id, function=self.spec.name, exc_info=error)
-        return JobFailed(self.context.id, self.spec.name, ref)
+    def _cancel_row(self, tx: Tx, job_id: str) -> bool:
+        row = rows.find(tx, job_id)
+        if row is None or row.is_over:
+            return False
+        rows.set_cancelling(tx, job_id)
+        if row.state == "queued":
+            self._end_row(tx, row, "cancelled", "job.cancelled", CANCELLED)
+            tx.after_commit(lambda: self.ended(job_id, None, JobCancelled(job_id, row.function)))
+        return True
+
+    def _fail_row(self, tx: Tx, row: JobRow, error: JobsError) -> None:
+        self._end_row(tx, row, "failed", "job.failed", self.describe(error))
+        tx.after_commit(lambda: self.ended(row.id, None, error))
+
+    def _end_row(self, tx: Tx, row: JobRow, state: str, topic: str, error: dict[str, Any]) -> None:
+        if rows.finish(tx, row.id, row.attempt, state, None, json.dumps(error)):
+            self.asks.cancel(tx, row.id)
+            event = JobEvent(topic, row.owner_id, row.id, row.function, row.session_id, {"error": error})
+            self.announce(tx, event)
+
+    def _stop_if_live(self, run: Run) -> None:
+        if self.live.get(run.id) is run and run.task is not None:
+            run.task.cancel()
+
+    async def _recover(self) -> int:
+        """Queue again what may run, end the rest as lost; return how many were lost."""
+
+        def sweep(tx: Tx) -> tuple[list[JobRow], int]:
+            waiting, lost = [], 0
+            for row in rows.live(tx):
+                spec = self._specs.get(row.function)
+                may_run = spec is not None and spec.on_crash == "retry" and row.parent_id is None
+                if row.state == "queued":
+                    waiting.append(row)
+                elif row.is_cancelling:
+                    self._end_row(tx, row, "cancelled", "job.cancelled", CANCELLED)
+                elif may_run and spec is not None and spec.lane == "long":
+                    rows.requeue(tx, row.id, row.attempt, None)
+                    waiting.append(replace(row, state="queued", run_at=None))
+                else:
+                    self._end_row(tx, row, "lost", "job.failed", LOST)
+                    lost += 1
+            return waiting, lost
+
+        waiting, lost = await self.store.write(sweep)
+        for row in waiting:
+            if not row.is_held:
+                self.dispatcher.put(row)
+        return lost
+
+    async def _upkeep(self) -> None:
+        limits = self.limits
+        while True:
+            now = now_ms()
+            succeeded, others = now - int(limits.keep_succeeded_s * 1000), now - int(limits.keep_others_s * 1000)
+
+            def prune(tx: Tx, succeeded: int = succeeded, others: int = others) -> int:
+                old = rows.ended_before(tx, succeeded, others, PRUNED_AT_ONCE)
+                ask_rows.forget(tx, old)
+                rows.forget(tx, old)
+                return len(old)
+
+            if await self.store.write(prune) < PRUNED_AT_ONCE:
+                await asyncio.sleep(limits.prune_every_s)
+
+
+def _outcome(result: Any, error: BaseException | None) -> Any:
+    if error is not None:
+        raise error
+    return result
 
 
 def _checked(spec: JobSpec, data: BaseModel | dict[str, Any]) -> BaseModel:
@@ -267,8 +419,3 @@ def _checked(spec: JobSpec, data: BaseModel | dict[str, Any]) -> BaseModel:
     except ValidationError as error:
         errors = error.errors(include_url=False, include_context=False, include_input=False)
         raise BadJobData(spec.name, [dict(item) for item in errors]) from error
-
-
-def _note_unstored(stored: asyncio.Future[None]) -> None:
-    if not stored.cancelled() and (error := stored.exception()):
-        log.error("job_row_not_stored", error=str(error))

@@ -115,6 +115,7 @@ class Moved:
 @job(
     "session.create_session",
     CreateSession,
+    is_internal=True,
     calls=["core.user.read", "core.set.child", "core.set.create", "core.set.show", "core.set.enter"],
 )
 async def create_session(job: JobContext, data: CreateSession) -> Commit[SessionSets]:
@@ -125,6 +126,7 @@ async def create_session(job: JobContext, data: CreateSession) -> Commit[Session
 @job(
     "session.destroy_session",
     DestroySession,
+    is_internal=True,
     calls=["core.set.leave", "core.set.truncate", "core.set.delete"],
 )
 async def destroy_session(job: JobContext, data: DestroySession) -> Commit[tuple[str | None, bool]]:
@@ -135,6 +137,7 @@ async def destroy_session(job: JobContext, data: DestroySession) -> Commit[tuple
 @job(
     "session.ls",
     List,
+    is_internal=True,
     lane="memory",
     calls=[
         "core.user.read",
@@ -153,6 +156,7 @@ async def ls(job: JobContext, data: List) -> Listing:
 @job(
     "session.cd",
     Move,
+    is_internal=True,
     calls=[
         "core.user.read",
         "core.set.show",
@@ -170,6 +174,7 @@ async def cd(job: JobContext, data: Move) -> Commit[Moved]:
 @job(
     "session.find",
     Move,
+    is_internal=True,
     lane="memory",
     calls=["core.user.read", "core.set.show", "core.set.can_enter", "core.set.resolve"],
 )

@@ -17,7 +17,7 @@ class CreateUser(BaseModel):
     name: str
 
 
-@job("create_user", CreateUser, calls=["core.user.create"])
+@job("create_user", CreateUser, calls=["core.user.create"], is_internal=True)
 async def create_user(job: JobContext, data: CreateUser) -> Commit[User]:
     """Make a user with his token, home, landing set and wallet."""
     return Commit(lambda core: core(users.create, data.name))

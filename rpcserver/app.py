@@ -24,8 +24,8 @@ from core.users import User
 from jobs import importer
 from jobs import session as session_jobs
 from jobs import user as user_jobs
-from jobs.context import OnProgress
-from jobs.model import JobEnd
+from jobs.model import JobEvent, Request
+from jobs.progress import OnProgress
 from jobs.runner import EmbeddedRunner
 from plugins import loader
 from plugins.bus import Bus
@@ -71,7 +71,7 @@ class App:
             return auth.issue(tx, user.id, "first credential")
 
         made: auth.Secret = await self.runner.run(
-            "create_user", {"name": name}, user_id=user_jobs.OPERATOR, then=credential
+            "create_user", {"name": name}, Request(user_jobs.OPERATOR), then=credential
         )
         return made
 
@@ -85,7 +85,7 @@ class App:
         imported = await self.runner.run(
             "import_tree",
             {"path": path, "into": into, "is_public": is_public},
-            user_id=user.id,
+            Request(user.id),
             on_progress=on_progress,
         )
         return asdict(imported)
@@ -111,8 +111,12 @@ async def opened(settings: Settings) -> AsyncIterator[App]:
         async with asyncio.TaskGroup() as tasks:
             app = App(settings, store, bus, known, tasks)
             await app.events.load()
-            await _recover(app)
-            yield app
+            await app.runner.start()
+            try:
+                await _recover(app)
+                yield app
+            finally:
+                await app.runner.stop()
     except BaseExceptionGroup as group:
         # The group is ours, not the caller's: he gets what was raised.
         if len(group.exceptions) == 1:
@@ -137,24 +141,19 @@ async def running(settings: Settings) -> AsyncIterator[App]:
 
 
 async def _recover(app: App) -> None:
-    lost = await app.runner.recover()
-    if lost:
-        log.warning("jobs_lost", count=lost)
     for session in await app.store.read(sessions.half_made):
         log.warning("session_mended", session_id=session.id, state=session.state)
         if session.state == "destroying":
             data = session_jobs.DestroySession(
                 session_id=session.id, data_set_id=session.data_set_id, pallet_set_id=session.pallet_set_id
             )
-            await app.runner.run("session.destroy_session", data, user_id=session.core_user_id, session_id=session.id)
+            await app.runner.run("session.destroy_session", data, Request(session.core_user_id))
         await app.store.write(partial(sessions.remove, session_id=session.id))
 
 
-def _announce(events: Events, tx: Tx, end: JobEnd) -> None:
-    data: dict[str, Any] = {"job_id": end.job_id, "function": end.function, "session_id": end.session_id}
-    if end.error is not None:
-        data["error"] = end.error
-    events.append(tx, end.topic, f"user:{end.owner_id}", data)
+def _announce(events: Events, tx: Tx, event: JobEvent) -> None:
+    data = {"job_id": event.job_id, "function": event.function, "session_id": event.session_id, **event.details}
+    events.append(tx, event.topic, f"user:{event.owner_id}", data)
 
 
 def _check_rooms() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 
 from core.errors import EnterRefused, LeaveRefused, NotFound, SetNotFound
+from jobs.model import Request
 from jobs.session import CreateSession, Listing, Move, Moved, SessionSets
 from jobs.session import List as ListSet
 from plugins.hooks import Command, Pallet, Passage, SessionView
@@ -83,7 +84,7 @@ async def create(call: Call, new: NewSession, set_id: str | None) -> Session:
     try:
         data = CreateSession(session_id=session_id, name=new.name, set_id=set_id)
         made: Session = await app.runner.run(
-            "session.create_session", data, user_id=new.user_id, session_id=session_id, then=fill
+            "session.create_session", data, Request(new.user_id, session_id), then=fill
         )
         return made
     except BaseException:
@@ -96,9 +97,7 @@ async def look(call: Call, session: Session, **options: Any) -> Listing:
     """Run `session.ls` for the session's working set, or for `set_id`, with the ways back and forward."""
     options.setdefault("set_id", session.place)
     data = ListSet(back=session.back[::-1], forward=session.forward[::-1], **options)
-    listing: Listing = await call.app.runner.run(
-        "session.ls", data, user_id=session.core_user_id, session_id=session.id
-    )
+    listing: Listing = await call.app.runner.run("session.ls", data, request_of(session))
     return listing
 
 
@@ -133,9 +132,14 @@ async def pallet(call: Call, session: Session, listing: Listing) -> tuple[int, l
     return call.app.pallets.version(session, collected), collected
 
 
+def request_of(session: Session) -> Request:
+    """Return a request for a job in the name of the session's user."""
+    return Request(session.core_user_id, session.id, is_interactive=bool(session.is_interactive))
+
+
 def run_for(call: Call, session: Session, function: str, data: dict[str, Any]) -> Awaitable[Any]:
     """Run a job a guest asks for, in the name of the session's user."""
-    return call.app.runner.run(function, data, user_id=session.core_user_id, session_id=session.id)
+    return call.app.runner.run(function, data, request_of(session))
 
 
 async def go(call: Call, session: Session, way: Way, set_id: str | None = None, path: str | None = None) -> Session:
@@ -159,7 +163,7 @@ async def go(call: Call, session: Session, way: Way, set_id: str | None = None, 
     )
     bus = call.app.bus
     if bus.has("set_leaving") or bus.has("set_entering"):
-        target = await call.app.runner.run("session.find", data, user_id=session.core_user_id, session_id=session.id)
+        target = await call.app.runner.run("session.find", data, request_of(session))
         if target != here:
             await _ask_guards(call, session, here, target)
         data = data.model_copy(update={"expected_set_id": target})
@@ -176,9 +180,7 @@ async def _run_move(call: Call, session: Session, data: Move, way: Way, relocate
         _tell_move(call, tx, session, moved, relocated_from)
         return app.sessions.changed(tx, after)
 
-    after: Session = await app.runner.run(
-        "session.cd", data, user_id=session.core_user_id, session_id=session.id, then=record
-    )
+    after: Session = await app.runner.run("session.cd", data, request_of(session), then=record)
     return after
 
 

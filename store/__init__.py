@@ -12,11 +12,12 @@ from store.errors import (
 )
 from store.ids import new_id, now_ms
 from store.sqlite import Store
-from store.tx import Tx
+from store.tx import Row, Tx
 
 __all__ = [
     "CorruptStore",
     "NewerStore",
+    "Row",
     "Store",
     "StoreClosed",
     "StoreError",

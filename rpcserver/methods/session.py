@@ -61,9 +61,7 @@ async def destroy(call: Call, params: DestroyParams) -> dict[str, Any]:
         return session.id
 
     data = DestroySession(session_id=session.id, data_set_id=session.data_set_id, pallet_set_id=session.pallet_set_id)
-    destroyed = await app.runner.run(
-        "session.destroy_session", data, user_id=session.core_user_id, session_id=session.id, then=remove
-    )
+    destroyed = await app.runner.run("session.destroy_session", data, walking.request_of(session), then=remove)
     app.pallets.known.pop(session.id, None)
     return {"session_id": destroyed}
 

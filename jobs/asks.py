@@ -1,0 +1,269 @@
+"""Questions of jobs to people: a row first, then whoever can answer is told; the first valid answer wins.
+
+A question survives the asker: a job run again after a crash finds, by its number, the question it had asked and the
+answer it got. A secret answer is handed over in memory and never stored. Source: protocol.md 5.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jsonschema
+
+from jobs.errors import AskDeclined, AskNotFound, BadAnswer
+from jobs.model import JobEvent
+from store import Store, Tx, new_id, now_ms
+
+_COLUMNS = (
+    "id, job_id, number, user_id, session_id, text, form, is_secret, state, answer, expires_at, created_at, resolved_at"
+)
+Announce = Callable[[Tx, JobEvent], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What kind of answer fits.
+
+    Args:
+        schema: JSON Schema of the answer; None: any text.
+        choices: the answers to choose from.
+        default: the answer when nobody may be asked, or nobody answers in time.
+        timeout_s: seconds until it expires; None: it waits as long as the job may.
+    """
+
+    schema: dict[str, Any] | None = None
+    choices: tuple[Any, ...] | None = None
+    default: Any = None
+    has_default: bool = False
+    is_secret: bool = False
+    timeout_s: float | None = None
+
+    def fault(self, answer: Any) -> str | None:
+        """Return why an answer does not fit, or None."""
+        if self.choices is not None and answer not in self.choices:
+            return f"choose one of {', '.join(str(choice) for choice in self.choices)}"
+        schema = self.schema or (None if self.choices is not None else {"type": "string"})
+        if schema is None:
+            return None
+        try:
+            jsonschema.validate(answer, schema)
+        except jsonschema.ValidationError as error:
+            # Not the library's own text: it repeats the answer, which may be secret.
+            where = "/".join(str(part) for part in error.absolute_path)
+            return f"{where or 'the answer'} does not satisfy {error.validator!r}: {error.validator_value!r}"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A row of `asks`; `form` and `answer` are JSON text."""
+
+    id: str
+    job_id: str
+    number: int
+    user_id: str
+    session_id: str | None
+    text: str
+    form: str
+    is_secret: int
+    state: str
+    answer: str | None
+    expires_at: int | None
+    created_at: int
+    resolved_at: int | None
+
+    def shown(self) -> dict[str, Any]:
+        """Return the question as whoever may answer sees it."""
+        form = json.loads(self.form)
+        return {
+            "ask_id": self.id,
+            "job_id": self.job_id,
+            "session_id": self.session_id,
+            "text": self.text,
+            "schema": form["schema"],
+            "choices": form["choices"],
+            "default": form["default"],
+            "secret": bool(self.is_secret),
+            "expires_at": self.expires_at,
+            "created_at": self.created_at,
+        }
+
+
+class Asks:
+    """The open questions of this process, and the rows of all."""
+
+    def __init__(self, store: Store, announce: Announce) -> None:
+        self._store = store
+        self._announce = announce
+        self._waiting: dict[str, asyncio.Future[Any]] = {}
+
+    async def ask(self, text: str, form: Form, number: int, event: JobEvent, on_open: Callable[[Tx], None]) -> Any:
+        """Put a question and wait for its answer.
+
+        Args:
+            event: whose job asks, in which session.
+            on_open: runs in the transaction that stores an open question.
+
+        Raises AskDeclined when nobody answers and there is no default.
+        """
+        assert event.job_id is not None  # only a job asks
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def store(tx: Tx) -> Ask:
+            ask = self._open(tx, text, form, number, event, on_open)
+            # Known from the commit on: an answer may come before we hear of it ourselves.
+            tx.after_commit(lambda: self._waiting.update({ask.id: future}))
+            return ask
+
+        ask = await self._store.write(store)
+        if ask.state == "answered" and ask.answer is not None:
+            self._waiting.pop(ask.id)
+            return json.loads(ask.answer)
+        if ask.state == "open":
+            left_s = None if ask.expires_at is None else max(0.0, (ask.expires_at - now_ms()) / 1000)
+            try:
+                async with asyncio.timeout(left_s):
+                    return await future
+            except TimeoutError:
+                if not await self._store.write(lambda tx: self._resolve(tx, ask, "expired", None)):
+                    return await future  # answered in the very moment
+            finally:
+                self._waiting.pop(ask.id, None)
+        self._waiting.pop(ask.id, None)
+        if form.has_default:
+            return form.default
+        raise AskDeclined(text, "it was declined" if ask.state == "declined" else "nobody answered in time")
+
+    async def answer(self, ask_id: str, user_id: str, answer: Any, *, is_declined: bool = False) -> None:
+        """Answer, or decline, a question. Raises AskNotFound (unknown, not yours, or no longer open) or BadAnswer."""
+
+        def settle(tx: Tx) -> None:
+            ask = find(tx, ask_id)
+            if ask is None or ask.user_id != user_id or ask.state != "open":
+                raise AskNotFound(ask_id)
+            form = _form(ask)
+            if not is_declined and (fault := form.fault(answer)) is not None:
+                raise BadAnswer(ask_id, fault)
+            if ask.is_secret and ask_id not in self._waiting:
+                raise BadAnswer(ask_id, "its job is not running yet: answer again in a moment")
+            text = None if ask.is_secret or is_declined else json.dumps(answer)
+            self._resolve(tx, ask, "declined" if is_declined else "answered", text)
+            tx.after_commit(lambda: self._hand_over(ask, form, answer, is_declined))
+
+        await self._store.write(settle)
+
+    def cancel(self, tx: Tx, job_id: str) -> None:
+        """Close the open questions of a job that is over."""
+        for row in tx.all(f"SELECT {_COLUMNS} FROM asks WHERE job_id = ? AND state = 'open'", job_id):  # noqa: S608
+            self._resolve(tx, Ask(*row), "cancelled", None)
+
+    def _open(self, tx: Tx, text: str, form: Form, number: int, event: JobEvent, on_open: Callable[[Tx], None]) -> Ask:
+        row = tx.one(
+            f"SELECT {_COLUMNS} FROM asks WHERE job_id = ? AND number = ?",  # noqa: S608 (a constant)
+            event.job_id,
+            number,
+        )
+        if row is not None:
+            ask = Ask(*row)
+            if ask.state == "answered" and ask.answer is None:
+                # A secret answer went down with the server that held it: ask again.
+                tx.run("UPDATE asks SET state = 'open', resolved_at = NULL WHERE id = ?", ask.id)
+                ask = replace(ask, state="open")
+            if ask.state == "open":
+                on_open(tx)
+                self._tell(tx, ask, "ask.opened")
+            return ask
+        ask = self._new(text, form, number, event)
+        tx.run(
+            f"INSERT INTO asks ({_COLUMNS}) VALUES ({', '.join('?' * 13)})",  # noqa: S608 (constants)
+            *(getattr(ask, name) for name in Ask.__slots__),
+        )
+        on_open(tx)
+        self._tell(tx, ask, "ask.opened")
+        return ask
+
+    def _new(self, text: str, form: Form, number: int, event: JobEvent) -> Ask:
+        now = now_ms()
+        expires_at = None if form.timeout_s is None else now + int(form.timeout_s * 1000)
+        kept = {
+            "schema": form.schema,
+            "choices": form.choices,
+            "default": form.default,
+            "has_default": form.has_default,
+        }
+        return Ask(
+            new_id("a_"),
+            event.job_id or "",
+            number,
+            event.owner_id,
+            event.session_id,
+            text,
+            json.dumps(kept),
+            int(form.is_secret),
+            "open",
+            None,
+            expires_at,
+            now,
+            None,
+        )
+
+    def _resolve(self, tx: Tx, ask: Ask, state: str, answer: str | None) -> bool:
+        changed = tx.run(
+            "UPDATE asks SET state = ?, answer = ?, resolved_at = ? WHERE id = ? AND state = 'open'",
+            state,
+            answer,
+            now_ms(),
+            ask.id,
+        )
+        if changed:
+            self._tell(tx, ask, "ask.resolved", state)
+        return bool(changed)
+
+    def _tell(self, tx: Tx, ask: Ask, topic: str, state: str | None = None) -> None:
+        details = ask.shown() if state is None else {"ask_id": ask.id, "state": state}
+        self._announce(tx, JobEvent(topic, ask.user_id, ask.job_id, "", ask.session_id, details))
+
+    def _hand_over(self, ask: Ask, form: Form, answer: Any, is_declined: bool) -> None:
+        future = self._waiting.get(ask.id)
+        if future is None or future.done():
+            return
+        if not is_declined:
+            future.set_result(answer)
+        elif form.has_default:
+            future.set_result(form.default)
+        else:
+            future.set_exception(AskDeclined(ask.text, "it was declined"))
+
+
+def find(tx: Tx, ask_id: str) -> Ask | None:
+    """Return the question whoever asks."""
+    row = tx.one(f"SELECT {_COLUMNS} FROM asks WHERE id = ?", ask_id)  # noqa: S608 (a constant)
+    return Ask(*row) if row else None
+
+
+def page(tx: Tx, user_id: str, limit: int, after: str | None, session_id: str | None) -> list[Ask]:
+    """Return up to `limit` open questions to a user, the oldest first."""
+    rows = tx.all(
+        f"SELECT {_COLUMNS} FROM asks WHERE user_id = ? AND state = 'open' AND (? IS NULL OR id > ?)"  # noqa: S608
+        " AND (? IS NULL OR session_id = ?) ORDER BY id LIMIT ?",
+        user_id,
+        after,
+        after,
+        session_id,
+        session_id,
+        limit,
+    )
+    return [Ask(*row) for row in rows]
+
+
+def forget(tx: Tx, job_ids: list[str]) -> None:
+    """Delete the questions of jobs that are forgotten."""
+    tx.many("DELETE FROM asks WHERE job_id = ?", [(id,) for id in job_ids])
+
+
+def _form(ask: Ask) -> Form:
+    kept = json.loads(ask.form)
+    choices = tuple(kept["choices"]) if kept["choices"] is not None else None
+    return Form(kept["schema"], choices, kept["default"], kept["has_default"], bool(ask.is_secret))

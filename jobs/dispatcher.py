@@ -1,0 +1,115 @@
+"""How jobs of the long lane reach a worker: the seam behind which another engine can stand, and the embedded one.
+
+Source: jobs.md 6.3. The row is the truth; a dispatcher only says which job goes next, and may say it twice.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from jobs import rows
+from jobs.model import JobRow
+from jobs.queue import FairQueue, Waiting
+from store import Store, Tx, now_ms
+
+Execute = Callable[[str], Awaitable[None]]
+
+
+class Dispatcher(Protocol):
+    """Carries jobs from whoever submits them to whoever runs them."""
+
+    async def submit(self, jobs: Sequence[JobRow]) -> list[str]:
+        """Store the rows and queue them, both or neither; return the ids, for a repeated dedup key the first one's."""
+
+    async def requeue(self, job_id: str, attempt: int, delay_s: float, error: str | None) -> None:
+        """Put an attempt that failed back into the queue."""
+
+    async def worker(self, execute: Execute) -> None:
+        """Call `execute(job_id)` for every job in its turn, at least once, until cancelled."""
+
+
+class EmbeddedDispatcher:
+    """Queues jobs in memory; at start the rows fill it again.
+
+    Args:
+        slots: how many jobs run at once. per_user: how many of them for one user.
+        limit: how many of one function may run at once, None for any number.
+    """
+
+    def __init__(self, store: Store, slots: int, per_user: int, limit: Callable[[str], int | None]) -> None:
+        self._store = store
+        self._queue = FairQueue(slots, per_user, limit)
+        self._started: dict[str, Waiting] = {}
+        self._wake = asyncio.Event()
+
+    def waiting_of(self, owner_id: str) -> int:
+        """Return how many jobs of a user wait."""
+        return self._queue.waiting_of[owner_id]
+
+    async def submit(self, jobs: Sequence[JobRow]) -> list[str]:
+        """Store the rows and, once they are on disk, queue those that are new and not held."""
+
+        def add(tx: Tx) -> list[str]:
+            return [self.add(tx, job) for job in jobs]
+
+        return await self._store.write(add)
+
+    def add(self, tx: Tx, job: JobRow) -> str:
+        """Add a row in a transaction and have it queued after the commit; return its id."""
+        job_id, is_new = rows.add(tx, job)
+        if is_new and not job.is_held:
+            tx.after_commit(lambda: self.put(job))
+        return job_id
+
+    async def requeue(self, job_id: str, attempt: int, delay_s: float, error: str | None) -> None:
+        """Put an attempt back, to start again after `delay_s`."""
+        run_at = now_ms() + int(delay_s * 1000)
+
+        def back(tx: Tx) -> None:
+            if rows.requeue(tx, job_id, attempt, run_at, error) and (row := rows.find(tx, job_id)):
+                tx.after_commit(lambda: self.put(row))
+
+        await self._store.write(back)
+
+    def put(self, job: JobRow) -> None:
+        """Queue a job whose row is on disk."""
+        self._queue.put(Waiting(job.id, job.owner_id, job.function, job.priority, job.run_at))
+        self._wake.set()
+
+    def pause(self, job_id: str) -> None:
+        """Let others have the slot of a job that waits for an answer."""
+        if job_id in self._started:
+            self._queue.stop(self._started[job_id])
+            self._wake.set()
+
+    def resume(self, job_id: str) -> None:
+        """Count the job as running again; it goes on at once, even if the slots are all taken."""
+        if job_id in self._started:
+            self._queue.start(self._started[job_id])
+
+    async def worker(self, execute: Execute) -> None:
+        """Start jobs as slots come free."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                self._wake.clear()
+                while (job := self._queue.take(now_ms())) is not None:
+                    self._started[job.id] = job
+                    tasks.create_task(self._execute(job, execute))
+                await self._rest()
+
+    async def _rest(self) -> None:
+        due = self._queue.next_due()
+        timeout_s = None if due is None else max(0.0, (due - now_ms()) / 1000)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._wake.wait()
+        except TimeoutError:
+            return  # a delayed job is due
+
+    async def _execute(self, job: Waiting, execute: Execute) -> None:
+        try:
+            await execute(job.id)
+        finally:
+            del self._started[job.id]
+            self._queue.stop(job)
+            self._wake.set()

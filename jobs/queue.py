@@ -1,0 +1,113 @@
+"""Which waiting job goes next: users take turns; within one user's jobs priority decides, then age.
+
+A plain data structure: no clock, no input or output.
+"""
+
+import heapq
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A job that waits for a slot; `run_at` is the time, in UTC milliseconds, before which it may not start."""
+
+    id: str
+    owner_id: str
+    function: str
+    priority: int
+    run_at: int | None
+
+
+class FairQueue:
+    """Jobs waiting for slots.
+
+    Args:
+        slots: how many jobs may run at once.
+        per_user: how many of them may be one user's.
+        limit: how many of one function may run at once, None for any number.
+    """
+
+    def __init__(self, slots: int, per_user: int, limit: Callable[[str], int | None]) -> None:
+        self.slots = slots
+        self.per_user = per_user
+        self._limit = limit
+        # owner -> function -> heap of (-priority, order of arrival, job)
+        self._waiting: dict[str, dict[str, list[tuple[int, int, Waiting]]]] = {}
+        self._turns: deque[str] = deque()
+        self._delayed: list[tuple[int, int, Waiting]] = []
+        self._arrivals = 0
+        self._by_owner: Counter[str] = Counter()
+        self._by_function: Counter[str] = Counter()
+        self.running = 0
+        self.waiting_of: Counter[str] = Counter()
+
+    def put(self, job: Waiting) -> None:
+        """Add a job."""
+        self._arrivals += 1
+        self.waiting_of[job.owner_id] += 1
+        if job.run_at is not None:
+            heapq.heappush(self._delayed, (job.run_at, self._arrivals, job))
+        else:
+            self._make_ready(job, self._arrivals)
+
+    def take(self, now: int) -> Waiting | None:
+        """Return the job to start next and count it as running; None when none may start now."""
+        while self._delayed and self._delayed[0][0] <= now:
+            _, arrival, job = heapq.heappop(self._delayed)
+            self._make_ready(job, arrival)
+        if self.running >= self.slots:
+            return None
+        for _ in range(len(self._turns)):
+            owner = self._turns[0]
+            self._turns.rotate(-1)
+            if self._by_owner[owner] < self.per_user and (taken := self._pop(owner)) is not None:
+                self.start(taken)
+                return taken
+        return None
+
+    def next_due(self) -> int | None:
+        """Return when the next delayed job may start, in UTC milliseconds; None when none is delayed."""
+        return self._delayed[0][0] if self._delayed else None
+
+    def start(self, job: Waiting) -> None:
+        """Count a job as running: also one that goes on after it waited for an answer."""
+        self.running += 1
+        self._by_owner[job.owner_id] += 1
+        self._by_function[job.function] += 1
+
+    def stop(self, job: Waiting) -> None:
+        """Count a job as running no more: it ended, or it waits for an answer and leaves its slot to others."""
+        self.running -= 1
+        for counter, key in ((self._by_owner, job.owner_id), (self._by_function, job.function)):
+            counter[key] -= 1
+            if counter[key] <= 0:
+                del counter[key]
+
+    def _make_ready(self, job: Waiting, arrival: int) -> None:
+        if job.owner_id not in self._waiting:
+            self._waiting[job.owner_id] = {}
+            self._turns.append(job.owner_id)
+        heap = self._waiting[job.owner_id].setdefault(job.function, [])
+        heapq.heappush(heap, (-job.priority, arrival, job))
+
+    def _pop(self, owner: str) -> Waiting | None:
+        by_function = self._waiting[owner]
+        free = [heap for function, heap in by_function.items() if self._has_room(function)]
+        if not free:
+            return None
+        job = heapq.heappop(min(free))[2]
+        if not by_function[job.function]:
+            del by_function[job.function]
+        if not by_function:
+            del self._waiting[owner]
+            self._turns.remove(owner)
+        self.waiting_of[owner] -= 1
+        if self.waiting_of[owner] <= 0:
+            del self.waiting_of[owner]
+        return job
+
+    def _has_room(self, function: str) -> bool:
+        limit = self._limit(function)
+        return limit is None or self._by_function[function] < limit

@@ -1,0 +1,343 @@
+"""One run of one job: its attempt, its time, and how it ends. The end and the effects are one transaction."""
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import structlog
+from pydantic import BaseModel, TypeAdapter
+
+from core.errors import CoreError
+from jobs import rows
+from jobs.asks import Form
+from jobs.context import JobContext
+from jobs.errors import AskDeclined, JobCancelled, JobFailed, JobsError, JobTimeout, ResultTooLarge, TooDeep
+from jobs.model import Commit, JobEvent, JobRow, JobSpec, Request
+from jobs.progress import Lines, OnProgress, Progress
+from store import StoreError, Tx, new_id, now_ms
+
+if TYPE_CHECKING:
+    from jobs.runner import EmbeddedRunner
+
+log = structlog.get_logger("jobs")
+
+Then = Callable[[Tx, Any], Any]
+MAX_NESTED = 8
+_JSON = TypeAdapter(Any)
+
+
+class Run:
+    """One run. `is_stored`: its row is on its way to the disk; `depth`: how many jobs it stands inside."""
+
+    __slots__ = (
+        "_limit",
+        "_lines",
+        "_progress",
+        "asked",
+        "attempt",
+        "context",
+        "created_at",
+        "data",
+        "depth",
+        "engine",
+        "id",
+        "is_cancelling",
+        "is_stored",
+        "on_progress",
+        "request",
+        "spec",
+        "task",
+        "then",
+    )
+
+    def __init__(
+        self,
+        engine: "EmbeddedRunner",
+        spec: JobSpec,
+        data: BaseModel,
+        request: Request,
+        *,
+        id: str | None = None,
+        attempt: int = 1,
+        depth: int = 0,
+        then: Then | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> None:
+        self.engine = engine
+        self.spec = spec
+        self.data = data
+        self.request = request
+        self.id = id or new_id("j_")
+        self.attempt = attempt
+        self.depth = depth
+        self.then = then
+        self.on_progress = on_progress
+        self.created_at = now_ms()
+        self.is_stored = id is not None
+        self.is_cancelling = False
+        self.task: asyncio.Task[Any] | None = None
+        self.asked = 0
+        self.context = JobContext(self)
+        self._limit: asyncio.Timeout | None = None
+        self._progress: Progress | None = None
+        self._lines: Lines | None = None
+
+    async def in_memory(self) -> Any:
+        """Run a job that only reads: no row, nothing told."""
+        try:
+            async with asyncio.timeout(self.spec.timeout_s):
+                return await self.spec.fn(self.context, self.data)
+        except TimeoutError as error:
+            raise JobTimeout(self.id, self.spec.name, self.spec.timeout_s) from error
+        except (CoreError, JobsError, StoreError):
+            raise
+        except Exception as error:
+            raise self._unforeseen(error) from error
+        finally:
+            self.context.end()
+
+    async def at_once(self) -> Any:
+        """Run a job of the local lane, or one inside another job, in the caller's task, and return its result.
+
+        Raises what the job raised, JobTimeout, JobFailed or JobCancelled; whatever happens, the row says so.
+        """
+        # The row is stored only when the job has to wait for something: one that goes straight to its last
+        # transaction is inserted there, already ended, which saves a statement and loses nothing.
+        pending = None if self.is_stored else asyncio.get_running_loop().call_soon(self._store_row)
+        self.task = asyncio.current_task()
+        self.engine.live[self.id] = self
+        try:
+            outcome = await self._attempt()
+            if pending is not None:
+                pending.cancel()
+            return await self._succeed(outcome)
+        except asyncio.CancelledError as error:
+            await asyncio.shield(self._end_badly("cancelled", error))
+            if not self.is_cancelling or self.task is None:
+                raise  # the caller, or a job around this one, is being stopped
+            self.task.uncancel()
+            raise JobCancelled(self.id, self.spec.name) from error
+        except StoreError:
+            raise  # the row cannot be written either; recovery finds it
+        except (CoreError, JobsError) as error:
+            await self._end_badly("failed", error)
+            raise
+        finally:
+            if pending is not None:
+                pending.cancel()
+            self._over()
+
+    async def in_background(self) -> None:
+        """Run an attempt of the long lane in a task of its own: nothing is raised, whoever waits is told."""
+        self.task = asyncio.current_task()
+        try:
+            await self.engine.store.write(lambda tx: self._tell(tx, "job.started", {"attempt": self.attempt}))
+            await self._succeed(await self._attempt())
+        except asyncio.CancelledError as error:
+            if not self.is_cancelling:
+                raise  # the server stops: the row stays as it is, and the next start decides
+            await self._end_badly("cancelled", error)
+        except StoreError as error:
+            log.error("job_not_stored", job_id=self.id, function=self.spec.name, reason=str(error))
+        except (JobFailed, JobTimeout) as error:
+            if self.attempt <= self.spec.retries:
+                await self._try_again(error)
+            else:
+                await self._end_badly("failed", error)
+        except (CoreError, JobsError) as error:
+            await self._end_badly("failed", error)
+        finally:
+            self._over()
+
+    async def store_first(self) -> None:
+        """Have the row on disk before the job starts: the promise of the long lane, kept inside another job too."""
+        self.is_stored = True
+        row = rows.values(self.row("running"))
+        await self.engine.store.write(lambda tx: rows.insert(tx, row))
+
+    async def run_child(self, function: str, data: dict[str, Any]) -> Any:
+        """Run a job inside this one."""
+        if self.depth + 1 >= MAX_NESTED:
+            raise TooDeep(function, MAX_NESTED)
+        request = Request(
+            self.request.owner_id, self.request.session_id, self.id, is_interactive=self.request.is_interactive
+        )
+        return await self.engine.run(function, data, request, depth=self.depth + 1)
+
+    def report(self, done: float, total: float | None, message: str) -> None:
+        """Pass a progress report on."""
+        if self._progress is None:
+            self._progress = Progress(
+                self.engine.store, self.id, lambda tx, value: self._tell(tx, "job.progress", value)
+            )
+        if self._progress.report(done, total, message) and self.on_progress is not None:
+            self.on_progress(done, total, message)
+
+    def log(self, text: str) -> None:
+        """Add a line to the log."""
+        if self._lines is None:
+            engine = self.engine
+            self._lines = Lines(engine.store, self.id, engine.limits.max_lines, lambda: engine.said(self.id))
+        self._lines.add(text[: self.engine.limits.max_line_characters])
+
+    async def ask(self, text: str, form: Form) -> Any:
+        """Put a question, in state waiting_input; neither a slot nor the job's time is used meanwhile."""
+        if not self.request.is_interactive:
+            if form.has_default:
+                return form.default
+            raise AskDeclined(text, "the session is not interactive, and there is no default")
+        self.asked += 1
+        deadline = self._limit.when() if self._limit is not None else None
+        asked_at = asyncio.get_running_loop().time()
+        self.engine.dispatcher.pause(self.id)
+        if self._limit is not None:
+            self._limit.reschedule(None)
+        try:
+            event = JobEvent("", self.request.owner_id, self.id, self.spec.name, self.request.session_id, {})
+            answer = await self.engine.asks.ask(text, form, self.asked, event, self._wait_for_input)
+            await self.engine.store.write(lambda tx: rows.set_state(tx, self.id, self.attempt, "running"))
+            return answer
+        finally:
+            self.engine.dispatcher.resume(self.id)
+            if self._limit is not None and deadline is not None:
+                self._limit.reschedule(deadline + asyncio.get_running_loop().time() - asked_at)
+
+    def row(
+        self, state: str, result: str | None = None, error: str | None = None, finished_at: int | None = None
+    ) -> JobRow:
+        """Return the row of this run in a state."""
+        request = self.request
+        return JobRow(
+            self.id,
+            self.spec.name,
+            self.spec.lane,
+            state,
+            request.owner_id,
+            request.session_id,
+            request.parent_id,
+            request.retry_of,
+            request.priority,
+            self.attempt if state != "queued" else 0,
+            int(request.is_interactive),
+            0,
+            0,
+            request.dedup_key,
+            self.data.model_dump_json(),
+            None,
+            result,
+            error,
+            request.callback,
+            self.created_at + int(request.delay_s * 1000) if request.delay_s else None,
+            self.created_at,
+            self.created_at if state != "queued" else None,
+            finished_at,
+        )
+
+    async def _attempt(self) -> Any:
+        started = time.monotonic()
+        is_error = True
+        try:
+            async with asyncio.timeout(self.spec.timeout_s) as self._limit:
+                outcome = await self.spec.fn(self.context, self.data)
+            is_error = False
+            return outcome
+        except TimeoutError as error:
+            if self._limit is not None and self._limit.expired():
+                raise JobTimeout(self.id, self.spec.name, self.spec.timeout_s) from error
+            raise self._unforeseen(error) from error
+        except (CoreError, JobsError, StoreError):
+            raise
+        except Exception as error:
+            raise self._unforeseen(error) from error
+        finally:
+            self.engine.stats.note(self.spec.name, time.monotonic() - started, is_error)
+
+    async def _succeed(self, outcome: Any) -> Any:
+        ending = self.engine.store.write(lambda tx: self._end_well(tx, outcome))
+        try:
+            return await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            # The commit is on its way and cannot be called back: the honest answer is what became of it.
+            return await ending
+        except (CoreError, JobsError, StoreError):
+            raise
+        except Exception as error:
+            raise self._unforeseen(error) from error
+
+    def _end_well(self, tx: Tx, outcome: Any) -> Any:
+        result = outcome.fn(self.context.core(tx)) if isinstance(outcome, Commit) else outcome
+        answer = self.then(tx, result) if self.then is not None else result
+        text = _JSON.dump_json(result).decode()
+        if len(text) > self.engine.limits.max_result_bytes:
+            raise ResultTooLarge(self.id, self.spec.name, len(text), self.engine.limits.max_result_bytes)
+        self._write_end(tx, "succeeded", text, None)
+        self._tell(tx, "job.completed", {})
+        tx.after_commit(lambda: self.engine.ended(self.id, result, None))
+        return answer
+
+    async def _end_badly(self, state: str, error: BaseException) -> None:
+        described = self.engine.describe(error)
+
+        def end(tx: Tx) -> None:
+            self._write_end(tx, state, None, json.dumps(described))
+            self._tell(tx, "job.cancelled" if state == "cancelled" else "job.failed", {"error": described})
+            told = JobCancelled(self.id, self.spec.name) if state == "cancelled" else error
+            tx.after_commit(lambda: self.engine.ended(self.id, None, told))
+
+        await self.engine.store.write(end)
+
+    async def _try_again(self, error: Exception) -> None:
+        delay_s = self.spec.backoff_s * 2 ** (self.attempt - 1) * random.uniform(0.8, 1.2)  # noqa: S311 (jitter)
+        why = json.dumps(self.engine.describe(error))
+        await self.engine.dispatcher.requeue(self.id, self.attempt, delay_s, why)
+
+    def _write_end(self, tx: Tx, state: str, result: str | None, error: str | None) -> None:
+        if self._lines is not None:
+            self._lines.flush(tx)
+        if self._progress is not None and (last := self._progress.end()) is not None:
+            rows.set_progress(tx, self.id, last)
+        if not self.is_stored:
+            rows.insert(tx, rows.values(self.row(state, result, error, now_ms())))
+            return
+        rows.finish(tx, self.id, self.attempt, state, result, error)
+        if self.asked:
+            self.engine.asks.cancel(tx, self.id)
+
+    def _store_row(self) -> None:
+        self.is_stored = True
+        row = rows.values(self.row("running"))
+        self.engine.store.write(lambda tx: rows.insert(tx, row)).add_done_callback(_note_unstored)
+
+    def _wait_for_input(self, tx: Tx) -> None:
+        rows.set_state(tx, self.id, self.attempt, "waiting_input")
+
+    def _tell(self, tx: Tx, topic: str, details: dict[str, Any]) -> None:
+        request = self.request
+        self.engine.announce(
+            tx, JobEvent(topic, request.owner_id, self.id, self.spec.name, request.session_id, details)
+        )
+
+    def _over(self) -> None:
+        self.engine.live.pop(self.id, None)
+        self.context.end()
+        if self._progress is not None:
+            self._progress.end()
+
+    def _unforeseen(self, error: Exception) -> JobFailed:
+        ref = new_id("r_")
+        log.error("job_failed", ref=ref, job_id=self.id, function=self.spec.name, exc_info=error)
+        return JobFailed(self.id, self.spec.name, ref)
+
+
+def decoded(spec: JobSpec, row: JobRow) -> BaseModel:
+    """Return a row's data as the function takes it."""
+    return spec.input.model_validate(orjson.loads(row.data))
+
+
+def _note_unstored(stored: asyncio.Future[None]) -> None:
+    if not stored.cancelled() and (error := stored.exception()):
+        log.error("job_row_not_stored", error=str(error))

@@ -29,6 +29,7 @@ from jobs.errors import (
 from jobs.model import JobEvent, JobRow, JobSpec, Request
 from jobs.progress import OnProgress
 from jobs.run import Run, Then, decoded
+from jobs.schedules import Schedules
 from jobs.stats import Stats
 from store import Store, Tx, now_ms
 
@@ -103,6 +104,7 @@ class EmbeddedRunner:
         self.live: dict[str, Run] = {}
         self.asks = Asks(store, announce)
         self.dispatcher = EmbeddedDispatcher(store, self.limits.slots, self.limits.per_user, self._limit_of)
+        self.schedules = Schedules(store, self.build, self.dispatcher.add, announce)
         self._specs: dict[str, JobSpec] = {}
         self._waiters: dict[str, asyncio.Future[tuple[Any, BaseException | None]]] = {}
         self._listeners: dict[str, asyncio.Event] = {}
@@ -132,6 +134,7 @@ class EmbeddedRunner:
         self._tasks = [
             group.create_task(self.dispatcher.worker(self._execute)),
             group.create_task(self._upkeep()),
+            group.create_task(self.schedules.run()),
         ]
 
     async def stop(self) -> None:
@@ -276,6 +279,11 @@ class EmbeddedRunner:
             waiter.set_result((result, error))
         if self._listeners:
             self.said(job_id)
+
+    def build(self, function: str, data: dict[str, Any], request: Request) -> JobRow:
+        """Return the row of a job to be. Raises UnknownFunction or BadJobData."""
+        spec = self._spec(function)
+        return Run(self, spec, _checked(spec, data), request).row("queued")
 
     def _spec(self, function: str) -> JobSpec:
         spec = self._specs.get(function)

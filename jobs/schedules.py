@@ -1,0 +1,233 @@
+"""Jobs to come: at a time, at an interval, or by a cron line. Submitting one and moving on is one transaction.
+
+What fell due while the server was down is told (`schedule.missed`), and run once if the schedule says so.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+import structlog
+from cronsim import CronSim, CronSimError
+
+from jobs.errors import BadSchedule, JobsError, ScheduleNotFound
+from jobs.model import JobEvent, JobRow, Request
+from store import Store, Tx, new_id, now_ms
+
+log = structlog.get_logger("jobs")
+
+Kind = Literal["cron", "interval", "at"]
+Build = Callable[[str, dict[str, Any], Request], JobRow]
+Add = Callable[[Tx, JobRow], str]
+_COLUMNS = (
+    "id, owner_id, session_id, function, data, kind, spec, is_catching_up, next_at, last_at, last_job_id, missed,"
+    " created_at"
+)
+MIN_INTERVAL_S = 1.0
+LATE_MS = 60_000  # later than this was missed, not just slow
+LONGEST_SLEEP_S = 3600.0  # the wall clock may be set: look again now and then
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A row of `schedules`. `spec`: a cron line with its time zone, seconds, or UTC milliseconds, by `kind`."""
+
+    id: str
+    owner_id: str
+    session_id: str | None
+    function: str
+    data: str
+    kind: str
+    spec: str
+    is_catching_up: int
+    next_at: int | None
+    last_at: int | None
+    last_job_id: str | None
+    missed: int
+    created_at: int
+
+    def after(self, at: int) -> int | None:
+        """Return when it is due next after a time, both in UTC milliseconds; None when it is over."""
+        if self.kind == "at":
+            return int(self.spec) if int(self.spec) > at else None
+        if self.kind == "interval":
+            every = int(float(self.spec) * 1000)
+            steps = max(0, at - self.created_at) // every + 1
+            return self.created_at + steps * every
+        line, _, zone = self.spec.partition("@")
+        start = datetime.fromtimestamp(at / 1000, ZoneInfo(zone or "UTC"))
+        found = next(CronSim(line, start), None)
+        return None if found is None else int(found.timestamp() * 1000)
+
+
+def cron(line: str, zone: str = "UTC") -> tuple[Kind, str]:
+    """Return kind and spec of a cron line of five fields in a time zone. Raises BadSchedule."""
+    try:
+        CronSim(line, datetime.now(ZoneInfo(zone)))
+    except CronSimError as error:
+        message = f"The cron line {line[:80]!r} is not one: {error}. It has five fields, as '0 7 * * 1'."
+        raise BadSchedule(message) from error
+    except (KeyError, ValueError) as error:
+        raise BadSchedule(f"There is no time zone {zone[:80]!r}: give one such as Europe/Paris.") from error
+    return "cron", f"{line}@{zone}"
+
+
+def interval(every_s: float) -> tuple[Kind, str]:
+    """Return kind and spec of an interval in seconds. Raises BadSchedule."""
+    if not MIN_INTERVAL_S <= every_s <= timedelta(days=366).total_seconds():
+        raise BadSchedule("An interval is 1 second at the least and 366 days at the most.")
+    return "interval", str(every_s)
+
+
+def moment(at: int) -> tuple[Kind, str]:
+    """Return kind and spec of a moment in UTC milliseconds. Raises BadSchedule when it is past."""
+    if at <= now_ms():
+        raise BadSchedule("That moment is past: give UTC milliseconds of one to come.")
+    return "at", str(at)
+
+
+class Schedules:
+    """Submits what falls due.
+
+    Args:
+        build: makes the row of a job from function, data and request; raises what submitting would.
+        add: adds the row in a transaction and has it queued after the commit.
+    """
+
+    def __init__(self, store: Store, build: Build, add: Add, announce: Callable[[Tx, JobEvent], None]) -> None:
+        self._store = store
+        self._build = build
+        self._add = add
+        self._announce = announce
+        self._wake = asyncio.Event()
+
+    async def create(
+        self,
+        function: str,
+        data: dict[str, Any],
+        owner_id: str,
+        session_id: str | None,
+        when: tuple[Kind, str],
+        *,
+        is_catching_up: bool = False,
+    ) -> Schedule:
+        """Add a schedule. Raises UnknownFunction, BadJobData or BadSchedule now rather than when it is due."""
+        self._build(function, data, Request(owner_id, session_id))
+        now = now_ms()
+        new = Schedule(
+            new_id("sch_"),
+            owner_id,
+            session_id,
+            function,
+            json.dumps(data),
+            *when,
+            int(is_catching_up),
+            None,
+            None,
+            None,
+            0,
+            now,
+        )
+        due = new.after(now)
+        if due is None:
+            raise BadSchedule("That never comes.")
+        schedule = replace(new, next_at=due)
+
+        def insert(tx: Tx) -> None:
+            tx.run(
+                f"INSERT INTO schedules ({_COLUMNS}) VALUES ({', '.join('?' * 13)})",  # noqa: S608 (constants)
+                *(getattr(schedule, name) for name in Schedule.__slots__),
+            )
+            tx.after_commit(self._wake.set)
+
+        await self._store.write(insert)
+        return schedule
+
+    async def delete(self, schedule_id: str, owner_id: str) -> None:
+        """Take a schedule away; jobs it started go on. Raises ScheduleNotFound."""
+
+        def take(tx: Tx) -> None:
+            if not tx.run("DELETE FROM schedules WHERE id = ? AND owner_id = ?", schedule_id, owner_id):
+                raise ScheduleNotFound(schedule_id)
+
+        await self._store.write(take)
+
+    async def run(self) -> None:
+        """Submit what falls due, until cancelled."""
+        await self._store.write(lambda tx: self._sweep(tx, is_start=True))
+        while True:
+            self._wake.clear()
+            row = await self._store.read(lambda tx: tx.one("SELECT min(next_at) FROM schedules"))
+            due = row[0] if row else None
+            left_s = LONGEST_SLEEP_S if due is None else (due - now_ms()) / 1000
+            try:
+                async with asyncio.timeout(max(0.0, min(left_s, LONGEST_SLEEP_S))):
+                    await self._wake.wait()
+            except TimeoutError:
+                await self._store.write(self._sweep)
+
+    def _sweep(self, tx: Tx, is_start: bool = False) -> None:
+        now = now_ms()
+        rows = tx.all(f"SELECT {_COLUMNS} FROM schedules WHERE next_at <= ? ORDER BY next_at", now)  # noqa: S608
+        for row in rows:
+            self._fire(tx, Schedule(*row), now, is_start)
+
+    def _fire(self, tx: Tx, schedule: Schedule, now: int, is_start: bool) -> None:
+        due = schedule.next_at or now
+        missed = 0
+        if is_start and now - due > LATE_MS:
+            missed = self._missed(schedule, due, now)
+            details = {"schedule_id": schedule.id, "missed": missed, "since": due}
+            self._announce(
+                tx,
+                JobEvent("schedule.missed", schedule.owner_id, None, schedule.function, schedule.session_id, details),
+            )
+        job_id = schedule.last_job_id
+        if not missed or schedule.is_catching_up:
+            job_id = self._submit(tx, schedule) or job_id
+        tx.run(
+            "UPDATE schedules SET next_at = ?, last_at = ?, last_job_id = ?, missed = missed + ? WHERE id = ?",
+            schedule.after(now),
+            now,
+            job_id,
+            missed,
+            schedule.id,
+        )
+
+    def _submit(self, tx: Tx, schedule: Schedule) -> str | None:
+        try:
+            job = self._build(
+                schedule.function,
+                json.loads(schedule.data),
+                Request(schedule.owner_id, schedule.session_id, is_interactive=False),
+            )
+        except JobsError as error:
+            log.warning("schedule_not_run", schedule_id=schedule.id, reason=str(error))
+            return None
+        return self._add(tx, job)
+
+    def _missed(self, schedule: Schedule, due: int, now: int) -> int:
+        count, at = 0, due
+        while at <= now and count < 10_000:
+            count += 1
+            following = schedule.after(at)
+            if following is None:
+                break
+            at = following
+        return count
+
+
+def page(tx: Tx, owner_id: str, limit: int, after: str | None) -> list[Schedule]:
+    """Return up to `limit` schedules of a user, the oldest first."""
+    rows = tx.all(
+        f"SELECT {_COLUMNS} FROM schedules WHERE owner_id = ? AND (? IS NULL OR id > ?) ORDER BY id LIMIT ?",  # noqa: S608
+        owner_id,
+        after,
+        after,
+        limit,
+    )
+    return [Schedule(*row) for row in rows]

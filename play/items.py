@@ -40,7 +40,8 @@ _BLOCK_OPENING = re.compile(rf"{_QUOTE}{_B}*+(?=\n|\Z)")
 _BLOCK = re.compile(
     rf"{_QUOTE}{_B}*+\n((?:(?!{_B}*+{_QUOTE}{_B}*+(?:\n|\Z)){_NO_ACTION}[^\n]*+\n)*+){_B}*+{_QUOTE}{_B}*+(?=\n|\Z)"
 )
-_BRACKET = re.compile(rf"\[(?:[^\]'\"\n]++|'[^'\n]*+'|\"[^\"\n]*+\")*+\]{_TOKEN_END}")
+_BRACKET_ITEM = rf"(?:'[^'\n]*+'|\"[^\"\n]*+\"|[^{_W},'\"\[\]]++)"
+_BRACKET = re.compile(rf"\[{_B}*+(?:{_BRACKET_ITEM}(?:{_B}*+,{_B}*+{_BRACKET_ITEM})*+)?+{_B}*+\]{_TOKEN_END}")
 _BRACKET_COMMA = re.compile(rf"('[^']*+'|\"[^\"]*+\")|{_B}*+,{_B}*+")
 _WORD = re.compile(rf"[^{_W},]*+")
 _COMMA = re.compile(rf"{_B}*+,")
@@ -178,7 +179,7 @@ class ItemReader:
         elif _BLOCK_OPENING.match(text, start):
             value, end = self._block(start)
         elif char == "[" and (bracket := _BRACKET.match(text, start)):
-            value, end = _BRACKET_COMMA.sub(lambda part: part[1] or ",", bracket[0]), bracket.end()
+            value, end = decode(_BRACKET_COMMA.sub(lambda part: part[1] or ",", bracket[0])), bracket.end()
         else:
             value, end = self._list(start, comments)
         if key is not None and value is not None:
@@ -321,7 +322,7 @@ class ItemReader:
 def comment_text(line: str) -> str:
     """Give what a comment says, without its marks."""
     stripped = line.strip(BLANKS)
-    return stripped.lstrip("# ") if stripped.startswith("#") else stripped.lstrip("/ ")
+    return (stripped.lstrip("# ") if stripped.startswith("#") else stripped).lstrip("/ ")
 
 
 def decode(text: str, escapes: re.Pattern[str] = _ESCAPE) -> str:

@@ -90,14 +90,10 @@ class Collection:
         """Tell whether there is a store of this name."""
         return (self._folder(name) / _META).exists()
 
-    def list(self) -> list[str]:
-        """Give the names of all stores, sorted."""
-        return self.prefix("")
-
-    def prefix(self, prefix: str) -> "list[str]":
+    def list(self, prefix: str = "") -> tuple[str, ...]:
         """Give the names of the stores that begin with `prefix`, sorted."""
         found = (_key_of(entry.name) for entry in os.scandir(self._root) if entry.name[0] != ".")
-        return sorted(name for name in found if _begins(name, prefix))
+        return tuple(sorted(name for name in found if _begins(name, prefix)))
 
     def delete(self, name: str) -> bool:
         """Remove a store with all its values; tells whether there was one. No secret is needed."""

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 
 _WIDTH = 100
 _PLAIN_VALUE = re.compile(r"[A-Za-z0-9_.+%@=-][A-Za-z0-9_.+%@=/:-]*")
-_PLAIN_ARG = re.compile(r"(?!//)[A-Za-z0-9_.,/]+")
-_NOT_IN_BLOCK = re.compile(r"^(?:[ ]*(?:'''|\"\"\"|'|\")[ \t\f\v]*|[ \f\v]*\t.*|[ \t\f\v]+)$", re.MULTILINE)
+_PLAIN_ARG = re.compile(r"(?!//|,)[A-Za-z0-9_.,/]+")
+_NOT_IN_BLOCK = re.compile(r"^(?:[ \t\f\v]*(?:'''|\"\"\"|'|\")[ \t\f\v]*|[ \f\v]*\t.*|[ \t\f\v]+)$", re.MULTILINE)
 
 
 def params_text(items: Iterable[tuple[str, str, str]], args: Sequence[str], arg_comments: Sequence[str]) -> str:
@@ -33,7 +33,8 @@ def action_text(
 
 def _one_line(head: list[str], lines: list[str]) -> str | None:
     """Join everything into one line when it is short and has neither comments nor blocks."""
-    if sum(map(len, lines)) > _WIDTH or any("\n" in line for line in lines):
+    # A key that begins with a comma would go on as a list behind another value.
+    if sum(map(len, lines)) > _WIDTH or any("\n" in line or line.lstrip()[0] == "," for line in lines):
         return None
     text = " ".join([*head, *map(str.lstrip, lines)])
     return text if len(text) <= _WIDTH else None

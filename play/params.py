@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from play.errors import BadKey
 from play.filters import glob
 from play.getters import Getters
-from play.items import BLANKS, KEY, ItemReader
+from play.items import BLANKS, KEY, ItemReader, comment_text
 from play.layout import params_text
 from play.lines import located, normalised
 from play.names import name_fix
@@ -97,9 +97,9 @@ class Params(Getters):
             raise BadKey(f"{key!r} cannot be the key of a parameter")
         self.delete(key)
         self._values[wanted] = _LINE_BREAK.sub("\n", value).strip(BLANKS)
-        lines = [line.strip(BLANKS).lstrip("/ ") for line in comment.split("\n")]
-        if any(lines):
-            self._comments[wanted] = "\n".join(lines)
+        said = "\n".join(comment_text("//" + line) for line in _LINE_BREAK.sub("\n", comment).split("\n"))
+        if said:
+            self._comments[wanted] = said
 
     def set_arg(self, arg: str) -> None:
         """Add a positional argument, unless it is there already."""

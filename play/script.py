@@ -103,7 +103,8 @@ class _ScriptReader:
 
     def _names(self, header: str, at: int) -> tuple[str, str]:
         """Split a header into actor and name, noting what is wrong with it."""
-        parts = [name_fix(part) for part in header.split("#", 1)[0].split(".")]
+        # Fixed twice, which leaves no run of `_`: a name that is written and read again must stay the same.
+        parts = [name_fix(name_fix(part)) for part in header.split("#", 1)[0].split(".")]
         names = ("core", parts[0]) if len(parts) == 1 else (parts[0], parts[1])
         if len(parts) > 2:
             self._note(at, "an action has one or two names", header[:40])

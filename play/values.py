@@ -1,13 +1,12 @@
 """What the text of one value means: a number, a truth, a list, a size. Raises ValueError, never quoting the text."""
 
 import re
-from fractions import Fraction
 
 _INTEGER = re.compile(r"[+-]?\d{1,20}", re.ASCII)
 _FLOAT = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
-_SIZE = re.compile(r"(\d{1,20}(?:\.\d{1,20})?)\s*([KMGT]?)(?:I?B)?", re.ASCII)
+_SIZE = re.compile(r"(\d{1,20})(KB|MB|GB)?", re.ASCII)
 _CLOCK = re.compile(r"(\d{1,2})(?::(\d{1,2}))?\s*([AP]M)?", re.ASCII)
-_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+_BYTES = {None: 1, "KB": 1024, "MB": 1024**2, "GB": 1024**3}
 _TRUE = frozenset({"1", "true", "y", "yes", "t", "on", "enabled"})
 _FALSE = frozenset({"0", "false", "n", "no", "f", "off", "disabled"})
 
@@ -66,17 +65,15 @@ def items(text: str) -> list[str]:
 
 
 def size_bytes(text: str) -> int:
-    """Read `10`, `10KB`, `1.5 GB` as bytes; a unit is 1024 of the one before it."""
-    number, power = _size(text)
-    return int(number * 1024**power)
+    """Read `10`, `10KB`, `5mb` or `1GB` as bytes; a unit is 1024 of the one before it."""
+    number, unit = _size(text)
+    return number * _BYTES[unit]
 
 
 def size_gigabytes(text: str) -> int:
     """Read a size as gigabytes, rounded up; a plain number already is gigabytes."""
-    number, power = _size(text)
-    if text.strip()[-1:].isdigit():
-        power = 3
-    return -int(-number * 1024**power // 1024**3)
+    number, unit = _size(text)
+    return -(-number * _BYTES[unit or "GB"] // _BYTES["GB"])
 
 
 def seconds_of_day(text: str) -> int:
@@ -106,8 +103,8 @@ def _word(text: str) -> str:
     return re.sub(r"[^a-z0-9]", "", text.lower())
 
 
-def _size(text: str) -> tuple[Fraction, int]:
+def _size(text: str) -> tuple[int, str | None]:
     match = _SIZE.fullmatch(text.strip().upper())
     if match is None:
         raise ValueError("is no storage size such as 10, 64KB, 512MB or 10GB")
-    return Fraction(match[1]), _POWERS[match[2]]
+    return int(match[1]), match[2]

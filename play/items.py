@@ -174,7 +174,9 @@ class ItemReader:
         value: str | None
         if char in ("", "\n"):
             value, end = self._value_below(at, start, comments)
-        elif start > colon and (text.startswith("//", start) or (char == "#" and text[start + 1 : start + 2] in _W)):
+        elif start > colon and (
+            text.startswith("//", start) or (char == "#" and text[start + 1 : start + 2] in BLANKS)
+        ):
             value, end = "", start
         elif _BLOCK_OPENING.match(text, start):
             value, end = self._block(start)

@@ -92,8 +92,9 @@ class Params(Getters):
             BadKey: nothing is left of the key when what cannot stand in one is dropped.
         """
         wanted = key.strip().lower()
-        wanted = wanted if KEY.fullmatch(wanted) and not wanted.startswith("//") else name_fix(wanted)
-        if not wanted:
+        if not KEY.fullmatch(wanted) or wanted.startswith("//"):
+            wanted = name_fix(wanted)
+        if not KEY.fullmatch(wanted):
             raise BadKey(f"{key!r} cannot be the key of a parameter")
         self.delete(key)
         self._values[wanted] = _LINE_BREAK.sub("\n", value).strip(BLANKS)

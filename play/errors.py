@@ -21,6 +21,8 @@ No message ever holds a parameter's value: it may be a password.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+_SHOWN = 100
+
 
 class PlayError(Exception):
     """Any mistake in a text, a name or a value given to `play`."""
@@ -44,11 +46,16 @@ class Mistake:
 
 
 class ParseError(PlayError):
-    """The text is not heroscript; `mistakes` holds every mistake in it, in order. Nothing was added."""
+    """The text is not heroscript; `mistakes` holds every mistake in it, in order. Nothing was added.
+
+    The message shows the first 100.
+    """
 
     def __init__(self, mistakes: Iterable[Mistake]) -> None:
         self.mistakes = tuple(mistakes)
-        super().__init__("\n".join(map(str, self.mistakes)))
+        shown = [str(mistake) for mistake in self.mistakes[:_SHOWN]]
+        more = len(self.mistakes) - len(shown)
+        super().__init__("\n".join([*shown, f"... and {more} more"] if more else shown))
 
 
 class ParamError(PlayError):

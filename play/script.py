@@ -3,7 +3,10 @@
 Source: heroscript specification, sections 1 to 3. A quoted sentence stands over the line that obeys it.
 """
 
+import gc
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from play.action import DEFAULT_PRIORITY, Action, ActionType
@@ -37,10 +40,26 @@ def parse(text: str, *, file: str = "", first_id: int = 1, priority: int = DEFAU
     """
     read = dedented(normalised(text))
     reader = _ScriptReader(read, file, first_id, priority)
-    script = reader.read()
+    with _collector_paused():
+        script = reader.read()
     if reader.items.mistakes:
         raise located(reader.items.mistakes, read, text, file)
     return script
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Keep the garbage collector away: reading makes many objects and no cycles; its scans cost a third of the time.
+
+    Two threads that read at once may end the pause early, never late.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class _ScriptReader:

@@ -1,0 +1,328 @@
+"""Key-value stores in files: one folder a store, one readable file a key. Source: heroscript specification, section 11.
+
+    <root>/<store>/<key>     a line `{"id": 17}`, then the value; sealed when the store is encrypted
+    <root>/<store>/=17       a value without a key
+    <root>/.ids/17           where the value with this id lies; `.ids/next` is the id after the last one given
+    <root>/.lock             held while something is changed, by any process
+
+Every file is written beside its place, synced and renamed, so a reader sees the old value or the new one. Names are
+encoded before they become file names: none can leave its folder, begin with a dot or meet another store's.
+Key names are not sealed: whoever may read the folder sees them.
+"""
+
+import fcntl
+import heapq
+import json
+import os
+import re
+import shutil
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import unquote
+
+from play.errors import BadKey, BadSecret, MissingKey, StoreError
+from play.names import name_fix
+from play.seal import Seal
+
+_MAX_FILE_NAME_BYTES = 200
+_KEYS_AT_ONCE = 10_000
+_FIXABLE = re.compile(r"[A-Za-z0-9_\-;:. ]*")
+_META = ".meta"
+
+
+class Collection:
+    """The stores under one folder, which share one count of ids."""
+
+    def __init__(self, root: Path, *, is_durable: bool = True) -> None:
+        """Use a folder, making it when it is missing.
+
+        Args:
+            is_durable: sync every file to the disk before it counts; without it a power cut may lose the last values.
+        """
+        self._root = root
+        self._is_durable = is_durable
+        (root / ".ids").mkdir(parents=True, exist_ok=True)
+
+    def db_create(self, name: str, *, secret: str | None = None) -> "Store":
+        """Make a store, encrypted when a secret is given.
+
+        Raises:
+            StoreError: it exists.
+            BadKey, BadSecret
+        """
+        folder = self._folder(name)
+        seal = None if secret is None else Seal.make(secret)
+        meta = {} if seal is None else {"salt": seal.salt.hex(), "proof": seal.proof().hex()}
+        with self.locked():
+            if (folder / _META).exists():
+                raise StoreError(f"store {name!r} exists")
+            folder.mkdir(exist_ok=True)
+            self.write(folder / _META, json.dumps({"name": name, "encrypted": seal is not None, **meta}).encode())
+        return Store(self, folder, seal)
+
+    def db_get(self, name: str, *, secret: str | None = None) -> "Store":
+        """Open a store.
+
+        Raises:
+            MissingKey: there is none of this name.
+            BadSecret: it is encrypted and this is not its secret.
+        """
+        folder = self._folder(name)
+        try:
+            meta = json.loads((folder / _META).read_bytes())
+        except FileNotFoundError:
+            raise MissingKey(f"there is no store {name!r}") from None
+        if not meta["encrypted"]:
+            return Store(self, folder, None)
+        if secret is None:
+            raise BadSecret(f"store {name!r} is encrypted")
+        seal = Seal.make(secret, bytes.fromhex(meta["salt"]))
+        seal.check(bytes.fromhex(meta["proof"]))
+        return Store(self, folder, seal)
+
+    def db_get_create(self, name: str, *, secret: str | None = None) -> "Store":
+        """Open a store, making it when it is missing."""
+        return self.db_get(name, secret=secret) if self.exists(name) else self.db_create(name, secret=secret)
+
+    def exists(self, name: str) -> bool:
+        """Tell whether there is a store of this name."""
+        return (self._folder(name) / _META).exists()
+
+    def list(self, prefix: str = "") -> tuple[str, ...]:
+        """Give the names of the stores that begin with `prefix`, sorted."""
+        found = (_key_of(entry.name) for entry in os.scandir(self._root) if entry.name[0] != ".")
+        return tuple(sorted(name for name in found if _begins(name, prefix)))
+
+    def delete(self, name: str) -> bool:
+        """Remove a store with all its values; tells whether there was one. No secret is needed."""
+        if not self.exists(name):
+            return False
+        Store(self, self._folder(name), None).destroy()
+        return True
+
+    def destroy(self) -> None:
+        """Remove all stores and the folder itself."""
+        shutil.rmtree(self._root)
+
+    def _folder(self, name: str) -> Path:
+        return self._root / _file_name(_normal(name))
+
+    @contextmanager
+    def locked(self) -> "Iterator[None]":
+        """Keep every other thread and process from changing anything in the collection."""
+        with open(self._root / ".lock", "wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def write(self, path: Path, content: bytes) -> None:
+        """Put a file in its place at once: written beside it, synced, renamed."""
+        beside = path.with_name(f".new-{os.getpid()}-{os.urandom(6).hex()}")
+        try:
+            with open(beside, "xb") as file:
+                file.write(content)
+                file.flush()
+                if self._is_durable:
+                    os.fsync(file.fileno())
+            os.replace(beside, path)
+        except OSError as error:
+            beside.unlink(missing_ok=True)
+            raise StoreError(f"cannot write {path.name!r}: {error.strerror}") from None
+        if self._is_durable:
+            _sync_folder(path.parent)
+
+    def pointer(self, id: int) -> Path:
+        """Give the file that says where the value with this id lies."""
+        return self._root / ".ids" / str(int(id))
+
+    def next_id(self) -> int:
+        """Count one further; only while locked."""
+        counter = self._root / ".ids" / "next"
+        number = int(counter.read_bytes()) if counter.exists() else 1
+        self.write(counter, str(number + 1).encode())
+        return number
+
+
+class Store:
+    """One store: `get set exists delete keys destroy`, by key or by id.
+
+    A key is compared as `name_fix` makes it; a key that `name_fix` would shorten counts as it is, in lower case.
+    """
+
+    def __init__(self, collection: Collection, folder: Path, seal: Seal | None) -> None:
+        """Use `Collection.db_create` or `db_get`."""
+        self._collection, self._folder, self._seal = collection, folder, seal
+
+    def set(self, key: str | None, value: str | bytes, *, id: int | None = None) -> int:
+        """Store a value under a key, over the value with an id, or under a new id alone.
+
+        Returns:
+            the id: new for a new key, the same when a key is overwritten.
+
+        Raises:
+            StoreError: key and id are given together, or the value is empty.
+            MissingKey: there is no value with this id.
+        """
+        if key is not None and id is not None:
+            raise StoreError("a value is stored under a key or an id, not both")
+        try:
+            content = value.encode() if isinstance(value, str) else value
+        except UnicodeEncodeError:
+            raise StoreError("the value is no text that UTF-8 can hold") from None
+        if not content:
+            raise StoreError("a value cannot be empty")
+        with self._collection.locked():
+            if key is not None:
+                name = _file_name(_normal(key))
+                number = self._id_of(name) or self._collection.next_id()
+            else:
+                number = self._collection.next_id() if id is None else id
+                name = f"={number}" if id is None else self._name_of(id)
+            self._write(name, number, content)
+        return number
+
+    def get(self, key: str | None = None, *, id: int | None = None) -> str:
+        """Give a value as text.
+
+        Raises:
+            MissingKey: there is none.
+            BadSecret: it was sealed with another secret, or changed.
+        """
+        return self.get_bytes(key, id=id).decode("utf-8", "replace")
+
+    def get_bytes(self, key: str | None = None, *, id: int | None = None) -> bytes:
+        """Give a value as it was stored; raises as `get` does."""
+        name = self._asked(key, id)
+        try:
+            _, _, content = (self._folder / name).read_bytes().partition(b"\n")
+        except FileNotFoundError:
+            raise MissingKey(f"there is no value under {key if key is not None else id!r}") from None
+        return content if self._seal is None else self._seal.open(f"{self._folder.name}/{name}", content)
+
+    def exists(self, key: str | None = None, *, id: int | None = None) -> bool:
+        """Tell whether there is a value under the key or id."""
+        with suppress(MissingKey):
+            return (self._folder / self._asked(key, id)).exists()
+        return False
+
+    def delete(self, key: str | None = None, *, id: int | None = None) -> bool:
+        """Remove a value, by key or by id, so that neither finds it; tells whether there was one."""
+        with self._collection.locked(), suppress(MissingKey):
+            name = self._asked(key, id)
+            number = self._id_of(name)
+            if number is not None:
+                (self._folder / name).unlink()
+                self._collection.pointer(number).unlink(missing_ok=True)
+                return True
+        return False
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """Yield the keys that begin with `prefix`, sorted.
+
+        Holds 10,000 keys at a time however many there are; keys set or deleted meanwhile may be seen or not.
+        """
+        last = ""
+        while True:
+            found = (_key_of(entry) for entry in self._files() if entry[0] != "=")
+            page = heapq.nsmallest(_KEYS_AT_ONCE, (key for key in found if key > last and _begins(key, prefix)))
+            yield from page
+            if len(page) < _KEYS_AT_ONCE:
+                return
+            last = page[-1]
+
+    def ids(self) -> list[int]:
+        """Give the ids of all values in this store, sorted."""
+        return sorted(number for name in self._files() if (number := self._id_of(name)) is not None)
+
+    def empty(self) -> None:
+        """Remove all values."""
+        with self._collection.locked():
+            for name in list(self._files()):
+                number = self._id_of(name)
+                (self._folder / name).unlink(missing_ok=True)
+                if number is not None:
+                    self._collection.pointer(number).unlink(missing_ok=True)
+
+    def destroy(self) -> None:
+        """Remove the store with all its values."""
+        self.empty()
+        with self._collection.locked():
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _files(self) -> Iterator[str]:
+        with suppress(FileNotFoundError), os.scandir(self._folder) as entries:
+            for entry in entries:
+                if entry.name[0] != ".":
+                    yield entry.name
+
+    def _write(self, name: str, number: int, content: bytes) -> None:
+        sealed = content if self._seal is None else self._seal.seal(f"{self._folder.name}/{name}", content)
+        self._collection.write(self._folder / name, json.dumps({"id": number}).encode() + b"\n" + sealed)
+        pointer = self._collection.pointer(number)
+        if not pointer.exists():
+            self._collection.write(pointer, f"{self._folder.name}/{name}".encode())
+
+    def _asked(self, key: str | None, id: int | None) -> str:
+        if (key is None) == (id is None):
+            raise StoreError("a value is found by a key or an id, one of them")
+        return _file_name(_normal(key)) if key is not None else self._name_of(id or 0)
+
+    def _name_of(self, id: int) -> str:
+        try:
+            folder, _, name = self._collection.pointer(id).read_text("utf-8").partition("/")
+        except FileNotFoundError:
+            raise MissingKey(f"there is no value with id {id}") from None
+        if folder != self._folder.name:
+            raise MissingKey(f"there is no value with id {id} in this store")
+        return name
+
+    def _id_of(self, name: str) -> int | None:
+        try:
+            with open(self._folder / name, "rb") as file:
+                return int(json.loads(file.readline())["id"])
+        except FileNotFoundError:
+            return None
+
+
+def _normal(name: str) -> str:
+    """Give the spelling under which a name is found: fixed when that loses nothing, else as it is in lower case."""
+    fixed = name_fix(name) if _FIXABLE.fullmatch(name) else unicodedata.normalize("NFC", name.strip().lower())
+    if not fixed:
+        raise BadKey(f"{name!r} cannot be a name here")
+    return fixed
+
+
+def _begins(key: str, prefix: str) -> bool:
+    if not prefix:
+        return True
+    # The last dot of a key is kept, the others are not: a prefix cannot know which of its dots is the last.
+    return key.replace(".", "_").startswith(_normal(prefix).replace(".", "_"))
+
+
+def _file_name(key: str) -> str:
+    try:
+        encoded = "".join(char if char.isalnum() or char in "_-." else _percent(char) for char in key)
+    except UnicodeEncodeError:
+        raise BadKey(f"{key!r} cannot be a name here") from None
+    if encoded.startswith("."):
+        encoded = "%2E" + encoded[1:]
+    if len(encoded.encode()) > _MAX_FILE_NAME_BYTES:
+        raise BadKey(f"a name of {len(key)} characters is too long")
+    return encoded
+
+
+def _key_of(file_name: str) -> str:
+    return unquote(file_name)
+
+
+def _percent(char: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in char.encode())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,76 @@
+"""Where `play` touches files, beside `play.kvs`: reading playbooks and the folders they lie in."""
+
+import os
+from pathlib import Path
+
+from play.errors import SourceError
+
+_EXTENSIONS = (".md", ".hero", ".heroscript")
+
+
+def read_text(path: Path) -> str:
+    """Read one file of heroscript, which must be UTF-8.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{path}: not UTF-8 at byte {error.start}") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise SourceError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def playbook_files(path: Path) -> list[Path]:
+    """List the files a path stands for: itself, or the playbooks of a folder and all folders in it.
+
+    Returns:
+        first every `.md`, then every `.hero`, then every `.heroscript`; each sorted by name, folder by folder. Names
+        that begin with `_` or `.` and symbolic links are left out.
+
+    Raises:
+        SourceError: there is nothing at the path.
+
+    Source: heroscript specification, section 6.
+    """
+    try:
+        if path.is_file():
+            return [path]
+        if path.is_dir():
+            found = list(_walk(path))
+            return [file for extension in _EXTENSIONS for file in found if file.name.endswith(extension)]
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path}: {error}") from None
+    raise SourceError(f"{path}: no such file or folder")
+
+
+def existing_path(text: str, *, create: bool = False) -> Path:
+    """Turn the text of a parameter into the path of something that exists.
+
+    Raises:
+        ValueError: there is nothing there and `create` does not ask for a folder, or it cannot be made.
+    """
+    path = Path(text.strip())
+    if path.parts[:1] == ("~",):
+        path = Path(os.path.expanduser("~"), *path.parts[1:])
+    try:
+        if create:
+            path.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            return path
+    except OSError as error:
+        raise ValueError(f"is no path that can be used: {error.strerror}") from None
+    raise ValueError("is a path where nothing exists")
+
+
+def _walk(folder: Path) -> list[Path]:
+    files: list[Path] = []
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.name[0] in "_." or entry.is_symlink():
+            continue
+        if entry.is_dir():
+            files.extend(_walk(folder / entry.name))
+        else:
+            files.append(folder / entry.name)
+    return files

@@ -1,0 +1,179 @@
+"""Key-value stores in files."""
+
+import os
+import threading
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from play.errors import BadKey, BadSecret, MissingKey, StoreError
+from play.kvs import Collection
+
+
+@pytest.fixture
+def collection(tmp_path: Path) -> Collection:
+    return Collection(tmp_path / "stores", is_durable=False)
+
+
+def test_keeps_values(collection: Collection) -> None:
+    """Set, get, exists, delete, by any spelling of the key."""
+    store = collection.db_create("one")
+    number = store.set("My-Key", "välue")
+    assert store.get("my_key") == "välue" and store.get(id=number) == "välue"
+    assert store.set("my key", b"\x00\xff") == number
+    assert store.get_bytes("my_key") == b"\x00\xff"
+    assert store.exists("my:key") and store.exists(id=number)
+    assert store.delete("my_key") and not store.delete("my_key")
+    assert not store.exists("my_key") and not store.exists(id=number)
+    for key in ({"key": "my_key"}, {"id": number}):
+        with pytest.raises(MissingKey):
+            store.get(**key)
+
+
+def test_counts_ids_over_the_collection(collection: Collection) -> None:
+    """Ids are shared by the stores, and a deleted one is not given again."""
+    one, two = collection.db_create("one"), collection.db_create("two")
+    assert (one.set("a", "1"), two.set("a", "2"), one.set(None, "3")) == (1, 2, 3)
+    assert one.get(id=3) == "3" and list(one.keys()) == ["a"] and one.ids() == [1, 3]
+    assert one.set(None, "4", id=3) == 3 and one.get(id=3) == "4"
+    assert not one.exists(id=2)
+    one.delete(id=3)
+    assert one.set("b", "5") == 4
+    with pytest.raises(MissingKey):
+        one.set(None, "x", id=9)
+
+
+def test_outlives_the_process(tmp_path: Path) -> None:
+    """What is set is there for whoever opens the folder next, one readable file a key."""
+    Collection(tmp_path).db_create("one").set("greeting", "hello\n")
+    assert Collection(tmp_path).db_get("one").get("greeting") == "hello\n"
+    assert (tmp_path / "one" / "greeting").read_text() == '{"id": 1}\nhello\n'
+    assert not list(tmp_path.glob("**/.new-*"))
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["../../etc/passwd", "/etc/passwd", "..", ".meta", "a/b", "a\0b", "日本", "%2e", "=1", "a\nb", "~", "con:", "."],
+)
+def test_no_name_leaves_its_folder(collection: Collection, tmp_path: Path, key: str) -> None:
+    """Any text can be a key, or is refused; it never becomes a path."""
+    store = collection.db_create("one")
+    store.set("other", "x")
+    before = {path for path in tmp_path.rglob("*") if path.parent.name != "one" and path.parent.name != ".ids"}
+    try:
+        store.set(key, "v")
+    except BadKey:
+        return
+    assert store.get(key) == "v" and len(list(store.keys())) == 2 and store.get("other") == "x"
+    assert {path for path in tmp_path.rglob("*") if path.parent.name not in ("one", ".ids")} == before
+    assert (tmp_path / "stores" / "one" / ".meta").read_bytes().startswith(b"{")
+
+
+@pytest.mark.parametrize("key", ["", "  ", "x" * 300, "\ud800"])
+def test_refuses_what_cannot_be_a_name(collection: Collection, key: str) -> None:
+    """An empty or overlong name is an error."""
+    with pytest.raises(BadKey):
+        collection.db_create("one").set(key, "v")
+
+
+def test_refuses_what_makes_no_sense(collection: Collection) -> None:
+    """An empty value, and a key together with an id."""
+    store = collection.db_create("one")
+    for refused in (
+        lambda: store.set("a", ""),
+        lambda: store.set("a", "v", id=1),
+        store.get,
+        lambda: store.set("a", "\ud800"),
+    ):
+        with pytest.raises(StoreError):
+            refused()
+    with pytest.raises(StoreError):
+        collection.db_create("one")
+    with pytest.raises(MissingKey):
+        collection.db_get("two")
+
+
+def test_lists_by_prefix(collection: Collection) -> None:
+    """Sorted, in the normalised spelling."""
+    store = collection.db_create("one")
+    for key in ("app_two", "App One", "other", "a.b.c", "日本"):
+        store.set(key, "v")
+    assert list(store.keys()) == ["a_b.c", "app_one", "app_two", "other", "日本"]
+    assert list(store.keys("app-")) == ["app_one", "app_two"]
+    assert list(store.keys("a.b")) == ["a_b.c"]
+    assert list(store.keys("zzz")) == []
+
+
+def test_lists_a_hundred_thousand_keys_in_bounded_memory(collection: Collection, tmp_path: Path) -> None:
+    """The memory of a listing does not grow with the number of keys beyond its page."""
+    store = collection.db_create("one")
+    folder = tmp_path / "stores" / "one"
+    for base in ("first", "second"):
+        (folder / base).write_text('{"id": 1}\nv')
+    for number in range(100_000):  # two bases: a file system allows 65,000 links to one file
+        os.link(folder / ("first" if number < 50_000 else "second"), folder / f"key_{number:06}")
+    tracemalloc.start()
+    count, last = 0, ""
+    for key in store.keys("key_0"):
+        assert key > last
+        count, last = count + 1, key
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 100_000 and peak < 8_000_000
+
+
+def test_stores_are_isolated(collection: Collection) -> None:
+    """A key of one store is no key of another; removing one store leaves the others."""
+    one, two = collection.db_get_create("session_a"), collection.db_get_create("session_b")
+    one.set("k", "1")
+    assert not two.exists("k")
+    two.set("k", "2")
+    one.destroy()
+    assert collection.list() == ("session_b",) and two.get("k") == "2"
+    assert collection.delete("session_b") and not collection.delete("session_b")
+    assert collection.list("session") == ()
+
+
+def test_seals_values(collection: Collection, tmp_path: Path) -> None:
+    """Nothing of a value is readable on the disk; another secret, another place or a changed byte is an error."""
+    store = collection.db_create("vault", secret="open sesame")
+    store.set("a", "top secret")
+    store.set("b", "top secret")
+    folder = tmp_path / "stores" / "vault"
+    assert b"secret" not in (folder / "a").read_bytes()
+    assert (folder / "a").read_bytes()[10:] != (folder / "b").read_bytes()[10:]
+    assert collection.db_get("vault", secret="open sesame").get("a") == "top secret"
+    for secret in (None, "wrong secret", "abc"):
+        with pytest.raises(BadSecret):
+            collection.db_get("vault", secret=secret)
+    (folder / "b").write_bytes((folder / "a").read_bytes())
+    with pytest.raises(BadSecret):
+        store.get("b")
+    (folder / "a").write_bytes((folder / "a").read_bytes()[:-1] + b"x")
+    with pytest.raises(BadSecret):
+        store.get("a")
+
+
+@pytest.mark.parametrize("secret", ["", "abc"])
+def test_refuses_a_short_secret(collection: Collection, secret: str) -> None:
+    """The empty secret above all."""
+    with pytest.raises(BadSecret):
+        collection.db_create("vault", secret=secret)
+    assert not collection.exists("vault")
+
+
+def test_counts_right_with_many_writers(tmp_path: Path) -> None:
+    """Two collections on one folder, as two processes have them, never give one id twice."""
+    given: list[int] = []
+
+    def write(name: str) -> None:
+        store = Collection(tmp_path, is_durable=False).db_get_create(name)
+        given.extend(store.set(f"{name} {number}", "v") for number in range(50))
+
+    threads = [threading.Thread(target=write, args=(f"store{number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(given) == list(range(1, 201))

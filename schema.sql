@@ -1,6 +1,6 @@
 -- Every table, once. The truth about the shape of the data: migrations/*.sql applied in order give the same.
 -- Dialect: what SQLite and PostgreSQL share. Times are UTC milliseconds, booleans 0/1, JSON is text.
--- Ids are opaque text, sortable by age. Each table is written by the one module named in its comment.
+-- Ids are opaque text, sortable by age. Each table is written by the modules named in its comment alone.
 
 -- Server-wide values made once: the event epoch, the key that signs cursors. Written by rpcserver.identity.
 CREATE TABLE server_values (
@@ -8,7 +8,8 @@ CREATE TABLE server_values (
     value TEXT NOT NULL
 );
 
--- A thing: the only kind of row whose ownership can change. Written by core.tokens.
+-- A thing: the only kind of row whose ownership can change. Written by core.tokens, and by core.tree
+-- for an import.
 -- attributes: JSON object, attribute name -> value. sort: the name as listings order it.
 CREATE TABLE tokens (
     id         TEXT PRIMARY KEY,
@@ -35,7 +36,7 @@ CREATE TABLE users (
     created_at     BIGINT NOT NULL
 );
 
--- A place, defined by exactly one token. Written by core.sets.
+-- A place, defined by exactly one token. Written by core.sets, by core.members (next_rank) and by core.tree for an import.
 -- enter_policy 'rule' is reserved for places that decide by rules of their own.
 CREATE TABLE sets (
     id           TEXT PRIMARY KEY,
@@ -47,7 +48,8 @@ CREATE TABLE sets (
 );
 CREATE INDEX sets_parent ON sets (parent_id);
 
--- Who beyond the owner may read or write a token (and, for a defining token, its set). Written by core.access.
+-- Who beyond the owner may read or write a token (and, for a defining token, its set). Written by core.access,
+-- and by core.tokens when a token goes.
 CREATE TABLE grants (
     token_id TEXT NOT NULL REFERENCES tokens (id),
     user_id  TEXT NOT NULL REFERENCES users (id),
@@ -56,7 +58,8 @@ CREATE TABLE grants (
 );
 CREATE INDEX grants_user ON grants (user_id);
 
--- Which token stands in which set, and as what. Written by core.members.
+-- Which token stands in which set, and as what. Written by core.members, by core.presence (visitors),
+-- by core.tokens (its name, its end) and by core.tree for an import.
 -- sort repeats the token's, so that one index serves a listing; rank is the order of arrival, unique per set.
 CREATE TABLE members (
     set_id     TEXT NOT NULL REFERENCES sets (id),
@@ -74,7 +77,7 @@ CREATE INDEX members_token ON members (token_id);
 CREATE INDEX members_links ON members (set_id) WHERE kind = 'link';
 
 -- In which set each session stands: a visitor stays a member while one session of the user is there.
--- Written by core.presence.
+-- Written by core.presence, and by core.members when a set goes.
 CREATE TABLE presence (
     session_id TEXT PRIMARY KEY,
     set_id     TEXT NOT NULL REFERENCES sets (id),

@@ -84,18 +84,12 @@ def read(
     """
     sets.show(scene, set_id)
     columns, comparison, direction = _ORDERS[order]
-    conditions = ["m.set_id = ?", _VISIBLE]
-    values: list[Any] = [set_id, scene.user_id, scene.user_id]
+    conditions, values = _wanted(kind, filter, is_human)
     if after is not None:
         conditions.append(f"({columns}) {comparison} (?, ?)")
         values += after
-    if kind is not None:
-        conditions.append(_KINDS[kind])
-    if filter:
-        conditions.append("m.sort GLOB ?")
-        values.append(_pattern(filter))
-    if is_human:
-        conditions.append("t.is_human = 1")
+    conditions = ["m.set_id = ?", _VISIBLE, *conditions]
+    values = [set_id, scene.user_id, scene.user_id, *values]
     statement = f"SELECT {_COLUMNS} WHERE {' AND '.join(conditions)} ORDER BY {direction} LIMIT ?"  # noqa: S608
     rows = scene.tx.all(statement, *values, limit + 1)
     entries = [_entry(row) for row in rows[:limit]]
@@ -132,6 +126,19 @@ def has(scene: Scene, set_id: str, kind: Literal["child", "link"]) -> bool:
     )
     statement = f"SELECT 1 FROM {source} AND {_VISIBLE} LIMIT 1"  # noqa: S608 (constants)
     return scene.tx.one(statement, set_id, scene.user_id, scene.user_id) is not None
+
+
+def _wanted(kind: Kind | None, filter: str | None, is_human: bool) -> tuple[list[str], list[Any]]:
+    conditions: list[str] = []
+    values: list[Any] = []
+    if kind is not None:
+        conditions.append(_KINDS[kind])
+    if filter:
+        conditions.append("m.sort GLOB ?")
+        values.append(_pattern(filter))
+    if is_human:
+        conditions.append("t.is_human = 1")
+    return conditions, values
 
 
 def _pattern(filter: str) -> str:

@@ -39,16 +39,8 @@ def add(scene: Scene, nodes: Iterable[Node], is_public: bool, filled: dict[str, 
         "INSERT INTO tokens (id, type, owner_id, name, attributes, is_public, is_human, revision, created_at)"
         " VALUES (?, ?, ?, ?, ?, ?, 1, 1, ?)",
         [
-            (
-                node.token_id,
-                node.type,
-                scene.user_id,
-                node.name,
-                node.attributes,
-                int(is_public or node.set_id is None),
-                now,
-            )
-            for node in rows
+            (n.token_id, n.type, scene.user_id, n.name, n.attributes, int(is_public or n.set_id is None), now)
+            for n in rows
         ],
     )
     scene.tx.many(

@@ -12,20 +12,15 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-import orjson
 import structlog
 from jsonrpcserver import Success
 from pydantic import BaseModel, ValidationError
 
-from rpcserver import jsonrpc
+from rpcserver import jsonrpc, replies
 from rpcserver.auth import Principal
 from rpcserver.connection import Connection
 from rpcserver.errors import (
     BUSY,
-    CANCELLED,
-    INVALID_PARAMS,
-    RESPONSE_TOO_LARGE,
-    SERVER_CANCELLED,
     SHUTTING_DOWN,
     TIMED_OUT,
     ErrorObject,
@@ -36,6 +31,7 @@ from rpcserver.errors import (
     describe,
 )
 from rpcserver.jsonrpc import Id, Invalid, Request, Response
+from rpcserver.replies import Reply
 
 if TYPE_CHECKING:
     from rpcserver.app import App
@@ -43,7 +39,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger("rpc")
 
 Handler = Callable[["Call", Any], Any]
-Reply = Callable[[bytes | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +174,9 @@ class Dispatcher:
             connection.send_soon(jsonrpc.encode_error(None, error))
             return
         items, is_batch = jsonrpc.parse(frame, limits.max_batch_items, limits.max_depth)
-        reply = _Batch(len(items), connection.send_soon).add if is_batch else _sender(connection.send_soon)
+        reply = (
+            replies.Batch(len(items), connection.send_soon).add if is_batch else replies.sender(connection.send_soon)
+        )
         for item in items:
             self._take(connection, item, reply)
 
@@ -215,7 +212,7 @@ class Dispatcher:
         try:
             self._check(call)
         except RpcError as error:
-            call.reply(_encoded(call, describe(error)))
+            call.reply(replies.encoded(call, describe(error)))
             return
         call.started = time.monotonic()
         connection.in_flight += 1
@@ -280,7 +277,7 @@ class Dispatcher:
     def _run(self, call: Call) -> bool:
         """Start a call and tell whether it goes on in a task of its own."""
         if call.is_cancelled:
-            self._finish(call, _cancelled())
+            self._finish(call, replies.cancelled())
             return False
         outcome = jsonrpc.call(self._entries, call, call.request)
         if not inspect.isawaitable(outcome):
@@ -305,7 +302,7 @@ class Dispatcher:
             else:
                 result = describe(error)
         except asyncio.CancelledError:
-            result = _cancelled() if call.is_cancelled else _server_cancelled()
+            result = replies.cancelled() if call.is_cancelled else replies.server_cancelled()
         except Exception as error:
             result = describe(error)
         self._finish(call, result)
@@ -323,7 +320,7 @@ class Dispatcher:
         took_s = time.monotonic() - call.started
         if took_s > self._app.settings.slow_call_s:
             log.warning("slow_call", method=call.method.name, ms=round(took_s * 1000), connection=connection.label)
-        call.reply(_encoded(call, outcome))
+        call.reply(replies.encoded(call, outcome))
         for notice in call._after_reply:
             notice()
 
@@ -333,30 +330,6 @@ class Dispatcher:
             if self._run(waiting.popleft()):
                 return
         del self._waiting[key]
-
-
-class _Batch:
-    """Gathers the replies of a batch and sends them as one message; notifications have none."""
-
-    def __init__(self, items: int, send: Callable[[bytes], None]) -> None:
-        self._left = items
-        self._send = send
-        self._replies: list[bytes] = []
-
-    def add(self, reply: bytes | None) -> None:
-        self._left -= 1
-        if reply is not None:
-            self._replies.append(reply)
-        if self._left == 0 and self._replies:
-            self._send(jsonrpc.encode_batch(self._replies))
-
-
-def _sender(send: Callable[[bytes], None]) -> Reply:
-    def reply(message: bytes | None) -> None:
-        if message is not None:
-            send(message)
-
-    return reply
 
 
 def _entry(method: Method) -> Callable[..., Any]:
@@ -389,29 +362,3 @@ def _invalid_params(error: ValidationError) -> ErrorObject:
     ]
     reason = "; ".join(f"{item['param'] or 'params'}: {item['reason']}" for item in errors[:3])
     return describe(InvalidParams(reason, errors))
-
-
-def _encoded(call: Call, outcome: Any) -> bytes | None:
-    if not call.request.has_id:
-        if isinstance(outcome, ErrorObject) and outcome.code != INVALID_PARAMS:
-            log.info("notification_failed", method=call.method.name, kind=outcome.data.get("kind"))
-        return None
-    if isinstance(outcome, ErrorObject):
-        return jsonrpc.encode_error(call.id, outcome)
-    try:
-        reply = jsonrpc.encode_result(call.id, outcome)
-    except orjson.JSONEncodeError as error:
-        return jsonrpc.encode_error(call.id, describe(error))
-    limit = call.app.settings.max_response_bytes
-    if len(reply) > limit:
-        message = f"The answer has {len(reply)} bytes, the limit is {limit}: ask for less at a time."
-        return jsonrpc.encode_error(call.id, describe(RpcError(RESPONSE_TOO_LARGE, "RESPONSE_TOO_LARGE", message)))
-    return reply
-
-
-def _cancelled() -> ErrorObject:
-    return ErrorObject(CANCELLED, "Request cancelled", {"kind": "CANCELLED", "retryable": True})
-
-
-def _server_cancelled() -> ErrorObject:
-    return ErrorObject(SERVER_CANCELLED, "Server cancelled", {"kind": "SERVER_CANCELLED", "retryable": True})

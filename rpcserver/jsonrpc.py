@@ -28,6 +28,8 @@ from rpcserver.errors import (
 
 Id = str | int | float | None
 MIN_INT, MAX_INT = -(2**63), 2**63 - 1
+_OUTSIDE = "an integer is outside 64 bits: send it as a string"
+_MANY = 2**40  # more than any message has keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +73,15 @@ def parse(frame: bytes, max_items: int, max_depth: int) -> tuple[list[Item], boo
         return [Invalid(_parse_error(str(error)), None)], False
     if not isinstance(message, list):
         keys, item = _checked(message, max_depth)
-        return [_unrepeated(frame, keys) or item], False
+        return [item if isinstance(item, Invalid) else _hidden_fault(frame, keys) or item], False
     if not message:
         return [Invalid(_invalid("a batch must hold at least one call"), None)], False
     if len(message) > max_items:
         reason = f"a batch may hold {max_items} items, this one has {len(message)}: send it in parts"
         return [Invalid(_error(BATCH_TOO_LARGE, "Batch too large", "BATCH_TOO_LARGE", reason), None)], False
     checked = [_checked(part, max_depth - 1) for part in message]
-    repeated = _unrepeated(frame, sum(keys for keys, _ in checked))
-    return ([repeated], False) if repeated else ([item for _, item in checked], True)
+    fault = _hidden_fault(frame, sum(keys for keys, _ in checked))
+    return ([fault], False) if fault else ([item for _, item in checked], True)
 
 
 def too_large(max_bytes: int, size: int) -> ErrorObject:
@@ -170,7 +172,10 @@ def _response(value: dict[str, Any]) -> Item:
 
 
 def _checked(value: Any, max_depth: int) -> tuple[int, Item]:
-    """Return how many keys the value holds at all depths, and the item it stands for."""
+    """Return how many keys the value holds at all depths, and the item it stands for.
+
+    The number is negative when the slow parser has to look: a large float may have been an integer in the text.
+    """
     keys = 0
     stack = [(value, 1)]
     while stack:
@@ -186,30 +191,39 @@ def _checked(value: Any, max_depth: int) -> tuple[int, Item]:
             if isinstance(child, dict | list):
                 stack.append((child, depth + 1))
             elif isinstance(child, int) and not MIN_INT <= child <= MAX_INT:
-                return keys, Invalid(_invalid("an integer is outside 64 bits: send it as a string"), None)
+                return keys, Invalid(_invalid(_OUTSIDE), None)
+            elif isinstance(child, float) and not MIN_INT < child < MAX_INT:
+                keys -= _MANY
     return keys, _item(value)
 
 
-def _unrepeated(frame: bytes, keys: int) -> Invalid | None:
+def _hidden_fault(frame: bytes, keys: int) -> Invalid | None:
     # Each key has a colon behind it: when the text has no more colons than the result has keys, none was repeated.
     # Else, as with a colon inside a string, the slow parser looks.
-    if frame.count(b":") == keys or (name := _repeated_key(frame)) is None:
+    if frame.count(b":") == keys or (reason := _looked_closely(frame)) is None:
         return None
-    return Invalid(_invalid(f"the key {name[:80]!r} stands twice in one object"), None)
+    return Invalid(_invalid(reason), None)
 
 
-def _repeated_key(frame: bytes) -> str | None:
-    repeated: list[str] = []
+def _looked_closely(frame: bytes) -> str | None:
+    faults: list[str] = []
 
-    def look(pairs: list[tuple[str, Any]]) -> None:
+    def pairs(found: list[tuple[str, Any]]) -> None:
         seen: set[str] = set()
-        for name, _ in pairs:
+        for name, _ in found:
             if name in seen:
-                repeated.append(name)
+                faults.append(f"the key {name[:80]!r} stands twice in one object")
             seen.add(name)
 
-    json.loads(frame, object_pairs_hook=look)
-    return repeated[0] if repeated else None
+    def integer(digits: str) -> None:
+        if not MIN_INT <= int(digits) <= MAX_INT:
+            faults.append(_OUTSIDE)
+
+    try:
+        json.loads(frame, object_pairs_hook=pairs, parse_int=integer)
+    except RecursionError:
+        return "it is nested too deep to be looked at"
+    return faults[0] if faults else None
 
 
 def _bad_arguments(method: Method, request: Request) -> str:

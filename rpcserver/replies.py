@@ -1,0 +1,81 @@
+"""What goes back to the caller: one reply, a batch of them, or nothing."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import structlog
+
+from rpcserver import jsonrpc
+from rpcserver.errors import (
+    CANCELLED,
+    INVALID_PARAMS,
+    RESPONSE_TOO_LARGE,
+    SERVER_CANCELLED,
+    ErrorObject,
+    RpcError,
+    describe,
+)
+
+if TYPE_CHECKING:
+    from rpcserver.dispatch import Call
+
+log = structlog.get_logger("rpc")
+
+Reply = Callable[[bytes | None], None]
+
+
+class Batch:
+    """Gathers the replies of a batch and sends them as one message; notifications have none."""
+
+    def __init__(self, items: int, send: Callable[[bytes], None]) -> None:
+        self._left = items
+        self._send = send
+        self._replies: list[bytes] = []
+
+    def add(self, reply: bytes | None) -> None:
+        """Take one reply; the last one sends them all."""
+        self._left -= 1
+        if reply is not None:
+            self._replies.append(reply)
+        if self._left == 0 and self._replies:
+            self._send(jsonrpc.encode_batch(self._replies))
+
+
+def sender(send: Callable[[bytes], None]) -> Reply:
+    """Return the reply function of a call that came alone."""
+
+    def reply(message: bytes | None) -> None:
+        if message is not None:
+            send(message)
+
+    return reply
+
+
+def encoded(call: "Call", outcome: Any) -> bytes | None:
+    """Return the reply for a result or an ErrorObject; None for a notification."""
+    if not call.request.has_id:
+        if isinstance(outcome, ErrorObject) and outcome.code != INVALID_PARAMS:
+            log.info("notification_failed", method=call.method.name, kind=outcome.data.get("kind"))
+        return None
+    if isinstance(outcome, ErrorObject):
+        return jsonrpc.encode_error(call.id, outcome)
+    try:
+        reply = jsonrpc.encode_result(call.id, outcome)
+    except orjson.JSONEncodeError as error:
+        return jsonrpc.encode_error(call.id, describe(error))
+    limit = call.app.settings.max_response_bytes
+    if len(reply) > limit:
+        message = f"The answer has {len(reply)} bytes, the limit is {limit}: ask for less at a time."
+        return jsonrpc.encode_error(call.id, describe(RpcError(RESPONSE_TOO_LARGE, "RESPONSE_TOO_LARGE", message)))
+    return reply
+
+
+def cancelled() -> ErrorObject:
+    """Return the error for a call its caller cancelled."""
+    return ErrorObject(CANCELLED, "Request cancelled", {"kind": "CANCELLED", "retryable": True})
+
+
+def server_cancelled() -> ErrorObject:
+    """Return the error for a call the server stopped."""
+    return ErrorObject(SERVER_CANCELLED, "Server cancelled", {"kind": "SERVER_CANCELLED", "retryable": True})

@@ -1,0 +1,192 @@
+"""The house rules that a machine can check: arrows, sizes, names, types, and the truth about the tables."""
+
+import ast
+import re
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from store.migrate import apply, migrations, schema_path
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ("rpcserver", "plugins", "jobs", "core", "play", "store", "web")
+SOURCES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 40
+FORBIDDEN_NAMES = {"utils", "helpers", "manager", "common", "base", "data", "info"}
+MAY_CATCH_EVERYTHING = {"rpcserver/dispatch.py", "plugins/bus.py", "plugins/loader.py", "jobs/runner.py"}
+# Order of ids must hold across every caller in the process; the registry of core calls is filled by decorators.
+MODULE_STATE = {("store/ids.py", "_last"), ("core/calls.py", "CALLS")}
+
+
+def name_of(path: Path) -> str:
+    """Return a path as the house speaks of it."""
+    return path.relative_to(ROOT).as_posix()
+
+
+def tool(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a tool of this environment in the project's folder."""
+    return subprocess.run([*arguments], cwd=ROOT, capture_output=True, text=True, timeout=110)
+
+
+def test_arrows_point_one_way() -> None:
+    """rpcserver -> plugins -> jobs -> core -> store, and the other contracts of pyproject.toml."""
+    checked = tool(str(Path(sys.executable).parent / "lint-imports"), "--no-cache")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize("arguments", [("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",)])
+def test_linters_are_content(arguments: tuple[str, ...]) -> None:
+    """ruff, its formatter and mypy in strict mode find nothing."""
+    checked = tool(sys.executable, "-m", *arguments)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *TESTS], ids=name_of)
+def test_a_file_is_short(path: Path) -> None:
+    """No file has more than 400 lines, no function more than 40."""
+    text = path.read_text("utf-8")
+    assert len(text.splitlines()) <= MAX_FILE_LINES
+    long = [
+        node.name
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or 0) - _first_line(node) + 1 > MAX_FUNCTION_LINES
+    ]
+    assert not long
+
+
+def _first_line(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_names_say_something(path: Path) -> None:
+    """No module is called utils, helpers, manager, common or base; no function do_x or handle_x."""
+    assert path.stem not in FORBIDDEN_NAMES
+    names = [n.name for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.FunctionDef | ast.ClassDef)]
+    assert not [name for name in names if name.lstrip("_").startswith(("do_", "handle_"))]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_everything_public_has_a_docstring(path: Path) -> None:
+    """Modules, public classes and public functions say what they do."""
+    tree = ast.parse(path.read_text("utf-8"))
+    if not tree.body:
+        return
+    assert ast.get_docstring(tree) is not None
+    missing = [
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        and not node.name.startswith("_")
+        and ast.get_docstring(node) is None
+    ]
+    assert not missing
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_everything_is_caught_only_at_the_doors(path: Path) -> None:
+    """`except Exception` stands in the dispatcher, the bus, its loader and the runner; others re-raise."""
+    tree = ast.parse(path.read_text("utf-8"))
+    for handler in (node for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler)):
+        if _catches(handler, "Exception") or handler.type is None:
+            assert name_of(path) in MAY_CATCH_EVERYTHING, f"line {handler.lineno}"
+        if _catches(handler, "BaseException") and name_of(path) != "store/writer.py":
+            assert any(isinstance(node, ast.Raise) for node in ast.walk(handler)), f"line {handler.lineno}"
+
+
+def _catches(handler: ast.ExceptHandler, name: str) -> bool:
+    kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    return any(isinstance(kind, ast.Name) and kind.id == name for kind in kinds)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_a_module_keeps_constants_only(path: Path) -> None:
+    """What can change is made in the composition root and passed: no module keeps a list, a dict or a `global`."""
+    tree = ast.parse(path.read_text("utf-8"))
+    kept = {name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names}
+    kept |= {
+        name
+        for node in tree.body
+        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.List | ast.Set | ast.Dict)
+        for name in _assigned(node)
+        if name != "__all__" and (not name.isupper() or not _is_filled(node.value))
+    }
+    assert {(name_of(path), name) for name in kept} <= MODULE_STATE
+
+
+def _assigned(node: ast.Assign | ast.AnnAssign) -> Iterator[str]:
+    for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+        if isinstance(target, ast.Name):
+            yield target.id
+
+
+def _is_filled(value: ast.expr | None) -> bool:
+    return bool(value.keys if isinstance(value, ast.Dict) else getattr(value, "elts", ()))
+
+
+def test_only_the_writing_modules_change_a_table() -> None:
+    """A table's comment in schema.sql names the modules that write it, and no other holds a statement that does."""
+    claimed = _writers_claimed()
+    assert set(claimed) == set(re.findall(r"CREATE TABLE (\w+)", schema_path().read_text("utf-8")))
+    found: dict[str, set[str]] = {}
+    for path in SOURCES:
+        module = name_of(path).removesuffix(".py").replace("/", ".")
+        for table in re.findall(r"\b(?:INSERT INTO|UPDATE|DELETE FROM) ([a-z_]+)\b", path.read_text("utf-8")):
+            found.setdefault(table, set()).add(module)
+    assert found == claimed
+
+
+def _writers_claimed() -> dict[str, set[str]]:
+    claimed = {}
+    for comment, table in re.findall(r"((?:^--.*\n)+)CREATE TABLE (\w+)", schema_path().read_text("utf-8"), re.M):
+        said = re.search(r"[Ww]ritten by (.+?)\.\s", comment.replace("\n-- ", " ") + " ")
+        assert said, f"the comment of {table} does not name who writes it"
+        claimed[table] = set(re.findall(r"\b\w+\.\w+\b", said[1]))
+    return claimed
+
+
+def test_schema_and_migrations_agree() -> None:
+    """schema.sql makes the same tables and indexes as all migrations applied in order."""
+    migrated = sqlite3.connect(":memory:", isolation_level=None)
+    for number, path in migrations():
+        apply(migrated, path.read_text("utf-8"), number)
+    assert _tables_of(migrated) == _tables(schema_path().read_text("utf-8"))
+    migrated.close()
+
+
+def test_every_foreign_key_has_an_index() -> None:
+    """A column that refers to another table can be searched by: else deleting there looks at every row here."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    apply(connection, schema_path().read_text("utf-8"), 1)
+    missing = []
+    for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+        first_columns = {
+            connection.execute(f"PRAGMA index_info({index[1]})").fetchone()[2]
+            for index in connection.execute(f"PRAGMA index_list({table})").fetchall()
+        }
+        keys = {key[3] for key in connection.execute(f"PRAGMA foreign_key_list({table})").fetchall()}
+        missing += [(table, key) for key in keys - first_columns]
+    connection.close()
+    assert not missing
+
+
+def _tables(script: str) -> list[tuple[str, str]]:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    apply(connection, script, 1)
+    try:
+        return _tables_of(connection)
+    finally:
+        connection.close()
+
+
+def _tables_of(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    return sorted((name, re.sub(r"\s+", " ", re.sub(r"--.*", "", sql))) for name, sql in rows)

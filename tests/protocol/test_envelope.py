@@ -1,0 +1,172 @@
+"""The envelope on its own: whatever the bytes, a checked item or an error comes out."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rpcserver.errors import BATCH_TOO_LARGE, INVALID_REQUEST, PARSE_ERROR
+from rpcserver.jsonrpc import Invalid, Item, Request, Response, encode_error, parse
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+NEARLY = st.fixed_dictionaries(
+    {},
+    optional={name: JSON for name in ("jsonrpc", "method", "params", "id", "result", "error")}
+    | {"jsonrpc": st.just("2.0") | JSON, "method": st.text() | JSON},
+)
+
+
+def taken(frame: bytes | str) -> list[Item]:
+    """Parse with the server's default limits; every item must be one that can be answered."""
+    items, is_batch = parse(frame.encode() if isinstance(frame, str) else frame, 100, 64)
+    assert items
+    assert is_batch or len(items) == 1
+    for item in items:
+        if isinstance(item, Invalid):
+            json.loads(encode_error(item.id, item.error))
+    return items
+
+
+def refused(frame: bytes | str) -> Invalid:
+    """Return the one error the frame is answered with."""
+    (item,) = taken(frame)
+    assert isinstance(item, Invalid)
+    return item
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes(frame: bytes) -> None:
+    """No bytes make the parser raise."""
+    taken(frame)
+
+
+@given(JSON)
+def test_any_json(value: Any) -> None:
+    """No JSON makes the parser raise, with characters escaped or not."""
+    taken(json.dumps(value))
+    taken(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+
+
+@given(NEARLY | st.lists(NEARLY, max_size=5))
+def test_what_is_nearly_right(value: Any) -> None:
+    """A member of the wrong type is that item's error."""
+    taken(json.dumps(value))
+
+
+@given(
+    st.text(max_size=20),
+    st.dictionaries(st.text(max_size=10), JSON, max_size=3),
+    st.text() | st.integers(-(2**53), 2**53),
+)
+@settings(max_examples=50)
+def test_a_right_request_comes_out_as_it_went_in(method: str, params: dict[str, Any], id: str | int) -> None:
+    """Method, params and id are what was sent."""
+    frame = json.dumps({"jsonrpc": "2.0", "method": method, "params": params, "id": id})
+    (item,) = taken(frame)
+    if isinstance(item, Request):
+        assert (item.method, item.id, item.has_id) == (method, id, True)
+        assert json.dumps(item.params) == json.dumps(params)
+    else:
+        assert isinstance(item, Invalid) and "64 bits" in item.error.data["reason"]
+
+
+@pytest.mark.parametrize("id", ["0", '""', "1.5", "-1", '"x"', "null"])
+def test_ids_that_are_legal(id: str) -> None:
+    """Zero, the empty string, fractions and null are ids like others."""
+    (item,) = taken(f'{{"jsonrpc":"2.0","method":"a","id":{id}}}')
+    assert isinstance(item, Request) and item.has_id
+    assert item.id == json.loads(id)
+
+
+@pytest.mark.parametrize("id", ["true", "false", "[]", "{}", "[1]"])
+def test_ids_that_are_not(id: str) -> None:
+    """An id that is no string, number or null is an invalid request, answered with id null."""
+    item = refused(f'{{"jsonrpc":"2.0","method":"a","id":{id}}}')
+    assert (item.error.code, item.id) == (INVALID_REQUEST, None)
+
+
+@pytest.mark.parametrize("id", ["123456789012345678901234567890", "-9223372036854775809", "9223372036854775808"])
+def test_an_id_that_would_lose_digits_is_refused(id: str) -> None:
+    """A reply could not repeat the number: it says so instead of answering to another id."""
+    item = refused(f'{{"jsonrpc":"2.0","method":"a","id":{id}}}')
+    assert (item.error.code, item.id) == (INVALID_REQUEST, None)
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1e400", "01", "'a'", "{}x", "\ufeff{}", '"\\ud800"'])
+def test_what_is_no_json(text: str) -> None:
+    """What the JSON standard does not have is a parse error."""
+    assert refused(f'{{"jsonrpc":"2.0","method":"a","id":1,"params":[{text}]}}').error.code == PARSE_ERROR
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        '{"jsonrpc":"2.0","method":"a","method":"b","id":1}',
+        '{"jsonrpc":"2.0","method":"a","id":1,"params":{"x":{"y":1,"y":1}}}',
+        '{"jsonrpc":"2.0","method":"a","id":1,"params":{"x":":","x":":"}}',
+        '[{"jsonrpc":"2.0","method":"a","id":1},{"jsonrpc":"2.0","method":"a","id":2,"id":3}]',
+        '{"jsonrpc":"2.0","method":"a","id":1,"params":{"\\u0061":1,"a":2}}',
+    ],
+)
+def test_a_key_that_stands_twice(frame: str) -> None:
+    """Which of the two would count is nobody's guess: the message is refused, naming the key."""
+    item = refused(frame)
+    assert item.error.code == INVALID_REQUEST and "twice" in item.error.data["reason"]
+
+
+def test_colons_in_text_are_not_keys() -> None:
+    """A colon in a string does not make a key."""
+    (item,) = taken('{"jsonrpc":"2.0","method":"a","id":1,"params":{"x":"::::"}}')
+    assert isinstance(item, Request)
+
+
+def nested(depth: int, opening: str = "[", closing: str = "]") -> str:
+    """Return a request whose text is nested that deep."""
+    around = depth - 1
+    return f'{{"jsonrpc":"2.0","method":"a","id":1,"params":{opening * around}{closing * around}}}'
+
+
+def test_depth_64_is_taken_and_65_is_not() -> None:
+    """The message itself is the first level."""
+    assert isinstance(taken(nested(64))[0], Request)
+    assert "deeper" in refused(nested(65)).error.data["reason"]
+
+
+def test_a_batch_is_a_level() -> None:
+    """The brackets of a batch count, and a part too deep is that part's error only."""
+    items = taken(f"[{nested(63)},{nested(64)}]")
+    assert isinstance(items[0], Request) and isinstance(items[1], Invalid)
+
+
+@pytest.mark.parametrize("depth", [900, 1000, 1020, 1024, 1025, 100_000])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('{"a:":[', "]}")])
+def test_nesting_without_end(depth: int, opening: str, closing: str) -> None:
+    """However deep, alone or in a batch, it is refused in a moment and nothing overflows."""
+    frame = nested(depth // len(closing), opening, closing).replace(closing, "1" + closing, 1)
+    start = time.perf_counter()
+    assert refused(frame).error.code in (PARSE_ERROR, INVALID_REQUEST)
+    for item in taken(f'[{frame},{{"jsonrpc":"2.0","method":"a:b","id":1}}]'):
+        assert isinstance(item, Invalid | Request)
+    taken(opening * depth)
+    assert time.perf_counter() - start < 0.5
+
+
+def test_a_batch_of_a_hundred_and_one() -> None:
+    """A batch over the limit is refused as a whole."""
+    assert refused(f"[{','.join(['1'] * 101)}]").error.code == BATCH_TOO_LARGE
+    assert len(taken(f"[{','.join(['1'] * 100)}]")) == 100
+
+
+def test_a_response_is_no_request() -> None:
+    """What answers a question of the server is told apart."""
+    assert isinstance(taken('{"jsonrpc":"2.0","result":1,"id":5}')[0], Response)
+    assert isinstance(taken('{"jsonrpc":"2.0","error":{"code":1,"message":"x"},"id":5}')[0], Response)
+    assert isinstance(taken('{"jsonrpc":"2.0","result":1,"error":{},"id":5}')[0], Invalid)
+    assert isinstance(taken('{"jsonrpc":"2.0","error":"x","id":5}')[0], Invalid)

@@ -1,0 +1,160 @@
+"""Transactions, as everybody uses them."""
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from store import Store, StoreClosed, StoreFull, Tx, new_id
+from tests.conftest import settle
+
+ADD = "INSERT INTO server_values (name, value) VALUES (?, '')"
+
+
+def adding(name: str) -> "object":
+    """Return a transaction that adds one row."""
+    return lambda tx: tx.run(ADD, name)
+
+
+async def names(store: Store) -> list[str]:
+    """Return the rows that are committed."""
+    return [row[0] for row in await store.read(lambda tx: tx.all("SELECT name FROM server_values ORDER BY name"))]
+
+
+async def test_what_is_written_can_be_read(store: Store) -> None:
+    """An awaited write is there for every read that begins after it."""
+    assert await store.write(lambda tx: tx.run(ADD, "a")) == 1
+    assert await names(store) == ["a"]
+
+
+async def test_a_failing_write_leaves_nothing_and_its_neighbours_alone(store: Store) -> None:
+    """Writes committed together fail one by one."""
+
+    def fails(tx: Tx) -> None:
+        tx.run(ADD, "half")
+        raise ValueError("no")
+
+    first, second, third = store.write(adding("a")), store.write(fails), store.write(adding("b"))
+    await asyncio.gather(first, third)
+    with pytest.raises(ValueError, match="no"):
+        await second
+    assert await names(store) == ["a", "b"]
+
+
+async def test_a_statement_that_breaks_a_rule_fails_its_write_only(store: Store) -> None:
+    """A constraint refuses the write that breaks it."""
+    await store.write(adding("a"))
+    again, other = store.write(adding("a")), store.write(adding("b"))
+    with pytest.raises(sqlite3.IntegrityError):
+        await again
+    await other
+    assert await names(store) == ["a", "b"]
+
+
+async def test_many_waiting_writes_share_commits(store: Store) -> None:
+    """What arrives while a commit is on its way to the disk is the next commit."""
+    before = store.commits
+    await asyncio.gather(*[store.write(adding(f"{number}")) for number in range(500)])
+    assert store.writes >= 500
+    assert store.commits - before < 100
+
+
+async def test_notices_come_before_the_writer_hears(store: Store) -> None:
+    """A caller that hears of its write finds every copy in memory up to date."""
+    heard: list[str] = []
+
+    def write(tx: Tx) -> None:
+        tx.run(ADD, "a")
+        tx.after_commit(lambda: heard.append("notice"))
+
+    waiting = store.write(write)
+    waiting.add_done_callback(lambda _: heard.append("waiter"))
+    await waiting
+    await settle()
+    assert heard == ["notice", "waiter"]
+
+
+async def test_a_write_that_fails_tells_nobody(store: Store) -> None:
+    """Only what is committed is announced."""
+    heard: list[str] = []
+
+    def write(tx: Tx) -> None:
+        tx.after_commit(lambda: heard.append("notice"))
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        await store.write(write)
+    await store.write(adding("later"))
+    assert heard == []
+
+
+async def test_a_cancelled_wait_does_not_undo_the_write(store: Store) -> None:
+    """Whoever stops waiting has still written."""
+    waiting = store.write(adding("a"))
+    waiting.cancel()
+    await store.write(adding("b"))
+    assert await names(store) == ["a", "b"]
+
+
+async def test_a_read_cannot_write(store: Store) -> None:
+    """The reading connections refuse changes."""
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        await store.read(adding("a"))
+    assert await names(store) == []
+
+
+async def test_a_read_sees_one_moment(store: Store) -> None:
+    """All statements of a read see the same commit, whatever is written meanwhile."""
+    loop = asyncio.get_running_loop()
+
+    def twice(tx: Tx) -> tuple[int, int]:
+        count = "SELECT count(*) FROM server_values"
+        first = tx.one(count)
+        asyncio.run_coroutine_threadsafe(_written(store), loop).result(10)
+        second = tx.one(count)
+        assert first and second
+        return first[0], second[0]
+
+    assert await store.read(twice) == (0, 0)
+    assert await names(store) == ["meanwhile"]
+
+
+async def _written(store: Store) -> None:
+    await store.write(adding("meanwhile"))
+
+
+async def test_a_closed_store_says_so(tmp_path: Path) -> None:
+    """Closing keeps what was promised, and refuses what comes later; closing twice is harmless."""
+    store = await Store.open(tmp_path / "data")
+    promised = store.write(adding("a"))
+    await store.close()
+    await store.close()
+    assert await promised == 1
+    with pytest.raises(StoreClosed):
+        await store.write(adding("b"))
+    with pytest.raises(StoreClosed):
+        await store.read(lambda tx: None)
+    again = await Store.open(tmp_path / "data")
+    assert await names(again) == ["a"]
+    await again.close()
+
+
+async def test_a_full_disk_is_an_error_and_not_an_outage(store: Store) -> None:
+    """While there is no space writes fail, reads go on, and with space again writes work without a restart."""
+    await store.write(lambda tx: tx.run(ADD, "before"))
+    pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
+    store._connection.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(StoreFull):
+        await store.write(lambda tx: tx.run(ADD, "x" * 500_000))
+    assert await names(store) == ["before"]
+    store._connection.execute("PRAGMA max_page_count = 1000000")
+    await store.write(adding("after"))
+    assert await names(store) == ["after", "before"]
+    assert not store.is_broken
+
+
+async def test_ids_sort_by_age() -> None:
+    """Each id sorts after every one made before it, also within a millisecond."""
+    ids = [new_id("x_") for _ in range(10_000)]
+    assert ids == sorted(set(ids))

@@ -184,6 +184,7 @@ class ImportParams(Params):
     user: Text
     into: Id | None = None
     public: bool = False
+    exclude: list[Text] = []
 
 
 class SessionRecord(BaseModel):

@@ -28,12 +28,13 @@ MAX_PROBLEMS_KEPT = 1000
 
 
 class ImportTree(BaseModel):
-    """Input of import_tree; `into` None means the user's home."""
+    """Input of import_tree; `into` None means the user's home; entries whose name is in `exclude` are left out."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     path: Path
     into: str | None = None
     is_public: bool = False
+    exclude: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -69,7 +70,7 @@ async def import_tree(job: JobContext, data: ImportTree) -> Commit[Imported]:
         raise JobError(f"{data.path} is not a folder that can be read.")
     into = await job.read(partial(_target, user_id=job.user_id, into=data.into))
     imported = Imported(new_id("set_"))
-    batches = _Scan(data.path, imported).batches()
+    batches = _Scan(data.path, imported, frozenset(data.exclude)).batches()
     try:
         while (batch := await asyncio.to_thread(next, batches, None)) is not None:
             await job.write(partial(_add, batch=batch, is_public=data.is_public))
@@ -98,8 +99,9 @@ def _attach(core: Core, imported: Imported, into: str) -> Imported:
 class _Scan:
     """Walks a folder depth first: what it holds is one open folder a level, and one batch."""
 
-    def __init__(self, root: Path, imported: Imported) -> None:
+    def __init__(self, root: Path, imported: Imported, excluded: frozenset[str]) -> None:
         self._root = root
+        self._excluded = excluded
         self._imported = imported
         self._batch = Batch()
 
@@ -125,6 +127,8 @@ class _Scan:
 
     def _take(self, entry: "os.DirEntry[str]", stack: list["_Level"]) -> None:
         level = stack[-1]
+        if entry.name in self._excluded:
+            return
         try:
             is_folder = entry.is_dir(follow_symlinks=False)
             token = None if is_folder else self._file(entry)

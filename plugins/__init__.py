@@ -4,7 +4,7 @@ A guest is a module (or object) whose functions, marked `@hookimpl`, are named a
 """
 
 from jobs import Commit, JobContext, JobError, JobSpec, job
-from plugins.hooks import Action, Command, Exit, Move, Pallet, Place, SessionView, hookimpl
+from plugins.hooks import Action, Command, Exit, Move, Pallet, Passage, Place, SessionView, hookimpl
 
 __all__ = [
     "Action",
@@ -16,6 +16,7 @@ __all__ = [
     "JobSpec",
     "Move",
     "Pallet",
+    "Passage",
     "Place",
     "SessionView",
     "hookimpl",

@@ -76,15 +76,25 @@ class App:
         return made
 
     async def import_tree(
-        self, path: Path, user_name: str, into: str | None, is_public: bool, on_progress: OnProgress
+        self,
+        path: Path,
+        user_name: str,
+        into: str | None,
+        is_public: bool,
+        on_progress: OnProgress,
+        exclude: tuple[str, ...] = (),
     ) -> dict[str, Any]:
-        """Import a folder for a user, below `into` or his home, and return what came of it."""
+        """Import a folder for a user, below `into` or his home, and return what came of it.
+
+        Args:
+            exclude: names of files and folders to leave out, wherever they stand.
+        """
         user = await self.store.read(lambda tx: users.find_by_name(tx, user_name))
         if user is None:
             raise UserNotFound(user_name)
         imported = await self.runner.run(
             "import_tree",
-            {"path": path, "into": into, "is_public": is_public},
+            {"path": path, "into": into, "is_public": is_public, "exclude": exclude},
             Request(user.id),
             on_progress=on_progress,
         )

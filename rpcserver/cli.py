@@ -63,13 +63,17 @@ def import_(
         str | None, typer.Option(metavar="SET_ID", help="Below which set. [default: the user's home]")
     ] = None,
     public: Annotated[bool, typer.Option("--public", help="Let everybody read it.")] = False,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Leave entries of this name out; may be given several times."),
+    ] = None,
 ) -> None:
     """Turn a folder into sets, and its files into tokens; print what came of it as JSON."""
     import json
 
     from rpcserver.operate import import_tree
 
-    print(json.dumps(_guarded(import_tree, {"data": data}, path, user, into, public)))
+    print(json.dumps(_guarded(import_tree, {"data": data}, path, user, into, public, tuple(exclude or ()))))
 
 
 @app.command()

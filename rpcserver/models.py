@@ -184,6 +184,7 @@ class ImportParams(Params):
     user: Text
     into: Id | None = None
     public: bool = False
+    exclude: list[Text] = []
 
 
 class SessionRecord(BaseModel):
@@ -294,11 +295,11 @@ class Relocation(BaseModel):
 
 
 class Listing(BaseModel):
-    """What `session.ls` and `session.cd` answer."""
+    """What `session.ls` and `session.cd` answer; without commands there is no pallet version either."""
 
     session_id: str
     revision: int
-    pallet_version: int
+    pallet_version: int | None = None
     current_set: CurrentSet
     contents: Contents | None = None
     commands: list[ListedCommand] | None = None

@@ -28,15 +28,23 @@ def add_user(settings: Settings, name: str) -> str:
     return str(answer)
 
 
-def import_tree(settings: Settings, path: Path, user: str, into: str | None, is_public: bool) -> dict[str, Any]:
+def import_tree(
+    settings: Settings, path: Path, user: str, into: str | None, is_public: bool, exclude: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """Import a folder, showing how far it is, and return `{set_id, sets, tokens}`."""
-    params = {"path": str(path.resolve()), "user": user, "into": into, "public": is_public}
+    params = {
+        "path": str(path.resolve()),
+        "user": user,
+        "into": into,
+        "public": is_public,
+        "exclude": list(exclude),
+    }
     with _Bar() as bar:
         answer: dict[str, Any] = _operate(
             settings,
             "operator.import",
             params,
-            lambda app: app.import_tree(path, user, into, is_public, bar.show),
+            lambda app: app.import_tree(path, user, into, is_public, bar.show, exclude),
             bar.show,
         )
     for where, what in answer["problems"]:

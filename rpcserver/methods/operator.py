@@ -19,7 +19,9 @@ async def user_add(call: Call, params: NewUserParams) -> str:
 @method("operator.import", ImportParams, is_operator=True, timeout_s=24 * 3600)
 async def import_(call: Call, params: ImportParams) -> dict[str, Any]:
     """Import a folder of the server's machine for a user."""
-    return await call.app.import_tree(Path(params.path), params.user, params.into, params.public, call.progress)
+    return await call.app.import_tree(
+        Path(params.path), params.user, params.into, params.public, call.progress, tuple(params.exclude)
+    )
 
 
 METHODS = (user_add, import_)

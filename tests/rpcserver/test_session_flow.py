@@ -52,3 +52,10 @@ async def test_another_users_session_is_not_found(anna: Client, bob: Client) -> 
         with pytest.raises(CallError) as caught:
             await bob.call(method, session_id=session_id)
         assert caught.value.kind == "SESSION_NOT_FOUND"
+
+
+async def test_ls_of_contents_only_is_a_listing(anna: Client) -> None:
+    """A listing asked for without commands has neither commands nor a pallet version."""
+    listing = await anna.ls(sections=["contents"])
+    assert listing.contents is not None
+    assert (listing.commands, listing.pallet_version) == (None, None)

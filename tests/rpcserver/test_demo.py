@@ -1,0 +1,50 @@
+"""`rpcserver demo`: what a stranger types first."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from rpcserver import demo
+from tests.conftest import run_cli
+
+METHODS = ("create", "ls", "cd", "action", "list", "get", "destroy")
+
+
+def test_demo_shows_every_method_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    """The demo drives the seven methods over a socket, shows notices, ends with 0 and removes its folder."""
+    settings = {"RPCSERVER_PORT": "not a port", "RPCSERVER_DATA": str(tmp_path / "mine")}
+    done = run_cli("demo", env={**os.environ, **settings, "TMPDIR": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    for method in METHODS:
+        assert f"-> session.{method} " in done.stdout or f"-> sessions.{method} " in done.stdout
+    for notice in ("session.entered", "job.completed", "session.destroyed"):
+        assert f"! {notice}" in done.stdout
+    assert "Try next" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_demo_says_when_a_command_fails(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """A command that fails is named, and the exit status is 1."""
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    assert demo.run() == 1
+    assert "user add" in capfd.readouterr().err
+
+
+def test_demo_says_when_the_server_does_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A server that does not come up is told with the end of its log; the folder is removed all the same."""
+    python = tmp_path / "python"
+    python.write_text(
+        f'#!/bin/sh\ncase "$*" in *" serve "*) echo no port left >&2; exit 3;; esac\nexec {sys.executable} "$@"\n'
+    )
+    python.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert demo.run() == 1
+    error = capfd.readouterr().err
+    assert "did not start" in error and "no port left" in error
+    assert list(tmp_path.iterdir()) == [python]

@@ -110,6 +110,7 @@ class EmbeddedDispatcher:
         try:
             await execute(job.id)
         finally:
-            del self._started[job.id]
+            if self._started.get(job.id) is job:  # else its next attempt has begun already
+                del self._started[job.id]
             self._queue.stop(job)
             self._wake.set()

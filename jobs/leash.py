@@ -16,31 +16,25 @@ def main() -> int:
     """Run the command given as arguments and return its exit status, 128 + N when signal N ended it."""
     server = os.getppid()
     signal.signal(signal.SIGUSR1, _kill_group)
-    signal.signal(signal.SIGTERM, _pass_on)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGUSR1)
     if os.getppid() != server:
         return 1  # the server ended before we could listen for it
     child = os.fork()
     if child == 0:
         signal.signal(signal.SIGUSR1, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        try:
-            os.execvp(sys.argv[1], sys.argv[1:])
-        except OSError as error:
-            os.write(2, f"{sys.argv[1]}: {error.strerror}\n".encode())
-            os._exit(127)
-    global _child
-    _child = child
+        _become(sys.argv[1:])
+    # SIGTERM comes to the whole group: the command decides what it does with it, and we wait for that.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     return status if status >= 0 else 128 - status
 
 
-_child = 0
-
-
-def _pass_on(number: int, frame: object) -> None:
-    if _child:
-        os.kill(_child, number)
+def _become(command: list[str]) -> None:
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        os.write(2, f"{command[0]}: {error.strerror}\n".encode())
+        os._exit(127)
 
 
 def _kill_group(number: int, frame: object) -> None:

@@ -113,6 +113,7 @@ class Request:
         delay_s: seconds to wait before it may start.
         dedup_key: the same key, function and owner give the same job, for as long as its row is kept.
         callback: JSON text of where to tell of its end.
+        job_id: the id it is to have; None: a new one.
     """
 
     owner_id: str
@@ -124,6 +125,7 @@ class Request:
     delay_s: float = 0
     dedup_key: str | None = None
     callback: str | None = None
+    job_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

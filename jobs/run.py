@@ -71,7 +71,7 @@ class Run:
         self.spec = spec
         self.data = data
         self.request = request
-        self.id = id or new_id("j_")
+        self.id = id or request.job_id or new_id("j_")
         self.attempt = attempt
         self.depth = depth
         self.then = then
@@ -89,14 +89,7 @@ class Run:
     async def in_memory(self) -> Any:
         """Run a job that only reads: no row, nothing told."""
         try:
-            async with asyncio.timeout(self.spec.timeout_s):
-                return await self.spec.fn(self.context, self.data)
-        except TimeoutError as error:
-            raise JobTimeout(self.id, self.spec.name, self.spec.timeout_s) from error
-        except (CoreError, JobsError, StoreError):
-            raise
-        except Exception as error:
-            raise self._unforeseen(error) from error
+            return await self._attempt()
         finally:
             self.context.end()
 
@@ -111,9 +104,11 @@ class Run:
         self.task = asyncio.current_task()
         self.engine.live[self.id] = self
         try:
-            outcome = await self._attempt()
-            if pending is not None:
-                pending.cancel()
+            try:
+                outcome = await self._attempt()
+            finally:
+                if pending is not None:
+                    pending.cancel()
             return await self._succeed(outcome)
         except asyncio.CancelledError as error:
             await asyncio.shield(self._end_badly("cancelled", error))
@@ -127,8 +122,6 @@ class Run:
             await self._end_badly("failed", error)
             raise
         finally:
-            if pending is not None:
-                pending.cancel()
             self._over()
 
     async def in_background(self) -> None:

@@ -10,11 +10,9 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
-import structlog
 from pydantic import BaseModel, ValidationError
 
-from jobs import asks as ask_rows
-from jobs import rows
+from jobs import recovery, rows
 from jobs.asks import Asks
 from jobs.dispatcher import EmbeddedDispatcher
 from jobs.errors import (
@@ -31,16 +29,11 @@ from jobs.progress import OnProgress
 from jobs.run import Run, Then, decoded
 from jobs.schedules import Schedules
 from jobs.stats import Stats
-from store import Store, Tx, now_ms
-
-log = structlog.get_logger("jobs")
+from store import Store, Tx
 
 Announce = Callable[[Tx, JobEvent], None]
 Describe = Callable[[BaseException], dict[str, Any]]
 Mode = Literal["now", "gently"]
-PRUNED_AT_ONCE = 2000
-LOST = {"kind": "JOB_LOST", "message": "The server stopped while the job ran. Run it again.", "code": -32019}
-CANCELLED = {"kind": "CANCELLED", "message": "The job was cancelled.", "code": -32800}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +120,11 @@ class EmbeddedRunner:
 
     async def start(self) -> None:
         """Take up what the last server left, then run what comes. Call `stop` from the same task."""
-        lost = await self._recover()
-        if lost:
-            log.warning("jobs_lost", count=lost)
+        await recovery.recover(self)
         group = await self._stack.enter_async_context(asyncio.TaskGroup())
         self._tasks = [
             group.create_task(self.dispatcher.worker(self._execute)),
-            group.create_task(self._upkeep()),
+            group.create_task(recovery.upkeep(self)),
             group.create_task(self.schedules.run()),
         ]
 
@@ -259,6 +250,13 @@ class EmbeddedRunner:
         """Return a job's row."""
         return await self.store.read(lambda tx: rows.find(tx, job_id))
 
+    def watch(self, job_id: str, on_progress: OnProgress) -> None:
+        """Have a live job's progress reported to whoever waits for it; the last to watch is told."""
+        self._on_progress[job_id] = on_progress
+        run = self.live.get(job_id)
+        if run is not None:
+            run.on_progress = on_progress
+
     async def heard(self, job_id: str, timeout_s: float) -> None:
         """Wait until a job has said something more or has ended, or the time is over."""
         listener = self._listeners.setdefault(job_id, asyncio.Event())
@@ -274,6 +272,7 @@ class EmbeddedRunner:
 
     def ended(self, job_id: str, result: Any, error: BaseException | None) -> None:
         """Tell whoever waits that a job's end is on disk."""
+        self._on_progress.pop(job_id, None)
         waiter = self._waiters.pop(job_id, None)
         if waiter is not None and not waiter.done():
             waiter.set_result((result, error))
@@ -284,6 +283,10 @@ class EmbeddedRunner:
         """Return the row of a job to be. Raises UnknownFunction or BadJobData."""
         spec = self._spec(function)
         return Run(self, spec, _checked(spec, data), request).row("queued")
+
+    def spec(self, function: str) -> JobSpec | None:
+        """Return a job function's declaration."""
+        return self._specs.get(function)
 
     def _spec(self, function: str) -> JobSpec:
         spec = self._specs.get(function)
@@ -353,15 +356,16 @@ class EmbeddedRunner:
             return False
         rows.set_cancelling(tx, job_id)
         if row.state == "queued":
-            self._end_row(tx, row, "cancelled", "job.cancelled", CANCELLED)
+            self.end_row(tx, row, "cancelled", "job.cancelled", recovery.CANCELLED)
             tx.after_commit(lambda: self.ended(job_id, None, JobCancelled(job_id, row.function)))
         return True
 
     def _fail_row(self, tx: Tx, row: JobRow, error: JobsError) -> None:
-        self._end_row(tx, row, "failed", "job.failed", self.describe(error))
+        self.end_row(tx, row, "failed", "job.failed", self.describe(error))
         tx.after_commit(lambda: self.ended(row.id, None, error))
 
-    def _end_row(self, tx: Tx, row: JobRow, state: str, topic: str, error: dict[str, Any]) -> None:
+    def end_row(self, tx: Tx, row: JobRow, state: str, topic: str, error: dict[str, Any]) -> None:
+        """End a job that is not running here, and tell its owner, once."""
         if rows.finish(tx, row.id, row.attempt, state, None, json.dumps(error)):
             self.asks.cancel(tx, row.id)
             event = JobEvent(topic, row.owner_id, row.id, row.function, row.session_id, {"error": error})
@@ -370,47 +374,6 @@ class EmbeddedRunner:
     def _stop_if_live(self, run: Run) -> None:
         if self.live.get(run.id) is run and run.task is not None:
             run.task.cancel()
-
-    async def _recover(self) -> int:
-        """Queue again what may run, end the rest as lost; return how many were lost."""
-
-        def sweep(tx: Tx) -> tuple[list[JobRow], int]:
-            waiting, lost = [], 0
-            for row in rows.live(tx):
-                spec = self._specs.get(row.function)
-                may_run = spec is not None and spec.on_crash == "retry" and row.parent_id is None
-                if row.state == "queued":
-                    waiting.append(row)
-                elif row.is_cancelling:
-                    self._end_row(tx, row, "cancelled", "job.cancelled", CANCELLED)
-                elif may_run and spec is not None and spec.lane == "long":
-                    rows.requeue(tx, row.id, row.attempt, None)
-                    waiting.append(replace(row, state="queued", run_at=None))
-                else:
-                    self._end_row(tx, row, "lost", "job.failed", LOST)
-                    lost += 1
-            return waiting, lost
-
-        waiting, lost = await self.store.write(sweep)
-        for row in waiting:
-            if not row.is_held:
-                self.dispatcher.put(row)
-        return lost
-
-    async def _upkeep(self) -> None:
-        limits = self.limits
-        while True:
-            now = now_ms()
-            succeeded, others = now - int(limits.keep_succeeded_s * 1000), now - int(limits.keep_others_s * 1000)
-
-            def prune(tx: Tx, succeeded: int = succeeded, others: int = others) -> int:
-                old = rows.ended_before(tx, succeeded, others, PRUNED_AT_ONCE)
-                ask_rows.forget(tx, old)
-                rows.forget(tx, old)
-                return len(old)
-
-            if await self.store.write(prune) < PRUNED_AT_ONCE:
-                await asyncio.sleep(limits.prune_every_s)
 
 
 def _outcome(result: Any, error: BaseException | None) -> Any:

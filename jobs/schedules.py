@@ -117,22 +117,11 @@ class Schedules:
     ) -> Schedule:
         """Add a schedule. Raises UnknownFunction, BadJobData or BadSchedule now rather than when it is due."""
         self._build(function, data, Request(owner_id, session_id))
-        now = now_ms()
+        kept = (function, json.dumps(data))
         new = Schedule(
-            new_id("sch_"),
-            owner_id,
-            session_id,
-            function,
-            json.dumps(data),
-            *when,
-            int(is_catching_up),
-            None,
-            None,
-            None,
-            0,
-            now,
+            new_id("sch_"), owner_id, session_id, *kept, *when, int(is_catching_up), None, None, None, 0, now_ms()
         )
-        due = new.after(now)
+        due = new.after(new.created_at)
         if due is None:
             raise BadSchedule("That never comes.")
         schedule = replace(new, next_at=due)

@@ -25,4 +25,5 @@ class PluginError(PluginsError):
         self.plugin = plugin
         self.hook = hook
         self.cause = cause
+        self.job_id: str | None = None
         super().__init__(f"The plugin {plugin!r} {reason} in {hook}.")

@@ -21,10 +21,10 @@ import store as store_room
 from core import presence, sets, users
 from core.errors import UserNotFound
 from core.users import User
-from jobs import importer
+from jobs import importer, rows
 from jobs import session as session_jobs
 from jobs import user as user_jobs
-from jobs.model import JobEvent, Request
+from jobs.model import JobEvent, JobSpec, Request
 from jobs.progress import OnProgress
 from jobs.runner import EmbeddedRunner
 from plugins import loader
@@ -58,8 +58,7 @@ class App:
         self.sessions = Sessions(store)
         self.pallets = Pallets({})
         self.making_default = asyncio.Lock()
-        specs = (*session_jobs.JOBS, *user_jobs.JOBS, *importer.JOBS, *bus.jobs())
-        self.runner = EmbeddedRunner(store, specs, partial(_announce, self.events), errors.describe_for_job)
+        self.runner = EmbeddedRunner(store, job_specs(bus), partial(_announce, self.events), errors.describe_for_job)
         self.dispatcher = Dispatcher(self, METHODS, tasks.create_task)
         self.operator_secret = auth.Secret("rpcop_" + secrets.token_urlsafe(32))
         self.server = Server(self)
@@ -74,6 +73,18 @@ class App:
             "create_user", {"name": name}, Request(user_jobs.OPERATOR), then=credential
         )
         return made
+
+    async def defer_user(self, name: str, approver_name: str | None) -> None:
+        """Have a user's long jobs wait for the approval of another; None: no more. Raises UserNotFound."""
+
+        def defer(tx: Tx) -> None:
+            user = users.find_by_name(tx, name)
+            approver = users.find_by_name(tx, approver_name) if approver_name is not None else None
+            if user is None or (approver is None and approver_name is not None):
+                raise UserNotFound(name if user is None else str(approver_name))
+            rows.defer(tx, user.id, approver.id if approver else None)
+
+        await self.store.write(defer)
 
     async def import_tree(
         self,
@@ -99,6 +110,11 @@ class App:
             on_progress=on_progress,
         )
         return asdict(imported)
+
+
+def job_specs(bus: Bus) -> list[JobSpec]:
+    """Return every job function: ours, then the guests'."""
+    return [*session_jobs.JOBS, *user_jobs.JOBS, *importer.JOBS, *bus.jobs()]
 
 
 @asynccontextmanager

@@ -14,6 +14,8 @@ app = typer.Typer(
 )
 user_app = typer.Typer(help="Users of a data folder.", no_args_is_help=True)
 app.add_typer(user_app, name="user")
+jobs_app = typer.Typer(help="Jobs.", no_args_is_help=True)
+app.add_typer(jobs_app, name="jobs")
 plugins_app = typer.Typer(help="Plugins.", no_args_is_help=True)
 app.add_typer(plugins_app, name="plugins")
 
@@ -52,6 +54,27 @@ def user_add(name: Annotated[str, typer.Argument(help="2 to 64 of a-z 0-9 _ . -"
     from rpcserver.operate import add_user
 
     print(_guarded(add_user, {"data": data}, name))
+
+
+@user_app.command("defer")
+def user_defer(
+    name: Annotated[str, typer.Argument(help="Whose long jobs shall wait.")],
+    approver: Annotated[str | None, typer.Option(help="Who releases them; without one they run at once again.")] = None,
+    data: Data = None,
+) -> None:
+    """Have a user's long jobs wait until somebody releases them."""
+    from rpcserver.operate import defer_user
+
+    _guarded(defer_user, {"data": data}, name, approver)
+
+
+@jobs_app.command("functions")
+def jobs_functions(plugin: PluginFiles = None) -> None:
+    """List the job functions a server would have: lane, core calls, and what they do."""
+    from rpcserver.operate import job_functions
+
+    for line in _guarded(job_functions, {"plugins": tuple(plugin) if plugin else None}):
+        print(line)
 
 
 @app.command("import")

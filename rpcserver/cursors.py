@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import hmac
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -38,6 +39,12 @@ class Cursors:
             raise InvalidCursor
         position = orjson.loads(body)
         return tuple(position) if isinstance(position, list) else (position,)
+
+    def page(self, found: list[Any], limit: int, view: Callable[[Any], Any], *scope: Any) -> dict[str, Any]:
+        """Return `{items, next_cursor}` of rows with an `id`, one more than `limit` of them asked for."""
+        shown = found[:limit]
+        next_cursor = self.encode([shown[-1].id], *scope) if len(found) > limit else None
+        return {"items": [view(row) for row in shown], "next_cursor": next_cursor}
 
     def _mac(self, body: bytes, scope: tuple[Any, ...]) -> bytes:
         return hmac.digest(self._key, orjson.dumps(scope) + b"\x00" + body, hashlib.sha256)[:_MAC_BYTES]

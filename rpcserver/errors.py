@@ -186,6 +186,15 @@ TABLE: dict[type[BaseException], tuple[int, str, bool]] = {
     jobs.JobTimeout: (TIMED_OUT, "JOB_TIMEOUT", True),
     jobs.JobFailed: (JOB_FAILED, "JOB_FAILED", False),
     jobs.JobError: (JOB_FAILED, "JOB_FAILED", False),
+    jobs.JobCancelled: (CANCELLED, "CANCELLED", False),
+    jobs.ResultTooLarge: (RESPONSE_TOO_LARGE, "RESULT_TOO_LARGE", False),
+    jobs.TooManyJobs: (BUSY, "JOB_LIMIT", True),
+    jobs.TooDeep: (JOB_FAILED, "TOO_DEEP", False),
+    jobs.AskDeclined: (DECLINED, "ASK_DECLINED", False),
+    jobs.AskNotFound: (NOT_FOUND, "ASK_NOT_FOUND", False),
+    jobs.BadAnswer: (INVALID_PARAMS, "BAD_ANSWER", False),
+    jobs.BadSchedule: (INVALID_PARAMS, "BAD_SCHEDULE", False),
+    jobs.ScheduleNotFound: (NOT_FOUND, "SCHEDULE_NOT_FOUND", False),
     store.StoreFull: (BUSY, "STORAGE_FULL", True),
     store.StoreFailed: (INTERNAL, "STORAGE_FAILED", False),
     store.StoreClosed: (SHUTTING_DOWN, "SHUTTING_DOWN", True),
@@ -203,6 +212,11 @@ def describe(error: BaseException) -> ErrorObject:
         # The guest only passed on what a job of its own ran into: that is the answer, with the guest's name.
         inner = describe(error.cause)
         return ErrorObject(inner.code, inner.message, {**inner.data, "plugin": error.plugin})
+    if isinstance(error, jobs.JobEnded):
+        # What the job's row says, told again.
+        kept = {name: value for name, value in error.error.items() if name not in ("code", "message")}
+        data = {"kind": "JOB_FAILED", "retryable": False, **kept, "job_id": error.job_id}
+        return ErrorObject(error.error.get("code", JOB_FAILED), str(error), data)
     entry = _entry(error)
     if entry is None:
         return _unforeseen(error)

@@ -105,11 +105,12 @@ class CdParams(SessionParams):
 
 
 class ActionParams(SessionParams):
-    """session.action: run a command of the pallet."""
+    """session.action: run a command of the pallet; `detach` does not wait for the long jobs it starts."""
 
     token_id: Id
     value: Any = None
     args: dict[str, Any] = {}
+    detach: bool = False
 
 
 class UpdateParams(Params):
@@ -123,18 +124,109 @@ class UpdateParams(Params):
     if_revision: int | None = None
 
 
+JobState = Literal["queued", "running", "waiting_input", "succeeded", "failed", "cancelled", "lost"]
+Seconds = Annotated[float, Field(gt=0, le=86400)]
+
+
 class JobParams(Params):
-    """job.get."""
+    """job.get, job.retry, job.release."""
 
     job_id: Id
 
 
-class ListJobsParams(Params):
-    """jobs.list."""
+class WaitParams(Params):
+    """job.wait."""
 
-    state: Literal["queued", "running", "waiting_input", "succeeded", "failed", "cancelled", "lost"] | None = None
+    job_id: Id
+    timeout_s: Seconds = 30.0
+
+
+class CancelParams(Params):
+    """job.cancel: `gently` lets the job end by itself for a while before it is interrupted."""
+
+    job_id: Id
+    mode: Literal["now", "gently"] = "now"
+
+
+class LogParams(Params):
+    """job.log: lines after a number; `follow` waits for more while the job runs, `timeout_s` at the most."""
+
+    job_id: Id
+    after: Annotated[int, Field(ge=0)] = 0
+    follow: bool = False
+    timeout_s: Seconds = 30.0
+    limit: Limit = 200
+
+
+class RunParams(SessionParams):
+    """job.run."""
+
+    function: Id
+    data: dict[str, Any] = {}
+    wait: bool = True
+    timeout_s: Seconds | None = None
+    dedup_key: Annotated[str | None, Field(max_length=200), AfterValidator(lambda key: key and _without_nul(key))] = (
+        None
+    )
+    priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
+    delay_s: Annotated[float, Field(ge=0, le=366 * 86400)] = 0
+
+
+class ListJobsParams(Params):
+    """jobs.list; `held` lists instead the jobs that wait for the caller's approval."""
+
+    state: JobState | None = None
+    function: Id | None = None
+    session_id: Id | None = None
+    held: bool = False
     limit: Limit = 50
     cursor: Cursor = None
+
+
+class ScheduleParams(SessionParams):
+    """job.schedule: exactly one of `cron`, `every_s` and `at` (UTC milliseconds)."""
+
+    function: Id
+    data: dict[str, Any] = {}
+    cron: Text | None = None
+    timezone: Text = "UTC"
+    every_s: float | None = None
+    at: int | None = None
+    catch_up: bool = False
+
+    @model_validator(mode="after")
+    def _one_time(self) -> "ScheduleParams":
+        if sum(value is not None for value in (self.cron, self.every_s, self.at)) != 1:
+            raise ValueError("give exactly one of cron, every_s and at")
+        return self
+
+
+class PageParams(Params):
+    """A list without other choices."""
+
+    limit: Limit = 50
+    cursor: Cursor = None
+
+
+class DeleteScheduleParams(Params):
+    """schedule.delete."""
+
+    schedule_id: Id
+
+
+class ListAsksParams(SessionParams):
+    """asks.list."""
+
+    limit: Limit = 50
+    cursor: Cursor = None
+
+
+class AnswerParams(Params):
+    """ask.answer: the answer, or `decline` to leave the job with its default or an error."""
+
+    ask_id: Id
+    answer: Any = None
+    decline: bool = False
 
 
 class AuthenticateParams(Params):
@@ -175,6 +267,13 @@ class NewUserParams(Params):
     """operator.user_add."""
 
     name: Text
+
+
+class DeferParams(Params):
+    """operator.user_defer: without an approver, the user's jobs run at once again."""
+
+    name: Text
+    approver: Text | None = None
 
 
 class ImportParams(Params):
@@ -311,10 +410,20 @@ class ActionResult(BaseModel):
 
     handled_by: str
     response: dict[str, Any]
+    job: str | None = None
     working_set: str | None = None
     listing: Listing | None = None
     pallet_version: int
     commands: list[ListedCommand] | None = None
+
+
+class JobProgress(BaseModel):
+    """How far a job is: `done` of `total`; `fraction` of 1 when the end is known."""
+
+    done: float
+    total: float | None
+    fraction: float | None
+    message: str
 
 
 class JobRecord(BaseModel):
@@ -323,8 +432,14 @@ class JobRecord(BaseModel):
     job_id: str
     function: str
     state: str
+    owner_id: str
     session_id: str | None
     parent_id: str | None
+    retry_of: str | None
+    attempts: int
+    priority: int
+    held: bool
+    progress: JobProgress | None
     result: Any
     error: dict[str, Any] | None
     created_at: int

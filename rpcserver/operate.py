@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from plugins import loader
 from plugins.bus import Bus
-from rpcserver.app import App, opened
+from rpcserver.app import App, job_specs, opened
 from rpcserver.client import CallError, Client
 from rpcserver.service import RUNNING
 from rpcserver.settings import Settings
@@ -26,6 +26,12 @@ def add_user(settings: Settings, name: str) -> str:
     """Add a user and return the credential."""
     answer = _operate(settings, "operator.user_add", {"name": name}, lambda app: app.add_user(name))
     return str(answer)
+
+
+def defer_user(settings: Settings, name: str, approver: str | None) -> None:
+    """Have a user's long jobs wait for another's approval, or, with None, no more."""
+    params = {"name": name, "approver": approver}
+    _operate(settings, "operator.user_defer", params, lambda app: app.defer_user(name, approver))
 
 
 def import_tree(
@@ -60,6 +66,18 @@ def plugin_names(settings: Settings) -> list[str]:
     bus = Bus(settings.filter_timeout_s, settings.action_timeout_s)
     loader.load(bus, settings.plugins)
     return bus.names
+
+
+def job_functions(settings: Settings) -> list[str]:
+    """Return a few lines for each job function: name, lane, core calls, first sentence."""
+    bus = Bus(settings.filter_timeout_s, settings.action_timeout_s)
+    loader.load(bus, settings.plugins)
+    lines = []
+    for spec in sorted(job_specs(bus), key=lambda spec: spec.name):
+        lines.append(f"{spec.name}  ({spec.lane}{', internal' if spec.is_internal else ''})")
+        lines.append(f"    {spec.doc.splitlines()[0] if spec.doc else ''}")
+        lines.append(f"    core calls: {', '.join(sorted(spec.calls)) or 'none'}")
+    return lines
 
 
 def _operate(

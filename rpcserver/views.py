@@ -5,6 +5,7 @@ from typing import Any
 import orjson
 
 from jobs.model import JobRow
+from jobs.schedules import Schedule
 from jobs.session import Listing
 from plugins.hooks import Command, Exit, Place
 from rpcserver.sessions import Session
@@ -95,14 +96,47 @@ def job_record(row: JobRow) -> dict[str, Any]:
         "job_id": row.id,
         "function": row.function,
         "state": row.state,
+        "owner_id": row.owner_id,
         "session_id": row.session_id,
         "parent_id": row.parent_id,
-        "result": orjson.Fragment(row.result) if row.result is not None else None,
-        "error": orjson.Fragment(row.error) if row.error is not None else None,
+        "retry_of": row.retry_of,
+        "attempts": row.attempt,
+        "priority": row.priority,
+        "held": bool(row.is_held),
+        "progress": _fragment(row.progress),
+        "result": _fragment(row.result),
+        "error": _fragment(row.error),
         "created_at": row.created_at,
         "started_at": row.started_at,
         "finished_at": row.finished_at,
     }
+
+
+def schedule(row: Schedule) -> dict[str, Any]:
+    """Return a schedule as `schedules.list` tells it; times are UTC milliseconds."""
+    line, _, zone = row.spec.partition("@")
+    when: dict[str, Any] = {"cron": {"cron": line, "timezone": zone}}.get(row.kind, {})
+    if row.kind == "interval":
+        when = {"every_s": float(row.spec)}
+    elif row.kind == "at":
+        when = {"at": int(row.spec)}
+    return {
+        "schedule_id": row.id,
+        "function": row.function,
+        "data": orjson.Fragment(row.data),
+        "session_id": row.session_id,
+        **when,
+        "catch_up": bool(row.is_catching_up),
+        "next_at": row.next_at,
+        "last_at": row.last_at,
+        "last_job_id": row.last_job_id,
+        "missed": row.missed,
+        "created_at": row.created_at,
+    }
+
+
+def _fragment(text: str | None) -> orjson.Fragment | None:
+    return None if text is None else orjson.Fragment(text)
 
 
 def _token(entry: Any, session_id: str, here: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 Source: sessions.md 2.5 to 2.7.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable
 from dataclasses import dataclass
@@ -127,7 +128,7 @@ async def relocate(call: Call, session: Session) -> Session:
 
 async def pallet(call: Call, session: Session, listing: Listing) -> tuple[int, list[Command]]:
     """Assemble the command pallet for where the session stands, and return it with its version."""
-    offered = Pallet(_view(call, session), views.place(listing), partial(run_for, call, session))
+    offered = Pallet(view(call, session), views.place(listing), partial(run_for, call, session))
     collected = await call.app.bus.pallet(offered)
     return call.app.pallets.version(session, collected), collected
 
@@ -140,6 +141,37 @@ def request_of(session: Session) -> Request:
 def run_for(call: Call, session: Session, function: str, data: dict[str, Any]) -> Awaitable[Any]:
     """Run a job a guest asks for, in the name of the session's user."""
     return call.app.runner.run(function, data, request_of(session))
+
+
+class GuestJobs:
+    """Runs the jobs that guests start for one action, and remembers the long ones by id.
+
+    Args:
+        is_detached: do not wait for the long ones; the guest gets `{"job_id": ...}` instead of the result.
+    """
+
+    def __init__(self, call: Call, session: Session, is_detached: bool) -> None:
+        self._call = call
+        self._session = session
+        self._is_detached = is_detached
+        self.last: str | None = None
+
+    async def __call__(self, function: str, data: dict[str, Any]) -> Any:
+        """Run a job. A long one goes on when the caller's time is over; one the caller cancels is cancelled."""
+        runner = self._call.app.runner
+        spec = runner.spec(function)
+        if spec is None or spec.lane != "long":
+            return await run_for(self._call, self._session, function, data)
+        self.last = await runner.submit(function, data, request_of(self._session))
+        if self._is_detached:
+            return {"job_id": self.last}
+        runner.watch(self.last, self._call.progress)
+        try:
+            return await runner.result(self.last)
+        except asyncio.CancelledError:
+            if self._call.is_cancelled:
+                await asyncio.shield(runner.cancel(self.last))
+            raise
 
 
 async def go(call: Call, session: Session, way: Way, set_id: str | None = None, path: str | None = None) -> Session:
@@ -185,7 +217,7 @@ async def _run_move(call: Call, session: Session, data: Move, way: Way, relocate
 
 
 async def _ask_guards(call: Call, session: Session, here: str, target: str) -> None:
-    passage = Passage(_view(call, session), here, target, partial(run_for, call, session))
+    passage = Passage(view(call, session), here, target, partial(run_for, call, session))
     bus = call.app.bus
     for hook, set_id, refusal in (("set_leaving", here, LeaveRefused), ("set_entering", target, EnterRefused)):
         refused = await bus.refusal(hook, passage)
@@ -224,7 +256,8 @@ def _tell_contents(call: Call, tx: Tx, set_id: str, change: str) -> None:
     call.app.events.append(tx, "session.contents_changed", f"set:{set_id}", data)
 
 
-def _view(call: Call, session: Session) -> SessionView:
+def view(call: Call, session: Session) -> SessionView:
+    """Return the session as guests see it."""
     return SessionView(
         session.id,
         session.core_user_id,

@@ -56,7 +56,7 @@ class Store:
         Raises:
             StoreUnwritable, StoreLocked, CorruptStore, NewerStore: each says what to do; nothing was changed.
         """
-        folder = folder.absolute()
+        folder = folder.absolute()  # noqa: ASYNC240 (touches no disk)
         lock = await asyncio.to_thread(_lock_folder, folder)
         try:
             connection = await asyncio.to_thread(_open_database, folder / DATABASE, synchronous)

@@ -1,13 +1,14 @@
 """The methods, one file a noun. A handler reads like the seed; it raises, and the dispatcher answers."""
 
 from rpcserver.dispatch import Method
-from rpcserver.methods import auth, events, job, jobs, operator, server, session, sessions
+from rpcserver.methods import ask, auth, events, job, jobs, operator, server, session, sessions
 
 METHODS: tuple[Method, ...] = (
     *session.METHODS,
     *sessions.METHODS,
     *job.METHODS,
     *jobs.METHODS,
+    *ask.METHODS,
     *events.METHODS,
     *auth.METHODS,
     *server.METHODS,

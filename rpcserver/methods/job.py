@@ -1,21 +1,186 @@
-"""job.get."""
+"""job.run, get, wait, cancel, retry, release, log, schedule; schedule.delete."""
 
 from typing import Any
 
-from jobs import rows
-from jobs.errors import JobNotFound
-from rpcserver import views
+import orjson
+
+from jobs import rows, schedules
+from jobs.errors import JobEnded, JobNotFound, UnknownFunction
+from jobs.model import JobRow, JobSpec, Request
+from rpcserver import views, walking
 from rpcserver.dispatch import Call, method
-from rpcserver.models import JobParams
+from rpcserver.errors import CONFLICT, FORBIDDEN, RpcError
+from rpcserver.models import (
+    CancelParams,
+    DeleteScheduleParams,
+    JobParams,
+    LogParams,
+    RunParams,
+    ScheduleParams,
+    WaitParams,
+)
+from store import new_id
+
+# A wait ends this long before the call's own deadline: the answer says that the job still runs.
+MARGIN_S = 0.5
+
+
+@method("job.run", RunParams)
+async def run(call: Call, params: RunParams) -> dict[str, Any]:
+    """Run a job function; without `wait`, or when the wait outlasts its time, the answer tells the job's state.
+
+    A job that fails while the call waits is the call's error, with the job's id.
+    """
+    spec = _runnable(call, params.function)
+    request = await _request(call, params)
+    runner = call.app.runner
+    if params.wait and spec.lane != "long" and not params.delay_s:
+        result = await runner.run(spec.name, params.data, request, on_progress=call.progress)
+        return {"job_id": request.job_id, "state": "succeeded", "result": result}
+    job_id = await runner.submit(spec.name, params.data, request)
+    if not params.wait:
+        return {"job_id": job_id, "state": "queued"}
+    runner.watch(job_id, call.progress)
+    row = await _waited(call, job_id, params.timeout_s)
+    if row.state in ("failed", "cancelled", "lost"):
+        raise JobEnded(job_id, orjson.loads(row.error or "{}"))
+    answer: dict[str, Any] = {"job_id": job_id, "state": row.state}
+    if row.state == "succeeded":
+        answer["result"] = orjson.Fragment(row.result or "null")
+    return answer
 
 
 @method("job.get", JobParams)
 async def get(call: Call, params: JobParams) -> dict[str, Any]:
-    """Return one of the caller's jobs."""
-    row = await call.app.store.read(lambda tx: rows.find(tx, params.job_id))
+    """Return one of the caller's jobs, or one that waits for his approval."""
+    return views.job_record(await _visible(call, params.job_id))
+
+
+@method("job.wait", WaitParams, timeout_s=24 * 3600.0)
+async def wait(call: Call, params: WaitParams) -> dict[str, Any]:
+    """Wait until a job has ended, `timeout_s` at the most, and return its record as it is then."""
+    await _own(call, params.job_id)
+    call.app.runner.watch(params.job_id, call.progress)
+    return views.job_record(await _waited(call, params.job_id, params.timeout_s))
+
+
+@method("job.cancel", CancelParams)
+async def cancel(call: Call, params: CancelParams) -> bool:
+    """Stop a job, with the jobs inside it; false when it had ended. A held job can be refused so by its approver."""
+    await _visible(call, params.job_id)
+    return await call.app.runner.cancel(params.job_id, params.mode)
+
+
+@method("job.retry", JobParams)
+async def retry(call: Call, params: JobParams) -> dict[str, Any]:
+    """Run a job that ended badly again, as a new job whose `retry_of` names it."""
+    row = await _own(call, params.job_id)
+    _runnable(call, row.function)
+    if row.state not in ("failed", "cancelled", "lost"):
+        message = f"The job is {row.state}: only one that failed, was cancelled or lost can be retried."
+        raise RpcError(CONFLICT, "JOB_NOT_FAILED", message, state=row.state)
+    return {"job_id": await call.app.runner.retry(params.job_id)}
+
+
+@method("job.release", JobParams)
+async def release(call: Call, params: JobParams) -> bool:
+    """Approve a held job of a user whose approver the caller is; false when it was not held."""
+    row = await _visible(call, params.job_id)
+    if row.owner_id == call.user_id:
+        raise RpcError(FORBIDDEN, "FORBIDDEN", "Your own jobs are for your approver to release.")
+    return await call.app.runner.release(params.job_id)
+
+
+@method("job.log", LogParams, timeout_s=24 * 3600.0)
+async def log(call: Call, params: LogParams) -> dict[str, Any]:
+    """Return what a job said, line by line; `next` is the `after` of the call that goes on."""
+    runner = call.app.runner
+    row = await _own(call, params.job_id)
+    lines = await call.app.store.read(lambda tx: rows.lines(tx, row.id, params.after, params.limit))
+    if params.follow and not lines and not row.is_over:
+        await runner.heard(row.id, params.timeout_s)
+        row = await _own(call, params.job_id)
+        lines = await call.app.store.read(lambda tx: rows.lines(tx, row.id, params.after, params.limit))
+    return {
+        "lines": [{"number": number, "at": at, "text": text} for number, at, text in lines],
+        "next": lines[-1][0] if lines else params.after,
+        "state": row.state,
+    }
+
+
+@method("job.schedule", ScheduleParams)
+async def schedule(call: Call, params: ScheduleParams) -> dict[str, Any]:
+    """Have a job function run by a cron line, at an interval, or at a moment; it cannot ask then.
+
+    What falls due while the server is down is told as `schedule.missed`, and run once with `catch_up`.
+    """
+    spec = _runnable(call, params.function)
+    if params.cron is not None:
+        when = schedules.cron(params.cron, params.timezone)
+    elif params.every_s is not None:
+        when = schedules.interval(params.every_s)
+    else:
+        when = schedules.moment(params.at or 0)
+    session_id = None
+    if params.session_id is not None:
+        session_id = (await walking.the_session(call, params.session_id)).id
+    made = await call.app.runner.schedules.create(
+        spec.name, params.data, call.user_id, session_id, when, is_catching_up=params.catch_up
+    )
+    return views.schedule(made)
+
+
+@method("schedule.delete", DeleteScheduleParams)
+async def schedule_delete(call: Call, params: DeleteScheduleParams) -> bool:
+    """Take a schedule away; jobs it started go on."""
+    await call.app.runner.schedules.delete(params.schedule_id, call.user_id)
+    return True
+
+
+async def _request(call: Call, params: RunParams) -> Request:
+    session = None
+    if params.session_id is not None:
+        session = await walking.the_session(call, params.session_id)
+    return Request(
+        call.user_id,
+        session.id if session else None,
+        is_interactive=bool(session.is_interactive) if session else True,
+        priority=params.priority,
+        delay_s=params.delay_s,
+        dedup_key=params.dedup_key,
+        job_id=new_id("j_"),
+    )
+
+
+def _runnable(call: Call, function: str) -> JobSpec:
+    spec = call.app.runner.spec(function)
+    if spec is None or spec.is_internal:
+        raise UnknownFunction(function)
+    return spec
+
+
+async def _waited(call: Call, job_id: str, timeout_s: float | None) -> JobRow:
+    left_s = max(0.05, call.deadline_s - MARGIN_S)
+    return await call.app.runner.wait(job_id, left_s if timeout_s is None else min(timeout_s, left_s))
+
+
+async def _own(call: Call, job_id: str) -> JobRow:
+    row = await call.app.runner.get(job_id)
     if row is None or row.owner_id != call.user_id:
-        raise JobNotFound(params.job_id)
-    return views.job_record(row)
+        raise JobNotFound(job_id)
+    return row
 
 
-METHODS = (get,)
+async def _visible(call: Call, job_id: str) -> JobRow:
+    row = await call.app.runner.get(job_id)
+    if row is not None and row.owner_id != call.user_id:
+        owner_id = row.owner_id
+        approver_id = await call.app.store.read(lambda tx: rows.approver_of(tx, owner_id))
+        if approver_id != call.user_id or not row.is_held:
+            row = None
+    if row is None:
+        raise JobNotFound(job_id)
+    return row
+
+
+METHODS = (run, get, wait, cancel, retry, release, log, schedule, schedule_delete)

@@ -1,28 +1,36 @@
-"""jobs.list and jobs.functions."""
+"""jobs.list, jobs.functions, jobs.stats; schedules.list."""
 
 from typing import Any
 
-from jobs import rows
+from jobs import rows, schedules
 from rpcserver import views
 from rpcserver.dispatch import Call, method
-from rpcserver.models import ListJobsParams, NoParams
+from rpcserver.models import ListJobsParams, NoParams, PageParams
+from store import Tx
 
 
 @method("jobs.list", ListJobsParams)
 async def list_(call: Call, params: ListJobsParams) -> dict[str, Any]:
     """Return the caller's jobs, the newest first. Jobs that only read leave no row."""
-    scope = ("jobs", call.user_id, params.state)
+    scope = ("jobs", call.user_id, params.state, params.function, params.session_id, params.held)
     position = call.app.cursors.decode(params.cursor, *scope)
     before = position[0] if position else None
-    found = await call.app.store.read(lambda tx: rows.page(tx, call.user_id, params.limit + 1, before, params.state))
-    page = found[: params.limit]
-    next_cursor = call.app.cursors.encode([page[-1].id], *scope) if len(found) > params.limit else None
-    return {"items": [views.job_record(row) for row in page], "next_cursor": next_cursor}
+    limit = params.limit + 1
+
+    def page(tx: Tx) -> list[Any]:
+        if params.held:
+            return rows.held_for(tx, call.user_id, limit, before)
+        return rows.page(tx, call.user_id, limit, before, params.state, params.function, params.session_id)
+
+    return call.app.cursors.page(await call.app.store.read(page), params.limit, views.job_record, *scope)
 
 
 @method("jobs.functions", NoParams)
 def functions(call: Call, params: NoParams) -> dict[str, Any]:
-    """Return every job function: what it does, what it takes, and the core calls it declares."""
+    """Return every job function: what it does, what it takes, and the core calls it declares.
+
+    Those that are `internal` are started by the server alone.
+    """
     items = [
         {
             "name": spec.name,
@@ -31,10 +39,29 @@ def functions(call: Call, params: NoParams) -> dict[str, Any]:
             "input": spec.input.model_json_schema(),
             "core_calls": sorted(spec.calls),
             "timeout_s": spec.timeout_s,
+            "retries": spec.retries,
+            "on_crash": spec.on_crash,
+            "internal": spec.is_internal,
         }
         for spec in call.app.runner.functions
     ]
     return {"items": items}
 
 
-METHODS = (list_, functions)
+@method("jobs.stats", NoParams)
+def stats(call: Call, params: NoParams) -> dict[str, Any]:
+    """Return, by function and since the server started: runs, errors, and how long they took."""
+    return {"items": call.app.runner.stats.table()}
+
+
+@method("schedules.list", PageParams)
+async def list_schedules(call: Call, params: PageParams) -> dict[str, Any]:
+    """Return the caller's schedules, the oldest first."""
+    scope = ("schedules", call.user_id)
+    position = call.app.cursors.decode(params.cursor, *scope)
+    after = position[0] if position else None
+    found = await call.app.store.read(lambda tx: schedules.page(tx, call.user_id, params.limit + 1, after))
+    return call.app.cursors.page(found, params.limit, views.schedule, *scope)
+
+
+METHODS = (list_, functions, stats, list_schedules)

@@ -7,13 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from rpcserver.dispatch import Call, method
-from rpcserver.models import ImportParams, NewUserParams
+from rpcserver.models import DeferParams, ImportParams, NewUserParams
 
 
 @method("operator.user_add", NewUserParams, is_operator=True)
 async def user_add(call: Call, params: NewUserParams) -> str:
     """Add a user and return the credential."""
     return await call.app.add_user(params.name)
+
+
+@method("operator.user_defer", DeferParams, is_operator=True)
+async def user_defer(call: Call, params: DeferParams) -> bool:
+    """Have a user's long jobs wait for the approval of another."""
+    await call.app.defer_user(params.name, params.approver)
+    return True
 
 
 @method("operator.import", ImportParams, is_operator=True, timeout_s=24 * 3600)
@@ -24,4 +31,4 @@ async def import_(call: Call, params: ImportParams) -> dict[str, Any]:
     )
 
 
-METHODS = (user_add, import_)
+METHODS = (user_add, user_defer, import_)

@@ -10,10 +10,11 @@ from typing import Any
 import orjson
 
 from jobs.session import DestroySession, Listing
+from plugins.errors import PluginError
 from plugins.hooks import Action, Command
 from rpcserver import sessions, views, walking
 from rpcserver.dispatch import Call, method
-from rpcserver.errors import NotInPallet, RevisionConflict, RpcError
+from rpcserver.errors import NotInPallet, RevisionConflict
 from rpcserver.models import (
     ActionParams,
     CdParams,
@@ -139,19 +140,18 @@ async def action(call: Call, params: ActionParams) -> dict[str, Any]:
     session, listing = await walking.look_here(call, session, has_contents=False)
     version, commands = await walking.pallet(call, session, listing)
     command = _pick(session, params.token_id, version, commands)
-    event = Action(
-        walking._view(call, session),
-        command,
-        params.token_id,
-        params.value,
-        dict(params.args),
-        lambda function, data: walking.run_for(call, session, function, data),
-    )
-    handled_by = await call.app.bus.action(event)
+    run = walking.GuestJobs(call, session, params.detach)
+    event = Action(walking.view(call, session), command, params.token_id, params.value, dict(params.args), run)
+    try:
+        handled_by = await call.app.bus.action(event)
+    except PluginError as error:
+        error.job_id = run.last  # a job that outlasted the guest goes on: the caller may wait for it
+        raise
     if handled_by is None:
-        message = f"The plugin {command.source!r} offers {command.id!r} but did not handle it."
-        raise RpcError(-32014, "PLUGIN_ERROR", message, plugin=command.source)
+        raise PluginError(command.source, "session_action", f"offers {command.id!r} but did not handle it")
     answer: dict[str, Any] = {"handled_by": handled_by, "response": event.response}
+    if run.last is not None:
+        answer["job"] = run.last
     if event.move is not None:
         session = await walking.go(call, session, event.move.to or "cd", event.move.set_id)
         answer["listing"] = await _arrival(call, session, 50)

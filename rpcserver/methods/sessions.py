@@ -1,5 +1,6 @@
 """sessions.list."""
 
+from functools import partial
 from typing import Any
 
 from rpcserver import sessions, views
@@ -16,9 +17,7 @@ async def list_(call: Call, params: ListSessionsParams) -> dict[str, Any]:
     found = await call.app.store.read(
         lambda tx: sessions.page(tx, call.user_id, params.limit + 1, after, params.context_name, params.state)
     )
-    page = found[: params.limit]
-    next_cursor = call.app.cursors.encode([page[-1].id], *scope) if len(found) > params.limit else None
-    return {"items": [_record(call, session) for session in page], "next_cursor": next_cursor}
+    return call.app.cursors.page(found, params.limit, partial(_record, call), *scope)
 
 
 def _record(call: Call, session: sessions.Session) -> dict[str, Any]:

@@ -1,0 +1,29 @@
+"""asks.list and ask.answer. Source: protocol.md 5."""
+
+from typing import Any
+
+from jobs import asks
+from rpcserver.dispatch import Call, method
+from rpcserver.models import AnswerParams, ListAsksParams
+
+
+@method("asks.list", ListAsksParams)
+async def list_(call: Call, params: ListAsksParams) -> dict[str, Any]:
+    """Return the open questions to the caller, the oldest first; those of one session, if named."""
+    scope = ("asks", call.user_id, params.session_id)
+    position = call.app.cursors.decode(params.cursor, *scope)
+    after = position[0] if position else None
+    found = await call.app.store.read(
+        lambda tx: asks.page(tx, call.user_id, params.limit + 1, after, params.session_id)
+    )
+    return call.app.cursors.page(found, params.limit, asks.Ask.shown, *scope)
+
+
+@method("ask.answer", AnswerParams)
+async def answer(call: Call, params: AnswerParams) -> bool:
+    """Answer a question, from any tab, program or agent of the user asked; the first valid answer counts."""
+    await call.app.runner.asks.answer(params.ask_id, call.user_id, params.answer, is_declined=params.decline)
+    return True
+
+
+METHODS = (list_, answer)

@@ -1,0 +1,77 @@
+"""An engine with the functions of the contract, and what it told."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.model import JobEvent, Request
+from jobs.runner import EmbeddedRunner, Limits
+from rpcserver.errors import describe_for_job
+from store import Store, Tx
+from tests.jobs.contract import World
+
+ANNA = Request("u_anna")
+
+
+class Engine:
+    """A started engine on a store, its world, and the events of committed transactions."""
+
+    def __init__(self, store: Store, world: World, limits: Limits) -> None:
+        self.store = store
+        self.world = world
+        self.told: list[JobEvent] = []
+        self._changed = asyncio.Event()
+        self.runner = EmbeddedRunner(store, world.specs(), self._announce, describe_for_job, limits)
+
+    def _announce(self, tx: Tx, event: JobEvent) -> None:
+        def keep() -> None:
+            self.told.append(event)
+            self._changed.set()
+
+        tx.after_commit(keep)
+
+    def topics(self, job_id: str) -> list[str]:
+        """Return what was told of a job."""
+        return [event.topic for event in self.told if event.job_id == job_id]
+
+    async def until(self, fits: Callable[[JobEvent], bool]) -> JobEvent:
+        """Wait for an event that fits."""
+        async with asyncio.timeout(20):
+            while True:
+                for event in self.told:
+                    if fits(event):
+                        return event
+                self._changed.clear()
+                await self._changed.wait()
+
+
+Start = Callable[..., AbstractAsyncContextManager[Engine]]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Start:
+    """Start engines on the same folder, one after another."""
+
+    @asynccontextmanager
+    async def begin(world: World | None = None, **limits: Any) -> AsyncIterator[Engine]:
+        store = await Store.open(tmp_path / "data")
+        engine = Engine(store, world or World(), Limits(**limits))
+        await engine.runner.start()
+        try:
+            yield engine
+        finally:
+            await engine.runner.stop()
+            await store.close()
+
+    return begin
+
+
+@pytest.fixture
+async def engine(start: Start) -> AsyncIterator[Engine]:
+    """A started engine."""
+    async with start() as started:
+        yield started

@@ -17,7 +17,7 @@ import os
 import re
 import shutil
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import unquote
@@ -93,7 +93,7 @@ class Collection:
     def list(self, prefix: str = "") -> tuple[str, ...]:
         """Give the names of the stores that begin with `prefix`, sorted."""
         found = (_key_of(entry.name) for entry in os.scandir(self._root) if entry.name[0] != ".")
-        return tuple(sorted(name for name in found if _begins(name, prefix)))
+        return tuple(sorted(filter(_beginning(prefix), found)))
 
     def delete(self, name: str) -> bool:
         """Remove a store with all its values; tells whether there was one. No secret is needed."""
@@ -222,10 +222,10 @@ class Store:
 
         Holds 10,000 keys at a time however many there are; keys set or deleted meanwhile may be seen or not.
         """
-        last = ""
+        last, begins = "", _beginning(prefix)
         while True:
-            found = (_key_of(entry) for entry in self._files() if entry[0] != "=")
-            page = heapq.nsmallest(_KEYS_AT_ONCE, (key for key in found if key > last and _begins(key, prefix)))
+            found = (_key_of(name) for name in self._files() if name[0] != "=")
+            page = heapq.nsmallest(_KEYS_AT_ONCE, (key for key in found if key > last and begins(key)))
             yield from page
             if len(page) < _KEYS_AT_ONCE:
                 return
@@ -283,6 +283,8 @@ class Store:
                 return int(json.loads(file.readline())["id"])
         except FileNotFoundError:
             return None
+        except (ValueError, KeyError, TypeError):
+            raise StoreError(f"the file of {_key_of(name)!r} does not begin with its id") from None
 
 
 def _normal(name: str) -> str:
@@ -293,11 +295,11 @@ def _normal(name: str) -> str:
     return fixed
 
 
-def _begins(key: str, prefix: str) -> bool:
-    if not prefix:
-        return True
+def _beginning(prefix: str) -> Callable[[str], bool]:
+    """Give the test whether a key begins with the prefix."""
     # The last dot of a key is kept, the others are not: a prefix cannot know which of its dots is the last.
-    return key.replace(".", "_").startswith(_normal(prefix).replace(".", "_"))
+    wanted = _normal(prefix).replace(".", "_") if prefix else ""
+    return lambda key: key.replace(".", "_").startswith(wanted)
 
 
 def _file_name(key: str) -> str:

@@ -78,19 +78,13 @@ class PlayBook:
             ParseError: with the mistakes of all texts and files.
             SourceError: a path or url cannot be read, or lies outside the roots.
         """
-        if url is not None:
-            path = self.fetched(url, git_pull, git_reset)
-        if path is None:
-            sources = [("", text)]
-        else:
-            sources = [(str(file), read_text(file)) for file in playbook_files(self.allowed(Path(path)))]
         added: list[Action] = []
         mistakes: list[Mistake] = []
         other = ""
-        for file, source in sources:
-            text = replaced(source, replace or {})
+        for file, source in self._sources(text, self.fetched(url, git_pull, git_reset) if url else path):
+            first_id = len(self.actions) + len(added) + 1
             try:
-                script = parse(text, file=file, first_id=len(self.actions) + len(added) + 1, priority=prio)
+                script = parse(replaced(source, replace or {}), file=file, first_id=first_id, priority=prio)
             except ParseError as error:
                 mistakes += error.mistakes
                 continue
@@ -101,6 +95,12 @@ class PlayBook:
         self.actions += added
         self.othertext += other
         return added
+
+    def _sources(self, text: str, path: str | Path | None) -> list[tuple[str, str]]:
+        """Give the names and texts of all files of a path, or the text when there is no path."""
+        if path is None:
+            return [("", text)]
+        return [(str(file), read_text(file)) for file in playbook_files(self.allowed(Path(path)))]
 
     def resolve_includes(self, folder: Path | None = None) -> None:
         """Put what every `!!play.include` names behind it, nested ones too, and mark the includes done.

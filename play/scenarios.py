@@ -5,6 +5,7 @@ the thing a scenario is about is a step.
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,33 +23,13 @@ Steps = dict[str, Callable[..., Json]]
 def playbook(folder: Path, steps: list[Any]) -> list[Json]:
     """Run the steps of one playbook."""
     book = PlayBook()
-
-    def add(text: str, prio: int = 50) -> None:
-        book.add(text, prio=prio)
-
-    def add_path(files: dict[str, str] | str) -> None:
-        book.add(path=folder / files if isinstance(files, str) else folder)
-
-    def mark_done(*wanted: int | str) -> None:
-        for action in book:
-            if action.id in wanted or any(action in book.find(item) for item in wanted if isinstance(item, str)):
-                action.done = True
-
-    def filtersort(priorities: dict[str, str] | None = None) -> list[int]:
-        return _ids(book.filtersort(None if priorities is None else _numbered(priorities)))
-
     own: Steps = {
-        "text": add,
-        "add": add,
-        "add_text": add,
-        "add_path": add_path,
-        "mark_done": mark_done,
-        "done": mark_done,
-        "set_done": mark_done,
-        "filtersort": filtersort,
+        **dict.fromkeys(("text", "add", "add_text"), lambda text, prio=50: _nothing(book.add(text, prio=prio))),
+        **dict.fromkeys(("mark_done", "done", "set_done"), lambda *wanted: _mark_done(book, wanted)),
+        "filtersort": lambda given=None: _ids(book.filtersort(None if given is None else _numbered(given))),
         "sorted": lambda: _ids(book.actions_sorted()),
-        "priorities_add": lambda priorities: book.priorities_add(_numbered(priorities)),
-        "playbook_priorities_add": lambda priorities: book.priorities_add(_numbered(priorities)),
+        "priorities_add": lambda given: book.priorities_add(_numbered(given)),
+        "playbook_priorities_add": lambda given: book.priorities_add(_numbered(given)),
         "find_include_done": lambda wanted: _ids(book.find(wanted, include_done=True)),
         "find_one": lambda wanted: book.get(wanted).id,
         "ids": lambda: _ids(book.actions),
@@ -56,114 +37,128 @@ def playbook(folder: Path, steps: list[Any]) -> list[Json]:
         "count": lambda: len(book),
         "len": lambda: len(book),
         "othertext": lambda: book.othertext,
-        "empty_check": book.empty_check,
         "roundtrip": lambda: PlayBook(book.heroscript(show_done=True)).actions == book.actions,
     }
     return _run(own, lambda: book, steps)
 
 
+def _mark_done(book: PlayBook, wanted: tuple[int | str, ...]) -> None:
+    for action in book:
+        if action.id in wanted or any(action in book.find(item) for item in wanted if isinstance(item, str)):
+            action.done = True
+
+
 def stores(folder: Path, steps: list[Any]) -> list[Json]:
-    """Run the steps of one collection of stores; plain steps go to the store `test`."""
-    collection = Collection(folder, is_durable=False)
-    return _run(_collection_steps(collection), lambda: collection.db_get_create("test"), steps)
+    """Run the steps of one collection; plain steps go to the store opened last, at first one named `test`."""
+    run = _Stores(Collection(folder, is_durable=False))
+    own: Steps = {
+        **{op: partial(run.of_current, op) for op in _store_steps(run.current)},
+        "session": lambda name, op, *arguments: run.of(f"session_{name}", op, *arguments),
+        "config": lambda name, op, *arguments: run.of("config", op, *arguments),
+        "db": run.of,
+        "db_create": partial(run.open, "db_create"),
+        "db_get": partial(run.open, "db_get"),
+        "db_get_create": partial(run.open, "db_get_create"),
+        "db_exists": run.collection.exists,
+        "db_delete": lambda name: _nothing(run.collection.delete(name)),
+        "db_list": run.names,
+        "db_prefix": run.names,
+        "list": run.names,
+    }
+    return _run(own, lambda: run.current, steps)
+
+
+class _Stores:
+    """The collection of one scenario, and the stores that were opened."""
+
+    def __init__(self, collection: Collection) -> None:
+        self.collection = collection
+        self.current = collection.db_create("test")
+        self._opened: dict[str, Store] = {}
+
+    def open(self, how: str, name: str, options: dict[str, Any] | None = None) -> Json:
+        given = options or {}
+        secret = str(given.get("secret", "")) if given.get("encrypted") or given.get("secret") else None
+        self.current = self._opened[name] = getattr(self.collection, how)(name, secret=secret)
+        return {"ok": True}
+
+    def of(self, name: str, op: str, *arguments: Any) -> Json:
+        store = self._opened.get(name) or self.collection.db_get_create(name)
+        result = _store_steps(store)[op](*arguments)
+        return {"ok": True} if op == "set" else result
+
+    def of_current(self, op: str, *arguments: Any) -> Json:
+        return _store_steps(self.current)[op](*arguments)
+
+    def names(self, prefix: str = "") -> list[str]:
+        return [name for name in self.collection.list(prefix) if name != "test"]
 
 
 def session(folder: Path, steps: list[Any]) -> list[Json]:
     """Run the steps of one context; steps of a session go to the one that was made or loaded last."""
-    contexts = {"default": Context(Collection(folder / "default", is_durable=False))}
-    current: list[Any] = [contexts["default"], None]
-
-    def context(options: dict[str, Any] | str | None = None) -> Context:
-        given = {"name": options} if isinstance(options, str) else dict(options or {})
-        name = given.get("name") or given.get("context_name") or "default"
-        if name not in contexts:
-            made = Context(Collection(folder / str(len(contexts)), is_durable=False), name, int(given.get("id", 0)))
-            made.params = Params.parse(given.get("params", ""))
-            contexts[name] = made
-        current[0] = contexts[name]
-        return contexts[name]
-
-    def session_new(options: dict[str, Any] | str | None = None) -> Session:
-        given = {"name": options} if isinstance(options, str) else dict(options or {})
-        where = context(given["context_name"]) if given.get("context_name") else current[0]
-        wanted: dict[str, Any] = {key: given[key] for key in ("params", "start", "interactive") if key in given}
-        current[1] = where.session_new(given.get("name") or given.get("session_name") or "", **wanted)
-        if given.get("playbook_text"):
-            current[1].plbook.add(given["playbook_text"])
-        return current[1]  # type: ignore[no-any-return]
-
-    def session_get(name: str = "") -> Session:
-        current[1] = current[0].session_get(name)
-        return current[1]  # type: ignore[no-any-return]
-
-    def session_latest() -> Session:
-        current[1] = current[0].session_latest()
-        return current[1]  # type: ignore[no-any-return]
-
-    def latest() -> Session:
-        return current[1] or session_latest()
-
+    run = _Sessions(folder)
     own: Steps = {
-        "context": context,
-        "context_new": context,
-        "context_get": context,
-        "session_new": session_new,
-        "session_get": session_get,
-        "session_latest": session_latest,
-        "session": session_get,
-        "params_set": lambda key, value: latest().params.set(key, value),
-        "params_get": lambda key: latest().params.get(key),
-        "playbook_add": lambda text: latest().plbook.add(text) and None,
-        "playbook_priorities_add": lambda given: latest().playbook_priorities_add(_numbered(given)),
-        "params_of": lambda: latest().plbook.params_get("").get_map(),
-        "guid": lambda: latest().guid,
-        "name": lambda: latest().name,
+        "context": run.context_new,
+        "context_new": run.context_new,
+        "context_get": run.context_new,
+        "session_new": run.session_new,
+        "session_get": run.session_get,
+        "session": run.session_get,
+        "session_latest": run.session_latest,
+        "params_set": lambda key, value: run.latest().params.set(key, value),
+        "params_get": lambda key: run.latest().params.get(key),
+        "playbook_add": lambda text: _nothing(run.latest().plbook.add(text)),
+        "playbook_priorities_add": lambda given: run.latest().playbook_priorities_add(_numbered(given)),
+        "guid": lambda: run.latest().guid,
+        "name": lambda: run.latest().name,
     }
-    return _run(own, latest, steps)
+    return _run(own, run.latest, steps)
 
 
-def _collection_steps(collection: Collection) -> Steps:
-    def of_store(name: str, op: str, *arguments: Any) -> Json:
-        store = collection.db_get_create(name)
-        result = _store_steps(store)[op](*arguments)
-        return {"ok": True} if op == "set" else result
+class _Sessions:
+    """The contexts of one scenario, and the context and session that are current."""
 
-    def db_create(name: str, options: dict[str, Any] | None = None) -> Json:
-        given = options or {}
-        secret = str(given.get("secret", "")) if given.get("encrypted") else given.get("secret") or None
-        collection.db_create(name, secret=secret)
-        return {"ok": True}
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._contexts: dict[str, Context] = {}
+        self._session: Session | None = None
+        self.context = self.context_new()
 
-    def db_get(name: str, options: dict[str, Any] | None = None) -> Json:
-        collection.db_get(name, secret=(options or {}).get("secret"))
-        return {"ok": True}
+    def context_new(self, options: dict[str, Any] | str | None = None) -> Context:
+        given = {"name": options} if isinstance(options, str) else dict(options or {})
+        name = given.get("name") or "default"
+        if name not in self._contexts:
+            stores = Collection(self._folder / str(len(self._contexts)), is_durable=False)
+            params = Params.parse(given.get("params", ""))
+            self._contexts[name] = Context(stores, name, int(given.get("id", 0)), params)
+        self.context = self._contexts[name]
+        return self.context
 
-    def plain(op: str) -> Callable[..., Json]:
-        return lambda *arguments: _store_steps(collection.db_get_create("test"))[op](*arguments)
+    def session_new(self, options: dict[str, Any] | str | None = None) -> Session:
+        given = {"name": options} if isinstance(options, str) else dict(options or {})
+        if given.get("context_name"):
+            self.context_new(given["context_name"])
+        wanted: dict[str, Any] = {key: given[key] for key in ("params", "start", "interactive") if key in given}
+        self._session = self.context.session_new(given.get("name") or given.get("session_name") or "", **wanted)
+        if given.get("playbook_text"):
+            self._session.plbook.add(given["playbook_text"])
+        return self._session
 
-    return {
-        **{op: plain(op) for op in _store_steps(collection.db_get_create("test"))},
-        "session": lambda name, op, *arguments: of_store(f"session_{name}", op, *arguments),
-        "config": lambda name, op, *arguments: of_store("config", op, *arguments),
-        "db": of_store,
-        "db_create": db_create,
-        "db_get": db_get,
-        "db_get_create": lambda name, *_: collection.db_get_create(name) and {"ok": True},
-        "db_exists": collection.exists,
-        "db_delete": lambda name: collection.delete(name) and None,
-        "db_list": lambda: [name for name in collection.list() if name != "test"],
-        "list": lambda: [name for name in collection.list() if name != "test"],
-        "db_prefix": lambda prefix: list(collection.list(prefix)),
-    }
+    def session_get(self, name: str = "") -> Session:
+        self._session = self.context.session_get(name)
+        return self._session
+
+    def session_latest(self) -> Session:
+        self._session = self.context.session_latest()
+        return self._session
+
+    def latest(self) -> Session:
+        if self._session is None:
+            self._session = self.context.session_latest()
+        return self._session
 
 
 def _store_steps(store: Store) -> Steps:
-    def delete(key: str) -> None:
-        store.delete(key)
-
-    def delete_id(id: int) -> None:
-        store.delete(id=id)
-
     return {
         "set": lambda key, value: {"id": store.set(key, value)},
         "set_id": lambda id, value: {"id": store.set(None, value, id=id)},
@@ -173,8 +168,8 @@ def _store_steps(store: Store) -> Steps:
         "get_id": lambda id: store.get(id=id),
         "exists": store.exists,
         "exists_id": lambda id: store.exists(id=id),
-        "delete": delete,
-        "delete_id": delete_id,
+        "delete": lambda key: _nothing(store.delete(key)),
+        "delete_id": lambda id: _nothing(store.delete(id=id)),
         "keys": lambda prefix="": list(store.keys(prefix)),
         "prefix": lambda prefix="": list(store.keys(prefix)),
         "ids": store.ids,
@@ -208,6 +203,10 @@ def _written(value: Any) -> Json:
     if isinstance(value, list) and value and isinstance(value[0], Action):
         return _ids(value)
     return value
+
+
+def _nothing(_: Any) -> None:
+    """A step whose result the corpus does not look at."""
 
 
 def _ids(actions: list[Action]) -> list[int]:

@@ -1,6 +1,7 @@
 """Where `play` touches files, beside `play.kvs`: reading playbooks and the folders they lie in."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from play.errors import SourceError
@@ -64,13 +65,15 @@ def existing_path(text: str, *, create: bool = False) -> Path:
     raise ValueError("is a path where nothing exists")
 
 
-def _walk(folder: Path) -> list[Path]:
-    files: list[Path] = []
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.name[0] in "_." or entry.is_symlink():
+def _walk(folder: Path) -> Iterator[Path]:
+    waiting = [(True, folder)]
+    while waiting:
+        is_folder, path = waiting.pop()
+        if not is_folder:
+            yield path
             continue
-        if entry.is_dir():
-            files.extend(_walk(folder / entry.name))
-        else:
-            files.append(folder / entry.name)
-    return files
+        with os.scandir(path) as found:
+            entries = [entry for entry in found if entry.name[0] not in "_." and not entry.is_symlink()]
+        entries.sort(key=lambda entry: entry.name, reverse=True)
+        # Neither a file nor a folder may be a pipe, which would be read for ever.
+        waiting += [(entry.is_dir(), path / entry.name) for entry in entries if entry.is_dir() or entry.is_file()]

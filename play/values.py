@@ -1,5 +1,6 @@
 """What the text of one value means: a number, a truth, a list, a size. Raises ValueError, never quoting the text."""
 
+import math
 import re
 
 _INTEGER = re.compile(r"[+-]?\d{1,20}", re.ASCII)
@@ -35,7 +36,7 @@ def integer(text: str, kind: str) -> int:
 def floating(text: str) -> float:
     """Read a decimal number; a `%` anywhere divides it by 100."""
     number = text.replace("%", "").strip()
-    if not _FLOAT.fullmatch(number):
+    if not _FLOAT.fullmatch(number) or not math.isfinite(float(number)):
         raise ValueError("is no number")
     return float(number) / 100 if "%" in text else float(number)
 

@@ -11,6 +11,18 @@ import pytest
 from play.conformance import actual
 
 CASES: list[tuple[str, Any, Any]] = [
+    (
+        "dbfs",
+        {
+            "steps": [
+                ["db_create", "v", {"encrypted": True, "secret": "abcd"}],
+                ["set", "k", "x"],
+                ["get", "k"],
+                ["list"],
+            ]
+        },
+        {"results": [{"ok": True}, {"id": 1}, "x", ["v"]]},
+    ),
     ("params_replace", {"text": "a:{X}", "replace": {"x": "1"}}, {"params": [["a", "1", ""]]}),
     (
         "playbook_path",

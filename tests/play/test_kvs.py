@@ -94,6 +94,14 @@ def test_refuses_what_makes_no_sense(collection: Collection) -> None:
         collection.db_get("two")
 
 
+def test_says_which_file_is_damaged(collection: Collection, tmp_path: Path) -> None:
+    """A file somebody put there by hand is an error, not a crash."""
+    store = collection.db_create("one")
+    (tmp_path / "stores" / "one" / "by_hand").write_text("no id\n")
+    with pytest.raises(StoreError, match="by_hand"):
+        store.set("by hand", "v")
+
+
 def test_lists_by_prefix(collection: Collection) -> None:
     """Sorted, in the normalised spelling."""
     store = collection.db_create("one")

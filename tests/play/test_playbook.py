@@ -1,5 +1,6 @@
 """Playbooks: adding, finding, ordering, finishing and writing."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,7 @@ def test_reads_folders_in_order(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(f"!!at.{name.translate(str.maketrans('/._', 'xxx'))}\n// left open\n")
     (tmp_path / "link.md").symlink_to(tmp_path / "b.md")
+    os.mkfifo(tmp_path / "pipe.md")
     book = PlayBook()
     book.add(path=tmp_path)
     assert [action.name for action in book] == ["axzxmd", "bxmd", "zxmd", "cxaxhero", "axheroscript"]

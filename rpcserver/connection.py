@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("wire")
 
 UNSUPPORTED = 1003
+BAD_UTF_8 = 1007
 SLOW_CONSUMER = 4409
 
 
@@ -129,20 +130,30 @@ class Connection(ServerConnection):
 
     def _take(self, frame: Frame) -> None:
         if frame.opcode is Opcode.BINARY or self.protocol.state is not OPEN:
-            self._refuse_binary()
+            self._fail(UNSUPPORTED, "text frames only")
         elif frame.opcode is Opcode.TEXT and frame.fin:
-            self._receive(self, bytes(frame.data))
+            self._take_text(bytes(frame.data))
         else:
             # The protocol bounds the sum of the parts: more than max_size was refused before it came here.
             self._parts.append(bytes(frame.data))
             if frame.fin:
                 whole = b"".join(self._parts)
                 self._parts.clear()
-                self._receive(self, whole)
+                self._take_text(whole)
 
-    def _refuse_binary(self) -> None:
+    def _take_text(self, message: bytes) -> None:
+        if not message.isascii():
+            # RFC 6455, 8.1: "that endpoint MUST Fail the WebSocket Connection". Taking frames ourselves, so must we.
+            try:
+                message.decode()
+            except UnicodeDecodeError:
+                self._fail(BAD_UTF_8, "not UTF-8")
+                return
+        self._receive(self, message)
+
+    def _fail(self, code: int, reason: str) -> None:
         if self.protocol.state is OPEN:
-            self.protocol.fail(UNSUPPORTED, "text frames only")
+            self.protocol.fail(code, reason)
             self.send_data()
 
     def _flush(self) -> None:

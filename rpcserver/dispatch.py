@@ -202,7 +202,8 @@ class Dispatcher:
         reply(None)
         if item.method == "$/cancelRequest" and isinstance(item.params, dict):
             id = item.params.get("id")
-            call = connection.calls.get(id) if isinstance(id, str | int | float) else None
+            # `true` equals 1 in Python, but not in JSON.
+            call = connection.calls.get(id) if isinstance(id, str | int | float) and not isinstance(id, bool) else None
             if call is not None:
                 call.cancel()
 

@@ -56,7 +56,6 @@ class Store:
         Raises:
             StoreUnwritable, StoreLocked, CorruptStore, NewerStore: each says what to do; nothing was changed.
         """
-        folder = folder.absolute()  # noqa: ASYNC240 (touches no disk)
         lock = await asyncio.to_thread(_lock_folder, folder)
         try:
             connection = await asyncio.to_thread(_open_database, folder / DATABASE, synchronous)
@@ -177,7 +176,8 @@ def _open_database(path: Path, synchronous: str) -> sqlite3.Connection:
 
 async def _open_reader(path: Path) -> _Reader:
     def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None, cached_statements=512)
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None, cached_statements=512)
         connection.execute("PRAGMA query_only = ON")
         connection.execute("PRAGMA busy_timeout = 5000")
         return connection

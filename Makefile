@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test slow lint clean
+.PHONY: demo test slow lint docs clean
 
 demo: $(STAMP)
 	$(VENV)/bin/rpcserver demo
@@ -17,6 +17,10 @@ slow: $(STAMP)
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+
+# The pages of docs/reference, from the code.
+docs: $(STAMP)
+	$(VENV)/bin/python docs/generate.py
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -32,7 +32,7 @@ from plugins.bus import Bus
 from rpcserver import auth, errors, identity, sessions
 from rpcserver.cursors import Cursors
 from rpcserver.dispatch import Dispatcher
-from rpcserver.events import Events
+from rpcserver.events import Events, Kept
 from rpcserver.methods import METHODS
 from rpcserver.server import Server
 from rpcserver.sessions import Sessions
@@ -54,7 +54,8 @@ class App:
         self.store = store
         self.bus = bus
         self.cursors = Cursors(known.cursor_key)
-        self.events = Events(store, known.epoch, settings.max_events, presence.users_in, sets.readable_among)
+        kept = Kept(settings.max_events, settings.max_event_age_s)
+        self.events = Events(store, known.epoch, kept, presence.users_in, sets.readable_among)
         self.sessions = Sessions(store)
         self.pallets = Pallets({})
         self.making_default = asyncio.Lock()

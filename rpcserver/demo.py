@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -39,7 +40,15 @@ class DemoError(Exception):
 
 def run() -> int:
     """Run the demo and return the exit status: 0, or 1 with what went wrong on standard error."""
-    screen = Screen()
+    # Told to end, it ends as if interrupted: by the way that stops the server and removes the folder.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return _run(Screen())
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run(screen: Screen) -> int:
     screen.say("[bold]rpcserver demo[/]: a session server to walk around in, on this Python's standard library")
     try:
         with tempfile.TemporaryDirectory(prefix="rpcserver-demo-") as folder:

@@ -31,6 +31,14 @@ class Event:
     at: int
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How many events are kept, and for how many seconds, for clients that come back."""
+
+    max_events: int
+    max_age_s: float
+
+
 class Subscription:
     """What one connection wants to hear, and how far it has heard. It holds events back until it is released."""
 
@@ -71,17 +79,18 @@ class Events:
         may_see: `may_see(tx, user_id, set_ids)` names those of the sets that the user can read.
     """
 
-    def __init__(self, store: Store, epoch: str, max_events: int, present: Present, may_see: MaySee) -> None:
+    def __init__(self, store: Store, epoch: str, kept: Kept, present: Present, may_see: MaySee) -> None:
         self.epoch = epoch
         self._store = store
-        self._max_events = max_events
+        self._kept = kept
         self._present = present
         self._may_see = may_see
         self._by_user: defaultdict[str, set[Subscription]] = defaultdict(set)
         self.last_seq = 0
 
     async def load(self) -> None:
-        """Find where the log ends."""
+        """Find where the log ends, and forget what grew too old while no server ran."""
+        await self._store.write(self._forget)
         row = await self._store.read(lambda tx: tx.one("SELECT max(seq) FROM events"))
         self.last_seq = row[0] or 0 if row else 0
 
@@ -102,7 +111,7 @@ class Events:
         )
         seq: int = row[0] if row else 0
         if seq % 1000 == 0:
-            tx.run("DELETE FROM events WHERE seq <= ?", seq - self._max_events)
+            self._forget(tx)
         kind, _, id = audience.partition(":")
         seers = [id] if kind == "user" else self._present(tx, id)
         event = Event(seq, topic, audience, text, at)
@@ -132,6 +141,17 @@ class Events:
         sets = {event.audience.removeprefix("set:") for event in events if event.audience.startswith("set:")}
         seen = {f"set:{set_id}" for set_id in self._may_see(tx, subscription.user_id, sorted(sets))} | {own}
         return [event for event in events if event.audience in seen]
+
+    def _forget(self, tx: Tx) -> None:
+        # The newest stays however old it is: by it a returning client's position is known to be the past.
+        row = tx.one("SELECT max(seq) FROM events")
+        newest: int = (row[0] if row else None) or 0
+        tx.run(
+            "DELETE FROM events WHERE seq < ? AND (seq <= ? OR at < ?)",
+            newest,
+            newest - self._kept.max_events,
+            now_ms() - int(self._kept.max_age_s * 1000),
+        )
 
     def _announce(self, event: Event, seers: list[str]) -> None:
         self.last_seq = event.seq

@@ -18,45 +18,80 @@ def default_data() -> Path:
 class Settings(BaseSettings):
     """The server's settings; units stand in the names."""
 
-    model_config = SettingsConfigDict(env_prefix="RPCSERVER_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="RPCSERVER_", frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
 
     data: Path = default_data()
+    """The data folder: database, settings file, lock."""
     host: str = "127.0.0.1"
+    """Address to listen on."""
     port: int = 7717
+    """Port to listen on; 0 takes a free one, told in the ready line."""
     origins: tuple[str, ...] = ()
+    """Origins whose pages may connect besides the server's own, as `https://app.example.org`."""
     hosts: tuple[str, ...] = ()
+    """Names, besides this machine's addresses and `host`, that a request's Host header may carry."""
     plugins: tuple[Path, ...] = ()
+    """Plugin files to load."""
     is_log_debug: bool = False
+    """Log what is of use to who works on the server."""
 
     synchronous: str = "FULL"
+    """FULL keeps what was acknowledged through a power loss; NORMAL through a killed process only."""
     max_write_batch: int = 1000
+    """Writes that one commit may hold."""
     readers: int = 2
+    """Reads that can run side by side."""
 
     max_message_bytes: int = 1024 * 1024
+    """Longest message a client may send."""
     max_unauthenticated_bytes: int = 4096
+    """Longest message before the client has authenticated."""
     max_response_bytes: int = 8 * 1024 * 1024
+    """Longest answer; a longer one becomes an error that says so."""
     max_batch_items: int = 100
+    """Items in one JSON-RPC batch."""
     max_depth: int = 64
+    """Nesting of a message."""
     max_in_flight: int = 32
+    """Calls under way on one connection."""
     max_connections: int = 20_000
+    """Connections in all."""
     max_connections_per_user: int = 256
+    """Connections of one user."""
     max_subscriptions: int = 64
+    """Subscriptions of one connection."""
     max_outbox_bytes: int = 1024 * 1024
+    """What may wait for a client that reads slowly, before it is cut off."""
     max_outbox_age_s: float = 10.0
+    """How long a client may not read at all, before it is cut off."""
     authenticate_timeout_s: float = 10.0
+    """How long a connection may stay without a user."""
     open_timeout_s: float = 10.0
+    """How long a handshake may take."""
     heartbeat_s: float = 20.0
+    """Between two pings; a client that does not answer one in this time is gone."""
     call_timeout_s: float = 60.0
+    """How long a call may take, where its method has no limit of its own."""
     slow_call_s: float = 1.0
+    """Calls that take longer are logged."""
     shutdown_grace_s: float = 20.0
+    """How long running calls may go on when the server is told to stop."""
 
     filter_timeout_s: float = 2.0
+    """What a plugin may take in the pallet filter and as a guard."""
     action_timeout_s: float = 30.0
+    """What a plugin may take in the action filter, the jobs it waits for included."""
 
     max_sessions_per_user: int = 100
+    """Sessions of one user."""
     max_history: int = 200
+    """Sets a session remembers to go back to."""
     max_events: int = 100_000
+    """Events kept for clients that come back."""
     max_event_age_s: float = 7 * 24 * 3600.0
+    """How long events are kept for clients that come back."""
 
     @classmethod
     def settings_customise_sources(

@@ -1,7 +1,11 @@
 """`rpcserver demo`: what a stranger types first."""
 
 import os
+import re
 import shutil
+import signal
+import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -48,3 +52,25 @@ def test_demo_says_when_the_server_does_not_start(
     error = capfd.readouterr().err
     assert "did not start" in error and "no port left" in error
     assert list(tmp_path.iterdir()) == [python]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_demo_that_is_stopped_stops_its_server(tmp_path: Path, number: int) -> None:
+    """A demo ended half-way takes its server and its folder with it."""
+    # A pipe this small makes the demo wait for its reader, so that it cannot be over before the signal comes.
+    started = subprocess.Popen(
+        [sys.executable, "-u", "-m", "rpcserver", "demo"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        pipesize=4096,
+        bufsize=0,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert started.stdout is not None
+    ready = next(match for line in started.stdout if (match := re.search(rb"ready at ws://127.0.0.1:(\d+)/", line)))
+    started.send_signal(number)
+    _, error = started.communicate(timeout=30)
+    assert started.returncode == 1 and b"interrupted" in error
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", int(ready[1])), timeout=5).close()

@@ -180,7 +180,7 @@ def _token(session_id: str, set_id: str, row: aiosqlite.Row) -> ListedToken:
 
 async def _handle(connection: ServerConnection) -> None:
     async for message in connection:
-        if response := await async_dispatch(message):  # type: ignore[arg-type]
+        if response := await async_dispatch(message):
             await connection.send(response)
 
 

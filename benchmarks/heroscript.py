@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 GENERATOR = Path(__file__).parents[2] / "shared" / "heroscript" / "gen_playbook.py"
@@ -28,19 +29,18 @@ def own_text(actions: int) -> str:
         return " ".join(rng.choices(WORDS, k=rng.randint(low, high)))
 
     def value() -> str:
-        return rng.choice(
-            [
-                lambda: rng.choice(WORDS) + str(rng.randint(0, 999)),
-                lambda: f"'{words(2, 7)}'",
-                lambda: f"'{words(2, 7)}'",
-                lambda: f'"{words(3, 3)}"',
-                lambda: f"'https://host.example/{rng.choice(WORDS)}'",
-                lambda: f"/tmp/{rng.choice(WORDS)}",
-                lambda: ", ".join(f"'{word}'" for word in rng.sample(WORDS, 3)),
-                lambda: ",".join(rng.sample(WORDS, 3)),
-                lambda: rng.choice(["true", "0", "10GB", "'+1h'", "'héllo wörld'", "'日本語 テキスト'"]),
-            ]
-        )()
+        makers: list[Callable[[], str]] = [
+            lambda: rng.choice(WORDS) + str(rng.randint(0, 999)),
+            lambda: f"'{words(2, 7)}'",
+            lambda: f"'{words(2, 7)}'",
+            lambda: f'"{words(3, 3)}"',
+            lambda: f"'https://host.example/{rng.choice(WORDS)}'",
+            lambda: f"/tmp/{rng.choice(WORDS)}",
+            lambda: ", ".join(f"'{word}'" for word in rng.sample(WORDS, 3)),
+            lambda: ",".join(rng.sample(WORDS, 3)),
+            lambda: rng.choice(["true", "0", "10GB", "'+1h'", "'héllo wörld'", "'日本語 テキスト'"]),
+        ]
+        return rng.choice(makers)()
 
     def item(number: int, is_inline: bool) -> str:
         if rng.random() < 0.08:

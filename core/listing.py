@@ -4,9 +4,10 @@ A page is found by its place in the order, (sort, token id), never by counting: 
 make nothing be skipped or told twice. Source: sessions.md 2.5; 7 (an explicit total order in every cursor).
 """
 
-import json
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import orjson
 
 from core import sets
 from core.calls import Scene, core_call
@@ -150,4 +151,4 @@ def _pattern(filter: str) -> str:
 
 def _entry(row: tuple[Any, ...]) -> Entry:
     kind, _sort, _rank, token_id, type_, name, owner_id, attributes, is_human, set_id = row
-    return Entry(token_id, type_, name, owner_id, kind, json.loads(attributes), bool(is_human), set_id)
+    return Entry(token_id, type_, name, owner_id, kind, orjson.loads(attributes), bool(is_human), set_id)

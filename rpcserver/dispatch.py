@@ -335,12 +335,7 @@ class Dispatcher:
 
 def _entry(method: Method) -> Callable[..., Any]:
     """Return the function that jsonrpcserver's table holds: its signature is the params model's."""
-    fields = method.params.model_fields
-    parameters = [inspect.Parameter("call", inspect.Parameter.POSITIONAL_ONLY)]
-    for name in fields:
-        # A default for each: which are required, the model knows, and says it better.
-        parameters.append(inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None))
-    names = tuple(fields)
+    names = tuple(method.params.model_fields)
     validate = method.params.model_validate
 
     def entry(call: Call, /, *args: Any, **kwargs: Any) -> Any:
@@ -352,7 +347,8 @@ def _entry(method: Method) -> Callable[..., Any]:
         except Exception as error:
             return Success(describe(error))
 
-    entry.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    # None is required here: which are, the model knows, and says it better.
+    entry.__signature__ = jsonrpc.Names(names)  # type: ignore[attr-defined]
     return entry
 
 

@@ -5,7 +5,9 @@ at a time. What that package would do to a hostile frame never happens: the enve
 Source: the JSON-RPC 2.0 specification; protocol.md 2 and 9.
 """
 
+import inspect
 import json
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -60,6 +62,27 @@ class Invalid:
 
 
 Item = Request | Response | Invalid
+
+
+class Names(inspect.Signature):
+    """The signature of a function of a context and these parameters, each of which may be left out.
+
+    jsonrpcserver binds the arguments of every call only to see whether that raises: here two looks tell.
+    """
+
+    __slots__ = ("_names",)
+
+    def __init__(self, names: Iterable[str]) -> None:
+        kind, keyword = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+        given = [inspect.Parameter(name, keyword, default=None) for name in names]
+        super().__init__([inspect.Parameter("call", kind), *given])
+        self._names = {parameter.name for parameter in given}
+
+    def bind(self, /, *args: Any, **kwargs: Any) -> inspect.BoundArguments:
+        """Raise TypeError when the arguments do not fit."""
+        if len(args) == 1 and kwargs.keys() <= self._names:
+            return inspect.BoundArguments(self, OrderedDict())
+        return super().bind(*args, **kwargs)
 
 
 def parse(frame: bytes, max_items: int, max_depth: int) -> tuple[list[Item], bool]:

@@ -62,7 +62,7 @@ class DestroyParams(Params):
 class GetParams(SessionParams):
     """session.get."""
 
-    include: list[Literal["data", "history"]] = []
+    include: list[Literal["data", "history"]] = Field(default_factory=list)  # a list would be deep-copied each time
 
 
 class ListSessionsParams(Params):

@@ -1,6 +1,7 @@
 """The rows of `jobs`, `job_lines` and `deferrals`, as functions over a transaction."""
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from jobs.model import JobRow
@@ -14,9 +15,8 @@ _INSERT = f"INSERT INTO jobs ({COLUMNS}) VALUES ({', '.join('?' * 23)})"  # noqa
 _LIVE = "state IN ('queued', 'running', 'waiting_input')"
 
 
-def values(row: JobRow) -> Row:
-    """Return the row's values in the order of its columns."""
-    return tuple(getattr(row, name) for name in JobRow.__slots__)
+# A row's values in the order of its columns.
+values = attrgetter(*JobRow.__slots__)
 
 
 def insert(tx: Tx, row_values: Row) -> None:

@@ -34,9 +34,11 @@ class Writer:
         self._connection = connection
         self._max_batch = max_batch
         self._on_broken = on_broken
-        self._queue: SimpleQueue[Write | None] = SimpleQueue()
+        self._fresh: list[Write] = []
+        self._queue: SimpleQueue[list[Write] | None] = SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._closed = False
+        self._is_broken = False
         self._failed_commits = 0
         self.commits = 0
         self.writes = 0
@@ -47,19 +49,31 @@ class Writer:
         """Queue `fn(tx)`; the future ends after the commit that holds it. Cancelling it does not undo the write."""
         if self._closed:
             raise StoreClosed
+        if self._is_broken:
+            raise StoreFailed
         future = self._loop.create_future()
-        self._queue.put(Write(fn, future))
+        if not self._fresh:
+            # What one turn of the loop submits goes to the thread together: waking it for the first would have it
+            # pay a whole commit for that one, and leave the others to the next.
+            self._loop.call_soon(self._hand_over)
+        self._fresh.append(Write(fn, future))
         return future
+
+    def _hand_over(self) -> None:
+        if self._fresh:
+            fresh, self._fresh = self._fresh, []
+            self._queue.put(fresh)
 
     @property
     def waiting(self) -> int:
-        """How many writes wait for the next batch."""
+        """How many turns of the loop have handed over writes that wait for the next batch."""
         return self._queue.qsize()
 
     async def close(self) -> None:
         """Commit what is queued, then end the thread."""
         if not self._closed:
             self._closed = True
+            self._hand_over()
             self._queue.put(None)
         while self._thread.is_alive():
             await asyncio.to_thread(self._thread.join)
@@ -77,13 +91,13 @@ class Writer:
 
     def _collect(self) -> tuple[list[Write], bool]:
         batch: list[Write] = []
-        item = self._queue.get()
-        while item is not None:
-            batch.append(item)
+        some = self._queue.get()
+        while some is not None:
+            batch += some
             if len(batch) >= self._max_batch:
                 return batch, False
             try:
-                item = self._queue.get_nowait()
+                some = self._queue.get_nowait()
             except Empty:
                 return batch, False
         return batch, True
@@ -130,7 +144,7 @@ class Writer:
         if not isinstance(named, StoreFull):
             self._failed_commits += 1
             if self._failed_commits >= 3:
-                self._closed = True
+                self._is_broken = True
                 self._loop.call_soon_threadsafe(self._on_broken)
 
 

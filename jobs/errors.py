@@ -8,6 +8,7 @@ JobsError
 ├── JobCancelled     somebody stopped the job
 ├── JobFailed        the job raised something unforeseen; `ref` stands in the log
 ├── JobEnded         the job ended badly some time ago: `error` is what its row says
+├── JobOvertaken     a later attempt ended the job before this one
 ├── ResultTooLarge   the job's result is larger than a row may hold
 ├── TooManyJobs      the user has as many jobs waiting as he may have
 ├── TooDeep          jobs started jobs started jobs
@@ -83,6 +84,14 @@ class JobEnded(JobsError):
     def __init__(self, job_id: str, error: dict[str, Any]) -> None:
         self.job_id, self.error = job_id, error
         super().__init__(str(error.get("message", "The job failed.")))
+
+
+class JobOvertaken(JobsError):
+    """A later attempt has taken the job over; what this one did is not stored."""
+
+    def __init__(self, job_id: str, function: str) -> None:
+        self.job_id, self.function = job_id, function
+        super().__init__(f"The job {function!r} was taken over by a later attempt.")
 
 
 class ResultTooLarge(JobsError):

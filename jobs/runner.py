@@ -312,7 +312,18 @@ class EmbeddedRunner:
 
     async def _execute(self, job_id: str) -> None:
         """Run one attempt of a queued job; whatever becomes of it stands in its row."""
-        row = await self.store.write(lambda tx: rows.claim(tx, job_id))
+
+        def claim(tx: Tx) -> JobRow | None:
+            claimed = rows.claim(tx, job_id)
+            if claimed is not None:
+                details = {"attempt": claimed.attempt}
+                self.announce(
+                    tx,
+                    JobEvent("job.started", claimed.owner_id, job_id, claimed.function, claimed.session_id, details),
+                )
+            return claimed
+
+        row = await self.store.write(claim)
         if row is None:
             return  # cancelled while it waited, or told twice
         request = Request(

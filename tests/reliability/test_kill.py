@@ -74,8 +74,11 @@ def _kill_often(serve: Callable[..., Process], tmp_path: Path, kills: int) -> No
 
 
 async def _ends(process: Process, credential: str, record: Record) -> dict[str, str]:
-    """Wait for the end of every promised job and return its state."""
+    """Wait for the end of every job, promised or not, and return the states of the promised."""
     async with Client(process.url, credential) as client:
+        for state in ("queued", "running"):
+            for job in await client.list_jobs(state=state):
+                await client.call("job.wait", job_id=job.job_id)
         return {
             name: (await client.call("job.wait", job_id=job_id))["state"]
             for name, (_, job_id) in record.promised.items()

@@ -13,7 +13,8 @@ NEEDS: dict[str, dict[str, Any]] = {
     "session.cd": {"to": "home"},
     "session.action": {"token_id": "navigation.home"},
     "session.update": {"name": "mine now"},
-    "job.run": {"function": "session.ls", "data": {}},
+    "job.run": {"function": "bookmarks.list", "data": {"home_set_id": "x"}},
+    "job.schedule": {"function": "bookmarks.list", "data": {"home_set_id": "x"}, "every_s": 3600},
 }
 WITH_SESSION = [method.name for method in METHODS if "session_id" in method.params.model_fields]
 

@@ -16,7 +16,7 @@ from core.names import sort_key
 
 Kind = Literal["token", "child", "link", "user", "command"]
 Order = Literal["name", "-name", "added", "-added"]
-Position = tuple[Any, ...]
+Position = tuple[str | int, str]
 
 _KINDS: dict[str, str] = {
     "child": "m.kind = 'child'",

@@ -253,6 +253,8 @@ def _move(core: Core, user_id: str, data: Move) -> Moved:
         # What guards were asked about is not where the move would go now: the world changed in between.
         raise SetNotFound(target)
     core(sets.show, target)
+    if target == data.from_set_id:
+        return Moved(None, False, target, False)  # no move: no door is passed
     left = core(presence.leave, data.session_id)
     is_new = core(presence.enter, data.session_id, target)
     return Moved(left[0] if left else None, bool(left and left[1]), target, is_new)

@@ -115,7 +115,8 @@ class App:
 
 def job_specs(bus: Bus) -> list[JobSpec]:
     """Return every job function: ours, then the guests'."""
-    return [*session_jobs.JOBS, *user_jobs.JOBS, *importer.JOBS, *bus.jobs()]
+    own = (*session_jobs.JOBS, *user_jobs.JOBS, *importer.JOBS)
+    return [*own, *bus.jobs({spec.name for spec in own})]
 
 
 @asynccontextmanager

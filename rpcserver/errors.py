@@ -226,7 +226,8 @@ def describe(error: BaseException) -> ErrorObject:
         value = getattr(error, name, None)
         if value is not None:
             data[name] = value
-    return ErrorObject(code, str(error), data)
+    # A guest's words may hold lone surrogates, which no row and no frame can.
+    return ErrorObject(code, str(error).encode("utf-8", "replace").decode(), data)
 
 
 def describe_for_job(error: BaseException) -> dict[str, Any]:

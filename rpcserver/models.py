@@ -113,13 +113,20 @@ class ActionParams(SessionParams):
     detach: bool = False
 
 
+class Options(Params):
+    """What a session keeps for its listings."""
+
+    human: bool | None = None
+    filter: Text | None = None
+
+
 class UpdateParams(Params):
     """session.update."""
 
     session_id: Id
     name: SessionName | None = None
     interactive: bool | None = None
-    options: dict[str, Any] | None = None
+    options: Options | None = None
     params: dict[str, Any] | None = None
     if_revision: int | None = None
 

@@ -11,7 +11,6 @@ from collections import Counter
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import structlog
 from websockets.asyncio.server import Server as SocketServer
@@ -84,6 +83,8 @@ class Server:
         if connection.principal is not None:
             connection.principal = principal
             return
+        if connection not in self._connections:
+            return  # gone while we looked the credential up: what is counted now would never be given back
         limit = self._app.settings.max_connections_per_user
         if self._per_user[principal.user.id] >= limit:
             raise too_many(limit)
@@ -121,6 +122,9 @@ class Server:
         connection = socket_connection
         assert isinstance(connection, Connection)  # made by _connection
         self._connections.add(connection)
+        if connection.principal is not None:
+            # Counted from here on, and not in the handshake: one that fails has no end to be uncounted at.
+            self._per_user[connection.principal.user.id] += 1
         try:
             connection.send_soon(jsonrpc.encode_notification("$/hello", self._hello(connection)))
             connection.start()
@@ -169,13 +173,16 @@ class Server:
 
     async def _process_request(self, socket_connection: ServerConnection, request: Request) -> Response | None:
         respond = partial(_refuse, socket_connection)
+        for name in ("Host", "Origin", "Authorization"):
+            if len(request.headers.get_all(name)) > 1:
+                return respond(400, f"The header {name} stands twice.")
         host, origin = request.headers.get("Host"), request.headers.get("Origin")
         settings = self._app.settings
         if not auth.is_host_allowed(host, (*settings.hosts, settings.host)):
             return respond(403, f"Host {host!r} is not served here. Operator: add it to `hosts`.")
         if not auth.is_origin_allowed(origin, (*settings.origins, *self._own_origins())):
             return respond(403, f"Pages of {origin!r} may not connect. Operator: add it to `origins`.")
-        path = urlsplit(request.path).path
+        path = request.path.partition("?")[0]
         if request.headers.get("Upgrade", "").lower() != "websocket":
             return self._page(respond, path)
         if len(self._connections) >= settings.max_connections:
@@ -194,7 +201,8 @@ class Server:
         limit = settings.max_connections_per_user
         if self._per_user[principal.user.id] >= limit:
             return respond(429, f"You have {limit} connections, the most allowed: close one first.")
-        await self.admit(connection, principal)
+        await self._app.sessions.know_default(principal.user.id)
+        connection.principal = principal
         return None
 
     def _page(self, respond: Any, path: str) -> Response:

@@ -5,7 +5,9 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from rpcserver import auth, logs
 from rpcserver.app import App, running
@@ -18,12 +20,13 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
     logs.configure(settings.is_log_debug)
     if sys.platform != "win32":
-        try:
+        run: Any = asyncio.run
+        with suppress(ImportError):
             import uvloop
-        except ImportError:
-            asyncio.run(_serve(settings))
-        else:
-            uvloop.run(_serve(settings))
+
+            run = uvloop.run
+        # Outside of the block: else every traceback in the log would begin with the missing uvloop.
+        run(_serve(settings))
 
 
 async def _serve(settings: Settings) -> None:

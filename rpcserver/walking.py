@@ -73,7 +73,7 @@ async def _make_default(call: Call) -> Session:
 async def create(call: Call, new: NewSession, set_id: str | None) -> Session:
     """Make a session: the row, the job, the row filled in with what the job made."""
     app = call.app
-    session_id = await app.store.write(lambda tx: sessions.insert(tx, new, app.settings.max_sessions_per_user))
+    inserting = app.store.write(lambda tx: sessions.insert(tx, new, app.settings.max_sessions_per_user))
 
     def fill(tx: Tx, made: SessionSets) -> Session:
         session = sessions.fill(tx, session_id, made.working_set_id, made.pallet_set_id, made.data_set_id)
@@ -83,13 +83,16 @@ async def create(call: Call, new: NewSession, set_id: str | None) -> Session:
         return app.sessions.changed(tx, session)
 
     try:
+        session_id = await asyncio.shield(inserting)
         data = CreateSession(session_id=session_id, name=new.name, set_id=set_id)
         made: Session = await app.runner.run(
             "session.create_session", data, Request(new.user_id, session_id), then=fill
         )
         return made
     except BaseException:
-        # The row must not survive as a session that can be used; a kill here is mended at the next start.
+        # The row must not survive as a session that can be used, nor one whose insertion nobody waited for;
+        # a kill here is mended at the next start.
+        session_id = await inserting
         await app.store.write(lambda tx: sessions.remove(tx, session_id))
         raise
 

@@ -181,9 +181,10 @@ async def update(call: Call, params: UpdateParams) -> dict[str, Any]:
 
 
 async def _arrival(call: Call, session: Session, limit: int) -> dict[str, Any]:
-    listing = await walking.look(call, session, limit=limit)
     options = orjson.loads(session.options)
-    scope = (session.id, session.place, None, None, "name", bool(options.get("human")))
+    is_human = bool(options.get("human"))
+    listing = await walking.look(call, session, limit=limit, filter=options.get("filter"), is_human=is_human)
+    scope = (session.id, session.place, None, None, "name", is_human)
     cursor = call.app.cursors.encode(listing.next, *scope)
     onward = None
     if cursor is not None:

@@ -1,6 +1,5 @@
 """sessions.list."""
 
-from functools import partial
 from typing import Any
 
 from rpcserver import sessions, views
@@ -17,12 +16,7 @@ async def list_(call: Call, params: ListSessionsParams) -> dict[str, Any]:
     found = await call.app.store.read(
         lambda tx: sessions.page(tx, call.user_id, params.limit + 1, after, params.context_name, params.state)
     )
-    return call.app.cursors.page(found, params.limit, partial(_record, call), *scope)
-
-
-def _record(call: Call, session: sessions.Session) -> dict[str, Any]:
-    # A page is read without history; what is in memory has it.
-    return views.session_record(call.app.sessions.cached(session.id) or session)
+    return call.app.cursors.page(found, params.limit, views.session_record, *scope)
 
 
 METHODS = (list_,)

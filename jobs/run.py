@@ -6,7 +6,6 @@ import random
 import time
 import types
 from collections.abc import Callable, Coroutine, Generator
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -369,17 +368,15 @@ def decoded(spec: JobSpec, row: JobRow) -> BaseModel:
 def _go_on(work: Coroutine[Any, Any, Any], awaited: Any) -> Generator[Any, Any, Any]:
     """Await the rest of a coroutine that has been started by hand and now waits for `awaited`."""
     while True:
-        step: Callable[[], Any]
         try:
-            received = yield awaited
-        except BaseException as error:
-            step = partial(work.throw, error)
+            yield awaited
+        except asyncio.CancelledError as error:
+            try:
+                awaited = work.throw(error)  # it may have something to tidy up, and wait for that
+            except StopIteration as done:
+                return done.value
         else:
-            step = partial(work.send, received)
-        try:
-            awaited = step()
-        except StopIteration as done:
-            return done.value
+            return (yield from work.__await__())
 
 
 def _note_unstored(stored: asyncio.Future[None]) -> None:

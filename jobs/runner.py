@@ -20,7 +20,6 @@ from jobs.errors import (
     JobCancelled,
     JobEnded,
     JobNotFound,
-    JobsError,
     TooManyJobs,
     UnknownFunction,
 )
@@ -342,7 +341,8 @@ class EmbeddedRunner:
         except (UnknownFunction, ValidationError) as error:
             # Its plugin is gone, or takes other data now.
             reason = error if isinstance(error, UnknownFunction) else BadJobData(row.function, [])
-            await self.store.write(lambda tx: self._fail_row(tx, row, reason))
+            await self.store.write(lambda tx: self.end_row(tx, row, "failed", "job.failed", self.describe(reason)))
+            self.ended(job_id, None, reason)
             return
         run = Run(self, spec, data, request, id=job_id, attempt=row.attempt)
         run.on_progress = self._on_progress.get(job_id)
@@ -370,10 +370,6 @@ class EmbeddedRunner:
             self.end_row(tx, row, "cancelled", "job.cancelled", recovery.CANCELLED)
             tx.after_commit(lambda: self.ended(job_id, None, JobCancelled(job_id, row.function)))
         return True
-
-    def _fail_row(self, tx: Tx, row: JobRow, error: JobsError) -> None:
-        self.end_row(tx, row, "failed", "job.failed", self.describe(error))
-        tx.after_commit(lambda: self.ended(row.id, None, error))
 
     def end_row(self, tx: Tx, row: JobRow, state: str, topic: str, error: dict[str, Any]) -> None:
         """End a job that is not running here, and tell its owner, once."""

@@ -3,7 +3,8 @@
 import asyncio
 import random
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -130,12 +131,12 @@ async def test_a_client_that_does_not_read_is_cut_off(tmp_path: Path) -> None:
     """What waits for it is bounded; the others do not notice."""
     async with run_server(tmp_path, max_outbox_bytes=50_000, max_outbox_age_s=30) as server:
         anna = await server.client("anna")
-        _, stalled = await deaf_client(server)
         most = 0
-        while stalled in server.app.server._connections:
-            stalled.send_soon(MESSAGE)
-            assert await anna.call("server.ping") == "pong"
-            most = max(most, stalled._outbox_bytes)
+        async with deaf_client(server) as stalled:
+            while stalled in server.app.server._connections:
+                stalled.send_soon(MESSAGE)
+                assert await anna.call("server.ping") == "pong"
+                most = max(most, stalled._outbox_bytes)
         assert 0 < most <= 50_000 + len(MESSAGE)  # the limit, and the message that went over it
 
 
@@ -143,18 +144,20 @@ async def test_a_client_that_reads_nothing_for_long_is_cut_off(tmp_path: Path) -
     """Also when what waits for it is little: age counts as size does."""
     async with run_server(tmp_path, max_outbox_age_s=0.05) as server:
         anna = await server.client("anna")
-        _, stalled = await deaf_client(server)
-        while not stalled.paused:
-            stalled.send_soon(MESSAGE)
-            assert await anna.call("server.ping") == "pong"
-        async with asyncio.timeout(20):
-            await stalled.wait_closed()
-        assert stalled._outbox_bytes < 1024 * 1024
+        async with deaf_client(server) as stalled:
+            while not stalled.paused:
+                stalled.send_soon(MESSAGE)
+                assert await anna.call("server.ping") == "pong"
+            async with asyncio.timeout(20):
+                await stalled.wait_closed()
 
 
-async def deaf_client(server: Running) -> tuple[Wire, Connection]:
-    """Return a client that has stopped to read, and the server's end of it."""
+@asynccontextmanager
+async def deaf_client(server: Running) -> AsyncIterator[Connection]:
+    """Connect a client that stops to read, and give the server's end of it."""
     wire = await Wire.open(server.url, await server.credential("bob"))
     wire.socket.transport.pause_reading()
     connections = server.app.server._connections
-    return wire, next(one for one in connections if one.remote_address == wire.socket.local_address)
+    yield next(one for one in connections if one.remote_address == wire.socket.local_address)
+    wire.socket.transport.abort()
+    await wire.socket.wait_closed()

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from core import sets, tree, users
 from core.calls import Core
+from core.errors import NotWritable
 from core.tree import Node
 from jobs.context import JobContext
 from jobs.errors import JobError
@@ -84,7 +85,10 @@ async def import_tree(job: JobContext, data: ImportTree) -> Commit[Imported]:
 
 def _target(core: Core, user_id: str, into: str | None) -> str:
     set_id = into or core(users.read, user_id).home_set_id
-    return core(sets.show, set_id).id
+    place = core(sets.show, set_id)
+    if not place.rights.can_write:
+        raise NotWritable(set_id, place.name)  # now, and not when all of the tree is built
+    return place.id
 
 
 def _add(core: Core, batch: Batch, is_public: bool) -> None:

@@ -151,6 +151,7 @@ def _guarded(run: Any, flags: dict[str, Any], *arguments: Any) -> Any:
     from pydantic import ValidationError
 
     from core.errors import CoreError
+    from jobs.errors import JobsError
     from plugins.errors import PluginsError
     from rpcserver.settings import Settings
     from store import StoreError
@@ -161,7 +162,7 @@ def _guarded(run: Any, flags: dict[str, Any], *arguments: Any) -> Any:
         first = error.errors(include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
         _stop(f"setting {name}: {first['msg']}. Correct the flag, the environment or rpcserver.toml.")
-    except (StoreError, CoreError, PluginsError, OSError) as error:
+    except (StoreError, CoreError, JobsError, PluginsError, OSError) as error:
         _stop(str(error))
 
 

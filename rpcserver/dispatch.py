@@ -165,6 +165,8 @@ class Dispatcher:
         self.idle = asyncio.Event()
         self.idle.set()
         self.is_draining = False
+        self._is_stopped = False
+        self._running: set[asyncio.Task[None]] = set()
 
     def receive(self, connection: Connection, frame: bytes) -> None:
         """Take one message; every reply it asks for is sent sooner or later, a batch's in one message."""
@@ -179,6 +181,12 @@ class Dispatcher:
         )
         for item in items:
             self._take(connection, item, reply)
+
+    def stop(self) -> None:
+        """Stop the calls that are left, waiting or running; each is answered."""
+        self._is_stopped = True
+        for task in self._running:
+            task.cancel()
 
     def _take(self, connection: Connection, item: jsonrpc.Item, reply: Reply) -> None:
         if isinstance(item, Invalid):
@@ -277,8 +285,8 @@ class Dispatcher:
 
     def _run(self, call: Call) -> bool:
         """Start a call and tell whether it goes on in a task of its own."""
-        if call.is_cancelled:
-            self._finish(call, replies.cancelled())
+        if call.is_cancelled or self._is_stopped:
+            self._finish(call, replies.cancelled() if call.is_cancelled else replies.server_cancelled())
             return False
         outcome = jsonrpc.call(self._entries, call, call.request)
         if not inspect.isawaitable(outcome):
@@ -289,9 +297,10 @@ class Dispatcher:
 
     async def _wait(self, call: Call, outcome: Coroutine[Any, Any, Any]) -> None:
         # Known only from here on: a task cancelled before its first step would never come to answer.
-        call._task = asyncio.current_task()
+        call._task = task = cast("asyncio.Task[None]", asyncio.current_task())
+        self._running.add(task)
         try:
-            if call.is_cancelled:
+            if call.is_cancelled or self._is_stopped:
                 outcome.close()
                 raise asyncio.CancelledError
             async with asyncio.timeout(call.deadline_s) as limit:
@@ -306,6 +315,7 @@ class Dispatcher:
             result = replies.cancelled() if call.is_cancelled else replies.server_cancelled()
         except Exception as error:
             result = describe(error)
+        self._running.discard(task)
         self._finish(call, result)
         if call.key is not None:
             self._release(call.key)

@@ -99,14 +99,19 @@ class Server:
             return
         self._app.dispatcher.is_draining = True
         self._sockets.close(close_connections=False)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._app.settings.shutdown_grace_s):
-                await self._app.dispatcher.idle.wait()
+        await self._wait_until_idle()
+        self._app.dispatcher.stop()
+        await self._wait_until_idle()
         closing = [
             connection.end(RESTART, "the server restarts", retry_after_ms=1000) for connection in self._connections
         ]
         await asyncio.gather(*closing, return_exceptions=True)
         await self._sockets.wait_closed()
+
+    async def _wait_until_idle(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._app.settings.shutdown_grace_s):
+                await self._app.dispatcher.idle.wait()
 
     def _connection(self, *args: Any, **options: Any) -> Connection:
         settings = self._app.settings

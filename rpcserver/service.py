@@ -39,9 +39,9 @@ async def _serve(settings: Settings) -> None:
         note = settings.data / RUNNING
         _write_private(note, {"url": app.server.url, "pid": os.getpid(), "operator": str(app.operator_secret)})
         try:
-            print(json.dumps({"event": "ready", "url": app.server.url, "pid": os.getpid()}), flush=True)
             if owner is not None:
                 _welcome(app.server.url, *owner)
+            print(json.dumps({"event": "ready", "url": app.server.url, "pid": os.getpid()}), flush=True)
             await stop.wait()
         finally:
             note.unlink(missing_ok=True)

@@ -21,7 +21,7 @@ import store as store_room
 from core import presence, sets, users
 from core.errors import UserNotFound
 from core.users import User
-from jobs import importer, rows
+from jobs import importer, rows, world
 from jobs import session as session_jobs
 from jobs import user as user_jobs
 from jobs.model import JobEvent, JobSpec, Request
@@ -115,7 +115,7 @@ class App:
 
 def job_specs(bus: Bus) -> list[JobSpec]:
     """Return every job function: ours, then the guests'."""
-    own = (*session_jobs.JOBS, *user_jobs.JOBS, *importer.JOBS)
+    own = (*session_jobs.JOBS, *user_jobs.JOBS, *importer.JOBS, *world.JOBS)
     return [*own, *bus.jobs({spec.name for spec in own})]
 
 

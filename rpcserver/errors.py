@@ -173,7 +173,26 @@ TABLE: dict[type[BaseException], tuple[int, str, bool]] = {
     core.SetNotFound: (NOT_FOUND, "SET_NOT_FOUND", False),
     core.TokenNotFound: (NOT_FOUND, "TOKEN_NOT_FOUND", False),
     core.UserNotFound: (NOT_FOUND, "USER_NOT_FOUND", False),
+    core.GroupNotFound: (NOT_FOUND, "GROUP_NOT_FOUND", False),
+    core.TypeNotFound: (NOT_FOUND, "TYPE_NOT_FOUND", False),
+    core.AttributeNotFound: (NOT_FOUND, "ATTRIBUTE_NOT_FOUND", False),
+    core.ScriptNotFound: (NOT_FOUND, "SCRIPT_NOT_FOUND", False),
+    core.RemoteNotFound: (NOT_FOUND, "REMOTE_NOT_FOUND", False),
+    core.ActivityNotFound: (NOT_FOUND, "ACTIVITY_NOT_FOUND", False),
+    core.RuleNotFound: (NOT_FOUND, "RULE_NOT_FOUND", False),
+    core.GiftNotFound: (NOT_FOUND, "GIFT_NOT_FOUND", False),
+    core.NotFound: (NOT_FOUND, "NOT_FOUND", False),
     core.NotWritable: (FORBIDDEN, "FORBIDDEN", False),
+    core.AttributeNotWritable: (FORBIDDEN, "ATTRIBUTE_NOT_WRITABLE", False),
+    core.AttributeNotReadable: (FORBIDDEN, "ATTRIBUTE_NOT_READABLE", False),
+    core.BadValue: (INVALID_PARAMS, "BAD_VALUE", False),
+    core.BadRule: (INVALID_PARAMS, "BAD_RULE", False),
+    core.BadScript: (INVALID_PARAMS, "BAD_SCRIPT", False),
+    core.BadRemote: (INVALID_PARAMS, "BAD_REMOTE", False),
+    core.TypeClosed: (CONFLICT, "TYPE_CLOSED", False),
+    core.ChecksumMismatch: (CONFLICT, "CHECKSUM_MISMATCH", False),
+    core.PassageChanged: (CONFLICT, "PASSAGE_CHANGED", True),
+    core.EventRefused: (REFUSED, "EVENT_REFUSED", False),
     core.EnterRefused: (REFUSED, "ENTER_REFUSED", False),
     core.LeaveRefused: (REFUSED, "LEAVE_REFUSED", False),
     core.NameTaken: (CONFLICT, "NAME_TAKEN", False),
@@ -200,7 +219,20 @@ TABLE: dict[type[BaseException], tuple[int, str, bool]] = {
     store.StoreClosed: (SHUTTING_DOWN, "SHUTTING_DOWN", True),
     PluginError: (REFUSED, "PLUGIN_ERROR", False),
 }
-_DETAILS = ("set_id", "set_name", "rule", "job_id", "function", "ref", "errors", "plugin", "hook")
+_DETAILS = (
+    "set_id",
+    "set_name",
+    "rule",
+    "job_id",
+    "function",
+    "ref",
+    "errors",
+    "plugin",
+    "hook",
+    "attribute",
+    "reason",
+    "revision",
+)
 
 
 def describe(error: BaseException) -> ErrorObject:

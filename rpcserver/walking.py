@@ -124,6 +124,7 @@ async def relocate(call: Call, session: Session) -> Session:
         from_set_id=session.place,
         targets=(*session.back[::-1], home),
         direction="back",
+        is_forced=True,
     )
     moved = await _run_move(call, session, data, "cd", relocated_from=session.place)
     return moved

@@ -1,7 +1,7 @@
 """The methods, one file a noun. A handler reads like the seed; it raises, and the dispatcher answers."""
 
 from rpcserver.dispatch import Method
-from rpcserver.methods import ask, auth, events, job, jobs, operator, server, session, sessions
+from rpcserver.methods import ask, auth, core, core_auth, events, job, jobs, operator, server, session, sessions
 
 METHODS: tuple[Method, ...] = (
     *session.METHODS,
@@ -9,6 +9,8 @@ METHODS: tuple[Method, ...] = (
     *job.METHODS,
     *jobs.METHODS,
     *ask.METHODS,
+    *core.METHODS,
+    *core_auth.METHODS,
     *events.METHODS,
     *auth.METHODS,
     *server.METHODS,

@@ -1,0 +1,43 @@
+"""core.user.auth.*: credentials a user makes for himself."""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from rpcserver import bearers
+from rpcserver.dispatch import Call, method
+from rpcserver.models import NoParams, Params
+from store import now_ms
+
+
+class CreateBearerParams(Params):
+    """core.user.auth.create."""
+
+    pass_through: Any = None
+    seconds: Annotated[float | None, Field(gt=0, le=10 * 365 * 24 * 3600)] = None
+
+
+@method("core.user.auth.create", CreateBearerParams)
+async def create(call: Call, params: CreateBearerParams) -> dict[str, Any]:
+    """Make another credential for the caller, which reaches as far as the one used and ends no later."""
+    expires_at = None if params.seconds is None else now_ms() + int(params.seconds * 1000)
+    text, expires_at = await call.app.store.write(
+        lambda tx: bearers.make(tx, call.principal, params.pass_through, expires_at)
+    )
+    return {"credential": str(text), "expires_at": expires_at}
+
+
+@method("core.user.auth.pass_through", NoParams)
+async def pass_through(call: Call, params: NoParams) -> Any:
+    """Return what was written on the credential used."""
+    return await call.app.store.read(lambda tx: bearers.note(tx, call.principal))
+
+
+@method("core.user.auth.destroy", NoParams)
+async def destroy(call: Call, params: NoParams) -> bool:
+    """Delete the credential used. Refuses to delete the caller's last one."""
+    await call.app.store.write(lambda tx: bearers.destroy(tx, call.principal))
+    return True
+
+
+METHODS = (create, pass_through, destroy)

@@ -35,7 +35,7 @@ from rpcserver.dispatch import Dispatcher
 from rpcserver.events import Events, Kept
 from rpcserver.methods import METHODS
 from rpcserver.server import Server
-from rpcserver.sessions import Sessions
+from rpcserver.sessions import Session, Sessions
 from rpcserver.settings import Settings
 from rpcserver.walking import Pallets
 from store import Store, Tx
@@ -176,7 +176,13 @@ async def _recover(app: App) -> None:
                 session_id=session.id, data_set_id=session.data_set_id, pallet_set_id=session.pallet_set_id
             )
             await app.runner.run("session.destroy_session", data, Request(session.core_user_id))
-        await app.store.write(partial(sessions.remove, session_id=session.id))
+        await app.store.write(partial(_drop, app, session))
+
+
+def _drop(app: App, session: Session, tx: Tx) -> None:
+    sessions.remove(tx, session.id)
+    if session.state == "destroying":  # nobody ever heard of one that was still being made
+        app.events.append(tx, "session.destroyed", f"user:{session.core_user_id}", {"session_id": session.id})
 
 
 def _announce(events: Events, tx: Tx, event: JobEvent) -> None:

@@ -84,6 +84,8 @@ async def create(call: Call, new: NewSession, set_id: str | None) -> Session:
 
     try:
         session_id = await asyncio.shield(inserting)
+        if set_id is not None and app.bus.has("set_entering"):
+            await _ask_entering(call, new, session_id, set_id)
         data = CreateSession(session_id=session_id, name=new.name, set_id=set_id)
         made: Session = await app.runner.run(
             "session.create_session", data, Request(new.user_id, session_id), then=fill
@@ -218,6 +220,18 @@ async def _run_move(call: Call, session: Session, data: Move, way: Way, relocate
 
     after: Session = await app.runner.run("session.cd", data, request_of(session), then=record)
     return after
+
+
+async def _ask_entering(call: Call, new: NewSession, session_id: str, set_id: str) -> None:
+    home = call.principal.user.home_set_id
+    newcomer = SessionView(session_id, new.user_id, new.name, home, home, new.is_interactive)
+    request = Request(new.user_id, session_id, is_interactive=new.is_interactive)
+    passage = Passage(newcomer, None, set_id, lambda function, data: call.app.runner.run(function, data, request))
+    refused = await call.app.bus.refusal("set_entering", passage)
+    if refused is not None:
+        guest, message = refused
+        listing = await call.app.runner.run("session.ls", ListSet(set_id=set_id, has_contents=False), request)
+        raise EnterRefused(set_id, listing.place.name, guest, message)
 
 
 async def _ask_guards(call: Call, session: Session, here: str, target: str) -> None:

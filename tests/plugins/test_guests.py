@@ -204,6 +204,21 @@ async def test_a_guard_refuses_and_everything_stays(tmp_path: Path, hook: str, k
 GUARDS = {"raises": "raise ZeroDivisionError('secret')", "hangs": "await asyncio.Event().wait()"}
 
 
+async def test_a_guard_is_asked_when_a_session_starts_elsewhere_than_home(tmp_path: Path) -> None:
+    """No session is made in a set whose guard refuses, and none is left behind."""
+    guard = "@hookimpl\ndef set_entering(passage):\n    assert passage.from_set_id is None\n    return 'shut'\n"
+
+    async def test(server: Running, anna: Client) -> None:
+        landing = (await anna.call("auth.whoami"))["landing_set"]
+        before = await anna.list_sessions()
+        with pytest.raises(CallError) as caught:
+            await anna.create_session("there", set_id=landing)
+        assert (caught.value.kind, caught.value.data["rule"]) == ("ENTER_REFUSED", "porter")
+        assert await anna.list_sessions() == before
+
+    await with_guests(tmp_path, test, porter=guard)
+
+
 @pytest.mark.parametrize("body", GUARDS.values(), ids=GUARDS.keys())
 async def test_a_guard_that_fails_refuses(tmp_path: Path, body: str) -> None:
     """A door whose keeper is out of his mind stays shut, and he is named."""

@@ -17,6 +17,7 @@ JobsError
 ├── BadAnswer        the answer does not fit the question
 ├── BadSchedule      the schedule cannot be understood
 ├── ScheduleNotFound no such schedule, or not the caller's
+├── CallbackFailed   the end of a job could not be told outside
 └── JobError         raised by a job on purpose: its text is meant for the caller
 """
 
@@ -154,6 +155,10 @@ class ScheduleNotFound(JobsError):
     def __init__(self, schedule_id: str) -> None:
         self.schedule_id = schedule_id
         super().__init__(f"No schedule {schedule_id[:80]!r} of yours: schedules.list names them.")
+
+
+class CallbackFailed(JobsError):
+    """The end of a job could not be told: the address is not allowed, or did not answer."""
 
 
 class JobError(JobsError):

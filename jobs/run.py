@@ -166,14 +166,16 @@ class Run:
             self._progress = Progress(
                 self.engine.store, self.id, lambda tx, value: self._tell(tx, "job.progress", value)
             )
-        if self._progress.report(done, total, message) and self.on_progress is not None:
-            self.on_progress(done, total, message)
+        if self._progress.report(done, total, message):
+            watcher = self.on_progress or self.engine.audience.watcher(self.id)
+            if watcher is not None:
+                watcher(done, total, message)
 
     def log(self, text: str) -> None:
         """Add a line to the log."""
         if self._lines is None:
             engine = self.engine
-            self._lines = Lines(engine.store, self.id, engine.limits.max_lines, lambda: engine.said(self.id))
+            self._lines = Lines(engine.store, self.id, engine.limits.max_lines, lambda: engine.audience.said(self.id))
         self._lines.add(text[: self.engine.limits.max_line_characters])
 
     async def ask(self, text: str, form: Form) -> Any:
@@ -295,7 +297,7 @@ class Run:
         if not self._write_end(tx, "succeeded", text, None):
             raise JobOvertaken(self.id, self.spec.name)  # rolls back: the effects are the later attempt's
         self._tell(tx, "job.completed", {})
-        tx.after_commit(lambda: self.engine.ended(self.id, result, None))
+        tx.after_commit(lambda: self.engine.audience.ended(self.id, result, None))
         return answer
 
     async def _end_badly(self, state: str, error: BaseException) -> None:
@@ -306,7 +308,7 @@ class Run:
                 return
             self._tell(tx, "job.cancelled" if state == "cancelled" else "job.failed", {"error": described})
             told = JobCancelled(self.id, self.spec.name) if state == "cancelled" else error
-            tx.after_commit(lambda: self.engine.ended(self.id, None, told))
+            tx.after_commit(lambda: self.engine.audience.ended(self.id, None, told))
 
         await self.engine.store.write(end)
 
@@ -329,6 +331,7 @@ class Run:
     def _write_end(self, tx: Tx, state: str, result: str | None, error: str | None) -> bool:
         if not self.is_stored:
             rows.insert(tx, self.values(state, result, error, now_ms()))
+            self._tell_outside(tx)
             return True
         if self._lines is not None:
             self._lines.flush(tx)
@@ -336,7 +339,14 @@ class Run:
             rows.set_progress(tx, self.id, last)
         if self.asked:
             self.engine.asks.cancel(tx, self.id)
-        return rows.finish(tx, self.id, self.attempt, state, result, error)
+        is_end = rows.finish(tx, self.id, self.attempt, state, result, error)
+        if is_end:
+            self._tell_outside(tx)
+        return is_end
+
+    def _tell_outside(self, tx: Tx) -> None:
+        if self.request.callback is not None:
+            self.engine.callbacks.due(tx, self.id, self.request.callback)
 
     def _wait_for_input(self, tx: Tx) -> None:
         rows.set_state(tx, self.id, self.attempt, "waiting_input")

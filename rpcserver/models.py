@@ -165,6 +165,13 @@ class LogParams(Params):
     limit: Limit = 200
 
 
+class CallbackParams(Params):
+    """Who is told of a job's end: an https address, and the name of the operator's secret that signs it."""
+
+    url: Annotated[str, Field(pattern=r"^https://[^\s]+$", max_length=2000)]
+    secret: Annotated[str, Field(min_length=1, max_length=100)]
+
+
 class RunParams(SessionParams):
     """job.run."""
 
@@ -177,6 +184,7 @@ class RunParams(SessionParams):
     )
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
     delay_s: Annotated[float, Field(ge=0, le=366 * 86400)] = 0
+    callback: CallbackParams | None = None
 
 
 class ListJobsParams(Params):
@@ -433,8 +441,19 @@ class JobProgress(BaseModel):
     message: str
 
 
+class CallbackState(BaseModel):
+    """How telling a job's end outside fares; `status` is what the address answered last."""
+
+    url: str
+    state: str
+    tries: int
+    status: int | None
+    problem: str | None
+    next_at: int | None
+
+
 class JobRecord(BaseModel):
-    """A job as `job.get` and `jobs.list` tell it; times are UTC milliseconds."""
+    """A job as `job.get` and `jobs.list` tell it; times are UTC milliseconds. `callback` only in `job.get`."""
 
     job_id: str
     function: str
@@ -452,3 +471,4 @@ class JobRecord(BaseModel):
     created_at: int
     started_at: int | None
     finished_at: int | None
+    callback: CallbackState | None = None

@@ -171,7 +171,7 @@ class GuestJobs:
         self.last = await runner.submit(function, data, request_of(self._session))
         if self._is_detached:
             return {"job_id": self.last}
-        runner.watch(self.last, self._call.progress)
+        runner.audience.watch(self.last, self._call.progress)
         try:
             return await runner.result(self.last)
         except asyncio.CancelledError:

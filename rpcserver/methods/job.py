@@ -1,10 +1,12 @@
 """job.run, get, wait, cancel, retry, release, log, schedule; schedule.delete."""
 
+import asyncio
+from contextlib import suppress
 from typing import Any
 
 import orjson
 
-from jobs import rows, schedules
+from jobs import callbacks, rows, schedules
 from jobs.errors import JobEnded, JobNotFound, UnknownFunction
 from jobs.model import JobRow, JobSpec, Request
 from rpcserver import views, walking
@@ -40,7 +42,7 @@ async def run(call: Call, params: RunParams) -> dict[str, Any]:
     job_id = await runner.submit(spec.name, params.data, request)
     if not params.wait:
         return {"job_id": job_id, "state": "queued"}
-    runner.watch(job_id, call.progress)
+    runner.audience.watch(job_id, call.progress)
     row = await _waited(call, job_id, params.timeout_s)
     if row.state in ("failed", "cancelled", "lost"):
         raise JobEnded(job_id, orjson.loads(row.error or "{}"))
@@ -52,15 +54,19 @@ async def run(call: Call, params: RunParams) -> dict[str, Any]:
 
 @method("job.get", JobParams)
 async def get(call: Call, params: JobParams) -> dict[str, Any]:
-    """Return one of the caller's jobs, or one that waits for his approval."""
-    return views.job_record(await _visible(call, params.job_id))
+    """Return one of the caller's jobs, or one that waits for his approval, with how telling of its end fares."""
+    record = views.job_record(await _visible(call, params.job_id))
+    told = await call.app.store.read(lambda tx: callbacks.find(tx, params.job_id))
+    if told is not None:
+        record["callback"] = views.callback(told)
+    return record
 
 
 @method("job.wait", WaitParams, timeout_s=24 * 3600.0)
 async def wait(call: Call, params: WaitParams) -> dict[str, Any]:
     """Wait until a job has ended, `timeout_s` at the most, and return its record as it is then."""
     await _own(call, params.job_id)
-    call.app.runner.watch(params.job_id, call.progress)
+    call.app.runner.audience.watch(params.job_id, call.progress)
     return views.job_record(await _waited(call, params.job_id, params.timeout_s))
 
 
@@ -94,11 +100,13 @@ async def release(call: Call, params: JobParams) -> bool:
 @method("job.log", LogParams, timeout_s=24 * 3600.0)
 async def log(call: Call, params: LogParams) -> dict[str, Any]:
     """Return what a job said, line by line; `next` is the `after` of the call that goes on."""
-    runner = call.app.runner
+    heard = call.app.runner.audience.listen(params.job_id)
     row = await _own(call, params.job_id)
     lines = await call.app.store.read(lambda tx: rows.lines(tx, row.id, params.after, params.limit))
     if params.follow and not lines and not row.is_over:
-        await runner.heard(row.id, params.timeout_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(params.timeout_s):
+                await heard.wait()
         row = await _own(call, params.job_id)
         lines = await call.app.store.read(lambda tx: rows.lines(tx, row.id, params.after, params.limit))
     return {
@@ -149,6 +157,7 @@ async def _request(call: Call, params: RunParams) -> Request:
         delay_s=params.delay_s,
         dedup_key=params.dedup_key,
         job_id=new_id("j_"),
+        callback=params.callback.model_dump_json() if params.callback else None,
     )
 
 

@@ -9,6 +9,7 @@ from types import UnionType
 from typing import Any, get_args, get_origin
 
 from rpcserver import errors
+from rpcserver.described import reference
 from rpcserver.methods import METHODS
 from rpcserver.settings import Settings
 
@@ -176,7 +177,17 @@ def _shown(value: Any) -> str:
     return str(shown).lower() if isinstance(shown, bool) else str(shown)
 
 
-PAGES = {"configuration.md": configuration, "core.md": core_page, "errors.md": error_page}
+def methods() -> str:
+    """Return the page of methods, types and notifications."""
+    return HEAD + reference()
+
+
+PAGES = {
+    "configuration.md": configuration,
+    "core.md": core_page,
+    "errors.md": error_page,
+    "methods.md": methods,
+}
 
 
 def main() -> None:

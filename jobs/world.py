@@ -102,11 +102,15 @@ OPERATORS = frozenset({"core.user.create"})  # the operator's alone
 
 @dataclass(frozen=True, slots=True)
 class OpenCall:
-    """A core call as the edge offers it: `fields` are its parameters without the position of a page."""
+    """A core call as the edge offers it: `fields` are its parameters without the position of a page.
+
+    `returns` is the type of what it answers; of a page, the type of the list of its items.
+    """
 
     name: str
     doc: str
     fields: dict[str, tuple[Any, Any]]
+    returns: Any
     is_paged: bool
     is_operators: bool
 
@@ -117,9 +121,8 @@ def open_calls() -> list[OpenCall]:
     for call in OPEN:
         fields = parameters(call)
         is_paged = fields.pop("after", None) is not None
-        found.append(
-            OpenCall(call.name, inspect.cleandoc(call.__doc__ or ""), fields, is_paged, call.name in OPERATORS)
-        )
+        doc = inspect.cleandoc(call.__doc__ or "")
+        found.append(OpenCall(call.name, doc, fields, _returned(call, is_paged), is_paged, call.name in OPERATORS))
     return found
 
 
@@ -136,6 +139,13 @@ def parameters(call: CoreCall[..., Any]) -> dict[str, tuple[Any, Any]]:
             hint = Annotated[hint, BeforeValidator(TypeAdapter(hint).validate_python)]
         found[name] = (hint, ... if parameter.default is inspect.Parameter.empty else parameter.default)
     return found
+
+
+def _returned(call: CoreCall[..., Any], is_paged: bool) -> Any:
+    returned = get_type_hints(call.fn)["return"]
+    if not is_paged:
+        return returned
+    return get_type_hints(returned)["entries"] if is_dataclass(returned) else get_args(returned)[0]
 
 
 def model(call: str, doc: str, fields: dict[str, Any]) -> type[BaseModel]:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import secrets
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -29,11 +30,13 @@ from jobs.progress import OnProgress
 from jobs.runner import EmbeddedRunner
 from plugins import loader
 from plugins.bus import Bus
-from rpcserver import auth, errors, identity, sessions
+from rpcserver import archive, auth, errors, identity, sessions
 from rpcserver.cursors import Cursors
 from rpcserver.dispatch import Dispatcher
 from rpcserver.events import Events, Kept
 from rpcserver.methods import METHODS
+from rpcserver.metrics import Metrics
+from rpcserver.openrpc import Description
 from rpcserver.server import Server
 from rpcserver.sessions import Session, Sessions
 from rpcserver.settings import Settings
@@ -51,6 +54,7 @@ class App:
     ) -> None:
         self.settings = settings
         self.started = time.monotonic()
+        self.metrics = Metrics()
         self.store = store
         self.bus = bus
         self.cursors = Cursors(known.cursor_key)
@@ -59,8 +63,11 @@ class App:
         self.sessions = Sessions(store)
         self.pallets = Pallets({})
         self.making_default = asyncio.Lock()
-        self.runner = EmbeddedRunner(store, job_specs(bus), partial(_announce, self.events), errors.describe_for_job)
+        self.runner = EmbeddedRunner(
+            store, job_specs(bus), partial(_announce, self.events, self.metrics), errors.describe_for_job
+        )
         self.dispatcher = Dispatcher(self, METHODS, tasks.create_task)
+        self.description = Description(self.dispatcher.methods.values())
         self.operator_secret = auth.Secret("rpcop_" + secrets.token_urlsafe(32))
         self.server = Server(self)
 
@@ -74,6 +81,10 @@ class App:
             "create_user", {"name": name}, Request(user_jobs.OPERATOR), then=credential
         )
         return made
+
+    async def back_up(self, file: Path) -> int:
+        """Back the data folder up into a new file while it is used, and return its size in bytes."""
+        return await asyncio.to_thread(archive.write, self.store.folder, file)
 
     async def defer_user(self, name: str, approver_name: str | None) -> None:
         """Have a user's long jobs wait for the approval of another; None: no more. Raises UserNotFound."""
@@ -155,10 +166,11 @@ async def opened(settings: Settings) -> AsyncIterator[App]:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[App]:
-    """Run a server: it accepts connections inside the block."""
+async def running(settings: Settings, listening: socket.socket | None = None) -> AsyncIterator[App]:
+    """Run a server: it accepts connections inside the block, on the settings' address or a socket that listens."""
     async with opened(settings) as app:
-        await app.server.start()
+        await app.server.start(listening)
+        app.metrics.watch_loop()
         # What start-up made lives as long as the server: the collector need not look at it again.
         gc.collect()
         gc.freeze()
@@ -166,6 +178,7 @@ async def running(settings: Settings) -> AsyncIterator[App]:
             yield app
         finally:
             await app.server.stop()
+            app.metrics.stop()
 
 
 async def _recover(app: App) -> None:
@@ -185,9 +198,12 @@ def _drop(app: App, session: Session, tx: Tx) -> None:
         app.events.append(tx, "session.destroyed", f"user:{session.core_user_id}", {"session_id": session.id})
 
 
-def _announce(events: Events, tx: Tx, event: JobEvent) -> None:
+def _announce(events: Events, metrics: Metrics, tx: Tx, event: JobEvent) -> None:
     data = {"job_id": event.job_id, "function": event.function, "session_id": event.session_id, **event.details}
     events.append(tx, event.topic, f"user:{event.owner_id}", data)
+    noun, _, outcome = event.topic.partition(".")
+    if noun == "job" and outcome in metrics.jobs_ended:
+        tx.after_commit(lambda: metrics.jobs_ended.update((outcome,)))
 
 
 def _check_rooms() -> None:

@@ -11,12 +11,14 @@ import asyncio
 import itertools
 import json
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.protocol import State
 
 from rpcserver.models import ActionResult, JobRecord, Listing, SessionRecord
 
@@ -145,6 +147,8 @@ class Client:
         self._reader = asyncio.create_task(self._read(self._socket))
         async with asyncio.timeout(self.timeout_s):
             await self._greeted.wait()
+        if not self.hello:
+            raise Disconnected(f"the connection was closed ({self._socket.close_code})")
         if self._name:
             await self.call("server.identify", client=self._name, type="other")
 
@@ -180,8 +184,8 @@ class Client:
         id = next(self._ids)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         future.rpc_id = id  # type: ignore[attr-defined]
-        self._waiting[id] = future
         self._write({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
+        self._waiting[id] = future
         return future
 
     async def subscribe(self, *topics: str, since: tuple[str, int] | None = None) -> Subscription:
@@ -250,6 +254,8 @@ class Client:
     def _write(self, message: dict[str, Any]) -> None:
         # Written in the same turn, so that the order of calls is the order of frames.
         assert self._socket is not None
+        if self._socket.state is not State.OPEN:
+            raise Disconnected("the connection is being closed")
         self._socket.protocol.send_text(json.dumps(message, ensure_ascii=False).encode())
         self._socket.send_data()
 
@@ -257,7 +263,8 @@ class Client:
         id = getattr(future, "rpc_id", None)
         if id in self._waiting and self._reader is not None and not self._reader.done():
             del self._waiting[id]
-            self._write({"jsonrpc": "2.0", "method": "$/cancelRequest", "params": {"id": id}})
+            with suppress(Disconnected):
+                self._write({"jsonrpc": "2.0", "method": "$/cancelRequest", "params": {"id": id}})
 
     async def _read(self, socket: ClientConnection) -> None:
         try:
@@ -273,6 +280,7 @@ class Client:
                     future.set_exception(Disconnected(f"the connection was closed ({socket.close_code})"))
                     future.exception()  # not everybody waits; that is no fault
             self._waiting.clear()
+            self._greeted.set()  # nobody greets any more
             for subscription in self._subscriptions.values():
                 subscription._queue.put_nowait(None)
 

@@ -83,6 +83,11 @@ class Connection(ServerConnection):
             self._is_flush_due = True
             self.loop.call_soon(self._flush)
 
+    @property
+    def queue_bytes(self) -> int:
+        """Bytes the client has not taken yet."""
+        return self._outbox_bytes + self.transport.get_write_buffer_size()
+
     async def end(self, code: int, reason: str, *, reconnect: bool = True, retry_after_ms: int = 0) -> None:
         """Say why, then close."""
         closing = {"code": code, "reason": reason, "reconnect": reconnect, "retry_after_ms": retry_after_ms}
@@ -179,7 +184,7 @@ class Connection(ServerConnection):
             client=self.client.get("client"),
             code=SLOW_CONSUMER,
             reason=why,
-            queued_bytes=self._outbox_bytes + self.transport.get_write_buffer_size(),
+            queued_bytes=self.queue_bytes,
             last_method=self.last_method,
         )
         self._outbox.clear()

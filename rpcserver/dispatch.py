@@ -16,7 +16,7 @@ import structlog
 from jsonrpcserver import Success
 from pydantic import BaseModel, ValidationError
 
-from rpcserver import jsonrpc, replies
+from rpcserver import jsonrpc, replies, tracing
 from rpcserver.auth import Principal
 from rpcserver.connection import Connection
 from rpcserver.errors import (
@@ -30,7 +30,9 @@ from rpcserver.errors import (
     Unauthenticated,
     describe,
 )
+from rpcserver.examples import Example
 from rpcserver.jsonrpc import Id, Invalid, Request, Response
+from rpcserver.metrics import INVALID, UNKNOWN
 from rpcserver.replies import Reply
 
 if TYPE_CHECKING:
@@ -52,6 +54,9 @@ class Method:
         needs_auth: False for the few that anybody may call.
         is_operator: only the operator of the data folder may call it; to others it does not exist.
         timeout_s: seconds it may take; None: the server's limit.
+        result: the model or type of what is answered.
+        errors: the kinds of error it can be answered with, besides those any call can.
+        examples: calls that a test makes.
     """
 
     name: str
@@ -61,6 +66,9 @@ class Method:
     needs_auth: bool = True
     is_operator: bool = False
     timeout_s: float | None = None
+    result: Any = Any
+    errors: tuple[str, ...] = ()
+    examples: tuple[Example, ...] = ()
 
     @property
     def doc(self) -> str:
@@ -76,9 +84,14 @@ def method(
     needs_auth: bool = True,
     is_operator: bool = False,
     timeout_s: float | None = None,
+    result: Any = Any,
+    errors: tuple[str, ...] = (),
+    examples: tuple[Example, ...] = (),
 ) -> Callable[[Handler], Method]:
     """Make a handler the method `name`."""
-    return lambda handler: Method(name, params, handler, is_ordered, needs_auth, is_operator, timeout_s)
+    return lambda handler: Method(
+        name, params, handler, is_ordered, needs_auth, is_operator, timeout_s, result, errors, examples
+    )
 
 
 class Call:
@@ -97,6 +110,7 @@ class Call:
         "method",
         "reply",
         "request",
+        "span",
         "started",
     )
 
@@ -112,6 +126,7 @@ class Call:
         self.deadline_s = method.timeout_s or app.settings.call_timeout_s
         self.is_cancelled = False
         self.started = 0.0
+        self.span: tracing.Span | None = None
         self._task: asyncio.Task[None] | None = None
         self._after_reply: list[Callable[[], None]] = []
 
@@ -190,6 +205,7 @@ class Dispatcher:
 
     def _take(self, connection: Connection, item: jsonrpc.Item, reply: Reply) -> None:
         if isinstance(item, Invalid):
+            self._app.metrics.called(INVALID, item.error.code, 0)
             reply(jsonrpc.encode_error(item.id, item.error))
         elif isinstance(item, Response):
             reply(None)
@@ -199,6 +215,7 @@ class Dispatcher:
             method = self.methods.get(item.method)
             if method is None or (method.is_operator and not connection.is_operator):
                 error = jsonrpc.method_not_found(item.method, self._public)
+                self._app.metrics.called(UNKNOWN, error.code, 0)
                 reply(jsonrpc.encode_error(item.id, error) if item.has_id else None)
                 return
             self._admit(Call(self._app, connection, method, item, reply))
@@ -266,6 +283,7 @@ class Dispatcher:
         if not isinstance(meta, dict):
             raise InvalidParams("_meta must be an object")
         call.meta = meta
+        call.span = tracing.begin(call.method.name, meta)
         deadline_ms = meta.get("deadline_ms")
         if deadline_ms is not None:
             if not isinstance(deadline_ms, int | float) or isinstance(deadline_ms, bool) or deadline_ms <= 0:
@@ -288,6 +306,9 @@ class Dispatcher:
         if call.is_cancelled or self._is_stopped:
             self._finish(call, replies.cancelled() if call.is_cancelled else replies.server_cancelled())
             return False
+        return self._start(call) if call.span is None else call.span.run(self._start, call)
+
+    def _start(self, call: Call) -> bool:
         outcome = jsonrpc.call(self._entries, call, call.request)
         if not inspect.isawaitable(outcome):
             self._finish(call, outcome)

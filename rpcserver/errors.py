@@ -216,6 +216,7 @@ TABLE: dict[type[BaseException], tuple[int, str, bool]] = {
     jobs.ScheduleNotFound: (NOT_FOUND, "SCHEDULE_NOT_FOUND", False),
     store.StoreFull: (BUSY, "STORAGE_FULL", True),
     store.StoreFailed: (INTERNAL, "STORAGE_FAILED", False),
+    store.BackupError: (CONFLICT, "BACKUP_FAILED", False),
     store.StoreClosed: (SHUTTING_DOWN, "SHUTTING_DOWN", True),
     PluginError: (REFUSED, "PLUGIN_ERROR", False),
 }

@@ -301,6 +301,12 @@ class ImportParams(Params):
     exclude: list[Text] = []
 
 
+class BackupParams(Params):
+    """operator.backup."""
+
+    path: Text
+
+
 class SessionRecord(BaseModel):
     """A session as `session.get`, `session.update` and `sessions.list` tell it; times are UTC milliseconds."""
 

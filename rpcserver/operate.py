@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 from plugins import loader
 from plugins.bus import Bus
+from rpcserver import archive
 from rpcserver.app import App, job_specs, opened
 from rpcserver.client import CallError, Client
-from rpcserver.service import RUNNING
-from rpcserver.settings import Settings
+from rpcserver.settings import RUNNING, Settings
 from store import StoreError, StoreLocked
 
 T = TypeVar("T")
@@ -59,6 +59,18 @@ def import_tree(
     if left > 0:
         print(f"and {left} more", file=sys.stderr)
     return {name: answer[name] for name in ("set_id", "sets", "tokens")}
+
+
+def back_up(settings: Settings, file: Path) -> int:
+    """Back the data folder up into a file, and return its size in bytes."""
+    file = file.absolute()
+    size: int = _operate(settings, "operator.backup", {"path": str(file)}, lambda app: app.back_up(file))
+    return size
+
+
+def restore(settings: Settings, file: Path, is_replacing: bool) -> Path | None:
+    """Make the data folder from a backup, and return where what was in it lies now."""
+    return archive.restore(file.absolute(), settings.data.absolute(), is_replacing=is_replacing)
 
 
 def plugin_names(settings: Settings) -> list[str]:

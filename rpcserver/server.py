@@ -10,6 +10,7 @@ import socket
 from collections import Counter
 from contextlib import suppress
 from functools import partial
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -22,6 +23,7 @@ from rpcserver import __version__, auth, jsonrpc
 from rpcserver.auth import SUBPROTOCOL, Principal
 from rpcserver.connection import Connection
 from rpcserver.methods.auth import too_many
+from rpcserver.pages import PROBES, Asker, Page, Pages
 
 if TYPE_CHECKING:
     from rpcserver.app import App
@@ -31,6 +33,7 @@ log = structlog.get_logger("server")
 BAD_CREDENTIAL = 4501
 AUTHENTICATION_LATE = 4408
 RESTART = 1012
+TURNS_TO_REGISTER = 3
 
 
 class Server:
@@ -40,6 +43,7 @@ class Server:
         self._app = app
         self._sockets: SocketServer | None = None
         self._connections: set[Connection] = set()
+        self._pages = Pages(app)
         self._per_user: Counter[str] = Counter()
         self.url = ""
         settings = app.settings
@@ -55,13 +59,16 @@ class Server:
             "call_timeout_s": settings.call_timeout_s,
         }
 
-    async def start(self) -> None:
-        """Accept connections on the settings' address; port 0 takes a free one, told in `url`."""
+    async def start(self, listening: socket.socket | None = None) -> None:
+        """Accept connections on the settings' address, or on a socket that listens already.
+
+        Port 0 takes a free one; `url` tells which.
+        """
         settings = self._app.settings
+        where: dict[str, Any] = {"host": settings.host, "port": settings.port}
         self._sockets = await serve(
             self._serve,
-            settings.host,
-            settings.port,
+            **({"sock": listening} if listening is not None else where),
             create_connection=self._connection,  # type: ignore[arg-type]
             compression=None,  # deflate halves throughput and quadruples memory per connection
             max_size=settings.max_message_bytes,
@@ -99,6 +106,10 @@ class Server:
             return
         self._app.dispatcher.is_draining = True
         self._sockets.close(close_connections=False)
+        for _ in range(TURNS_TO_REGISTER):
+            # A connection accepted in this very turn is known to nobody yet, and would be dropped without a word
+            # (python/cpython#79033): let it come as far as its handshake, which is waited for.
+            await asyncio.sleep(0)
         await self._wait_until_idle()
         self._app.dispatcher.stop()
         await self._wait_until_idle()
@@ -127,10 +138,15 @@ class Server:
         connection = socket_connection
         assert isinstance(connection, Connection)  # made by _connection
         self._connections.add(connection)
+        self._app.metrics.connections += 1
         if connection.principal is not None:
             # Counted from here on, and not in the handshake: one that fails has no end to be uncounted at.
             self._per_user[connection.principal.user.id] += 1
         try:
+            if self._app.dispatcher.is_draining:
+                # Connected while we were closing: the next server is there in a moment.
+                await connection.end(RESTART, "the server restarts", retry_after_ms=1000)
+                return
             connection.send_soon(jsonrpc.encode_notification("$/hello", self._hello(connection)))
             connection.start()
             if connection.principal is None and not connection.is_operator:
@@ -181,15 +197,17 @@ class Server:
         for name in ("Host", "Origin", "Authorization"):
             if len(request.headers.get_all(name)) > 1:
                 return respond(400, f"The header {name} stands twice.")
+        path, settings = request.path.partition("?")[0], self._app.settings
+        is_page = request.headers.get("Upgrade", "").lower() != "websocket"
+        if is_page and path in PROBES:
+            return await self._probe(socket_connection, request, path)
         host, origin = request.headers.get("Host"), request.headers.get("Origin")
-        settings = self._app.settings
-        if not auth.is_host_allowed(host, (*settings.hosts, settings.host)):
+        if not self._is_ours(host):
             return respond(403, f"Host {host!r} is not served here. Operator: add it to `hosts`.")
         if not auth.is_origin_allowed(origin, (*settings.origins, *self._own_origins())):
             return respond(403, f"Pages of {origin!r} may not connect. Operator: add it to `origins`.")
-        path = request.path.partition("?")[0]
-        if request.headers.get("Upgrade", "").lower() != "websocket":
-            return self._page(respond, path)
+        if is_page:
+            return await self._page(socket_connection, request, path)
         if len(self._connections) >= settings.max_connections:
             return respond(503, "The server has as many connections as it may have: try again later.")
         offered = auth.offered(request.headers.get("Authorization"), _subprotocols(request))
@@ -210,14 +228,34 @@ class Server:
         connection.principal = principal
         return None
 
-    def _page(self, respond: Any, path: str) -> Response:
-        if path == "/healthz":
-            response: Response = respond(200, "ok")
-        elif path == "/":
-            response = respond(426, "This is rpcserver: connect with a WebSocket, for example `rpcserver call`.")
-        else:
-            response = respond(404, "There is no such page here.")
-        return response
+    async def _probe(self, connection: ServerConnection, request: Request, path: str) -> Response:
+        # Balancers and containers probe by whatever address they know: by a strange one they learn one word only.
+        is_local = self._is_ours(request.headers.get("Host")) and _is_local(connection, request)
+        return _answer(connection, await self._pages.page(path, Asker(is_local)))
+
+    async def _page(self, connection: ServerConnection, request: Request, path: str) -> Response:
+        if request.method not in ("GET", "HEAD"):
+            return _answer(connection, Page(405, "Pages are read with GET.\n"))
+        offered = auth.offered(request.headers.get("Authorization"), [])
+        principal = None
+        if offered is not None:
+            principal = await self._app.store.read(lambda tx: auth.find(tx, offered))
+            if principal is None:
+                return _refuse(connection, 401, "The credential is unknown, revoked or expired.")
+        return _answer(connection, await self._pages.page(path, Asker(_is_local(connection, request), principal)))
+
+    @property
+    def connection_count(self) -> int:
+        """How many connections are open."""
+        return len(self._connections)
+
+    @property
+    def queue_bytes(self) -> int:
+        """Bytes that wait for clients to read, on all connections."""
+        return sum(connection.queue_bytes for connection in self._connections)
+
+    def _is_ours(self, host: str | None) -> bool:
+        return auth.is_host_allowed(host, (*self._app.settings.hosts, self._app.settings.host))
 
     def _own_origins(self) -> tuple[str, ...]:
         names = {"127.0.0.1", "localhost", "[::1]", self._app.settings.host}
@@ -225,12 +263,25 @@ class Server:
 
 
 def _refuse(connection: ServerConnection, status: int, text: str) -> Response:
-    response = connection.respond(http.HTTPStatus(status), text + "\n")
+    log.info("connection_refused", status=status, reason=text)
+    return _answer(connection, Page(status, text + "\n"))
+
+
+def _answer(connection: ServerConnection, page: Page) -> Response:
+    response = connection.respond(http.HTTPStatus(page.status), page.body)
+    del response.headers["Content-Type"]
+    response.headers["Content-Type"] = page.content_type
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Cache-Control"] = "no-store"
-    if status != 200:
-        log.info("connection_refused", status=status, reason=text)
     return response
+
+
+def _is_local(connection: ServerConnection, request: Request) -> bool:
+    # Behind a proxy on this machine everybody comes from here: what it passes on says that it is one.
+    if any(name in request.headers for name in ("X-Forwarded-For", "X-Real-IP", "Forwarded")):
+        return False
+    peer = connection.remote_address
+    return isinstance(peer, tuple) and ip_address(str(peer[0]).partition("%")[0]).is_loopback
 
 
 def _subprotocols(request: Request) -> list[str]:

@@ -1,7 +1,7 @@
 """The methods, one file a noun. A handler reads like the seed; it raises, and the dispatcher answers."""
 
 from rpcserver.dispatch import Method
-from rpcserver.methods import ask, auth, core, core_auth, events, job, jobs, operator, server, session, sessions
+from rpcserver.methods import ask, auth, core, core_auth, events, job, jobs, operator, rpc, server, session, sessions
 
 METHODS: tuple[Method, ...] = (
     *session.METHODS,
@@ -14,5 +14,6 @@ METHODS: tuple[Method, ...] = (
     *events.METHODS,
     *auth.METHODS,
     *server.METHODS,
+    *rpc.METHODS,
     *operator.METHODS,
 )

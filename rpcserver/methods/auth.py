@@ -2,14 +2,22 @@
 
 from typing import Any
 
-from rpcserver import auth
+from rpcserver import auth, examples
 from rpcserver.auth import Principal
 from rpcserver.dispatch import Call, method
 from rpcserver.errors import BUSY, RpcError, Unauthenticated
 from rpcserver.models import AuthenticateParams, NoParams
+from rpcserver.results import Identity
 
 
-@method("auth.authenticate", AuthenticateParams, needs_auth=False)
+@method(
+    "auth.authenticate",
+    AuthenticateParams,
+    needs_auth=False,
+    result=Identity,
+    errors=("UNAUTHENTICATED", "TOO_MANY_CONNECTIONS"),
+    examples=examples.AUTHENTICATE,
+)
 async def authenticate(call: Call, params: AuthenticateParams) -> dict[str, Any]:
     """Tell the server who is calling. One connection is one user for its life."""
     principal = await call.app.store.read(lambda tx: auth.find(tx, params.credential))
@@ -22,7 +30,7 @@ async def authenticate(call: Call, params: AuthenticateParams) -> dict[str, Any]
     return _identity(principal)
 
 
-@method("auth.whoami", NoParams)
+@method("auth.whoami", NoParams, result=Identity, examples=examples.WHOAMI)
 def whoami(call: Call, params: NoParams) -> dict[str, Any]:
     """Return the calling user and how far the credential reaches."""
     return _identity(call.principal)

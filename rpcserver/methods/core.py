@@ -6,13 +6,13 @@ The methods follow from the table in `jobs.world`: what a call takes, says and a
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, create_model
 
 from jobs import world
 from jobs.model import Request
 from jobs.user import OPERATOR
 from jobs.world import OpenCall
-from rpcserver import auth
+from rpcserver import auth, examples, kinds
 from rpcserver.dispatch import Call, Method
 from rpcserver.models import Cursor
 from store import Tx
@@ -27,7 +27,23 @@ def _method(open_call: OpenCall) -> Method:
     make = _list if open_call.is_paged else _call
     handler = make(open_call)
     handler.__doc__ = open_call.doc
-    return Method(open_call.name, params, handler, is_operator=open_call.is_operators)
+    return Method(
+        open_call.name,
+        params,
+        handler,
+        is_operator=open_call.is_operators,
+        result=_result(open_call),
+        errors=(*kinds.JOB, *kinds.CORE),
+        examples=examples.CORE.get(open_call.name, ()),
+    )
+
+
+def _result(open_call: OpenCall) -> Any:
+    if not open_call.is_paged:
+        return open_call.returns
+    name = "".join(part.title() for part in open_call.name.split(".")[1:]) + "Page"
+    doc = "A page of a list; `next_cursor` is null at the end."
+    return create_model(name, __doc__=doc, items=(open_call.returns, ...), next_cursor=(str | None, ...))
 
 
 def _call(open_call: OpenCall) -> Callable[[Call, BaseModel], Any]:

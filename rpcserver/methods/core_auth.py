@@ -2,11 +2,12 @@
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
-from rpcserver import bearers
+from rpcserver import bearers, examples, kinds
 from rpcserver.dispatch import Call, method
 from rpcserver.models import NoParams, Params
+from rpcserver.results import NewCredential
 from store import now_ms
 
 
@@ -17,7 +18,13 @@ class CreateBearerParams(Params):
     seconds: Annotated[float | None, Field(gt=0, le=10 * 365 * 24 * 3600)] = None
 
 
-@method("core.user.auth.create", CreateBearerParams)
+@method(
+    "core.user.auth.create",
+    CreateBearerParams,
+    result=NewCredential,
+    errors=kinds.STORAGE,
+    examples=examples.AUTH_CREATE,
+)
 async def create(call: Call, params: CreateBearerParams) -> dict[str, Any]:
     """Make another credential for the caller, which reaches as far as the one used and ends no later."""
     expires_at = None if params.seconds is None else now_ms() + int(params.seconds * 1000)
@@ -27,13 +34,19 @@ async def create(call: Call, params: CreateBearerParams) -> dict[str, Any]:
     return {"credential": str(text), "expires_at": expires_at}
 
 
-@method("core.user.auth.pass_through", NoParams)
+@method("core.user.auth.pass_through", NoParams, result=JsonValue, examples=examples.AUTH_PASS_THROUGH)
 async def pass_through(call: Call, params: NoParams) -> Any:
     """Return what was written on the credential used."""
     return await call.app.store.read(lambda tx: bearers.note(tx, call.principal))
 
 
-@method("core.user.auth.destroy", NoParams)
+@method(
+    "core.user.auth.destroy",
+    NoParams,
+    result=bool,
+    errors=(*kinds.STORAGE, "LAST_CREDENTIAL"),
+    examples=examples.AUTH_DESTROY,
+)
 async def destroy(call: Call, params: NoParams) -> bool:
     """Delete the credential used. Refuses to delete the caller's last one."""
     await call.app.store.write(lambda tx: bearers.destroy(tx, call.principal))

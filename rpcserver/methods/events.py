@@ -2,14 +2,22 @@
 
 from typing import Any
 
+from rpcserver import examples
 from rpcserver.dispatch import Call, method
 from rpcserver.errors import TOO_MANY_SUBSCRIPTIONS, RpcError
 from rpcserver.events import Subscription
 from rpcserver.models import SubscribeParams, UnsubscribeParams
+from rpcserver.results import Subscribed
 from store import new_id
 
 
-@method("events.subscribe", SubscribeParams)
+@method(
+    "events.subscribe",
+    SubscribeParams,
+    result=Subscribed,
+    errors=("TOO_MANY_SUBSCRIPTIONS",),
+    examples=examples.SUBSCRIBE,
+)
 async def subscribe(call: Call, params: SubscribeParams) -> dict[str, Any]:
     """Hear of what happens: `topics` are names with `*`. `since` gives, first, all that was missed.
 
@@ -33,6 +41,8 @@ async def subscribe(call: Call, params: SubscribeParams) -> dict[str, Any]:
         missed = await app.store.read(lambda tx: events.missed(tx, subscription, position))
         if missed is not None:
             subscription.seq = start = position
+    if since is not None:
+        app.metrics.resumes["not_recovered" if missed is None else "recovered"] += 1
     call.after_reply(lambda: subscription.release(missed or []))
     answer: dict[str, Any] = {"subscription": subscription.id, "epoch": events.epoch, "seq": start}
     if since is not None:
@@ -40,7 +50,7 @@ async def subscribe(call: Call, params: SubscribeParams) -> dict[str, Any]:
     return answer
 
 
-@method("events.unsubscribe", UnsubscribeParams)
+@method("events.unsubscribe", UnsubscribeParams, result=bool, examples=examples.UNSUBSCRIBE)
 def unsubscribe(call: Call, params: UnsubscribeParams) -> bool:
     """Hear no more of a subscription; true when there was one."""
     subscription = call.connection.subscriptions.pop(params.subscription, None)

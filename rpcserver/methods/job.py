@@ -9,25 +9,33 @@ import orjson
 from jobs import callbacks, rows, schedules
 from jobs.errors import JobEnded, JobNotFound, UnknownFunction
 from jobs.model import JobRow, JobSpec, Request
-from rpcserver import views, walking
+from rpcserver import examples, kinds, views, walking
 from rpcserver.dispatch import Call, method
 from rpcserver.errors import CONFLICT, FORBIDDEN, RpcError
 from rpcserver.models import (
     CancelParams,
     DeleteScheduleParams,
     JobParams,
+    JobRecord,
     LogParams,
     RunParams,
     ScheduleParams,
     WaitParams,
 )
+from rpcserver.results import JobId, JobLog, JobRun, Schedule
 from store import new_id
 
 # A wait ends this long before the call's own deadline: the answer says that the job still runs.
 MARGIN_S = 0.5
 
 
-@method("job.run", RunParams)
+@method(
+    "job.run",
+    RunParams,
+    result=JobRun,
+    errors=(*kinds.RUN, "SESSION_NOT_FOUND"),
+    examples=examples.JOB_RUN,
+)
 async def run(call: Call, params: RunParams) -> dict[str, Any]:
     """Run a job function; without `wait`, or when the wait outlasts its time, the answer tells the job's state.
 
@@ -52,7 +60,7 @@ async def run(call: Call, params: RunParams) -> dict[str, Any]:
     return answer
 
 
-@method("job.get", JobParams)
+@method("job.get", JobParams, result=JobRecord, errors=("JOB_NOT_FOUND",), examples=examples.JOB_GET)
 async def get(call: Call, params: JobParams) -> dict[str, Any]:
     """Return one of the caller's jobs, or one that waits for his approval, with how telling of its end fares."""
     record = views.job_record(await _visible(call, params.job_id))
@@ -62,7 +70,14 @@ async def get(call: Call, params: JobParams) -> dict[str, Any]:
     return record
 
 
-@method("job.wait", WaitParams, timeout_s=24 * 3600.0)
+@method(
+    "job.wait",
+    WaitParams,
+    timeout_s=24 * 3600.0,
+    result=JobRecord,
+    errors=("JOB_NOT_FOUND",),
+    examples=examples.JOB_WAIT,
+)
 async def wait(call: Call, params: WaitParams) -> dict[str, Any]:
     """Wait until a job has ended, `timeout_s` at the most, and return its record as it is then."""
     await _own(call, params.job_id)
@@ -70,14 +85,20 @@ async def wait(call: Call, params: WaitParams) -> dict[str, Any]:
     return views.job_record(await _waited(call, params.job_id, params.timeout_s))
 
 
-@method("job.cancel", CancelParams)
+@method("job.cancel", CancelParams, result=bool, errors=("JOB_NOT_FOUND",), examples=examples.JOB_CANCEL)
 async def cancel(call: Call, params: CancelParams) -> bool:
     """Stop a job, with the jobs inside it; false when it had ended. A held job can be refused so by its approver."""
     await _visible(call, params.job_id)
     return await call.app.runner.cancel(params.job_id, params.mode)
 
 
-@method("job.retry", JobParams)
+@method(
+    "job.retry",
+    JobParams,
+    result=JobId,
+    errors=(*kinds.STORAGE, "JOB_NOT_FOUND", "FUNCTION_NOT_FOUND", "JOB_NOT_FAILED", "JOB_LIMIT"),
+    examples=examples.JOB_RETRY,
+)
 async def retry(call: Call, params: JobParams) -> dict[str, Any]:
     """Run a job that ended badly again, as a new job whose `retry_of` names it."""
     row = await _own(call, params.job_id)
@@ -88,7 +109,7 @@ async def retry(call: Call, params: JobParams) -> dict[str, Any]:
     return {"job_id": await call.app.runner.retry(params.job_id)}
 
 
-@method("job.release", JobParams)
+@method("job.release", JobParams, result=bool, errors=("JOB_NOT_FOUND",), examples=examples.JOB_RELEASE)
 async def release(call: Call, params: JobParams) -> bool:
     """Approve a held job of a user whose approver the caller is; false when it was not held."""
     row = await _visible(call, params.job_id)
@@ -97,7 +118,14 @@ async def release(call: Call, params: JobParams) -> bool:
     return await call.app.runner.release(params.job_id)
 
 
-@method("job.log", LogParams, timeout_s=24 * 3600.0)
+@method(
+    "job.log",
+    LogParams,
+    timeout_s=24 * 3600.0,
+    result=JobLog,
+    errors=("JOB_NOT_FOUND",),
+    examples=examples.JOB_LOG,
+)
 async def log(call: Call, params: LogParams) -> dict[str, Any]:
     """Return what a job said, line by line; `next` is the `after` of the call that goes on."""
     heard = call.app.runner.audience.listen(params.job_id)
@@ -116,7 +144,13 @@ async def log(call: Call, params: LogParams) -> dict[str, Any]:
     }
 
 
-@method("job.schedule", ScheduleParams)
+@method(
+    "job.schedule",
+    ScheduleParams,
+    result=Schedule,
+    errors=(*kinds.STORAGE, "FUNCTION_NOT_FOUND", "BAD_JOB_DATA", "BAD_SCHEDULE", "SESSION_NOT_FOUND"),
+    examples=examples.JOB_SCHEDULE,
+)
 async def schedule(call: Call, params: ScheduleParams) -> dict[str, Any]:
     """Have a job function run by a cron line, at an interval, or at a moment; it cannot ask then.
 
@@ -138,7 +172,13 @@ async def schedule(call: Call, params: ScheduleParams) -> dict[str, Any]:
     return views.schedule(made)
 
 
-@method("schedule.delete", DeleteScheduleParams)
+@method(
+    "schedule.delete",
+    DeleteScheduleParams,
+    result=bool,
+    errors=("SCHEDULE_NOT_FOUND",),
+    examples=examples.SCHEDULE_DELETE,
+)
 async def schedule_delete(call: Call, params: DeleteScheduleParams) -> bool:
     """Take a schedule away; jobs it started go on."""
     await call.app.runner.schedules.delete(params.schedule_id, call.user_id)

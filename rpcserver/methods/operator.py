@@ -7,23 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from rpcserver.dispatch import Call, method
-from rpcserver.models import DeferParams, ImportParams, NewUserParams
+from rpcserver.models import BackupParams, DeferParams, ImportParams, NewUserParams
+from rpcserver.results import Imported
 
 
-@method("operator.user_add", NewUserParams, is_operator=True)
+@method("operator.user_add", NewUserParams, is_operator=True, result=str, errors=("BAD_NAME", "NAME_TAKEN"))
 async def user_add(call: Call, params: NewUserParams) -> str:
     """Add a user and return the credential."""
     return await call.app.add_user(params.name)
 
 
-@method("operator.user_defer", DeferParams, is_operator=True)
+@method("operator.user_defer", DeferParams, is_operator=True, result=bool, errors=("USER_NOT_FOUND",))
 async def user_defer(call: Call, params: DeferParams) -> bool:
     """Have a user's long jobs wait for the approval of another."""
     await call.app.defer_user(params.name, params.approver)
     return True
 
 
-@method("operator.import", ImportParams, is_operator=True, timeout_s=24 * 3600)
+@method("operator.import", ImportParams, is_operator=True, timeout_s=24 * 3600, result=Imported)
 async def import_(call: Call, params: ImportParams) -> dict[str, Any]:
     """Import a folder of the server's machine for a user."""
     return await call.app.import_tree(
@@ -31,4 +32,10 @@ async def import_(call: Call, params: ImportParams) -> dict[str, Any]:
     )
 
 
-METHODS = (user_add, user_defer, import_)
+@method("operator.backup", BackupParams, is_operator=True, timeout_s=24 * 3600, result=int, errors=("BACKUP_FAILED",))
+async def backup(call: Call, params: BackupParams) -> int:
+    """Back the data folder up into a new file of the server's machine, and return its size in bytes."""
+    return await call.app.back_up(Path(params.path))
+
+
+METHODS = (user_add, user_defer, import_, backup)

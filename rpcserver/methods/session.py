@@ -12,23 +12,32 @@ import orjson
 from jobs.session import DestroySession, Listing
 from plugins.errors import PluginError
 from plugins.hooks import Action, Command
-from rpcserver import sessions, views, walking
+from rpcserver import examples, kinds, models, sessions, views, walking
 from rpcserver.dispatch import Call, method
 from rpcserver.errors import NotInPallet, RevisionConflict
 from rpcserver.models import (
     ActionParams,
+    ActionResult,
     CdParams,
     CreateParams,
     DestroyParams,
     GetParams,
     LsParams,
+    SessionRecord,
     UpdateParams,
 )
+from rpcserver.results import SessionId
 from rpcserver.sessions import NewSession, Session
 from store import Tx
 
 
-@method("session.create", CreateParams)
+@method(
+    "session.create",
+    CreateParams,
+    result=SessionId,
+    errors=(*kinds.LOOK, "SESSION_NAME_TAKEN", "SESSION_LIMIT"),
+    examples=examples.CREATE,
+)
 async def create(call: Call, params: CreateParams) -> dict[str, Any]:
     """Make a session and return its id; it starts in `set_id`, else in the caller's home.
 
@@ -42,7 +51,14 @@ async def create(call: Call, params: CreateParams) -> dict[str, Any]:
     return {"session_id": session.id}
 
 
-@method("session.destroy", DestroyParams, is_ordered=True)
+@method(
+    "session.destroy",
+    DestroyParams,
+    is_ordered=True,
+    result=SessionId,
+    errors=(*kinds.JOB, *kinds.SESSION),
+    examples=examples.DESTROY,
+)
 async def destroy(call: Call, params: DestroyParams) -> dict[str, Any]:
     """Destroy a session: its job first, its row only after the job's success."""
     session = await walking.the_session(call, params.session_id)
@@ -67,7 +83,7 @@ async def destroy(call: Call, params: DestroyParams) -> dict[str, Any]:
     return {"session_id": destroyed}
 
 
-@method("session.get", GetParams)
+@method("session.get", GetParams, result=SessionRecord, errors=kinds.LOOK, examples=examples.GET)
 def get(call: Call, params: GetParams) -> dict[str, Any] | Awaitable[dict[str, Any]]:
     """Return the session's record; `include` adds its history and the tokens of its data set."""
     found = walking.find_session(call, params.session_id)
@@ -87,7 +103,13 @@ async def _get(call: Call, found: Session | Awaitable[Session], params: GetParam
     return record
 
 
-@method("session.ls", LsParams)
+@method(
+    "session.ls",
+    LsParams,
+    result=models.Listing,
+    errors=(*kinds.LOOK, "TOKEN_NOT_FOUND", "INVALID_CURSOR"),
+    examples=examples.LS,
+)
 async def ls(call: Call, params: LsParams) -> dict[str, Any]:
     """List the working set, page by page, with the commands offered there; changes nothing.
 
@@ -122,7 +144,14 @@ async def ls(call: Call, params: LsParams) -> dict[str, Any]:
     return answer
 
 
-@method("session.cd", CdParams, is_ordered=True)
+@method(
+    "session.cd",
+    CdParams,
+    is_ordered=True,
+    result=models.Listing,
+    errors=(*kinds.LOOK, "LEAVE_REFUSED", "PLUGIN_ERROR", "REVISION_CONFLICT"),
+    examples=examples.CD,
+)
 async def cd(call: Call, params: CdParams) -> dict[str, Any]:
     """Walk to another set and list it. A set that refuses leaves everything as it was, and says why."""
     session = await walking.the_session(call, params.session_id)
@@ -133,7 +162,14 @@ async def cd(call: Call, params: CdParams) -> dict[str, Any]:
     return await _arrival(call, session, params.limit)
 
 
-@method("session.action", ActionParams, is_ordered=True)
+@method(
+    "session.action",
+    ActionParams,
+    is_ordered=True,
+    result=ActionResult,
+    errors=(*kinds.LOOK, "LEAVE_REFUSED", "PLUGIN_ERROR", "NOT_IN_PALLET"),
+    examples=examples.ACTION,
+)
 async def action(call: Call, params: ActionParams) -> dict[str, Any]:
     """Run a command of the pallet: guests hear of it one after another, and what each answers stands under its name."""
     session = await walking.the_session(call, params.session_id)
@@ -163,7 +199,14 @@ async def action(call: Call, params: ActionParams) -> dict[str, Any]:
     return answer
 
 
-@method("session.update", UpdateParams, is_ordered=True)
+@method(
+    "session.update",
+    UpdateParams,
+    is_ordered=True,
+    result=SessionRecord,
+    errors=(*kinds.STORAGE, *kinds.SESSION, "SESSION_NAME_TAKEN", "REVISION_CONFLICT"),
+    examples=examples.UPDATE,
+)
 async def update(call: Call, params: UpdateParams) -> dict[str, Any]:
     """Change a session's name, options or params, if it is still at `if_revision`; return the record."""
     session = await walking.the_session(call, params.session_id)

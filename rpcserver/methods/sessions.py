@@ -2,12 +2,19 @@
 
 from typing import Any
 
-from rpcserver import sessions, views
+from rpcserver import examples, kinds, sessions, views
 from rpcserver.dispatch import Call, method
 from rpcserver.models import ListSessionsParams
+from rpcserver.results import SessionPage
 
 
-@method("sessions.list", ListSessionsParams)
+@method(
+    "sessions.list",
+    ListSessionsParams,
+    result=SessionPage,
+    errors=(*kinds.STORAGE, "INVALID_CURSOR"),
+    examples=examples.SESSIONS,
+)
 async def list_(call: Call, params: ListSessionsParams) -> dict[str, Any]:
     """Return the caller's sessions, the oldest first, whatever their state."""
     scope = ("sessions", call.user_id, params.context_name, params.state)

@@ -121,6 +121,16 @@ def events(scene: Scene) -> dict[str, str]:
     return {name: doc for name, (_, doc) in EVENTS.items()}
 
 
+@core_call("core.event.rules", is_reading=True)
+def deciding(scene: Scene, event: str, token_id: str) -> list[Rule]:
+    """Return the rules that decide an event of a user's own at a token the caller can read."""
+    if not event.startswith(CUSTOM):
+        raise BadRule(f"{event[:80]!r} is not an event to send: those are `custom.WORD`")
+    _check_event(event)
+    token = tokens.readable(scene, token_id)
+    return applying(scene.tx, token.id, token.type, event)
+
+
 @core_call("core.event.ask", is_reading=True)
 def ask(scene: Scene, event: str, token_id: str, answers: Answers) -> None:
     """Have the rules of a token decide a custom event. Raises EventRefused."""
@@ -166,6 +176,15 @@ def guard(tx: Tx, event: str, set_id: str, token_id: str, user_id: str) -> None:
     refused = first_refusal(tx, found, Passer(user_id, token_id, set_id)) if found else None
     if refused is not None:
         raise EventRefused(set_id, row[2], refused.rule, refused.message)
+
+
+def any_asks(tx: Tx) -> bool:
+    """Tell whether any rule for entering or leaving asks a script or remote."""
+    row = tx.one(
+        "SELECT 1 FROM rules WHERE event IN ('set_entering', 'set_leaving')"
+        " AND (instr(decision, '\"script\"') > 0 OR instr(decision, '\"remote\"') > 0) LIMIT 1"
+    )
+    return row is not None
 
 
 def _check_event(event: str) -> bool:

@@ -18,6 +18,11 @@ JobsError
 ├── BadSchedule      the schedule cannot be understood
 ├── ScheduleNotFound no such schedule, or not the caller's
 ├── CallbackFailed   the end of a job could not be told outside
+├── ScriptFailed     a script raised, or its worker died
+├── ScriptLimit      a script used more time, memory, depth or output than it may, or too many wait
+├── ScriptsUnavailable  the server has no sandbox for scripts
+├── RemoteUnavailable   a remote is off, not allowed, too slow, too busy, or answered with a failure
+├── AttributePending    a person has been asked and has not answered yet
 └── JobError         raised by a job on purpose: its text is meant for the caller
 """
 
@@ -159,6 +164,47 @@ class ScheduleNotFound(JobsError):
 
 class CallbackFailed(JobsError):
     """The end of a job could not be told: the address is not allowed, or did not answer."""
+
+
+class ScriptFailed(JobsError):
+    """A script failed; only what asked it is concerned."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"The script failed: {reason}.")
+
+
+class ScriptLimit(JobsError):
+    """A script used more than it may."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"The script was stopped: {reason}.")
+
+
+class ScriptsUnavailable(JobsError):
+    """The server cannot run scripts: its operator has to install the extra `scripts`."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This server runs no scripts: its operator installs them with `pip install rpcserver[scripts]`."
+        )
+
+
+class RemoteUnavailable(JobsError):
+    """A remote gave no answer."""
+
+    def __init__(self, reason: str, code: int | None = None) -> None:
+        self.reason, self.code = reason, code
+        super().__init__(f"The remote gave no answer: {reason}.")
+
+
+class AttributePending(JobsError):
+    """A person has been asked and has not answered yet."""
+
+    def __init__(self, activity_id: str) -> None:
+        self.activity_id = activity_id
+        super().__init__("Somebody has been asked and has not answered yet: write the attribute to wait for him.")
 
 
 class JobError(JobsError):

@@ -19,13 +19,14 @@ import jobs
 import play
 import plugins
 import store as store_room
-from core import presence, sets, users
+from core import presence, rules, sets, users
 from core.errors import UserNotFound
 from core.users import User
-from jobs import importer, rows, world
+from jobs import behind, importer, rows, world
 from jobs import session as session_jobs
 from jobs import user as user_jobs
 from jobs.model import JobEvent, JobSpec, Request
+from jobs.outside import Outside
 from jobs.progress import OnProgress
 from jobs.runner import EmbeddedRunner
 from plugins import loader
@@ -37,6 +38,7 @@ from rpcserver.events import Events, Kept
 from rpcserver.methods import METHODS
 from rpcserver.metrics import Metrics
 from rpcserver.openrpc import Description
+from rpcserver.outside import outside
 from rpcserver.server import Server
 from rpcserver.sessions import Session, Sessions
 from rpcserver.settings import Settings
@@ -63,8 +65,13 @@ class App:
         self.sessions = Sessions(store)
         self.pallets = Pallets({})
         self.making_default = asyncio.Lock()
+        self.outside = outside(settings, self._asked)
+        self.sorting: set[str] = set()  # sessions whose commands' places are being found out
+        self.has_asking_rules = False  # whether any rule of a place asks a script or remote
+        self.spawn = tasks.create_task
+        specs = job_specs(bus, self.outside)
         self.runner = EmbeddedRunner(
-            store, job_specs(bus), partial(_announce, self.events, self.metrics), errors.describe_for_job
+            store, specs, partial(_announce, self.events, self.metrics), errors.describe_for_job
         )
         self.dispatcher = Dispatcher(self, METHODS, tasks.create_task)
         self.description = Description(self.dispatcher.methods.values())
@@ -98,6 +105,10 @@ class App:
 
         await self.store.write(defer)
 
+    async def _asked(self, user_id: str, question: dict[str, Any]) -> None:
+        """Tell a person that a manual remote asks him something."""
+        await self.store.write(lambda tx: self.events.append(tx, "remote.asked", f"user:{user_id}", question))
+
     async def import_tree(
         self,
         path: Path,
@@ -124,9 +135,9 @@ class App:
         return asdict(imported)
 
 
-def job_specs(bus: Bus) -> list[JobSpec]:
-    """Return every job function: ours, then the guests'."""
-    own = (*session_jobs.JOBS, *user_jobs.JOBS, *importer.JOBS, *world.JOBS)
+def job_specs(bus: Bus, outside: Outside | None) -> list[JobSpec]:
+    """Return every job function: ours, then the guests'; without `outside` only to be shown."""
+    own = (*session_jobs.JOBS, *user_jobs.JOBS, *importer.JOBS, *world.JOBS, *behind.jobs(outside))
     return [*own, *bus.jobs({spec.name for spec in own})]
 
 
@@ -150,12 +161,14 @@ async def opened(settings: Settings) -> AsyncIterator[App]:
         async with asyncio.TaskGroup() as tasks:
             app = App(settings, store, bus, known, tasks)
             await app.events.load()
+            app.has_asking_rules = await store.read(rules.any_asks)
             await app.runner.start()
             try:
                 await _recover(app)
                 yield app
             finally:
                 await app.runner.stop()
+                await app.outside.close()
     except BaseExceptionGroup as group:
         # The group is ours, not the caller's: he gets what was raised.
         if len(group.exceptions) == 1:

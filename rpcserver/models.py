@@ -111,6 +111,7 @@ class ActionParams(SessionParams):
     value: Any = None
     args: dict[str, Any] = {}
     detach: bool = False
+    if_match: int | None = None
 
 
 class Options(Params):
@@ -403,7 +404,7 @@ class ListedCommand(BaseModel):
     description: str
     source: str
     accepts: str | None
-    sort: float
+    sort: float | None
     call: NextCall
 
 

@@ -85,7 +85,7 @@ def job_functions(settings: Settings) -> list[str]:
     bus = Bus(settings.filter_timeout_s, settings.action_timeout_s)
     loader.load(bus, settings.plugins)
     lines = []
-    for spec in sorted(job_specs(bus), key=lambda spec: spec.name):
+    for spec in sorted(job_specs(bus, None), key=lambda spec: spec.name):
         lines.append(f"{spec.name}  ({spec.lane}{', internal' if spec.is_internal else ''})")
         lines.append(f"    {spec.doc.splitlines()[0] if spec.doc else ''}")
         lines.append(f"    core calls: {', '.join(sorted(spec.calls)) or 'none'}")

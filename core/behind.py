@@ -49,8 +49,9 @@ def look(
         value = held.value
         if reason is not None and not (held.is_on and _is_pressed(scene, token.type, held)):
             raise AttributeNotWritable(attribute, reason)
+    source = Source.of(value)
     seen = live.shown(Scene(scene.tx, token.owner_id), token, set_id)
-    last = known.find(scene.tx, token_id, attribute, scene.user_id)
+    last = known.find(scene.tx, token_id, source.kept_as(attribute), scene.user_id)
     row = scene.tx.one("SELECT name FROM users WHERE id = ?", scene.user_id)
     return Behind(
         token_id,
@@ -58,7 +59,7 @@ def look(
         token.owner_id,
         set_id,
         attribute,
-        Source.of(value),
+        source,
         seen,
         last[0] if last else None,
         scene.user_id,
@@ -88,16 +89,16 @@ def look_at_rule(scene: Scene, token_id: str, set_id: str | None, kind: str, id:
     token = tokens.find(scene.tx, token_id)
     if token is None:
         raise TokenNotFound(token_id)
-    attribute = f"rule:{id}"
-    last = known.find(scene.tx, token_id, attribute, scene.user_id)
+    source = Source("script" if kind == "script" else "remote", id)
+    last = known.find(scene.tx, token_id, source.kept_as("rule"), scene.user_id)
     row = scene.tx.one("SELECT name FROM users WHERE id = ?", scene.user_id)
     return Behind(
         token_id,
         token.name,
         owner_id,
         set_id,
-        attribute,
-        Source("script" if kind == "script" else "remote", id),
+        "rule",
+        source,
         live.shown(Scene(scene.tx, owner_id), token, set_id),
         last[0] if last else None,
         scene.user_id,

@@ -7,8 +7,7 @@ import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from types import UnionType
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -255,27 +254,27 @@ def _edit(core: Core, token_id: str, attribute: str, value: Any, set_id: str | N
 
 _LOOK = ("core.attribute.look",)
 _RULES = ("core.rule.look",)
-# name, input, function, the core calls of its own, whether callers may run it
-_JOBS: tuple[tuple[str, type[BaseModel], Any, tuple[str, ...], bool], ...] = (
-    ("core.attribute.read", ReadAttribute, read_attribute, _LOOK, True),
-    ("core.attribute.write", WriteAttribute, write_attribute, (*_LOOK, "core.token.edit_attribute"), True),
-    ("core.script.run", RunScript, run_script, ("core.script.get", *_RULES), True),
-    ("core.remote.test", TestRemote, test_remote, ("core.remote.get",), True),
-    ("core.event.send", SendEvent, send_event, ("core.event.rules", "core.event.ask", *_RULES), True),
-    ("session.ask", AskPassage, ask_passage, ("core.set.passage", *_RULES), False),
-    ("command.run", RunCommand, run_command, ("core.command.look", *_LOOK, "core.token.edit_attribute"), False),
-    ("command.sort", SortCommands, sort_commands, (*_LOOK, "core.attribute.touch"), False),
+# name, input, function, the core calls of its own, what callers are answered (None: only the server runs it)
+_JOBS: tuple[tuple[str, type[BaseModel], Any, tuple[str, ...], Any], ...] = (
+    ("core.attribute.read", ReadAttribute, read_attribute, _LOOK, Answer),
+    ("core.attribute.write", WriteAttribute, write_attribute, (*_LOOK, "core.token.edit_attribute"), Answer),
+    ("core.script.run", RunScript, run_script, ("core.script.get", *_RULES), Tried),
+    ("core.remote.test", TestRemote, test_remote, ("core.remote.get",), Tried),
+    ("core.event.send", SendEvent, send_event, ("core.event.rules", "core.event.ask", *_RULES), dict[str, bool]),
+    ("session.ask", AskPassage, ask_passage, ("core.set.passage", *_RULES), None),
+    ("command.run", RunCommand, run_command, ("core.command.look", *_LOOK, "core.token.edit_attribute"), None),
+    ("command.sort", SortCommands, sort_commands, (*_LOOK, "core.attribute.touch"), None),
 )
 
 
 def jobs(outside: Outside | None) -> list[JobSpec]:
     """Return the jobs that ask outside; with None only to be shown."""
     found = []
-    for name, data, run, calls, is_open in _JOBS:
+    for name, data, run, calls, returns in _JOBS:
         fn = partial(run, outside)
         fn.__doc__ = run.__doc__
         declared = frozenset((*calls, *CALLS))
-        found.append(JobSpec(name, fn, data, declared, "local", TIMEOUT_S, is_internal=not is_open))
+        found.append(JobSpec(name, fn, data, declared, "local", TIMEOUT_S, is_internal=returns is None))
     return found
 
 
@@ -286,16 +285,10 @@ def open_calls() -> list[OpenCall]:
             name,
             inspect.getdoc(run) or "",
             {name: (field.annotation, field) for name, field in data.model_fields.items()},
-            _returned(run),
+            returns,
             is_paged=False,
             is_operators=False,
         )
-        for name, data, run, _, is_open in _JOBS
-        if is_open
+        for name, data, run, _, returns in _JOBS
+        if returns is not None
     ]
-
-
-def _returned(run: Any) -> Any:
-    """Return the type of what a job answers, whether it comes by itself or by a Commit."""
-    returned = get_type_hints(run)["return"]
-    return get_args(returned)[0] if isinstance(returned, UnionType) else returned

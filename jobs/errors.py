@@ -18,6 +18,7 @@ JobsError
 ├── BadSchedule      the schedule cannot be understood
 ├── ScheduleNotFound no such schedule, or not the caller's
 ├── CallbackFailed   the end of a job could not be told outside
+├── BadWorld         a world file cannot be used; nothing of it was made
 ├── ScriptFailed     a script raised, or its worker died
 ├── ScriptLimit      a script used more time, memory, depth or output than it may, or too many wait
 ├── ScriptsUnavailable  the server has no sandbox for scripts
@@ -164,6 +165,15 @@ class ScheduleNotFound(JobsError):
 
 class CallbackFailed(JobsError):
     """The end of a job could not be told: the address is not allowed, or did not answer."""
+
+
+class BadWorld(JobsError):
+    """The world file cannot be used; nothing of it was made."""
+
+    def __init__(self, place: str, reason: str) -> None:
+        self.place, self.reason = place, reason
+        where = f"At {place}" if place else "It"
+        super().__init__(f"The world cannot be imported, and nothing of it was. {where}: {reason}.")
 
 
 class ScriptFailed(JobsError):

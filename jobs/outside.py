@@ -66,7 +66,8 @@ class Outside:
             return Answer(asked.source.value)
         answer = await self._ask(job, asked, None, data_set_id, is_write=False)
         if answer.state == "ok":
-            await job.write(lambda core: core(known.know, asked.token_id, asked.attribute, answer.value))
+            name = asked.source.kept_as(asked.attribute)
+            await job.write(lambda core: core(known.know, asked.token_id, name, answer.value))
         return answer
 
     async def write(self, job: JobContext, asked: Behind, value: Any, data_set_id: str | None = None) -> Answer:
@@ -81,7 +82,7 @@ class Outside:
         if remote.kind != "manual":
             return (await self._call(job, remote, owner_name, asked, None, is_write=True)).value
         if asked.earlier is None:
-            await self._person(job, remote, asked, None, is_write=True)
+            await self._person(job, remote, asked, f"to pass {asked.name}", is_write=True)
             return {"allow": False, "message": "somebody has been asked: come again when he has answered."}
         return asked.earlier
 
@@ -163,14 +164,15 @@ class Outside:
     async def _person(self, job: JobContext, remote: Remote, asked: Behind, value: Any, *, is_write: bool) -> Answer:
         if not remote.is_on:
             raise RemoteUnavailable("it is turned off")
-        key = (remote.id, asked.token_id, asked.attribute)
+        key = (remote.id, asked.token_id, asked.source.kept_as(asked.attribute))
         pending = await job.read(lambda core: core(activity.waiting, *key))
-        if not is_write:
-            if pending is not None:
-                raise AttributePending(pending)
-            return Answer(asked.earlier, "ok" if asked.earlier is not None else "unknown")
-        if pending is not None:
+        if pending is not None and is_write:
             return Answer(None, "pending", pending)
+        if pending is not None:
+            raise AttributePending(pending)
+        if not is_write or value is None:
+            # Nothing to ask: pressing again without a value looks whether the answer has come.
+            return Answer(asked.earlier, "ok" if asked.earlier is not None else "unknown")
         definition = remote.definition
         answerer_id = remote.owner_id if definition.answered_by == "remote_owner" else asked.owner_id
         question = {

@@ -8,6 +8,9 @@ Source: sessions.md 4.3, 4.4; libraries.md 1.5.
 import ast
 import asyncio
 import json
+import os
+import sys
+import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +20,7 @@ from typing import Any, Protocol
 
 from jobs.errors import ScriptFailed, ScriptLimit, ScriptsUnavailable
 
+NICENESS = 10  # scripts take what processor time the server leaves
 ANSWER = "answer_"  # what the last expression of a script is kept in; scripts see it as any other name
 
 
@@ -62,7 +66,7 @@ class MontyEngine:
         self._limits = limits
         self._turns: defaultdict[str, _Turn] = defaultdict(_Turn)
         # A thread a worker: the package's own asyncio door leaves a thread behind that can abort the process at exit.
-        self._threads = ThreadPoolExecutor(limits.processes, thread_name_prefix="script")
+        self._threads = ThreadPoolExecutor(limits.processes, "script", initializer=_step_back)
         self._pool: Any = None
         self._starting = asyncio.Lock()
 
@@ -98,7 +102,8 @@ class MontyEngine:
                 except ImportError as error:
                     raise ScriptsUnavailable from error
                 pool = Monty(min_processes=1, max_processes=self._limits.processes)
-                self._pool = await asyncio.to_thread(pool.__enter__)
+                # Started from one of our threads: the workers are as patient as it is.
+                self._pool = await asyncio.get_running_loop().run_in_executor(self._threads, pool.__enter__)
         return self._pool
 
     @asynccontextmanager
@@ -144,6 +149,12 @@ class _Turn:
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
         self.waiting = 0
+
+
+def _step_back() -> None:
+    # On Linux a thread has a niceness of its own, and a process begins with that of the thread that starts it.
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
 def _with_answer(text: str, keeps: tuple[str, ...]) -> str:

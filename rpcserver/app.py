@@ -22,7 +22,7 @@ import store as store_room
 from core import presence, rules, sets, users
 from core.errors import UserNotFound
 from core.users import User
-from jobs import behind, importer, rows, world
+from jobs import behind, importer, rows, world, worldimport
 from jobs import session as session_jobs
 from jobs import user as user_jobs
 from jobs.model import JobEvent, JobSpec, Request
@@ -70,8 +70,9 @@ class App:
         self.has_asking_rules = False  # whether any rule of a place asks a script or remote
         self.spawn = tasks.create_task
         specs = job_specs(bus, self.outside)
-        announce = partial(_announce, self.events, self.metrics)
-        self.runner = EmbeddedRunner(store, specs, announce, errors.describe_for_job)
+        self.runner = EmbeddedRunner(
+            store, specs, partial(_announce, self.events, self.metrics), errors.describe_for_job
+        )
         self.dispatcher = Dispatcher(self, METHODS, tasks.create_task)
         self.description = Description(self.dispatcher.methods.values())
         self.operator_secret = auth.Secret("rpcop_" + secrets.token_urlsafe(32))
@@ -122,9 +123,7 @@ class App:
         Args:
             exclude: names of files and folders to leave out, wherever they stand.
         """
-        user = await self.store.read(lambda tx: users.find_by_name(tx, user_name))
-        if user is None:
-            raise UserNotFound(user_name)
+        user = await self._named(user_name)
         imported = await self.runner.run(
             "import_tree",
             {"path": path, "into": into, "is_public": is_public, "exclude": exclude},
@@ -133,10 +132,23 @@ class App:
         )
         return asdict(imported)
 
+    async def import_world(self, path: Path, user_name: str, into: str | None) -> dict[str, Any]:
+        """Make a world of a world file for a user, below `into` or his home. Raises BadWorld; then nothing was made."""
+        user = await self._named(user_name)
+        made = await self.runner.run("import_world", {"path": path, "into": into}, Request(user.id))
+        self.has_asking_rules = await self.store.read(rules.any_asks)
+        return asdict(made)
+
+    async def _named(self, name: str) -> User:
+        user = await self.store.read(lambda tx: users.find_by_name(tx, name))
+        if user is None:
+            raise UserNotFound(name)
+        return user
+
 
 def job_specs(bus: Bus, outside: Outside | None) -> list[JobSpec]:
     """Return every job function: ours, then the guests'; without `outside` only to be shown."""
-    own = (*session_jobs.JOBS, *user_jobs.JOBS, *importer.JOBS, *world.JOBS, *behind.jobs(outside))
+    own = (*session_jobs.JOBS, *user_jobs.JOBS, *importer.JOBS, *worldimport.JOBS, *world.JOBS, *behind.jobs(outside))
     return [*own, *bus.jobs({spec.name for spec in own})]
 
 

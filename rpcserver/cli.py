@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -20,6 +20,7 @@ plugins_app = typer.Typer(help="Plugins.", no_args_is_help=True)
 app.add_typer(plugins_app, name="plugins")
 
 Data = Annotated[Path | None, typer.Option("--data", help="Data folder. [env: RPCSERVER_DATA]")]
+ImportFormat = Literal["folder", "json"]
 PluginFiles = Annotated[list[Path] | None, typer.Option("--plugin", help="A plugin file; may be given several times.")]
 
 
@@ -71,9 +72,10 @@ def jobs_functions(plugin: PluginFiles = None) -> None:
 
 @app.command("import")
 def import_(
-    path: Annotated[Path, typer.Argument(help="A folder.")],
+    path: Annotated[Path, typer.Argument(help="A folder, or a world file.")],
     user: Annotated[str, typer.Option(help="Whose it becomes.")],
     data: Data = None,
+    format: Annotated[ImportFormat, typer.Option(help="What the path is: a folder, or a world file.")] = "folder",
     into: Annotated[
         str | None, typer.Option(metavar="SET_ID", help="Below which set. [default: the user's home]")
     ] = None,
@@ -83,11 +85,14 @@ def import_(
         typer.Option(metavar="NAME", help="Leave entries of this name out; may be given several times."),
     ] = None,
 ) -> None:
-    """Turn a folder into sets, and its files into tokens; print what came of it as JSON."""
+    """Turn a folder into sets and its files into tokens, or make the world of a file; print as JSON what came of it."""
     import json
 
-    from rpcserver.operate import import_tree
+    from rpcserver.operate import import_tree, import_world
 
+    if format == "json":
+        print(json.dumps(_guarded(import_world, {"data": data}, path, user, into)))
+        return
     print(json.dumps(_guarded(import_tree, {"data": data}, path, user, into, public, tuple(exclude or ()))))
 
 

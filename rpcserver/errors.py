@@ -204,6 +204,7 @@ TABLE: dict[type[BaseException], tuple[int, str, bool]] = {
     jobs.JobNotFound: (NOT_FOUND, "JOB_NOT_FOUND", False),
     jobs.JobTimeout: (TIMED_OUT, "JOB_TIMEOUT", True),
     jobs.JobFailed: (JOB_FAILED, "JOB_FAILED", False),
+    jobs.BadWorld: (INVALID_PARAMS, "BAD_WORLD", False),
     jobs.ScriptFailed: (JOB_FAILED, "SCRIPT_FAILED", False),
     jobs.ScriptLimit: (JOB_FAILED, "SCRIPT_LIMIT", True),
     jobs.ScriptsUnavailable: (JOB_FAILED, "SCRIPTS_UNAVAILABLE", False),
@@ -239,6 +240,7 @@ _DETAILS = (
     "reason",
     "revision",
     "activity_id",
+    "place",
 )
 
 

@@ -300,6 +300,7 @@ class ImportParams(Params):
     into: Id | None = None
     public: bool = False
     exclude: list[Text] = []
+    format: Literal["folder", "json"] = "folder"
 
 
 class BackupParams(Params):

@@ -73,6 +73,13 @@ def restore(settings: Settings, file: Path, is_replacing: bool) -> Path | None:
     return archive.restore(file.absolute(), settings.data.absolute(), is_replacing=is_replacing)
 
 
+def import_world(settings: Settings, path: Path, user: str, into: str | None) -> dict[str, Any]:
+    """Make a world of a world file and return the ids of its sets, by their keys."""
+    params = {"path": str(path.resolve()), "user": user, "into": into, "format": "json"}
+    answer = _operate(settings, "operator.import", params, lambda app: app.import_world(path.resolve(), user, into))
+    return {"name": answer["name"], "sets": answer["sets"], "tokens": answer["tokens"]}
+
+
 def plugin_names(settings: Settings) -> list[str]:
     """Return the names of the plugins that would be loaded."""
     bus = Bus(settings.filter_timeout_s, settings.action_timeout_s)

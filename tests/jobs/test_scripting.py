@@ -93,6 +93,7 @@ async def test_a_worker_that_dies_fails_that_script_alone(engine: MontyEngine) -
     await engine.run("1", {}, (), "anna")
     workers = [pid for pid in _children() - before if "monty" in _command(pid)]
     assert len(workers) == 1
+    assert os.getpriority(os.PRIO_PROCESS, workers[0]) > os.getpriority(os.PRIO_PROCESS, 0)
     running = asyncio.create_task(engine.run("while True: pass", {}, (), "anna"))
     await asyncio.to_thread(_until_busy, workers[0])
     os.kill(workers[0], signal.SIGKILL)

@@ -17,7 +17,6 @@ JobsError
 ├── BadAnswer        the answer does not fit the question
 ├── BadSchedule      the schedule cannot be understood
 ├── ScheduleNotFound no such schedule, or not the caller's
-├── CallbackFailed   the end of a job could not be told outside
 ├── BadWorld         a world file cannot be used; nothing of it was made
 ├── ScriptFailed     a script raised, or its worker died
 ├── ScriptLimit      a script used more time, memory, depth or output than it may, or too many wait
@@ -161,10 +160,6 @@ class ScheduleNotFound(JobsError):
     def __init__(self, schedule_id: str) -> None:
         self.schedule_id = schedule_id
         super().__init__(f"No schedule {schedule_id[:80]!r} of yours: schedules.list names them.")
-
-
-class CallbackFailed(JobsError):
-    """The end of a job could not be told: the address is not allowed, or did not answer."""
 
 
 class BadWorld(JobsError):

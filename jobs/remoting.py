@@ -102,8 +102,7 @@ class Remotes:
         if not remote.is_on:
             raise RemoteUnavailable("it is turned off")
         to_send = letter(remote.definition, asked, value, self._secret(remote, owner_name))
-        if not is_allowed(to_send.url, self._limits.hosts):
-            raise RemoteUnavailable("the operator does not allow its address")
+        self.check(to_send.url)
         key = _key(remote, asked, to_send)
         known = self._known(key)
         if known is not None and not is_write:
@@ -118,6 +117,30 @@ class Remotes:
         if remote.definition.cache_s > 0:
             self._remember(key, reply, remote.definition.cache_s)
         return reply
+
+    def check(self, url: str) -> None:
+        """Raise RemoteUnavailable for an address that the operator does not allow."""
+        if not is_allowed(url, self._limits.hosts):
+            raise RemoteUnavailable("the operator does not allow its address")
+
+    async def post(self, url: str, headers: dict[str, str], body: bytes) -> int:
+        """Send a body to an allowed address and return the status it answers. Raises RemoteUnavailable."""
+        self.check(url)
+        limit_s = self._limits.write_timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                code, _ = await self._exchange(Letter("POST", url, headers, {}, body, ()))
+        except TimeoutError as error:
+            raise RemoteUnavailable(f"it took longer than {limit_s:g} s") from error
+        return code
+
+    def secret(self, name: str, url: str, user_name: str) -> str:
+        """Return the text of a secret for an address and a user. Raises RemoteUnavailable."""
+        secret = self._limits.secrets.get(name)
+        host = urlsplit(url).hostname or ""
+        if secret is None or host not in secret.hosts or (secret.users and user_name not in secret.users):
+            raise RemoteUnavailable(f"there is no secret {name!r} for it")
+        return secret.text
 
     async def close(self) -> None:
         """Close the connections."""
@@ -186,15 +209,7 @@ class Remotes:
         return self._transport
 
     def _secret(self, remote: Remote, owner_name: str) -> Callable[[str], str]:
-        host = urlsplit(remote.definition.url).hostname or ""
-
-        def find(name: str) -> str:
-            secret = self._limits.secrets.get(name)
-            if secret is None or host not in secret.hosts or (secret.users and owner_name not in secret.users):
-                raise RemoteUnavailable(f"there is no secret {name!r} for it")
-            return secret.text
-
-        return find
+        return lambda name: self.secret(name, remote.definition.url, owner_name)
 
     def _known(self, key: str) -> Reply | None:
         found = self._cache.get(key)

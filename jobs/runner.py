@@ -98,6 +98,7 @@ class EmbeddedRunner:
         self.stats = Stats()
         self.audience = Audience()
         self.live: dict[str, Run] = {}
+        self._starting: dict[str, bool] = {}
         self.asks = Asks(store, announce)
         self.callbacks = callbacks or Callbacks(store, *no_callbacks())
         self.dispatcher = EmbeddedDispatcher(store, self.limits.slots, self.limits.per_user, self._limit_of)
@@ -210,6 +211,11 @@ class EmbeddedRunner:
             mode: `now` interrupts it; `gently` lets it see `is_cancelling` and end by itself for a while first.
         """
         run = self.live.get(job_id)
+        if run is None and job_id in self._starting:
+            # Between its row and its first step: it will find the wish there.
+            self._starting[job_id] = True
+            await self.store.write(lambda tx: rows.set_cancelling(tx, job_id))
+            return True
         if run is None:
             return await self.store.write(lambda tx: self._cancel_row(tx, job_id))
         run.is_cancelling = True
@@ -296,7 +302,11 @@ class EmbeddedRunner:
                 )
             return claimed
 
-        row = await self.store.write(claim)
+        self._starting[job_id] = False
+        try:
+            row = await self.store.write(claim)
+        finally:
+            is_cancelling = self._starting.pop(job_id)
         if row is None:
             return  # cancelled while it waited, or told twice
         request = Request(
@@ -319,7 +329,7 @@ class EmbeddedRunner:
             self.audience.ended(job_id, None, reason)
             return
         run = Run(self, spec, data, request, id=job_id, attempt=row.attempt)
-        run.is_cancelling = bool(row.is_cancelling)
+        run.is_cancelling = is_cancelling or bool(row.is_cancelling)
         self.live[job_id] = run
         await run.in_background()
 

@@ -25,13 +25,14 @@ from core.users import User
 from jobs import behind, importer, rows, world, worldimport
 from jobs import session as session_jobs
 from jobs import user as user_jobs
+from jobs.callbacks import Callbacks
 from jobs.model import JobEvent, JobSpec, Request
 from jobs.outside import Outside
 from jobs.progress import OnProgress
 from jobs.runner import EmbeddedRunner
 from plugins import loader
 from plugins.bus import Bus
-from rpcserver import archive, auth, errors, identity, sessions
+from rpcserver import archive, auth, errors, identity, sessions, views
 from rpcserver.cursors import Cursors
 from rpcserver.dispatch import Dispatcher
 from rpcserver.events import Events, Kept
@@ -70,9 +71,9 @@ class App:
         self.has_asking_rules = False  # whether any rule of a place asks a script or remote
         self.spawn = tasks.create_task
         specs = job_specs(bus, self.outside)
-        self.runner = EmbeddedRunner(
-            store, specs, partial(_announce, self.events, self.metrics), errors.describe_for_job
-        )
+        callbacks = Callbacks(store, self.outside.remotes.post, self.secret, views.job_record)
+        announce = partial(_announce, self.events, self.metrics)
+        self.runner = EmbeddedRunner(store, specs, announce, errors.describe_for_job, callbacks=callbacks)
         self.dispatcher = Dispatcher(self, METHODS, tasks.create_task)
         self.description = Description(self.dispatcher.methods.values())
         self.operator_secret = auth.Secret("rpcop_" + secrets.token_urlsafe(32))
@@ -88,6 +89,11 @@ class App:
             "create_user", {"name": name}, Request(user_jobs.OPERATOR), then=credential
         )
         return made
+
+    async def secret(self, name: str, url: str, user_id: str) -> str:
+        """Return the operator's secret of a name, for an address and a user. Raises RemoteUnavailable."""
+        user = await self.store.read(lambda tx: users.find(tx, user_id))
+        return self.outside.remotes.secret(name, url, user.name if user else "")
 
     async def back_up(self, file: Path) -> int:
         """Back the data folder up into a new file while it is used, and return its size in bytes."""

@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,52 +15,9 @@ from core.remotes import Remote
 from core.sources import Source
 from jobs.errors import RemoteUnavailable
 from jobs.remoting import RemoteLimits, Remotes, RemoteSecret
+from tests.webserver import Web, certify, reply
 
 LOOPBACK = ("127.0.0.0/8",)
-
-
-class Web:
-    """A web server that keeps what it was sent and answers as it is told."""
-
-    def __init__(self) -> None:
-        self.seen: list[str] = []
-        self.answer: Callable[[str], bytes] = lambda request: reply(b'{"ok": true, "items": [{"name": "first"}]}')
-        self.arrived, self.delay = asyncio.Event(), asyncio.Event()
-        self.delay.set()
-
-    async def start(self, ssl_files: tuple[Path, Path] | None = None) -> "Web":
-        """Listen on a free port."""
-        context = None
-        if ssl_files:
-            import ssl
-
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(*ssl_files)
-        self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=context)
-        self.port = self.server.sockets[0].getsockname()[1]
-        return self
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode()
-            length = next(
-                (int(line[15:]) for line in head.lower().split("\r\n") if line.startswith("content-length:")), 0
-            )
-            self.seen.append(head + (await reader.readexactly(length)).decode())
-            self.arrived.set()
-            await self.delay.wait()
-            writer.write(self.answer(self.seen[-1]))
-            await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-
-def reply(body: bytes, status: str = "200 OK", *headers: str) -> bytes:
-    """Return an HTTP answer."""
-    head = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Connection: close", *headers]
-    return "\r\n".join(head).encode() + b"\r\n\r\n" + body
 
 
 @pytest.fixture
@@ -71,13 +27,6 @@ async def web() -> AsyncIterator[Web]:
     yield made
     made.delay.set()
     made.server.close()
-
-
-def certify(key: Path, cert: Path) -> None:
-    """Make a key and a certificate for localhost."""
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
-    files = ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(cert)]
-    subprocess.run([*command.split(), *files], check=True, capture_output=True)
 
 
 def remote_to(url: str, **definition: Any) -> Remote:

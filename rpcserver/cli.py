@@ -176,8 +176,16 @@ def health(host: Host = None, port: Port = None, data: Data = None) -> None:
 
 
 @app.command()
-def demo() -> None:
+def demo(
+    world: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Walk through an example world: help-desk, museum or shop.")
+    ] = None,
+) -> None:
     """Import a real tree, start a server on a free port and walk around in it."""
+    if world is not None:
+        from rpcserver import demo_worlds
+
+        sys.exit(demo_worlds.run(world))
     from rpcserver.demo import run
 
     sys.exit(run())

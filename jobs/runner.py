@@ -289,24 +289,27 @@ class EmbeddedRunner:
 
         return await self.store.write(add)
 
-    async def _execute(self, job_id: str) -> None:
-        """Run one attempt of a queued job; whatever becomes of it stands in its row."""
+    async def _claim(self, job_id: str) -> tuple[JobRow | None, bool]:
+        """Take a queued job, told with it; return its row, None if it is not to start, and whether to stop it again."""
 
         def claim(tx: Tx) -> JobRow | None:
-            claimed = rows.claim(tx, job_id)
-            if claimed is not None:
-                details = {"attempt": claimed.attempt}
-                self.announce(
-                    tx,
-                    JobEvent("job.started", claimed.owner_id, job_id, claimed.function, claimed.session_id, details),
-                )
-            return claimed
+            row = rows.claim(tx, job_id)
+            if row is not None:
+                details = {"attempt": row.attempt}
+                event = JobEvent("job.started", row.owner_id, job_id, row.function, row.session_id, details)
+                self.announce(tx, event)
+            return row
 
         self._starting[job_id] = False
         try:
             row = await self.store.write(claim)
         finally:
             is_cancelling = self._starting.pop(job_id)
+        return row, is_cancelling
+
+    async def _execute(self, job_id: str) -> None:
+        """Run one attempt of a queued job; whatever becomes of it stands in its row."""
+        row, is_cancelling = await self._claim(job_id)
         if row is None:
             return  # cancelled while it waited, or told twice
         request = Request(

@@ -11,7 +11,7 @@ from typing import Any
 from core import conditions, groups, tokens, types
 from core.calls import Scene, core_call
 from core.conditions import Answers, Passer
-from core.errors import BadRule, EventRefused, RuleNotFound, SetNotFound, TypeNotFound
+from core.errors import BadRule, EventRefused, RuleNotFound, SetNotFound, TooMany, TypeNotFound
 from core.names import checked_name
 from core.sources import require
 from store import Tx, new_id, now_ms
@@ -26,6 +26,7 @@ EVENTS: dict[str, tuple[bool, str]] = {
     "link_creating": (False, "A link from the set that the token defines is about to be made."),
 }
 CUSTOM = "custom."
+MAX_RULES = 50  # all are asked, inside the transaction that moves
 COLUMNS = "id, owner_id, token_id, type, event, name, decision, message"
 
 
@@ -78,6 +79,10 @@ def create(
     elif type is not None:
         types.owned(scene, type)
     _check_references(scene, checked)
+    column = "type" if token_id is None else "token_id"
+    row = scene.tx.one(f"SELECT count(*) FROM rules WHERE {column} = ?", token_id or type)  # noqa: S608 (constants)
+    if row and row[0] >= MAX_RULES:
+        raise TooMany("rules of one thing", MAX_RULES)
     rule_id = new_id("rl_")
     scene.tx.run(
         f"INSERT INTO rules ({COLUMNS}, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 (a constant)

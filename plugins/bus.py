@@ -58,7 +58,7 @@ class Bus:
         for name, guest in self._guests("register_jobs"):
             try:
                 specs = list(guest())
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise BadPlugin(name, f"register_jobs raised {error!r}") from error
             for spec in specs:
                 if not isinstance(spec, JobSpec):
@@ -133,7 +133,7 @@ class Bus:
         except TimeoutError as error:
             reason = f"took longer than {timeout_s:g} s" if limit.expired() else "raised TimeoutError"
             raise PluginError(name, hook, reason, error) from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             log.info("plugin_raised", plugin=name, hook=hook, exc_info=error)
             raise PluginError(name, hook, f"raised {type(error).__name__}", error) from error
 

@@ -21,7 +21,7 @@ def load(bus: Bus, files: Iterable[Path]) -> None:
     for point in entry_points(group=GROUP):
         try:
             guest = point.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise BadPlugin(point.name, f"importing it raised {error!r}") from error
         bus.register(guest, point.name)
     for path in files:
@@ -39,6 +39,6 @@ def _import_file(path: Path) -> object:
     sys.modules[name] = module  # dataclasses and pydantic look their module up by name
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadPlugin(path.stem, f"importing {path} raised {error!r}") from error
     return module

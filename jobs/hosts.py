@@ -76,9 +76,7 @@ class Hosts:
             raise HostRefused(f"The host {host!r} cannot be found.") from None
         addresses = [ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
         # One address that is not public refuses them all: who answers so is playing with names.
-        if not may_be_private and not all(
-            is_public(ip_address(str(address[0]).partition("%")[0])) for address in addresses
-        ):
+        if not may_be_private and not all(map(is_public, addresses)):
             raise HostRefused(f"The host {host!r} does not lie in the public network: it may not be called.")
         for family, kind, protocol, _, address in found:
             connection = socket.socket(family, kind, protocol)

@@ -6,18 +6,28 @@ from collections.abc import Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from plugins import bookmarks, navigation
+from jobs.hosts import Hosts
+from plugins import bookmarks, navigation, playbooks, scripting, stores, world
 from plugins.bus import Bus
 from plugins.errors import BadPlugin
+from plugins.git import Git
 
 GROUP = "rpcserver.plugins"
-OWN = {"navigation": navigation, "bookmarks": bookmarks}
+OWN = {
+    "navigation": navigation,
+    "bookmarks": bookmarks,
+    "playbooks": playbooks,
+    "scripting": scripting,
+    "world": world,
+    "stores": stores,
+}
 
 
-def load(bus: Bus, files: Iterable[Path]) -> None:
+def load(bus: Bus, files: Iterable[Path], hosts: Hosts | None = None) -> None:
     """Register every guest, each named after its module, entry point or file. Raises BadPlugin, naming it."""
     for name, module in OWN.items():
         bus.register(module, name)
+    bus.register(Git(hosts or Hosts()), "git")
     for point in entry_points(group=GROUP):
         try:
             guest = point.load()

@@ -5,7 +5,7 @@ Source: sessions.md 2.5 to 2.7.
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -72,8 +72,10 @@ async def _make_default(call: Call) -> Session:
         return await create(call, NewSession(call.user_id, ""), None)
 
 
-async def create(call: Call, new: NewSession, set_id: str | None) -> Session:
-    """Make a session: the row, the job, the row filled in with what the job made."""
+async def create(
+    call: Call, new: NewSession, set_id: str | None, also: Callable[[Tx, Session], None] | None = None
+) -> Session:
+    """Make a session: the row, the job, the row filled in with what the job made, and whatever `also` stores."""
     app = call.app
     inserting = app.store.write(lambda tx: sessions.insert(tx, new, app.settings.max_sessions_per_user))
 
@@ -82,6 +84,8 @@ async def create(call: Call, new: NewSession, set_id: str | None) -> Session:
         app.events.append(tx, "session.created", f"user:{new.user_id}", {"session_id": session_id})
         if made.is_first_there:
             _tell_contents(call, tx, made.working_set_id, "entered")
+        if also is not None:
+            also(tx, session)
         return app.sessions.changed(tx, session)
 
     try:
@@ -310,4 +314,5 @@ def view(call: Call, session: Session) -> SessionView:
         session.place,
         call.principal.user.home_set_id,
         bool(session.is_interactive),
+        session.context_name,
     )

@@ -1,11 +1,30 @@
 """The methods, one file a noun. A handler reads like the seed; it raises, and the dispatcher answers."""
 
 from rpcserver.dispatch import Method
-from rpcserver.methods import ask, auth, core, core_auth, events, job, jobs, operator, rpc, server, session, sessions
+from rpcserver.methods import (
+    ask,
+    auth,
+    context,
+    core,
+    core_auth,
+    events,
+    job,
+    jobs,
+    operator,
+    playbook,
+    rpc,
+    server,
+    session,
+    sessions,
+    stores,
+)
 
 METHODS: tuple[Method, ...] = (
     *session.METHODS,
     *sessions.METHODS,
+    *playbook.METHODS,
+    *context.METHODS,
+    *stores.METHODS,
     *job.METHODS,
     *jobs.METHODS,
     *ask.METHODS,

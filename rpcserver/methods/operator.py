@@ -8,6 +8,7 @@ from typing import Any
 
 from rpcserver.dispatch import Call, method
 from rpcserver.models import BackupParams, DeferParams, ImportParams, NewUserParams
+from rpcserver.play_models import GiveBackParams, LendParams
 from rpcserver.results import Imported
 
 
@@ -40,4 +41,16 @@ async def backup(call: Call, params: BackupParams) -> int:
     return await call.app.back_up(Path(params.path))
 
 
-METHODS = (user_add, user_defer, import_, backup)
+@method("operator.lend", LendParams, is_operator=True, result=str, errors=("USER_NOT_FOUND",))
+async def lend(call: Call, params: LendParams) -> str:
+    """Return a credential of a user for the command line, by default of the first user."""
+    return str(await call.app.lend(params.name))
+
+
+@method("operator.give_back", GiveBackParams, is_operator=True, result=bool)
+async def give_back(call: Call, params: GiveBackParams) -> bool:
+    """End a credential that was lent."""
+    return await call.app.give_back(params.credential)
+
+
+METHODS = (user_add, user_defer, import_, backup, lend, give_back)

@@ -4,13 +4,14 @@ A guest is a module (or object) whose functions, marked `@hookimpl`, are named a
 """
 
 from jobs import Commit, JobContext, JobError, JobSpec, job
-from plugins.hooks import Action, Command, Exit, Move, Pallet, Passage, Place, SessionView, hookimpl
+from plugins.hooks import Action, Command, Exit, Identity, Move, Pallet, Passage, Place, SessionView, hookimpl
 
 __all__ = [
     "Action",
     "Command",
     "Commit",
     "Exit",
+    "Identity",
     "JobContext",
     "JobError",
     "JobSpec",

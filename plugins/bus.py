@@ -15,7 +15,7 @@ import structlog
 from jobs.errors import JobError
 from jobs.model import JobSpec
 from plugins.errors import BadPlugin, PluginError
-from plugins.hooks import PROJECT, Action, Command, Hooks, Pallet, Passage
+from plugins.hooks import PROJECT, Action, Command, Hooks, Identity, Pallet, Passage
 
 log = structlog.get_logger("plugins")
 
@@ -108,6 +108,20 @@ class Bus:
                 return name, str(verdict)
         return None
 
+    async def identity(self, credential: str) -> tuple[str, Identity] | None:
+        """Ask whose a foreign credential is; return (guest, answer) of the first that knows it, None if nobody does."""
+        for name, guest in self._guests("authenticate"):
+            try:
+                answer = await self._ask(name, "authenticate", guest, self._filter_timeout_s, credential=credential)
+            except PluginError as error:
+                log.warning("plugin_failed", plugin=error.plugin, hook=error.hook, reason=str(error))
+                continue
+            if isinstance(answer, Identity):
+                return name, answer
+            if answer is not None:
+                log.warning("plugin_failed", plugin=name, hook="authenticate", reason="it returned no Identity")
+        return None
+
     def _guests(self, hook: str) -> Iterator[tuple[str, Any]]:
         # pluggy lists the last registered as the one to call first; a filter here runs in order of registration.
         found = getattr(self._manager.hook, hook).get_hookimpls()
@@ -125,7 +139,8 @@ class Bus:
             reason = f"took longer than {timeout_s:g} s" if limit.expired() else "raised TimeoutError"
             raise PluginError(name, hook, reason, error) from error
         except Exception as error:
-            log.info("plugin_raised", plugin=name, hook=hook, exc_info=error)
+            # What the guest was asked with may stand in the exception's text: a credential never reaches the log.
+            log.info("plugin_raised", plugin=name, hook=hook, exc_info=None if hook == "authenticate" else error)
             raise PluginError(name, hook, f"raised {type(error).__name__}", error) from error
 
 

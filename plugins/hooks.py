@@ -133,6 +133,25 @@ class Passage:
     run: RunJob
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose a credential of another identity system is.
+
+    Args:
+        user_name: the user here, by name.
+        scopes: the methods it reaches, names with `*` and `?`.
+        expires_at: UTC milliseconds; the connection is closed then. None: it does not end.
+        may_be_made: the user is made when there is none of that name.
+        label: shown to the user beside his connections; the guest's name when empty.
+    """
+
+    user_name: str
+    scopes: tuple[str, ...] = ("*",)
+    expires_at: int | None = None
+    may_be_made: bool = False
+    label: str = ""
+
+
 Verdict = str | None
 GuestMethod = Callable[..., Any]
 
@@ -155,6 +174,13 @@ class Hooks:
     @hookspec
     def set_entering(self, passage: Passage) -> Verdict:
         """Guard: return a message to refuse that the session enters the set, None to allow. Every refusal counts."""
+
+    @hookspec
+    def authenticate(self, credential: str) -> Identity | None:
+        """First answer wins: return whose the credential of another system is, None when it is not of that system.
+
+        Asked only for what is no credential of this server. A guest that raises or takes too long lets nobody in.
+        """
 
     @hookspec
     def register_jobs(self) -> Iterable[JobSpec]:

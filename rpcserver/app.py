@@ -29,16 +29,24 @@ from jobs.progress import OnProgress
 from jobs.runner import EmbeddedRunner
 from plugins import loader
 from plugins.bus import Bus
-from rpcserver import auth, errors, identity, sessions
+from plugins.jwt_users import NAME as JWT_USERS
+from plugins.jwt_users import JwtUsers
+from rpcserver import auth, credentials, errors, identity, sessions, start_checks
+from rpcserver.access_models import TermsParams
+from rpcserver.credentials import Credentials, Terms
 from rpcserver.cursors import Cursors
 from rpcserver.dispatch import Dispatcher
+from rpcserver.entrance import Entrance
 from rpcserver.events import Events, Kept
+from rpcserver.idempotency import Answers
 from rpcserver.methods import METHODS
+from rpcserver.methods.credentials import terms_of
 from rpcserver.server import Server
 from rpcserver.sessions import Sessions
 from rpcserver.settings import Settings
 from rpcserver.walking import Pallets
-from store import Store, Tx
+from rpcserver.watchdog import Watchdog
+from store import Store, StoreError, Tx
 
 log = structlog.get_logger("app")
 
@@ -54,9 +62,19 @@ class App:
         self.store = store
         self.bus = bus
         self.cursors = Cursors(known.cursor_key)
-        kept = Kept(settings.max_events, settings.max_event_age_s)
-        self.events = Events(store, known.epoch, kept, presence.users_in, sets.readable_among)
+        self.events = Events(
+            store,
+            known.epoch,
+            Kept(settings.max_events, settings.max_event_age_s),
+            presence.users_in,
+            sessions.places,
+            sets.readable_among,
+        )
         self.sessions = Sessions(store)
+        self.credentials = Credentials(store, settings.max_logged_calls)
+        self.answers = Answers(store, settings.idempotency_age_s, settings.max_keys_per_user)
+        self.entrance = Entrance(store, bus, self._make_user, settings.max_failed_logins_per_minute)
+        self.spawn = tasks.create_task
         self.pallets = Pallets({})
         self.making_default = asyncio.Lock()
         self.runner = EmbeddedRunner(store, job_specs(bus), partial(_announce, self.events), errors.describe_for_job)
@@ -68,7 +86,7 @@ class App:
         """Make a user and return a credential for him. Raises BadName or NameTaken."""
 
         def credential(tx: Tx, user: User) -> auth.Secret:
-            return auth.issue(tx, user.id, "first credential")
+            return credentials.issue(tx, user.id, Terms("first credential"))[1]
 
         made: auth.Secret = await self.runner.run(
             "create_user", {"name": name}, Request(user_jobs.OPERATOR), then=credential
@@ -87,6 +105,22 @@ class App:
 
         await self.store.write(defer)
 
+    async def user_named(self, name: str) -> User:
+        """Return the user of that name. Raises UserNotFound."""
+        user = await self.store.read(lambda tx: users.find_by_name(tx, name))
+        if user is None:
+            raise UserNotFound(name)
+        return user
+
+    async def terms(self, params: TermsParams) -> Terms:
+        """Return the terms of a credential to be made. Raises UserNotFound for an unknown holder."""
+        return terms_of(params, None if params.holder is None else (await self.user_named(params.holder)).id)
+
+    async def issue(self, user_id: str, terms: Terms) -> dict[str, Any]:
+        """Make a credential and return its id and its text, which is shown this once."""
+        credential_id, text = await self.store.write(lambda tx: credentials.issue(tx, user_id, terms))
+        return {"credential_id": credential_id, "credential": str(text)}
+
     async def import_tree(
         self,
         path: Path,
@@ -101,9 +135,7 @@ class App:
         Args:
             exclude: names of files and folders to leave out, wherever they stand.
         """
-        user = await self.store.read(lambda tx: users.find_by_name(tx, user_name))
-        if user is None:
-            raise UserNotFound(user_name)
+        user = await self.user_named(user_name)
         imported = await self.runner.run(
             "import_tree",
             {"path": path, "into": into, "is_public": is_public, "exclude": exclude},
@@ -111,6 +143,24 @@ class App:
             on_progress=on_progress,
         )
         return asdict(imported)
+
+    async def upkeep(self) -> None:
+        """Forget, every now and then, what is too old to be asked for."""
+
+        def forget(tx: Tx) -> None:
+            self.events.upkeep(tx)
+            self.answers.upkeep(tx)
+
+        while True:
+            try:
+                await self.store.write(forget)
+            except StoreError as error:
+                log.warning("upkeep_failed", reason=str(error))
+            await asyncio.sleep(self.settings.upkeep_s)
+
+    async def _make_user(self, name: str) -> User:
+        made: User = await self.runner.run("create_user", {"name": name}, Request(user_jobs.OPERATOR))
+        return made
 
 
 def job_specs(bus: Bus) -> list[JobSpec]:
@@ -127,6 +177,8 @@ async def opened(settings: Settings) -> AsyncIterator[App]:
     _check_rooms()
     bus = Bus(settings.filter_timeout_s, settings.action_timeout_s)
     loader.load(bus, settings.plugins)
+    if settings.jwt_keys is not None:
+        bus.register(_jwt_users(settings, settings.jwt_keys), JWT_USERS)
     store = await Store.open(
         settings.data,
         synchronous=settings.synchronous,
@@ -138,6 +190,7 @@ async def opened(settings: Settings) -> AsyncIterator[App]:
         async with asyncio.TaskGroup() as tasks:
             app = App(settings, store, bus, known, tasks)
             await app.events.load()
+            await app.answers.load()
             await app.runner.start()
             try:
                 await _recover(app)
@@ -155,16 +208,30 @@ async def opened(settings: Settings) -> AsyncIterator[App]:
 
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[App]:
-    """Run a server: it accepts connections inside the block."""
+    """Run a server: it accepts connections inside the block. Raises UnsafeStart before anything is opened."""
+    start_checks.check(settings)
     async with opened(settings) as app:
-        await app.server.start()
-        # What start-up made lives as long as the server: the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
+        upkeep = app.spawn(app.upkeep())
         try:
-            yield app
+            async with _listening(app):
+                yield app
         finally:
-            await app.server.stop()
+            upkeep.cancel()
+
+
+@asynccontextmanager
+async def _listening(app: App) -> AsyncIterator[None]:
+    await app.server.start()
+    watchdog = Watchdog(app.settings.blocked_loop_s)
+    watchdog.start()
+    # What start-up made lives as long as the server: the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        await app.server.stop()
+        watchdog.stop()
 
 
 async def _recover(app: App) -> None:
@@ -176,6 +243,17 @@ async def _recover(app: App) -> None:
             )
             await app.runner.run("session.destroy_session", data, Request(session.core_user_id))
         await app.store.write(partial(sessions.remove, session_id=session.id))
+
+
+def _jwt_users(settings: Settings, keys: Path) -> JwtUsers:
+    return JwtUsers(
+        keys,
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+        algorithms=settings.jwt_algorithms,
+        user_claim=settings.jwt_user_claim,
+        may_make_users=settings.jwt_makes_users,
+    )
 
 
 def _announce(events: Events, tx: Tx, event: JobEvent) -> None:

@@ -1,4 +1,4 @@
-"""Who is calling: credentials and their scopes; which pages and hosts may connect at all.
+"""Who is calling, and how far his credential reaches; which pages and hosts may connect at all.
 
 A credential is 256 random bits shown once; only its SHA-256 is stored. Source: protocol.md 1.
 """
@@ -7,20 +7,16 @@ import base64
 import binascii
 import fnmatch
 import hashlib
-import secrets
 from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-import orjson
-
-from core import users
 from core.users import User
-from store import Tx, new_id, now_ms
 
 SUBPROTOCOL = "rpcserver.v1"
 BEARER_SUBPROTOCOL = "base64url.bearer.rpcserver."
 PREFIX = "rpc_"
+EVERYTHING = ("*",)
 
 
 class Secret(str):
@@ -32,50 +28,33 @@ class Secret(str):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is calling, and how far the credential reaches."""
+    """Who is calling, and how far the credential reaches.
+
+    Args:
+        user: in whose name the calls are made.
+        credential_id: the row to revoke; empty when another system vouched for the user.
+        holder: the name of the user who holds the credential, where that is not `user` himself.
+        expires_at: UTC milliseconds; None: until revoked.
+        is_metered: its calls are counted, and its owner can read which they were.
+    """
 
     user: User
     credential_id: str
     label: str
     scopes: tuple[str, ...]
     expires_at: int | None
+    holder: str | None = None
+    is_metered: bool = False
 
     def may(self, method: str) -> bool:
         """Tell whether the scopes, method names with `*` and `?`, include the method."""
-        return any(scope == "*" or fnmatch.fnmatchcase(method, scope) for scope in self.scopes)
+        scopes = self.scopes
+        return scopes == EVERYTHING or any(fnmatch.fnmatchcase(method, scope) for scope in scopes)
 
-
-def issue(tx: Tx, user_id: str, label: str, scopes: tuple[str, ...] = ("*",), expires_at: int | None = None) -> Secret:
-    """Make a credential and return its text, which is nowhere kept.
-
-    Args:
-        expires_at: UTC milliseconds; None: until revoked.
-    """
-    text = Secret(PREFIX + secrets.token_urlsafe(32))
-    tx.run(
-        "INSERT INTO credentials (id, user_id, hash, label, scopes, expires_at, created_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        new_id("c_"),
-        user_id,
-        _hash(text),
-        label,
-        orjson.dumps(scopes).decode(),
-        expires_at,
-        now_ms(),
-    )
-    return text
-
-
-def find(tx: Tx, text: str) -> Principal | None:
-    """Return who holds the credential, None when it is unknown, expired, or its user is frozen."""
-    # Looking up the hash of 256 random bits leaks nothing by its timing: a guess cannot be steered byte by byte.
-    row = tx.one("SELECT id, user_id, label, scopes, expires_at FROM credentials WHERE hash = ?", _hash(text))
-    if row is None or (row[4] is not None and row[4] <= now_ms()):
-        return None
-    user = users.find(tx, row[1])
-    if user is None or user.is_frozen:
-        return None
-    return Principal(user, row[0], row[2], tuple(orjson.loads(row[3])), row[4])
+    def covers(self, scope: str) -> bool:
+        """Tell whether a scope reaches no further than this principal's."""
+        is_name = not any(sign in scope for sign in "*?[")
+        return "*" in self.scopes or scope in self.scopes or (is_name and self.may(scope))
 
 
 def offered(authorization: str | None, subprotocols: list[str]) -> Secret | None:
@@ -118,5 +97,6 @@ def is_host_allowed(host: str | None, allowed: tuple[str, ...]) -> bool:
         return False
 
 
-def _hash(text: str) -> str:
+def hash_of(text: str) -> str:
+    """Return what is stored of a credential or ticket."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -2,9 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
+
+from rpcserver.cli_access import credential_app, maintenance, ticket
+from rpcserver.guarded import guarded
 
 app = typer.Typer(
     help="A session server: JSON-RPC 2.0 over one WebSocket.",
@@ -18,6 +21,9 @@ jobs_app = typer.Typer(help="Jobs.", no_args_is_help=True)
 app.add_typer(jobs_app, name="jobs")
 plugins_app = typer.Typer(help="Plugins.", no_args_is_help=True)
 app.add_typer(plugins_app, name="plugins")
+app.add_typer(credential_app, name="credential")
+app.command()(ticket)
+app.command()(maintenance)
 
 Data = Annotated[Path | None, typer.Option("--data", help="Data folder. [env: RPCSERVER_DATA]")]
 PluginFiles = Annotated[list[Path] | None, typer.Option("--plugin", help="A plugin file; may be given several times.")]
@@ -32,8 +38,14 @@ def serve(
     ] = None,
     plugin: PluginFiles = None,
     origin: Annotated[
-        list[str] | None, typer.Option(help="Origin whose pages may connect, as https://app.example.org.")
+        list[str] | None,
+        typer.Option(help="Origin whose pages may connect, as https://app.example.org; `none`: no page may."),
     ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM. [env: RPCSERVER_TLS_CERT]")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM. [env: RPCSERVER_TLS_KEY]")] = None,
+    behind_proxy: Annotated[
+        bool, typer.Option("--behind-proxy", help="A proxy does TLS and says who is calling (X-Forwarded-For).")
+    ] = False,
 ) -> None:
     """Run the server until SIGTERM or SIGINT; one JSON line on standard output says when it is ready."""
     from rpcserver.service import serve as run
@@ -44,8 +56,11 @@ def serve(
         "port": port,
         "plugins": tuple(plugin) if plugin else None,
         "origins": tuple(origin) if origin else None,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "behind_proxy": behind_proxy or None,
     }
-    _guarded(run, flags)
+    guarded(run, flags)
 
 
 @user_app.command("add")
@@ -53,7 +68,7 @@ def user_add(name: Annotated[str, typer.Argument(help="2 to 64 of a-z 0-9 _ . -"
     """Add a user and print the credential, alone on one line. It is shown this once."""
     from rpcserver.operate import add_user
 
-    print(_guarded(add_user, {"data": data}, name))
+    print(guarded(add_user, {"data": data}, name))
 
 
 @user_app.command("defer")
@@ -65,7 +80,7 @@ def user_defer(
     """Have a user's long jobs wait until somebody releases them."""
     from rpcserver.operate import defer_user
 
-    _guarded(defer_user, {"data": data}, name, approver)
+    guarded(defer_user, {"data": data}, name, approver)
 
 
 @jobs_app.command("functions")
@@ -73,7 +88,7 @@ def jobs_functions(plugin: PluginFiles = None) -> None:
     """List the job functions a server would have: lane, core calls, and what they do."""
     from rpcserver.operate import job_functions
 
-    for line in _guarded(job_functions, {"plugins": tuple(plugin) if plugin else None}):
+    for line in guarded(job_functions, {"plugins": tuple(plugin) if plugin else None}):
         print(line)
 
 
@@ -96,7 +111,7 @@ def import_(
 
     from rpcserver.operate import import_tree
 
-    print(json.dumps(_guarded(import_tree, {"data": data}, path, user, into, public, tuple(exclude or ()))))
+    print(json.dumps(guarded(import_tree, {"data": data}, path, user, into, public, tuple(exclude or ()))))
 
 
 @app.command()
@@ -129,7 +144,7 @@ def plugins_list(plugin: PluginFiles = None) -> None:
     """Print the plugins that would be loaded, one a line."""
     from rpcserver.operate import plugin_names
 
-    for name in _guarded(plugin_names, {"plugins": tuple(plugin) if plugin else None}):
+    for name in guarded(plugin_names, {"plugins": tuple(plugin) if plugin else None}):
         print(name)
 
 
@@ -144,27 +159,3 @@ def version() -> None:
 def main() -> None:
     """Run the command line."""
     app()
-
-
-def _guarded(run: Any, flags: dict[str, Any], *arguments: Any) -> Any:
-    """Run with the settings; what a person can mend is one line on standard error and exit status 1."""
-    from pydantic import ValidationError
-
-    from core.errors import CoreError
-    from plugins.errors import PluginsError
-    from rpcserver.settings import Settings
-    from store import StoreError
-
-    try:
-        return run(Settings.load(**flags), *arguments)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = ".".join(str(part) for part in first["loc"])
-        _stop(f"setting {name}: {first['msg']}. Correct the flag, the environment or rpcserver.toml.")
-    except (StoreError, CoreError, PluginsError, OSError) as error:
-        _stop(str(error))
-
-
-def _stop(message: str) -> NoReturn:
-    print(f"rpcserver: {message}", file=sys.stderr)
-    sys.exit(1)

@@ -4,12 +4,15 @@
         session_id = await client.create_session("work")
         listing = await client.ls(session_id)
 
+The server may ask, too: `client.on("client.ask", handler)` says who answers, and a handler may call the server.
 It imports nothing of the server, so that a script starts quickly.
 """
 
 import asyncio
+import inspect
 import itertools
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -24,6 +27,7 @@ M = TypeVar("M", bound=BaseModel)
 
 SUBPROTOCOL = "rpcserver.v1"
 OnProgress = Callable[[float, float | None, str], None]
+Handler = Callable[[dict[str, Any]], Any]
 
 
 class CallError(Exception):
@@ -62,7 +66,7 @@ class Event(BaseModel):
 
 
 class Subscription:
-    """An open subscription: iterate over it for its events."""
+    """An open subscription: iterate over it for its events. `gaps` are the (from, to) the server has left out."""
 
     def __init__(self, client: "Client", answer: dict[str, Any]) -> None:
         self._client = client
@@ -71,6 +75,7 @@ class Subscription:
         self.epoch: str = answer["epoch"]
         self.seq: int = answer["seq"]
         self.recovered: bool | None = answer.get("recovered")
+        self.gaps: list[tuple[int, int]] = []
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         while (event := await self._queue.get()) is not None:
@@ -99,14 +104,29 @@ class Client:
         url: where the server listens, `ws://` or `wss://`.
         credential: as `rpcserver user add` printed it.
         timeout_s: how long a call may take; the server is told.
+        name, type: who connects (`web`, `cli`, `agent`, `service`, `other`), shown in presence and logs.
+        tls: trust for `wss://`, when it is not the system's.
     """
 
-    def __init__(self, url: str, credential: str | None = None, *, timeout_s: float = 60.0, name: str = "") -> None:
+    def __init__(
+        self,
+        url: str,
+        credential: str | None = None,
+        *,
+        timeout_s: float = 60.0,
+        name: str = "",
+        type: str = "other",
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.url = url
         self.timeout_s = timeout_s
         self.hello: dict[str, Any] = {}
         self._credential = credential
         self._name = name
+        self._type = type
+        self._tls = tls
+        self._handlers: dict[str, Handler] = {}
+        self._answering: dict[Any, asyncio.Task[Any]] = {}
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._subscriptions: dict[str, Subscription] = {}
@@ -136,6 +156,7 @@ class Client:
                 compression=None,
                 max_size=None,
                 proxy=None,
+                ssl=self._tls,
             )
         except InvalidStatus as refused:
             body = refused.response.body or b""
@@ -146,7 +167,7 @@ class Client:
         async with asyncio.timeout(self.timeout_s):
             await self._greeted.wait()
         if self._name:
-            await self.call("server.identify", client=self._name, type="other")
+            await self.call("server.identify", client=self._name, type=self._type)
 
     async def close(self) -> None:
         """Close the connection; what waits for an answer gets Disconnected."""
@@ -155,16 +176,36 @@ class Client:
         if self._reader is not None:
             await self._reader
 
-    async def call(self, method: str, /, *, on_progress: OnProgress | None = None, **params: Any) -> Any:
+    def on(self, method: str, handler: Handler) -> None:
+        """Have `handler(params)`, plain or async, answer the server's requests of that name, or hear its notices.
+
+        What it returns is the answer. It may call the server; nothing waits for it but who asked.
+        """
+        self._handlers[method] = handler
+
+    async def call(
+        self,
+        method: str,
+        /,
+        *,
+        on_progress: OnProgress | None = None,
+        idempotency_key: str | None = None,
+        **params: Any,
+    ) -> Any:
         """Call a method with params by name and return its result. Raises CallError or Disconnected.
 
         Args:
             on_progress: called with (done, total or None, message) as the server reports it.
+            idempotency_key: makes it safe to call again after Disconnected: the server runs it once.
         """
+        meta: dict[str, Any] = {}
         if on_progress is not None:
-            token = f"p{next(self._ids)}"
+            meta["progress_token"] = token = f"p{next(self._ids)}"
             self._progress[token] = on_progress
-            params["_meta"] = {"progress_token": token}
+        if idempotency_key is not None:
+            meta["idempotency_key"] = idempotency_key
+        if meta:
+            params["_meta"] = meta
         future = self.send(method, params)
         try:
             async with asyncio.timeout(self.timeout_s):
@@ -172,6 +213,8 @@ class Client:
         except (asyncio.CancelledError, TimeoutError):
             self._cancel(future)
             raise
+        finally:
+            self._progress.pop(meta.get("progress_token", ""), None)
 
     def send(self, method: str, params: dict[str, Any] | list[Any]) -> asyncio.Future[Any]:
         """Send a call without waiting; the future holds its result. Calls go out in the order of `send`."""
@@ -184,9 +227,16 @@ class Client:
         self._write({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
         return future
 
-    async def subscribe(self, *topics: str, since: tuple[str, int] | None = None) -> Subscription:
-        """Subscribe to topics; `since` is the (epoch, seq) after which to begin."""
-        params: dict[str, Any] = {"topics": list(topics)}
+    async def subscribe(
+        self, *topics: str, since: tuple[str, int] | None = None, policy: str = "close"
+    ) -> Subscription:
+        """Subscribe to topics.
+
+        Args:
+            since: the (epoch, seq) after which to begin; None: now.
+            policy: what becomes of events while this client is too slow: `close`, `drop_oldest` or `latest`.
+        """
+        params: dict[str, Any] = {"topics": list(topics), "policy": policy}
         if since is not None:
             params["since"] = {"epoch": since[0], "seq": since[1]}
         subscription = Subscription(self, await self.call("events.subscribe", **params))
@@ -273,6 +323,8 @@ class Client:
                     future.set_exception(Disconnected(f"the connection was closed ({socket.close_code})"))
                     future.exception()  # not everybody waits; that is no fault
             self._waiting.clear()
+            for task in self._answering.values():
+                task.cancel()
             for subscription in self._subscriptions.values():
                 subscription._queue.put_nowait(None)
 
@@ -292,8 +344,43 @@ class Client:
             value = message["params"]["value"]
             if report := self._progress.get(message["params"]["token"]):
                 report(value["done"], value["total"], value["message"])
+        elif message["method"] == "$/gap":
+            gap = message["params"]
+            if subscription := self._subscriptions.get(gap["subscription"]):
+                subscription.gaps.append((gap["from"], gap["to"]))
+        elif "id" in message:
+            self._answer(message)
+        elif message["method"] == "$/cancelRequest":
+            if task := self._answering.get(message["params"]["id"]):
+                task.cancel()
+        elif handler := self._handlers.get(message["method"]):
+            handler(message["params"])
         elif "subscription" in message.get("params", {}):
             self._hear(message)
+
+    def _answer(self, message: dict[str, Any]) -> None:
+        handler = self._handlers.get(message["method"])
+        if handler is None:
+            error = {"code": -32601, "message": "Method not found", "data": {"kind": "METHOD_NOT_FOUND"}}
+            self._write({"jsonrpc": "2.0", "id": message["id"], "error": error})
+            return
+        # A task: the reader goes on, so that what the handler calls the server for can be answered.
+        task = asyncio.ensure_future(_handled(handler, message.get("params", {})))
+        self._answering[message["id"]] = task
+        task.add_done_callback(lambda done: self._answered(message["id"], done))
+
+    def _answered(self, id: Any, done: "asyncio.Task[Any]") -> None:
+        del self._answering[id]
+        if done.cancelled() or self._reader is None or self._reader.done():
+            return
+        error = done.exception()
+        if error is None:
+            self._write({"jsonrpc": "2.0", "id": id, "result": done.result()})
+        elif isinstance(error, CallError):
+            self._write({"jsonrpc": "2.0", "id": id, "error": error.as_dict()})
+        else:
+            internal = {"code": -32603, "message": "Internal error", "data": {"kind": type(error).__name__}}
+            self._write({"jsonrpc": "2.0", "id": id, "error": internal})
 
     def _hear(self, message: dict[str, Any]) -> None:
         event = Event(topic=message["method"], **message["params"])
@@ -303,3 +390,8 @@ class Client:
         else:
             # The answer to subscribe is read but its waiter has not run yet.
             self._early.setdefault(event.subscription, []).append(event)
+
+
+async def _handled(handler: Handler, params: dict[str, Any]) -> Any:
+    answer = handler(params)
+    return await answer if inspect.isawaitable(answer) else answer

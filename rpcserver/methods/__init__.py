@@ -1,7 +1,7 @@
 """The methods, one file a noun. A handler reads like the seed; it raises, and the dispatcher answers."""
 
 from rpcserver.dispatch import Method
-from rpcserver.methods import ask, auth, events, job, jobs, operator, server, session, sessions
+from rpcserver.methods import ask, auth, credentials, events, job, jobs, operator, server, session, sessions
 
 METHODS: tuple[Method, ...] = (
     *session.METHODS,
@@ -11,6 +11,7 @@ METHODS: tuple[Method, ...] = (
     *ask.METHODS,
     *events.METHODS,
     *auth.METHODS,
+    *credentials.METHODS,
     *server.METHODS,
     *operator.METHODS,
 )

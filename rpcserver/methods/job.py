@@ -50,7 +50,7 @@ async def run(call: Call, params: RunParams) -> dict[str, Any]:
     return answer
 
 
-@method("job.get", JobParams)
+@method("job.get", JobParams, is_change=False)
 async def get(call: Call, params: JobParams) -> dict[str, Any]:
     """Return one of the caller's jobs, or one that waits for his approval."""
     return views.job_record(await _visible(call, params.job_id))

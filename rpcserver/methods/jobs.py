@@ -9,7 +9,7 @@ from rpcserver.models import ListJobsParams, NoParams, PageParams
 from store import Tx
 
 
-@method("jobs.list", ListJobsParams)
+@method("jobs.list", ListJobsParams, is_change=False)
 async def list_(call: Call, params: ListJobsParams) -> dict[str, Any]:
     """Return the caller's jobs, the newest first. Jobs that only read leave no row."""
     scope = ("jobs", call.user_id, params.state, params.function, params.session_id, params.held)
@@ -25,7 +25,7 @@ async def list_(call: Call, params: ListJobsParams) -> dict[str, Any]:
     return call.app.cursors.page(await call.app.store.read(page), params.limit, views.job_record, *scope)
 
 
-@method("jobs.functions", NoParams)
+@method("jobs.functions", NoParams, is_change=False)
 def functions(call: Call, params: NoParams) -> dict[str, Any]:
     """Return every job function: what it does, what it takes, and the core calls it declares.
 

@@ -8,7 +8,7 @@ from rpcserver.dispatch import Call, method
 from rpcserver.models import IdentifyParams, NoParams
 
 
-@method("server.info", NoParams)
+@method("server.info", NoParams, is_change=False)
 def info(call: Call, params: NoParams) -> dict[str, Any]:
     """Return the server's version, limits, plugins, methods and uptime."""
     app = call.app
@@ -22,13 +22,13 @@ def info(call: Call, params: NoParams) -> dict[str, Any]:
     }
 
 
-@method("server.ping", NoParams, needs_auth=False)
+@method("server.ping", NoParams, needs_auth=False, is_change=False)
 def ping(call: Call, params: NoParams) -> str:
     """Answer `pong`."""
     return "pong"
 
 
-@method("server.identify", IdentifyParams)
+@method("server.identify", IdentifyParams, is_change=False)
 def identify(call: Call, params: IdentifyParams) -> bool:
     """Say which program connects; it is shown in presence and logs."""
     call.connection.client = params.model_dump()

@@ -22,6 +22,7 @@ from rpcserver.models import (
     DestroyParams,
     GetParams,
     LsParams,
+    SessionParams,
     UpdateParams,
 )
 from rpcserver.sessions import NewSession, Session
@@ -64,10 +65,11 @@ async def destroy(call: Call, params: DestroyParams) -> dict[str, Any]:
     data = DestroySession(session_id=session.id, data_set_id=session.data_set_id, pallet_set_id=session.pallet_set_id)
     destroyed = await app.runner.run("session.destroy_session", data, walking.request_of(session), then=remove)
     app.pallets.known.pop(session.id, None)
+    app.server.detach(session.core_user_id, session.id)
     return {"session_id": destroyed}
 
 
-@method("session.get", GetParams)
+@method("session.get", GetParams, is_change=False)
 def get(call: Call, params: GetParams) -> dict[str, Any] | Awaitable[dict[str, Any]]:
     """Return the session's record; `include` adds its history and the tokens of its data set."""
     found = walking.find_session(call, params.session_id)
@@ -87,7 +89,7 @@ async def _get(call: Call, found: Session | Awaitable[Session], params: GetParam
     return record
 
 
-@method("session.ls", LsParams)
+@method("session.ls", LsParams, is_change=False)
 async def ls(call: Call, params: LsParams) -> dict[str, Any]:
     """List the working set, page by page, with the commands offered there; changes nothing.
 
@@ -224,4 +226,15 @@ def _pick(session: Session, token_id: str, version: int, commands: list[Command]
     raise NotInPallet(token_id, version, views.commands(session.id, commands))
 
 
-METHODS = (create, destroy, get, ls, cd, action, update)
+@method("session.presence", SessionParams, is_change=False)
+async def presence(call: Call, params: SessionParams) -> dict[str, Any]:
+    """Return who is attached to a session: the connections that have used it, with what each says it is."""
+    session = await walking.the_session(call, params.session_id)
+    attached = call.app.server.attached(session.core_user_id, session.id)
+    return {
+        "session_id": session.id,
+        "items": [views.attached(one, one is call.connection) for one in sorted(attached, key=lambda one: one.label)],
+    }
+
+
+METHODS = (create, destroy, get, ls, cd, action, update, presence)

@@ -8,7 +8,7 @@ from rpcserver.dispatch import Call, method
 from rpcserver.models import ListSessionsParams
 
 
-@method("sessions.list", ListSessionsParams)
+@method("sessions.list", ListSessionsParams, is_change=False)
 async def list_(call: Call, params: ListSessionsParams) -> dict[str, Any]:
     """Return the caller's sessions, the oldest first, whatever their state."""
     scope = ("sessions", call.user_id, params.context_name, params.state)

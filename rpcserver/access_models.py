@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
-from rpcserver.models import Cursor, Id, Limit, Params, Text, without_nul
+from rpcserver.models import Cursor, Id, Limit, PageParams, Params, Text, without_nul
 
 SecretText = Annotated[str, Field(min_length=1, max_length=4000)]
 Count = Annotated[int, Field(ge=1, le=10**12)]
@@ -77,13 +77,6 @@ class CredentialLogParams(Params):
     cursor: Cursor = None
 
 
-class ListParams(Params):
-    """A list without conditions."""
-
-    limit: Limit = 50
-    cursor: Cursor = None
-
-
 class MaintenanceParams(Params):
     """server.maintenance."""
 
@@ -98,7 +91,7 @@ class OperatorCredentialParams(TermsParams):
     user: Text
 
 
-class OperatorListParams(ListParams):
+class OperatorListParams(PageParams):
     """operator.credentials_list: of one user, or of all."""
 
     user: Text | None = None

@@ -50,8 +50,8 @@ class Answers:
 
     async def load(self) -> None:
         """Mark the calls that a killed server left under way: nobody knows what became of them."""
-        reason = "The server stopped while the call ran: look what became of it, then call again with a new key."
-        unknown = _row_text(ErrorObject(IDEMPOTENCY_CONFLICT, reason, {"kind": "OUTCOME_UNKNOWN", "retryable": False}))
+        message = "The server stopped while the call ran: look what became of it, then call again with a new key."
+        unknown = _row_text(ErrorObject(IDEMPOTENCY_CONFLICT, message, {"kind": "OUTCOME_UNKNOWN", "retryable": False}))
 
         def mark(tx: Tx) -> None:
             tx.run("UPDATE idempotency_keys SET error = ? WHERE result IS NULL AND error IS NULL", unknown)

@@ -22,7 +22,6 @@ Id = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(without_
 Text = Annotated[str, Field(max_length=1000), AfterValidator(without_nul)]
 SessionName = Annotated[str, Field(min_length=3, max_length=120), AfterValidator(without_nul)]
 ContextName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{2,119}$")]
-Topics = Annotated[list[Annotated[str, Field(min_length=1, max_length=100)]], Field(min_length=1, max_length=50)]
 Kind = Literal["token", "child", "link", "user", "command"]
 Order = Literal["name", "-name", "added", "-added"]
 
@@ -235,35 +234,6 @@ class IdentifyParams(Params):
     client: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(without_nul)]
     version: Annotated[str, Field(max_length=50)] = ""
     type: Literal["web", "cli", "agent", "service", "other"] = "other"
-
-
-class Since(Params):
-    """The position of an event: where a client stopped to hear."""
-
-    epoch: Id
-    seq: Annotated[int, Field(ge=0)]
-
-
-class SubscribeParams(Params):
-    """events.subscribe."""
-
-    topics: Topics
-    since: Since | None = None
-    policy: Literal["close", "drop_oldest", "latest"] = "close"
-
-
-class UnsubscribeParams(Params):
-    """events.unsubscribe."""
-
-    subscription: Id
-
-
-class HistoryParams(Params):
-    """events.history."""
-
-    topics: Topics = ["*"]
-    limit: Limit = 50
-    cursor: Cursor = None
 
 
 class SessionRecord(BaseModel):

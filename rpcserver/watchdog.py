@@ -87,4 +87,4 @@ def described(frame: FrameType | None) -> dict[str, Any]:
             plugin = frame.f_locals.get("name")
         frame = frame.f_back
     lines = [f"{entry.filename.rpartition('/')[2]}:{entry.lineno} {entry.name}" for entry in stack]
-    return {"method": method, "plugin": plugin, "stack": lines}
+    return {"method": method, "plugin": plugin, "where": lines}

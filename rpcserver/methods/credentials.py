@@ -7,18 +7,18 @@ from rpcserver.access_models import (
     CreateCredentialParams,
     CredentialLogParams,
     CredentialParams,
-    ListParams,
     TermsParams,
 )
 from rpcserver.auth import Principal
 from rpcserver.credentials import Terms
 from rpcserver.dispatch import Call, method
 from rpcserver.errors import ScopeTooWide
+from rpcserver.models import PageParams
 from store import now_ms
 
 
-@method("credentials.list", ListParams, is_change=False)
-async def list_(call: Call, params: ListParams) -> dict[str, Any]:
+@method("credentials.list", PageParams, is_change=False)
+async def list_(call: Call, params: PageParams) -> dict[str, Any]:
     """Return the credentials that act in the caller's name, the oldest first, with what was used of them."""
     return await listed(call, params, call.user_id)
 
@@ -56,7 +56,7 @@ async def log(call: Call, params: CredentialLogParams) -> dict[str, Any]:
     return _page(call, found, params.limit, "id", scope)
 
 
-async def listed(call: Call, params: ListParams, user_id: str | None) -> dict[str, Any]:
+async def listed(call: Call, params: PageParams, user_id: str | None) -> dict[str, Any]:
     """Return a page of a user's credentials, or of everybody's."""
     scope = ("credentials", user_id)
     position = call.app.cursors.decode(params.cursor, *scope)

@@ -7,7 +7,7 @@ import orjson
 
 from rpcserver.dispatch import Call, method
 from rpcserver.errors import TOO_MANY_SUBSCRIPTIONS, RpcError
-from rpcserver.models import HistoryParams, SubscribeParams, UnsubscribeParams
+from rpcserver.event_models import HistoryParams, SubscribeParams, UnsubscribeParams
 from rpcserver.subscriptions import Subscription
 from store import new_id
 

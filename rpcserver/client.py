@@ -20,6 +20,7 @@ from typing import Any, Self, TypeVar
 from pydantic import BaseModel
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.protocol import State
 
 from rpcserver.models import ActionResult, JobRecord, Listing, SessionRecord
 
@@ -218,8 +219,10 @@ class Client:
 
     def send(self, method: str, params: dict[str, Any] | list[Any]) -> asyncio.Future[Any]:
         """Send a call without waiting; the future holds its result. Calls go out in the order of `send`."""
-        if self._socket is None or self._reader is None or self._reader.done():
+        if self._socket is None or self._reader is None:
             raise Disconnected("not connected: use `async with Client(...)`")
+        if self._reader.done() or self._socket.state is not State.OPEN:
+            raise Disconnected(f"the connection is closed ({self._socket.close_code or 'closing'})")
         id = next(self._ids)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         future.rpc_id = id  # type: ignore[attr-defined]

@@ -45,7 +45,6 @@ class Watchdog:
     def stop(self) -> None:
         """Watch no more."""
         self._stop.set()
-        self._alive.set()
         self._thread.join()
 
     def _run(self) -> None:
@@ -58,10 +57,12 @@ class Watchdog:
                 return  # the loop is closed
             if self._alive.wait(self._limit_s):
                 continue
-            seen = self._look()
-            self._alive.wait()
             if self._stop.is_set():
-                return
+                return  # the loop waits for us to end, and for nothing else
+            seen = self._look()
+            while not self._alive.wait(self._limit_s):
+                if self._stop.is_set():
+                    return
             blocked_s = time.monotonic() - asked
             self.blocked += 1
             self.max_s = max(self.max_s, blocked_s)

@@ -9,7 +9,7 @@ demo: $(STAMP)
 	$(VENV)/bin/rpcserver demo
 
 test: $(STAMP)
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n auto
 
 slow: $(STAMP)
 	$(VENV)/bin/python -m pytest -m slow

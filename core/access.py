@@ -51,6 +51,11 @@ def grant(scene: Scene, token_id: str, user_id: str, access: Access | None) -> N
         raise NotWritable(token_id, token.name)
     if scene.tx.one("SELECT 1 FROM users WHERE id = ?", user_id) is None:
         raise UserNotFound(user_id)
-    scene.tx.run("DELETE FROM grants WHERE token_id = ? AND user_id = ?", token_id, user_id)
+    allow(scene.tx, token_id, user_id, access)
+
+
+def allow(tx: Tx, token_id: str, user_id: str, access: Access | None) -> None:
+    """Keep what a user may do with a token beyond what everybody may; None: nothing."""
+    tx.run("DELETE FROM grants WHERE token_id = ? AND user_id = ?", token_id, user_id)
     if access is not None:
-        scene.tx.run("INSERT INTO grants (token_id, user_id, access) VALUES (?, ?, ?)", token_id, user_id, access)
+        tx.run("INSERT INTO grants (token_id, user_id, access) VALUES (?, ?, ?)", token_id, user_id, access)

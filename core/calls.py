@@ -23,11 +23,12 @@ class Scene:
 
 
 class CoreCall(Generic[P, T]):
-    """A core function with its public name, such as `core.set.show`."""
+    """A core function with its public name, such as `core.set.show`; `is_reading` when it changes nothing."""
 
-    def __init__(self, name: str, fn: Callable[Concatenate[Scene, P], T]) -> None:
+    def __init__(self, name: str, fn: Callable[Concatenate[Scene, P], T], is_reading: bool) -> None:
         self.name = name
         self.fn = fn
+        self.is_reading = is_reading
         self.__doc__ = fn.__doc__
 
     def __call__(self, scene: Scene, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -38,13 +39,13 @@ class CoreCall(Generic[P, T]):
 CALLS: dict[str, CoreCall[..., Any]] = {}
 
 
-def core_call(name: str) -> Callable[[Callable[Concatenate[Scene, P], T]], CoreCall[P, T]]:
+def core_call(name: str, *, is_reading: bool = False) -> Callable[[Callable[Concatenate[Scene, P], T]], CoreCall[P, T]]:
     """Register a function over a `Scene` as the core call `name`."""
 
     def register(fn: Callable[Concatenate[Scene, P], T]) -> CoreCall[P, T]:
         if name in CALLS:
             raise ValueError(f"core call {name!r} is registered twice")
-        call = CoreCall(name, fn)
+        call = CoreCall(name, fn, is_reading)
         CALLS[name] = call
         return call
 

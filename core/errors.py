@@ -5,18 +5,37 @@ CoreError
 │   ├── SetNotFound
 │   │   └── NoWay          nothing to go back, forward or up to
 │   ├── TokenNotFound
-│   └── UserNotFound
+│   ├── UserNotFound
+│   ├── GroupNotFound
+│   ├── TypeNotFound
+│   ├── AttributeNotFound
+│   ├── ScriptNotFound
+│   ├── RemoteNotFound
+│   ├── ActivityNotFound
+│   ├── RuleNotFound
+│   └── GiftNotFound
 ├── NotWritable            readable, but not the caller's to change
-├── Refused                a place says no
+├── AttributeNotWritable   the attribute cannot be written here and now, by this caller
+├── AttributeNotReadable   the attribute cannot be read here and now, by this caller
+├── BadValue               the value does not fit its attribute
+├── BadRule                the rule, or what it decides by, makes no sense
+├── BadScript              the script does not parse, or remembers too much
+├── BadRemote              the remote's definition makes no sense
+├── TypeClosed             the type is frozen, retired, standard, or not the caller's to use
+├── ChecksumMismatch       the token was changed since the caller looked
+├── PassageChanged         rules that ask outside have not been asked: ask them and try again
+├── Refused                a place or a rule says no
 │   ├── EnterRefused
-│   └── LeaveRefused
+│   ├── LeaveRefused
+│   └── EventRefused
 ├── NameTaken              a user of that name exists
 ├── BadName                the name cannot be used
 ├── SetCycle               a set would become its own ancestor
 ├── SetNotEmpty            the set still has children, or visitors from other users
 ├── AlreadyMember          the token stands in that set already
 ├── NotMember              the token does not stand in that set
-├── TokenInUse             the token defines a set or is a user's: it cannot be deleted
+├── TokenInUse             the token defines a set or is a user's: it cannot be deleted or given away
+├── StillUsed              something else refers to it
 └── UndeclaredCall         a job made a core call it did not declare
 """
 
@@ -61,12 +80,131 @@ class UserNotFound(NotFound):
     noun = "user"
 
 
+class GroupNotFound(NotFound):
+    """There is no such group, or you are not in it."""
+
+    noun = "group"
+
+
+class TypeNotFound(NotFound):
+    """There is no such type."""
+
+    noun = "type"
+
+
+class AttributeNotFound(NotFound):
+    """The token has no such attribute, or it is not yours to see."""
+
+    noun = "attribute"
+
+
+class ScriptNotFound(NotFound):
+    """There is no such script, or it is not yours to use."""
+
+    noun = "script"
+
+
+class RemoteNotFound(NotFound):
+    """There is no such remote, or it is not yours to use."""
+
+    noun = "remote"
+
+
+class ActivityNotFound(NotFound):
+    """There is no such activity, or it is not yours to see or answer."""
+
+    noun = "activity"
+
+
+class RuleNotFound(NotFound):
+    """There is no such rule, or it is not yours."""
+
+    noun = "rule"
+
+
+class GiftNotFound(NotFound):
+    """There is no such gift, or it is not yours."""
+
+    noun = "gift"
+
+
 class NotWritable(CoreError):
     """You may read this but not change it."""
 
     def __init__(self, id: str, name: str) -> None:
         self.id = id
         super().__init__(f"You may read {name!r} but not change it: ask its owner for the right to write.")
+
+
+class AttributeNotWritable(CoreError):
+    """The attribute cannot be written."""
+
+    def __init__(self, attribute: str, reason: str) -> None:
+        self.attribute, self.reason = attribute, reason
+        super().__init__(f"The attribute {attribute!r} cannot be written: {reason}.")
+
+
+class AttributeNotReadable(CoreError):
+    """The attribute cannot be read."""
+
+    def __init__(self, attribute: str, reason: str) -> None:
+        self.attribute, self.reason = attribute, reason
+        super().__init__(f"The attribute {attribute!r} cannot be read: {reason}.")
+
+
+class BadValue(CoreError):
+    """The value does not fit the attribute."""
+
+    def __init__(self, attribute: str, reason: str) -> None:
+        self.attribute, self.reason = attribute, reason
+        super().__init__(f"The value does not fit {attribute!r}: {reason}.")
+
+
+class BadRule(CoreError):
+    """The rule makes no sense."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"The rule cannot be used: {reason}.")
+
+
+class BadScript(CoreError):
+    """The script cannot be used."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"The script cannot be used: {reason}.")
+
+
+class BadRemote(CoreError):
+    """The remote makes no sense."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"The remote cannot be used: {reason}.")
+
+
+class TypeClosed(CoreError):
+    """The type does not allow it."""
+
+    def __init__(self, type: str, reason: str) -> None:
+        self.type, self.reason = type, reason
+        super().__init__(f"The type {type!r} {reason}.")
+
+
+class ChecksumMismatch(CoreError):
+    """The token was changed since you looked."""
+
+    def __init__(self, revision: int) -> None:
+        self.revision = revision
+        super().__init__("The token was changed since you looked: read it again and decide anew.")
+
+
+class PassageChanged(CoreError):
+    """What must be asked before the move changed meanwhile. Try again."""
+
+    def __init__(self) -> None:
+        super().__init__("The rules of the place changed while they were asked: try again.")
 
 
 class Refused(CoreError):
@@ -92,6 +230,12 @@ class LeaveRefused(Refused):
     """A set refused to be left."""
 
     verb = "out"
+
+
+class EventRefused(Refused):
+    """A rule refused what was about to happen."""
+
+    verb = "do that"
 
 
 class NameTaken(CoreError):
@@ -148,6 +292,14 @@ class TokenInUse(CoreError):
     def __init__(self, token_id: str) -> None:
         self.token_id = token_id
         super().__init__("The token defines a set or belongs to a user: delete the set first.")
+
+
+class StillUsed(CoreError):
+    """It cannot be deleted while something refers to it."""
+
+    def __init__(self, id: str, what: str) -> None:
+        self.id = id
+        super().__init__(f"It is still used by {what}: change or delete that first.")
 
 
 class UndeclaredCall(CoreError):

@@ -9,21 +9,24 @@ from typing import Any, Literal
 
 import orjson
 
-from core import sets
+from core import live, sets, tokens
 from core.calls import Scene, core_call
 from core.errors import TokenNotFound
 from core.names import sort_key
+from core.sets import Place
+from core.tokens import Token
 
 Kind = Literal["token", "child", "link", "user", "command"]
 Order = Literal["name", "-name", "added", "-added"]
-Position = tuple[Any, ...]
+Position = tuple[str | int, str]
 
+_COMMAND = "SELECT 1 FROM commands c WHERE c.set_id = m.set_id AND c.token_id = m.token_id"
 _KINDS: dict[str, str] = {
     "child": "m.kind = 'child'",
     "link": "m.kind = 'link'",
     "user": "t.type = 'user'",
-    "command": "t.type = 'command'",
-    "token": "m.kind NOT IN ('child', 'link') AND t.type NOT IN ('user', 'command')",
+    "command": f"EXISTS ({_COMMAND})",
+    "token": f"m.kind NOT IN ('child', 'link') AND t.type <> 'user' AND NOT EXISTS ({_COMMAND})",
 }
 # order -> (columns that make the order total, comparison, direction)
 _ORDERS: dict[str, tuple[str, str, str]] = {
@@ -33,17 +36,31 @@ _ORDERS: dict[str, tuple[str, str, str]] = {
     "-added": ("m.rank, m.token_id", "<", "m.rank DESC, m.token_id DESC"),
 }
 _COLUMNS = (
-    "m.kind, m.sort, m.rank, t.id, t.type, t.name, t.owner_id, t.attributes, t.is_human, s.id"
+    "m.kind, m.sort, m.rank, t.id, t.type, t.name, t.owner_id, t.attributes, t.is_human, t.is_public, t.revision,"
+    " t.created_at, s.id, EXISTS (SELECT 1 FROM live_values)"
     " FROM members m JOIN tokens t ON t.id = m.token_id LEFT JOIN sets s ON s.token_id = t.id"
 )
-_VISIBLE = (
+VISIBLE = (
     "(t.is_public = 1 OR t.owner_id = ? OR EXISTS (SELECT 1 FROM grants g WHERE g.token_id = t.id AND g.user_id = ?))"
 )
+_HUMAN = (
+    "t.is_human = 1 AND NOT EXISTS (SELECT 1 FROM type_ancestors a JOIN types y ON y.name = a.ancestor"
+    " WHERE a.type = t.type AND y.is_human = 0)"
+)
+# Each by its own small index: the tokens of a large set are not looked at.
+_CHILD = f"SELECT 1 FROM sets s JOIN tokens t ON t.id = s.token_id WHERE s.parent_id = ? AND {VISIBLE}"  # noqa: S608
+_LINK = (
+    f"SELECT 1 FROM members m JOIN tokens t ON t.id = m.token_id WHERE m.set_id = ? AND m.kind = 'link' AND {VISIBLE}"  # noqa: S608, E501
+)
+_WAYS = f"SELECT EXISTS ({_CHILD}), EXISTS ({_LINK}), EXISTS (SELECT 1 FROM commands)"  # noqa: S608 (constants)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One token as it stands in one set. `set_id` is the set it defines, if any; `kind` its relation to this one."""
+    """One token as it stands in one set. `set_id` is the set it defines, if any; `kind` its relation to this one.
+
+    `attributes` are those the reader may read there; `revision` grows whenever the token is changed.
+    """
 
     id: str
     type: str
@@ -53,6 +70,7 @@ class Entry:
     attributes: dict[str, Any]
     is_human: bool
     set_id: str | None
+    revision: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +81,12 @@ class Page:
     next: Position | None
 
 
-@core_call("core.set.read")
+@core_call("core.set.read", is_reading=True)
 def read(
     scene: Scene,
     set_id: str,
     *,
-    limit: int,
+    limit: int = 50,
     after: Position | None = None,
     kind: Kind | None = None,
     filter: str | None = None,
@@ -89,44 +107,95 @@ def read(
     if after is not None:
         conditions.append(f"({columns}) {comparison} (?, ?)")
         values += after
-    conditions = ["m.set_id = ?", _VISIBLE, *conditions]
+    conditions = ["m.set_id = ?", VISIBLE, *conditions]
     values = [set_id, scene.user_id, scene.user_id, *values]
     statement = f"SELECT {_COLUMNS} WHERE {' AND '.join(conditions)} ORDER BY {direction} LIMIT ?"  # noqa: S608
     rows = scene.tx.all(statement, *values, limit + 1)
-    entries = [_entry(row) for row in rows[:limit]]
+    entries = _entries(scene, set_id, rows[:limit], is_human)
     if len(rows) <= limit:
         return Page(entries, None)
     last = rows[limit - 1]
     return Page(entries, ((last[1] if "sort" in columns else last[2]), last[3]))
 
 
-@core_call("core.token.read")
-def read_one(scene: Scene, set_id: str, token_id: str) -> Entry:
-    """Return one token as it stands in the set. Raises TokenNotFound when it is not there or not to be seen."""
+@core_call("core.token.read", is_reading=True)
+def read_one(scene: Scene, token_id: str, set_id: str | None = None, *, is_human: bool = False) -> Entry:
+    """Return one token as it stands in a set, or by itself, with its values there that the caller may read.
+
+    Raises TokenNotFound when it is not there or not to be seen.
+    """
+    if set_id is None:
+        token = tokens.readable(scene, token_id)
+        row = scene.tx.one("SELECT id FROM sets WHERE token_id = ?", token_id)
+        values = live.shown(scene, token, None, is_human)
+        defined = row[0] if row else None
+        is_shown = bool(token.is_human)
+        return Entry(token.id, token.type, token.name, token.owner_id, "", values, is_shown, defined, token.revision)
     sets.show(scene, set_id)
     row = scene.tx.one(
-        f"SELECT {_COLUMNS} WHERE m.set_id = ? AND m.token_id = ? AND {_VISIBLE}",  # noqa: S608 (constants)
-        set_id,
-        token_id,
-        scene.user_id,
-        scene.user_id,
+        f"SELECT {_COLUMNS} WHERE m.set_id = ? AND m.token_id = ? AND {VISIBLE}",  # noqa: S608 (constants)
+        *(set_id, token_id, scene.user_id, scene.user_id),
     )
     if row is None:
         raise TokenNotFound(token_id)
-    return _entry(row)
+    return _entries(scene, set_id, [row], is_human)[0]
 
 
-@core_call("core.set.has")
+@core_call("core.set.ways", is_reading=True)
+def ways(scene: Scene, set_id: str) -> tuple[bool, bool, bool]:
+    """Tell whether the set has a child, and a link, that the caller can see, and whether commands are anywhere."""
+    row = scene.tx.one(_WAYS, *(set_id, scene.user_id, scene.user_id) * 2)
+    return (bool(row[0]), bool(row[1]), bool(row[2])) if row else (False, False, False)
+
+
+@core_call("core.set.links", is_reading=True)
+def links(scene: Scene, set_id: str, *, limit: int = 50, after: Position | None = None) -> Page:
+    """Return a page of the sets a set links to, as the tokens that define them."""
+    return read(scene, set_id, limit=limit, after=after, kind="link")
+
+
+@core_call("core.set.list", is_reading=True)
+def list_sets(
+    scene: Scene,
+    parent_id: str | None = None,
+    name: str | None = None,
+    type: str | None = None,
+    *,
+    is_writable: bool = False,
+    limit: int = 50,
+    after: tuple[str] | None = None,
+) -> tuple[list[Place], tuple[str] | None]:
+    """Return a page of the sets the caller can read, the oldest first.
+
+    Args:
+        parent_id: those below this set; name: with this name, in any case; type: whose defining token is of this type.
+        is_writable: those the caller can write.
+    """
+    where, values = ["s.id > ?", VISIBLE], [after[0] if after else "", scene.user_id, scene.user_id]
+    for condition, value in (("s.parent_id = ?", parent_id), ("t.type = ?", type)):
+        if value is not None:
+            where.append(condition)
+            values.append(value)
+    rows = scene.tx.all(
+        f"SELECT s.id FROM sets s JOIN tokens t ON t.id = s.token_id WHERE {' AND '.join(where)} ORDER BY s.id",  # noqa: S608
+        *values,
+    )
+    found: list[Place] = []
+    for (set_id,) in rows:
+        place = sets.find(scene.tx, scene.user_id, set_id)
+        if place is None or (name is not None and sort_key(place.name) != sort_key(name)):
+            continue
+        if place.rights.can_read and (place.rights.can_write or not is_writable):
+            found.append(place)
+        if len(found) > limit:
+            break
+    return found[:limit], (found[limit - 1].id,) if len(found) > limit else None
+
+
+@core_call("core.set.has", is_reading=True)
 def has(scene: Scene, set_id: str, kind: Literal["child", "link"]) -> bool:
     """Tell whether the set has a child or a link that the caller can see."""
-    # Each by its own small index: the tokens of a large set are not looked at.
-    source = (
-        "sets s JOIN tokens t ON t.id = s.token_id WHERE s.parent_id = ?"
-        if kind == "child"
-        else "members m JOIN tokens t ON t.id = m.token_id WHERE m.set_id = ? AND m.kind = 'link'"
-    )
-    statement = f"SELECT 1 FROM {source} AND {_VISIBLE} LIMIT 1"  # noqa: S608 (constants)
-    return scene.tx.one(statement, set_id, scene.user_id, scene.user_id) is not None
+    return ways(scene, set_id)[kind == "link"]
 
 
 def _wanted(kind: Kind | None, filter: str | None, is_human: bool) -> tuple[list[str], list[Any]]:
@@ -138,7 +207,7 @@ def _wanted(kind: Kind | None, filter: str | None, is_human: bool) -> tuple[list
         conditions.append("m.sort GLOB ?")
         values.append(_pattern(filter))
     if is_human:
-        conditions.append("t.is_human = 1")
+        conditions.append(_HUMAN)
     return conditions, values
 
 
@@ -149,6 +218,33 @@ def _pattern(filter: str) -> str:
     return f"*{text}*"
 
 
-def _entry(row: tuple[Any, ...]) -> Entry:
-    kind, _sort, _rank, token_id, type_, name, owner_id, attributes, is_human, set_id = row
-    return Entry(token_id, type_, name, owner_id, kind, orjson.loads(attributes), bool(is_human), set_id)
+def _entries(scene: Scene, set_id: str, rows: list[tuple[Any, ...]], is_human: bool) -> list[Entry]:
+    """Return the rows as entries; only what has declared, one set's or turned off attributes is looked at closer."""
+    special: set[str] = set()
+    if rows and rows[0][-1]:
+        marks = ", ".join("?" * len(rows))
+        found = scene.tx.all(
+            f"SELECT DISTINCT token_id FROM live_values WHERE token_id IN ({marks})",  # noqa: S608 (question marks)
+            *[row[3] for row in rows],
+        )
+        special = {row[0] for row in found}
+    return [
+        Entry(
+            row[3],
+            row[4],
+            row[5],
+            row[6],
+            row[0],
+            _values(scene, set_id, row, is_human) if "." in row[4] or row[3] in special else orjson.loads(row[7]),
+            bool(row[8]),
+            row[12],
+            row[10],
+        )
+        for row in rows
+    ]
+
+
+def _values(scene: Scene, set_id: str, row: tuple[Any, ...], is_human: bool) -> dict[str, Any]:
+    id, type, name, owner_id, attributes, is_human_token, is_public, revision, created_at = row[3:12]
+    token = Token(id, type, owner_id, name, attributes, is_public, is_human_token, revision, created_at)
+    return live.shown(scene, token, set_id, is_human)

@@ -4,6 +4,7 @@ from typing import Literal
 
 from core.errors import AlreadyMember, NotMember
 from core.names import sort_key
+from core.types import COMMAND, is_a
 from store import Tx
 
 Kind = Literal["member", "child", "link", "visitor", "gift"]
@@ -15,7 +16,7 @@ def put(
     """Put a token into a set, last in rank. Raises AlreadyMember."""
     if holds(tx, set_id, token_id):
         raise AlreadyMember(set_id, token_id)
-    row = tx.one("SELECT name FROM tokens WHERE id = ?", token_id)
+    row = tx.one("SELECT name, type FROM tokens WHERE id = ?", token_id)
     rank = tx.one("UPDATE sets SET next_rank = next_rank + 1 WHERE id = ? RETURNING next_rank - 1", set_id)
     if row is None or rank is None:
         raise NotMember(set_id, token_id)
@@ -29,6 +30,9 @@ def put(
         int(is_sticky),
         session_id,
     )
+    # A plain word that is not `command` is no command: users' types alone are looked up.
+    if row[1] == COMMAND or ("." in row[1] and is_a(tx, row[1], COMMAND)):
+        tx.run("INSERT INTO commands (set_id, token_id) VALUES (?, ?)", set_id, token_id)
 
 
 def take(tx: Tx, set_id: str, token_id: str, *, kind: Kind | None = None) -> None:
@@ -56,11 +60,21 @@ def holds(tx: Tx, set_id: str, token_id: str, kind: Kind | None = None) -> bool:
     return row is not None and (kind is None or row[0] == kind)
 
 
+def gifts(tx: Tx, set_id: str, session_id: str | None = None) -> list[str]:
+    """Return the tokens given to a session in the set, or to all sessions there."""
+    rows = tx.all(
+        "SELECT token_id FROM members WHERE set_id = ? AND kind = 'gift'"
+        " AND session_id IS NOT NULL AND (? IS NULL OR session_id = ?)",
+        *(set_id, session_id, session_id),
+    )
+    return [row[0] for row in rows]
+
+
 def only_here(tx: Tx, set_id: str) -> list[str]:
     """Return the tokens that stand in this set and in no other, those that define sets or are users' left out."""
     rows = tx.all(
         "SELECT m.token_id FROM members m JOIN tokens t ON t.id = m.token_id WHERE m.set_id = ?"
-        " AND t.type NOT IN ('set', 'user')"
+        " AND t.type NOT IN ('set', 'user') AND NOT EXISTS (SELECT 1 FROM sets s WHERE s.token_id = m.token_id)"
         " AND NOT EXISTS (SELECT 1 FROM members o WHERE o.token_id = m.token_id AND o.set_id <> m.set_id)",
         set_id,
     )

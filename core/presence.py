@@ -3,47 +3,139 @@
 Source: sessions.md 1.2 (entering and leaving), 6 rows 19-21: several sessions in one set, counted; home is permanent.
 """
 
-from core import members, sets
+from dataclasses import dataclass
+
+from core import gifts, members, rules, sets
 from core.calls import Scene, core_call
-from core.errors import SetNotFound
+from core.conditions import Answers, Passer, sources
+from core.errors import EnterRefused, LeaveRefused, SetNotFound
+from core.rules import Refusal
+from core.sets import Place
 from store import Tx
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A script or remote that a rule of a place asks before a session may pass; `owner_id` is the rule's maker."""
+
+    kind: str
+    id: str
+    event: str
+    set_id: str
+    token_id: str
+    owner_id: str
+
+
 @core_call("core.set.enter")
-def enter(scene: Scene, session_id: str, set_id: str) -> bool:
+def enter(scene: Scene, session_id: str, set_id: str, answers: Answers | None = None) -> bool:
     """Stand the session in the set, and tell whether the caller's token was not there before.
+
+    Args:
+        answers: what the scripts and remotes of the set's rules said; see `core.set.passage`.
 
     Raises:
         SetNotFound: unknown or unreadable.
         EnterRefused: the set says no.
+        PassageChanged: a rule asks a script or remote that was not asked.
     """
+    tx = scene.tx
     place = sets.show(scene, set_id)
-    refused = sets.refusal(scene.tx, scene.user_id, place)
+    token_id, home_id = _user(tx, scene.user_id)
+    refused = refusal(scene, place, Passer(scene.user_id, token_id, set_id, session_id, answers or {}), home_id)
     if refused:
         raise refused
-    token_id = _user_token(scene.tx, scene.user_id)
-    scene.tx.run("INSERT INTO presence (session_id, set_id, token_id) VALUES (?, ?, ?)", session_id, set_id, token_id)
-    if members.holds(scene.tx, set_id, token_id):
+    tx.run("INSERT INTO presence (session_id, set_id, token_id) VALUES (?, ?, ?)", session_id, set_id, token_id)
+    tx.run("INSERT INTO visits (session_id, set_id) VALUES (?, ?) ON CONFLICT DO NOTHING", session_id, set_id)
+    gifts.give(tx, set_id, scene.user_id, session_id)
+    if members.holds(tx, set_id, token_id):
         return False
-    members.put(scene.tx, set_id, token_id, "visitor")
+    members.put(tx, set_id, token_id, "visitor")
     return True
 
 
 @core_call("core.set.leave")
-def leave(scene: Scene, session_id: str) -> tuple[str, bool] | None:
+def leave(
+    scene: Scene, session_id: str, *, answers: Answers | None = None, is_asked: bool = False, is_last: bool = False
+) -> tuple[str, bool] | None:
     """Take the session out of where it stands; the caller's token goes with the last of his sessions there.
 
     Returns the set left and whether the token went with it; None when the session stood nowhere.
+
+    Args:
+        is_asked: the rules of the set may refuse; they never may when a session ends or its place is gone.
+        is_last: the session ends: where it has been is forgotten.
+
+    Raises:
+        LeaveRefused, PassageChanged: as for entering.
     """
-    row = scene.tx.one("SELECT set_id, token_id FROM presence WHERE session_id = ?", session_id)
+    tx = scene.tx
+    if is_last:
+        tx.run("DELETE FROM visits WHERE session_id = ?", session_id)
+    row = tx.one("SELECT set_id, token_id FROM presence WHERE session_id = ?", session_id)
     if row is None:
         return None
     set_id, token_id = row
-    scene.tx.run("DELETE FROM presence WHERE session_id = ?", session_id)
-    if scene.tx.one("SELECT 1 FROM presence WHERE set_id = ? AND token_id = ? LIMIT 1", set_id, token_id):
+    place = sets.find(tx, scene.user_id, set_id) if is_asked else None
+    if place is not None:
+        passer = Passer(scene.user_id, token_id, set_id, session_id, answers or {})
+        refused = _ruled(tx, place, "set_leaving", passer)
+        if refused is not None:
+            raise LeaveRefused(set_id, place.name, refused.rule, refused.message)
+    tx.run("DELETE FROM presence WHERE session_id = ?", session_id)
+    gifts.take_back(tx, set_id, session_id)
+    if tx.one("SELECT 1 FROM presence WHERE set_id = ? AND token_id = ? LIMIT 1", set_id, token_id):
         return set_id, False
-    gone = scene.tx.run("DELETE FROM members WHERE set_id = ? AND token_id = ? AND kind = 'visitor'", set_id, token_id)
+    gone = tx.run("DELETE FROM members WHERE set_id = ? AND token_id = ? AND kind = 'visitor'", set_id, token_id)
     return set_id, bool(gone)
+
+
+@core_call("core.set.passage", is_reading=True)
+def passage(scene: Scene, from_set_id: str | None, to_set_id: str) -> list[Question]:
+    """Return which scripts and remotes have to be asked before a session may go from one set to another."""
+    questions = []
+    for event, set_id in (("set_leaving", from_set_id), ("set_entering", to_set_id)):
+        place = sets.find(scene.tx, scene.user_id, set_id) if set_id and from_set_id != to_set_id else None
+        if place is None:
+            continue
+        for rule in rules.applying(scene.tx, place.token_id, place.type, event):
+            questions += [
+                Question(kind, id, event, place.id, place.token_id, rule.owner_id)
+                for kind, id in sources(rule.decision)
+            ]
+    return questions
+
+
+@core_call("core.set.may_pass", is_reading=True)
+def may_pass(scene: Scene, session_id: str, set_id: str) -> bool:
+    """Tell whether a session can stand in a set without asking anybody: it falls back there when its place is gone."""
+    place = sets.find(scene.tx, scene.user_id, set_id)
+    if place is None or not place.rights.can_read:
+        return False
+    token_id, home_id = _user(scene.tx, scene.user_id)
+    if set_id == home_id:
+        return True
+    asked = rules.applying(scene.tx, place.token_id, place.type, "set_entering")
+    if any(sources(rule.decision) for rule in asked):
+        return False
+    return refusal(scene, place, Passer(scene.user_id, token_id, set_id, session_id), home_id) is None
+
+
+def refusal(scene: Scene, place: Place, passer: Passer, home_id: str) -> EnterRefused | None:
+    """Return why the set does not let the passer in, None when it does. A user's home always does."""
+    refused = sets.refusal(scene.tx, scene.user_id, place)
+    if refused is not None or place.id == home_id:
+        return refused
+    ruled = _ruled(scene.tx, place, "set_entering", passer)
+    return EnterRefused(place.id, place.name, ruled.rule, ruled.message) if ruled else None
+
+
+def _ruled(tx: Tx, place: Place, event: str, passer: Passer) -> Refusal | None:
+    found = rules.applying(tx, place.token_id, place.type, event)
+    if found:
+        return rules.first_refusal(tx, found, passer)
+    if event == "set_entering" and place.enter_policy == "rule" and not place.rights.is_owner:
+        return Refusal("rule", "it lets in by rule, and has none yet.", 1)
+    return None
 
 
 def users_in(tx: Tx, set_id: str) -> list[str]:
@@ -54,9 +146,8 @@ def users_in(tx: Tx, set_id: str) -> list[str]:
     return [row[0] for row in rows]
 
 
-def _user_token(tx: Tx, user_id: str) -> str:
-    row = tx.one("SELECT token_id FROM users WHERE id = ?", user_id)
+def _user(tx: Tx, user_id: str) -> tuple[str, str]:
+    row = tx.one("SELECT token_id, home_set_id FROM users WHERE id = ?", user_id)
     if row is None:
         raise SetNotFound(user_id)
-    token_id: str = row[0]
-    return token_id
+    return row[0], row[1]

@@ -1,61 +1,89 @@
 """Sets: places, each defined by one token, with a parent, children and links."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from core import members, tokens
 from core.access import Rights, rights
 from core.calls import Scene, core_call
-from core.errors import EnterRefused, NotWritable, SetCycle, SetNotEmpty, SetNotFound
+from core.errors import EnterRefused, NotWritable, SetCycle, SetNotEmpty, SetNotFound, TokenInUse
 from core.names import sort_key
+from core.rules import guard
+from core.types import SYSTEM_MADE
 from store import Tx, new_id, now_ms
 
-EnterPolicy = Literal["readers", "members", "owner"]
+EnterPolicy = Literal["readers", "members", "owner", "rule"]
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A set together with its defining token and what the caller may do there."""
+    """A set together with its defining token, of the type `type`, and what the caller may do there.
+
+    `counts` (member, child, link, visitor, gift) and `can_enter` are there when they were asked for.
+    """
 
     id: str
     token_id: str
+    type: str
     name: str
     owner_id: str
     owner_name: str
     parent_id: str | None
     enter_policy: str
     rights: Rights
+    counts: dict[str, int] | None = None
+    can_enter: bool | None = None
 
 
 @core_call("core.set.create")
 def create(
     scene: Scene,
-    name: str,
+    name: str | None = None,
     parent_id: str | None = None,
     *,
+    token_id: str | None = None,
     is_public: bool = False,
     is_human: bool = True,
     enter_policy: EnterPolicy = "readers",
 ) -> str:
-    """Make a token that defines a new set and return the set's id; with a parent, it stands there as a child."""
+    """Make a set and return its id; with a parent, it stands there as a child.
+
+    Args:
+        name: of a new token that defines it.
+        token_id: a token of the caller's that is to define it instead; it may define no other.
+    """
     if parent_id is not None:
         writable(scene, parent_id)
-    token_id = tokens.insert(scene.tx, "set", scene.user_id, name, {}, is_public=is_public, is_human=is_human)
-    return define(scene.tx, token_id, parent_id, enter_policy)
+    if token_id is None:
+        made = tokens.insert(scene.tx, "set", scene.user_id, name or "", {}, is_public=is_public, is_human=is_human)
+        return _below(scene, made, parent_id, enter_policy)
+    token = tokens.writable(scene, token_id)
+    if token.type in SYSTEM_MADE or scene.tx.one("SELECT 1 FROM sets WHERE token_id = ?", token_id):
+        raise TokenInUse(token_id)
+    return _below(scene, token_id, parent_id, enter_policy)
 
 
-@core_call("core.set.show")
-def show(scene: Scene, set_id: str) -> Place:
-    """Return the set, or raise SetNotFound: also when it is there and the caller cannot read it."""
+@core_call("core.set.show", is_reading=True)
+def show(scene: Scene, set_id: str, *, wide: bool = False) -> Place:
+    """Return the set, or raise SetNotFound: also when it is there and the caller cannot read it.
+
+    Args:
+        wide: also count what stands there, by kind, and say whether its policy lets the caller in.
+    """
     place = find(scene.tx, scene.user_id, set_id)
     if place is None or not place.rights.can_read:
         raise SetNotFound(set_id)
-    return place
+    if not wide:
+        return place
+    counts: dict[str, int] = dict(
+        scene.tx.all("SELECT kind, count(*) FROM members WHERE set_id = ? GROUP BY kind", set_id)
+    )
+    return replace(place, counts=counts, can_enter=refusal(scene.tx, scene.user_id, place) is None)
 
 
 @core_call("core.set.enter_policy")
 def change_policy(scene: Scene, set_id: str, enter_policy: EnterPolicy) -> None:
-    """Say who may enter: `readers` (whoever can read it), `members`, or only its `owner`."""
+    """Say who may enter: `readers` (whoever can read it), `members`, only its `owner`, or whom a `rule` lets."""
     writable(scene, set_id)
     scene.tx.run("UPDATE sets SET enter_policy = ? WHERE id = ?", enter_policy, set_id)
 
@@ -74,6 +102,7 @@ def change_parent(scene: Scene, set_id: str, parent_id: str | None) -> None:
                 raise SetCycle(set_id)
             row = scene.tx.one("SELECT parent_id FROM sets WHERE id = ?", above)
             above = row[0] if row else None
+        guard(scene.tx, "child_adding", parent_id, place.token_id, scene.user_id)
         members.put(scene.tx, parent_id, place.token_id, "child")
     scene.tx.run("UPDATE sets SET parent_id = ? WHERE id = ?", parent_id, set_id)
 
@@ -83,6 +112,7 @@ def link(scene: Scene, set_id: str, target_id: str) -> None:
     """Link to another set, one way: the target's defining token stands in the linking set."""
     writable(scene, set_id)
     target = show(scene, target_id)
+    guard(scene.tx, "link_creating", set_id, target.token_id, scene.user_id)
     members.put(scene.tx, set_id, target.token_id, "link")
 
 
@@ -96,7 +126,7 @@ def unlink(scene: Scene, set_id: str, target_id: str) -> None:
 
 @core_call("core.set.delete")
 def delete(scene: Scene, set_id: str) -> None:
-    """Delete a set and its defining token; what stood in it stays where else it stands, and no rule runs.
+    """Delete a set, and the token made to define it; what stood in it stays where else it stands, and no rule runs.
 
     Sessions that stand there find themselves relocated at their next call.
     Raises SetNotEmpty when it has child sets.
@@ -104,9 +134,14 @@ def delete(scene: Scene, set_id: str) -> None:
     place = writable(scene, set_id)
     if scene.tx.one("SELECT 1 FROM sets WHERE parent_id = ?", set_id):
         raise SetNotEmpty(set_id, "child sets")
+    for token_id in members.gifts(scene.tx, set_id):
+        tokens.erase(scene.tx, token_id)
     members.clear(scene.tx, set_id)
     scene.tx.run("DELETE FROM sets WHERE id = ?", set_id)
-    tokens.erase(scene.tx, place.token_id)
+    if place.type == SYSTEM_MADE[0]:
+        tokens.erase(scene.tx, place.token_id)
+    elif place.parent_id is not None:
+        members.take(scene.tx, place.parent_id, place.token_id)
 
 
 @core_call("core.set.tokens.add")
@@ -115,6 +150,7 @@ def add_tokens(scene: Scene, set_id: str, token_ids: list[str], kind: Literal["m
     writable(scene, set_id)
     for token_id in token_ids:
         token = tokens.readable(scene, token_id)
+        guard(scene.tx, "token_adding", set_id, token.id, scene.user_id)
         members.put(scene.tx, set_id, token.id, kind)
 
 
@@ -123,6 +159,7 @@ def remove_tokens(scene: Scene, set_id: str, token_ids: list[str]) -> None:
     """Take tokens out of a set the caller can write; children and visitors have their own ways out."""
     writable(scene, set_id)
     for token_id in token_ids:
+        guard(scene.tx, "token_removing", set_id, token_id, scene.user_id)
         members.take(scene.tx, set_id, token_id, kind="member")
 
 
@@ -135,7 +172,7 @@ def truncate(scene: Scene, set_id: str) -> None:
     members.clear(scene.tx, set_id)
 
 
-@core_call("core.set.child")
+@core_call("core.set.child", is_reading=True)
 def child(scene: Scene, set_id: str, name: str) -> str | None:
     """Return the child set of that name that the caller owns, or None."""
     show(scene, set_id)
@@ -149,7 +186,7 @@ def child(scene: Scene, set_id: str, name: str) -> str | None:
     return row[0] if row else None
 
 
-@core_call("core.set.resolve")
+@core_call("core.set.resolve", is_reading=True)
 def resolve(scene: Scene, set_id: str, path: str, home_set_id: str) -> str:
     """Follow a path of names joined by `/` and return the set it leads to.
 
@@ -176,7 +213,7 @@ def resolve(scene: Scene, set_id: str, path: str, home_set_id: str) -> str:
     return here.id
 
 
-@core_call("core.set.can_enter")
+@core_call("core.set.can_enter", is_reading=True)
 def can_enter(scene: Scene, set_id: str) -> bool:
     """Tell whether the caller could enter now, without trying and without running any rule."""
     place = find(scene.tx, scene.user_id, set_id)
@@ -190,7 +227,7 @@ def refusal(tx: Tx, user_id: str, place: Place) -> EnterRefused | None:
     user = tx.one("SELECT token_id, is_frozen FROM users WHERE id = ?", user_id)
     if user is None or user[1]:
         return EnterRefused(place.id, place.name, "frozen", "your account is frozen: ask the operator.")
-    if place.rights.is_owner or place.enter_policy == "readers":
+    if place.rights.is_owner or place.enter_policy in ("readers", "rule"):
         return None
     if place.enter_policy == "members" and members.holds(tx, place.id, user[0], kind="member"):
         return None
@@ -203,15 +240,15 @@ def refusal(tx: Tx, user_id: str, place: Place) -> EnterRefused | None:
 def find(tx: Tx, user_id: str, set_id: str) -> Place | None:
     """Return the set and the user's rights in it, whether he can read it or not."""
     row = tx.one(
-        "SELECT s.token_id, t.name, t.owner_id, coalesce(u.name, ''), s.parent_id, s.enter_policy, t.is_public"
+        "SELECT s.token_id, t.type, t.name, t.owner_id, coalesce(u.name, ''), s.parent_id, s.enter_policy, t.is_public"
         " FROM sets s JOIN tokens t ON t.id = s.token_id LEFT JOIN users u ON u.id = t.owner_id WHERE s.id = ?",
         set_id,
     )
     if row is None:
         return None
-    token_id, name, owner_id, owner_name, parent_id, enter_policy, is_public = row
+    token_id, type, name, owner_id, owner_name, parent_id, enter_policy, is_public = row
     held = rights(tx, user_id, token_id, owner_id, is_public)
-    return Place(set_id, token_id, name, owner_id, owner_name, parent_id, enter_policy, held)
+    return Place(set_id, token_id, type, name, owner_id, owner_name, parent_id, enter_policy, held)
 
 
 def readable_among(tx: Tx, user_id: str, set_ids: list[str]) -> set[str]:
@@ -242,6 +279,14 @@ def define(tx: Tx, token_id: str, parent_id: str | None, enter_policy: str = "re
     if parent_id is not None:
         members.put(tx, parent_id, token_id, "child")
     return set_id
+
+
+def _below(scene: Scene, token_id: str, parent_id: str | None, enter_policy: str) -> str:
+    if parent_id is not None:
+        guard(scene.tx, "child_adding", parent_id, token_id, scene.user_id)
+        if members.holds(scene.tx, parent_id, token_id, kind="member"):
+            members.take(scene.tx, parent_id, token_id)
+    return define(scene.tx, token_id, parent_id, enter_policy)
 
 
 def _named(scene: Scene, set_id: str, name: str) -> str | None:

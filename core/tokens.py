@@ -4,9 +4,14 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from core import attributes as catalog
+from core import types
 from core.calls import Scene, core_call
-from core.errors import NotWritable, TokenInUse, TokenNotFound
+from core.errors import AttributeNotFound, NotWritable, TokenInUse, TokenNotFound, UserNotFound
+from core.limits import Limits, check, source_of
 from core.names import checked_name, sort_key
+from core.sources import require
+from core.standard import NAMES
 from store import Tx, new_id, now_ms
 
 COLUMNS = "id, type, owner_id, name, attributes, is_public, is_human, revision, created_at"
@@ -48,26 +53,59 @@ def create(
         is_public: whoever can read a set it stands in can read it; False: only the owner and those granted.
         is_human: False hides it from listings for people (never a permission).
     """
+    check_values(scene, type, attributes or {})
+    types.freeze(scene.tx, type)
     return insert(scene.tx, type, scene.user_id, name, attributes or {}, is_public=is_public, is_human=is_human)
-
-
-@core_call("core.token.edit_attribute")
-def edit_attribute(scene: Scene, token_id: str, attribute: str, value: Any) -> None:
-    """Write one attribute of a token the caller may write; None takes it away."""
-    token = _writable(scene, token_id)
-    values = token.values
-    if value is None:
-        values.pop(attribute, None)
-    else:
-        values[attribute] = value
-    scene.tx.run("UPDATE tokens SET attributes = ?, revision = revision + 1 WHERE id = ?", json.dumps(values), token_id)
 
 
 @core_call("core.token.delete")
 def delete(scene: Scene, token_id: str) -> None:
     """Delete a token the caller may write, and take it out of every set. A token that defines a set is in use."""
-    _writable(scene, token_id)
+    writable(scene, token_id)
     erase(scene.tx, token_id)
+
+
+@core_call("core.token.give")
+def give(scene: Scene, token_id: str, user_id: str) -> None:
+    """Make another user the owner of a token of the caller's; what a defining token's set holds goes along.
+
+    Raises TokenInUse for the token and the own sets of a user: these stay his.
+    """
+    token = readable(scene, token_id)
+    if token.owner_id != scene.user_id:
+        raise NotWritable(token_id, token.name)
+    if scene.tx.one("SELECT 1 FROM users WHERE id = ?", user_id) is None:
+        raise UserNotFound(user_id)
+    kept = scene.tx.one(
+        "SELECT 1 FROM users u LEFT JOIN sets s ON s.token_id = ? WHERE u.id = ? AND"
+        " (u.token_id = ? OR s.id IN (u.home_set_id, u.landing_set_id, u.wallet_set_id))",
+        *(token_id, scene.user_id, token_id),
+    )
+    if kept is not None:
+        raise TokenInUse(token_id)
+    scene.tx.run("UPDATE tokens SET owner_id = ?, revision = revision + 1 WHERE id = ?", user_id, token_id)
+    # What the new owner was granted before he owns outright now.
+    scene.tx.run("DELETE FROM grants WHERE token_id = ? AND user_id = ?", token_id, user_id)
+
+
+def check_values(scene: Scene, type: str, values: dict[str, Any]) -> None:
+    """Raise unless the caller may make a token of the type that holds these values.
+
+    Raises:
+        TypeNotFound, TypeClosed: of the type. AttributeNotFound, BadValue, ScriptNotFound, RemoteNotFound: of a value.
+    """
+    types.check_creator(scene, type)
+    declared = catalog.of_type(scene.tx, type)
+    for attribute, value in values.items():
+        source = source_of(value)
+        if source is not None:
+            require(scene, *source)
+        if attribute in declared:
+            catalog.checked(scene.tx, declared, attribute, value)
+        elif "." in type and attribute not in NAMES:
+            raise AttributeNotFound(attribute)
+        else:
+            check(scene.tx, attribute, "any", Limits(), value)
 
 
 def insert(
@@ -119,6 +157,17 @@ def rename(tx: Tx, token_id: str, name: str) -> None:
     tx.run("UPDATE members SET sort = ? WHERE token_id = ?", sort_key(name), token_id)
 
 
+def store_values(tx: Tx, token_id: str, values: dict[str, Any]) -> None:
+    """Keep what the token's attributes hold everywhere."""
+    tx.run("UPDATE tokens SET attributes = ? WHERE id = ?", json.dumps(values), token_id)
+
+
+def touch(tx: Tx, token_id: str) -> int:
+    """Note that the token changed and return its revision."""
+    row = tx.one("UPDATE tokens SET revision = revision + 1 WHERE id = ? RETURNING revision", token_id)
+    return int(row[0]) if row else 0
+
+
 def readable(scene: Scene, token_id: str) -> Token:
     """Return a token the caller may read. Raises TokenNotFound.
 
@@ -133,7 +182,7 @@ def readable(scene: Scene, token_id: str) -> Token:
 def _is_seen(scene: Scene, token: Token) -> bool:
     if not token.is_public:
         return False
-    if token.type == "set":
+    if token.type == "set" or scene.tx.one("SELECT 1 FROM sets WHERE token_id = ?", token.id):
         return True
     found = scene.tx.one(
         "SELECT 1 FROM members m JOIN sets s ON s.id = m.set_id JOIN tokens d ON d.id = s.token_id"
@@ -146,7 +195,8 @@ def _is_seen(scene: Scene, token: Token) -> bool:
     return found is not None
 
 
-def _writable(scene: Scene, token_id: str) -> Token:
+def writable(scene: Scene, token_id: str) -> Token:
+    """Return a token the caller may write. Raises TokenNotFound or NotWritable."""
     token = readable(scene, token_id)
     if token.owner_id != scene.user_id and _grant(scene, token_id) != "write":
         raise NotWritable(token_id, token.name)

@@ -60,12 +60,12 @@ def create(scene: Scene, name: str) -> User:
     return user
 
 
-@core_call("core.user.read")
-def read(scene: Scene, user_id: str) -> User:
+@core_call("core.user.read", is_reading=True)
+def read(scene: Scene, user_id: str | None = None) -> User:
     """Return a user: oneself."""
-    user = find(scene.tx, user_id)
+    user = find(scene.tx, user_id or scene.user_id)
     if user is None or user.id != scene.user_id:
-        raise UserNotFound(user_id)
+        raise UserNotFound(user_id or scene.user_id)
     return user
 
 

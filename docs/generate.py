@@ -2,17 +2,20 @@
 
 import ast
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin
 
 from rpcserver import errors
+from rpcserver.described import reference
+from rpcserver.methods import METHODS
 from rpcserver.settings import Settings
 
 REFERENCE = Path(__file__).parent / "reference"
 ROOM = Path(errors.__file__).parent
-CLIENT_SIDE = ("caller.py", "client.py", "demo.py")
+CLIENT_SIDE = ("caller.py", "client.py", "client_handlers.py", "demo.py")
 HEAD = "<!-- Written by docs/generate.py: change the code, then run it. -->\n\n"
 
 CONFIGURATION = """# Settings
@@ -46,6 +49,15 @@ KINDS = """
 """
 
 
+CORE = """# Calls of the core
+
+How a user builds sets, tokens, types, rules, commands, scripts and remotes over the wire. Each call is a job in the
+caller's name that may make the core calls it declares and no other; a credential reaches them by a scope such as
+`core.*`. A parameter with `?` may be left out. Lists take `limit` (1 to 200) and `cursor`, and answer
+`{items, next_cursor}`. Where the operator alone may call, it says so.
+"""
+
+
 def configuration() -> str:
     """Return the page of settings."""
     rows = []
@@ -71,6 +83,18 @@ def error_page() -> str:
     page += KINDS
     for kind, (code, when) in sorted(kinds.items()):
         page += f"| `{kind}` | {code} | {when} |\n"
+    return page
+
+
+def core_page() -> str:
+    """Return the page of the core's calls."""
+    page = HEAD + CORE
+    for method in METHODS:
+        if method.name.startswith("core."):
+            fields = method.params.model_fields.items()
+            names = [name if field.is_required() else f"{name}?" for name, field in fields]
+            page += f"\n## {method.name}\n\n`{{{', '.join(names)}}}`{' - the operator' * method.is_operator}\n\n"
+            page += re.sub(r"^(Args|Raises|Returns):$\n", r"\1:\n\n", method.doc, flags=re.M).rstrip() + "\n"
     return page
 
 
@@ -153,7 +177,17 @@ def _shown(value: Any) -> str:
     return str(shown).lower() if isinstance(shown, bool) else str(shown)
 
 
-PAGES = {"configuration.md": configuration, "errors.md": error_page}
+def methods() -> str:
+    """Return the page of methods, types and notifications."""
+    return HEAD + reference()
+
+
+PAGES = {
+    "configuration.md": configuration,
+    "core.md": core_page,
+    "errors.md": error_page,
+    "methods.md": methods,
+}
 
 
 def main() -> None:

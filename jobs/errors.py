@@ -8,6 +8,7 @@ JobsError
 ├── JobCancelled     somebody stopped the job
 ├── JobFailed        the job raised something unforeseen; `ref` stands in the log
 ├── JobEnded         the job ended badly some time ago: `error` is what its row says
+├── JobOvertaken     a later attempt ended the job before this one
 ├── ResultTooLarge   the job's result is larger than a row may hold
 ├── TooManyJobs      the user has as many jobs waiting as he may have
 ├── TooDeep          jobs started jobs started jobs
@@ -16,6 +17,7 @@ JobsError
 ├── BadAnswer        the answer does not fit the question
 ├── BadSchedule      the schedule cannot be understood
 ├── ScheduleNotFound no such schedule, or not the caller's
+├── CallbackFailed   the end of a job could not be told outside
 └── JobError         raised by a job on purpose: its text is meant for the caller
 """
 
@@ -85,6 +87,14 @@ class JobEnded(JobsError):
         super().__init__(str(error.get("message", "The job failed.")))
 
 
+class JobOvertaken(JobsError):
+    """A later attempt has taken the job over; what this one did is not stored."""
+
+    def __init__(self, job_id: str, function: str) -> None:
+        self.job_id, self.function = job_id, function
+        super().__init__(f"The job {function!r} was taken over by a later attempt.")
+
+
 class ResultTooLarge(JobsError):
     """The result is larger than a row may hold."""
 
@@ -145,6 +155,10 @@ class ScheduleNotFound(JobsError):
     def __init__(self, schedule_id: str) -> None:
         self.schedule_id = schedule_id
         super().__init__(f"No schedule {schedule_id[:80]!r} of yours: schedules.list names them.")
+
+
+class CallbackFailed(JobsError):
+    """The end of a job could not be told: the address is not allowed, or did not answer."""
 
 
 class JobError(JobsError):

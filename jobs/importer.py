@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from core import sets, tree, users
 from core.calls import Core
+from core.errors import NotWritable
 from core.tree import Node
 from jobs.context import JobContext
 from jobs.errors import JobError
@@ -61,30 +62,42 @@ class Batch:
     ImportTree,
     lane="long",
     timeout_s=24 * 3600,
+    on_crash="retry",
     is_internal=True,
     calls=["core.user.read", "core.set.show", "core.tree.add", "core.tree.attach", "core.tree.delete"],
 )
 async def import_tree(job: JobContext, data: ImportTree) -> Commit[Imported]:
     """Import a folder below a set. It is built aside and shown when it is complete; a failure takes it away again."""
+    root = f"set_{job.id.removeprefix('j_')}"
+    if job.attempt > 1:
+        await _take_away(job, root)
+        raise JobError("The server was killed during the import. What it had made is gone again: import once more.")
     if not data.path.is_dir():
         raise JobError(f"{data.path} is not a folder that can be read.")
     into = await job.read(partial(_target, user_id=job.user_id, into=data.into))
-    imported = Imported(new_id("set_"))
+    imported = Imported(root)
     batches = _Scan(data.path, imported, frozenset(data.exclude)).batches()
     try:
         while (batch := await asyncio.to_thread(next, batches, None)) is not None:
             await job.write(partial(_add, batch=batch, is_public=data.is_public))
             job.progress(imported.sets + imported.tokens, message=f"{imported.sets} sets, {imported.tokens} tokens")
     except BaseException:
-        while not await job.write(lambda core: core(tree.delete, imported.set_id, BATCH)):
-            pass
+        await _take_away(job, root)
         raise
     return Commit(partial(_attach, imported=imported, into=into))
 
 
+async def _take_away(job: JobContext, root: str) -> None:
+    while not await job.write(lambda core: core(tree.delete, root, BATCH)):
+        pass
+
+
 def _target(core: Core, user_id: str, into: str | None) -> str:
     set_id = into or core(users.read, user_id).home_set_id
-    return core(sets.show, set_id).id
+    place = core(sets.show, set_id)
+    if not place.rights.can_write:
+        raise NotWritable(set_id, place.name)  # now, and not when all of the tree is built
+    return place.id
 
 
 def _add(core: Core, batch: Batch, is_public: bool) -> None:

@@ -3,7 +3,7 @@
 Source: jobs.md 6.1 (states, lanes); sessions.md 2.13.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
@@ -50,7 +50,7 @@ class JobSpec:
     """
 
     name: str
-    fn: Callable[["JobContext", Any], Awaitable[Any]]
+    fn: Callable[["JobContext", Any], Coroutine[Any, Any, Any]]
     input: type[BaseModel]
     calls: frozenset[str]
     lane: Lane
@@ -156,10 +156,10 @@ def job(
     on_crash: Literal["fail", "retry"] = "fail",
     limit: int | None = None,
     is_internal: bool = False,
-) -> Callable[[Callable[["JobContext", Any], Awaitable[Any]]], JobSpec]:
+) -> Callable[[Callable[["JobContext", Any], Coroutine[Any, Any, Any]]], JobSpec]:
     """Make a job function: `async def fn(job, data)`, with `data` an instance of `input`. See `JobSpec`."""
 
-    def declare(fn: Callable[["JobContext", Any], Awaitable[Any]]) -> JobSpec:
+    def declare(fn: Callable[["JobContext", Any], Coroutine[Any, Any, Any]]) -> JobSpec:
         return JobSpec(
             name, fn, input, frozenset(calls), lane, timeout_s, retries, backoff_s, on_crash, limit, is_internal
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from jobs import asks, rows
+from jobs import asks, callbacks, rows
 from jobs.model import JobRow
 from store import Tx, now_ms
 
@@ -62,6 +62,7 @@ async def upkeep(runner: "EmbeddedRunner") -> None:
         def prune(tx: Tx, succeeded: int = succeeded, others: int = others) -> int:
             old = rows.ended_before(tx, succeeded, others, PRUNED_AT_ONCE)
             asks.forget(tx, old)
+            callbacks.forget(tx, old)
             rows.forget(tx, old)
             return len(old)
 

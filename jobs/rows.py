@@ -1,7 +1,7 @@
 """The rows of `jobs`, `job_lines` and `deferrals`, as functions over a transaction."""
 
 from collections.abc import Sequence
-from operator import attrgetter
+from dataclasses import astuple
 from typing import Any
 
 from jobs.model import JobRow
@@ -13,10 +13,6 @@ COLUMNS = (
 )
 _INSERT = f"INSERT INTO jobs ({COLUMNS}) VALUES ({', '.join('?' * 23)})"  # noqa: S608 (constants)
 _LIVE = "state IN ('queued', 'running', 'waiting_input')"
-
-
-# A row's values in the order of its columns.
-values = attrgetter(*JobRow.__slots__)
 
 
 def insert(tx: Tx, row_values: Row) -> None:
@@ -38,7 +34,7 @@ def add(tx: Tx, row: JobRow) -> tuple[str, bool]:
         )
         if found is not None:
             return found[0], False
-    insert(tx, values(row))
+    insert(tx, astuple(row))
     return row.id, True
 
 

@@ -4,7 +4,8 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -15,10 +16,19 @@ from core.errors import CoreError
 from jobs import rows
 from jobs.asks import Form
 from jobs.context import JobContext
-from jobs.errors import AskDeclined, JobCancelled, JobFailed, JobsError, JobTimeout, ResultTooLarge, TooDeep
+from jobs.errors import (
+    AskDeclined,
+    JobCancelled,
+    JobFailed,
+    JobOvertaken,
+    JobsError,
+    JobTimeout,
+    ResultTooLarge,
+    TooDeep,
+)
 from jobs.model import Commit, JobEvent, JobRow, JobSpec, Request
 from jobs.progress import Lines, OnProgress, Progress
-from store import StoreError, Tx, new_id, now_ms
+from store import Row, StoreError, StoreFull, Tx, new_id, now_ms
 
 if TYPE_CHECKING:
     from jobs.runner import EmbeddedRunner
@@ -27,6 +37,7 @@ log = structlog.get_logger("jobs")
 
 Then = Callable[[Tx, Any], Any]
 MAX_NESTED = 8
+STORE_FULL_RETRY_S = 1.0
 _JSON = TypeAdapter(Any)
 
 
@@ -98,18 +109,8 @@ class Run:
 
         Raises what the job raised, JobTimeout, JobFailed or JobCancelled; whatever happens, the row says so.
         """
-        # The row is stored only when the job has to wait for something: one that goes straight to its last
-        # transaction is inserted there, already ended, which saves a statement and loses nothing.
-        pending = None if self.is_stored else asyncio.get_running_loop().call_soon(self._store_row)
-        self.task = asyncio.current_task()
-        self.engine.live[self.id] = self
         try:
-            try:
-                outcome = await self._attempt()
-            finally:
-                if pending is not None:
-                    pending.cancel()
-            return await self._succeed(outcome)
+            return await self._succeed(await self._attempt())
         except asyncio.CancelledError as error:
             await asyncio.shield(self._end_badly("cancelled", error))
             if not self.is_cancelling or self.task is None:
@@ -126,16 +127,14 @@ class Run:
 
     async def in_background(self) -> None:
         """Run an attempt of the long lane in a task of its own: nothing is raised, whoever waits is told."""
-        self.task = asyncio.current_task()
         try:
-            await self.engine.store.write(lambda tx: self._tell(tx, "job.started", {"attempt": self.attempt}))
             await self._succeed(await self._attempt())
         except asyncio.CancelledError as error:
             if not self.is_cancelling:
                 raise  # the server stops: the row stays as it is, and the next start decides
             await self._end_badly("cancelled", error)
         except StoreError as error:
-            log.error("job_not_stored", job_id=self.id, function=self.spec.name, reason=str(error))
+            await self._end_at_last(error)
         except (JobFailed, JobTimeout) as error:
             if self.attempt <= self.spec.retries:
                 await self._try_again(error)
@@ -149,7 +148,7 @@ class Run:
     async def store_first(self) -> None:
         """Have the row on disk before the job starts: the promise of the long lane, kept inside another job too."""
         self.is_stored = True
-        row = rows.values(self.row("running"))
+        row = self.values("running")
         await self.engine.store.write(lambda tx: rows.insert(tx, row))
 
     async def run_child(self, function: str, data: dict[str, Any]) -> Any:
@@ -167,14 +166,16 @@ class Run:
             self._progress = Progress(
                 self.engine.store, self.id, lambda tx, value: self._tell(tx, "job.progress", value)
             )
-        if self._progress.report(done, total, message) and self.on_progress is not None:
-            self.on_progress(done, total, message)
+        if self._progress.report(done, total, message):
+            watcher = self.on_progress or self.engine.audience.watcher(self.id)
+            if watcher is not None:
+                watcher(done, total, message)
 
     def log(self, text: str) -> None:
         """Add a line to the log."""
         if self._lines is None:
             engine = self.engine
-            self._lines = Lines(engine.store, self.id, engine.limits.max_lines, lambda: engine.said(self.id))
+            self._lines = Lines(engine.store, self.id, engine.limits.max_lines, lambda: engine.audience.said(self.id))
         self._lines.add(text[: self.engine.limits.max_line_characters])
 
     async def ask(self, text: str, form: Form) -> Any:
@@ -199,12 +200,17 @@ class Run:
             if self._limit is not None and deadline is not None:
                 self._limit.reschedule(deadline + asyncio.get_running_loop().time() - asked_at)
 
-    def row(
+    def row(self, state: str) -> JobRow:
+        """Return the row of this run in a state that is not its end."""
+        return JobRow(*self.values(state))
+
+    def values(
         self, state: str, result: str | None = None, error: str | None = None, finished_at: int | None = None
-    ) -> JobRow:
-        """Return the row of this run in a state."""
+    ) -> Row:
+        """Return the values of this run's row, in the order of its columns."""
         request = self.request
-        return JobRow(
+        is_queued = state == "queued"
+        return (
             self.id,
             self.spec.name,
             self.spec.lane,
@@ -214,7 +220,7 @@ class Run:
             request.parent_id,
             request.retry_of,
             request.priority,
-            self.attempt if state != "queued" else 0,
+            0 if is_queued else self.attempt,
             int(request.is_interactive),
             0,
             0,
@@ -226,16 +232,25 @@ class Run:
             request.callback,
             self.created_at + int(request.delay_s * 1000) if request.delay_s else None,
             self.created_at,
-            self.created_at if state != "queued" else None,
+            None if is_queued else self.created_at,
             finished_at,
         )
 
     async def _attempt(self) -> Any:
         started = time.monotonic()
         is_error = True
+        work = self.spec.fn(self.context, self.data)
         try:
+            # The first stretch is run at once: only a job that has to wait for something needs a clock, and a row
+            # before its last one. One that goes straight to its last transaction is inserted there, ended.
+            try:
+                awaited = work.send(None)
+            except StopIteration as done:
+                is_error = False
+                return done.value
+            self._has_to_wait()
             async with asyncio.timeout(self.spec.timeout_s) as self._limit:
-                outcome = await self.spec.fn(self.context, self.data)
+                outcome = await _go_on(work, awaited)
             is_error = False
             return outcome
         except TimeoutError as error:
@@ -248,6 +263,18 @@ class Run:
             raise self._unforeseen(error) from error
         finally:
             self.engine.stats.note(self.spec.name, time.monotonic() - started, is_error)
+
+    def _has_to_wait(self) -> None:
+        self.task = asyncio.current_task()
+        if self.spec.lane == "memory":
+            return
+        self.engine.live[self.id] = self
+        if self.is_cancelling and self.task is not None:
+            self.task.cancel()  # asked to stop before it began
+        if not self.is_stored:
+            self.is_stored = True
+            row = self.values("running")
+            self.engine.store.write(lambda tx: rows.insert(tx, row)).add_done_callback(_note_unstored)
 
     async def _succeed(self, outcome: Any) -> Any:
         ending = self.engine.store.write(lambda tx: self._end_well(tx, outcome))
@@ -264,46 +291,62 @@ class Run:
     def _end_well(self, tx: Tx, outcome: Any) -> Any:
         result = outcome.fn(self.context.core(tx)) if isinstance(outcome, Commit) else outcome
         answer = self.then(tx, result) if self.then is not None else result
-        text = _JSON.dump_json(result).decode()
+        text = "null" if result is None else _JSON.dump_json(result).decode()
         if len(text) > self.engine.limits.max_result_bytes:
             raise ResultTooLarge(self.id, self.spec.name, len(text), self.engine.limits.max_result_bytes)
-        self._write_end(tx, "succeeded", text, None)
+        if not self._write_end(tx, "succeeded", text, None):
+            raise JobOvertaken(self.id, self.spec.name)  # rolls back: the effects are the later attempt's
         self._tell(tx, "job.completed", {})
-        tx.after_commit(lambda: self.engine.ended(self.id, result, None))
+        tx.after_commit(lambda: self.engine.audience.ended(self.id, result, None))
         return answer
 
     async def _end_badly(self, state: str, error: BaseException) -> None:
         described = self.engine.describe(error)
 
         def end(tx: Tx) -> None:
-            self._write_end(tx, state, None, json.dumps(described))
+            if not self._write_end(tx, state, None, json.dumps(described)):
+                return
             self._tell(tx, "job.cancelled" if state == "cancelled" else "job.failed", {"error": described})
             told = JobCancelled(self.id, self.spec.name) if state == "cancelled" else error
-            tx.after_commit(lambda: self.engine.ended(self.id, None, told))
+            tx.after_commit(lambda: self.engine.audience.ended(self.id, None, told))
 
         await self.engine.store.write(end)
+
+    async def _end_at_last(self, error: StoreError) -> None:
+        """End a job whose last transaction found no room on the disk, as soon as there is room to say so."""
+        log.error("job_not_stored", job_id=self.id, function=self.spec.name, reason=str(error))
+        while True:
+            try:
+                return await self._end_badly("failed", error)
+            except StoreFull:
+                await asyncio.sleep(STORE_FULL_RETRY_S)
+            except StoreError:
+                return  # broken or closing: the next start decides
 
     async def _try_again(self, error: Exception) -> None:
         delay_s = self.spec.backoff_s * 2 ** (self.attempt - 1) * random.uniform(0.8, 1.2)  # noqa: S311 (jitter)
         why = json.dumps(self.engine.describe(error))
         await self.engine.dispatcher.requeue(self.id, self.attempt, delay_s, why)
 
-    def _write_end(self, tx: Tx, state: str, result: str | None, error: str | None) -> None:
+    def _write_end(self, tx: Tx, state: str, result: str | None, error: str | None) -> bool:
+        if not self.is_stored:
+            rows.insert(tx, self.values(state, result, error, now_ms()))
+            self._tell_outside(tx)
+            return True
         if self._lines is not None:
             self._lines.flush(tx)
         if self._progress is not None and (last := self._progress.end()) is not None:
             rows.set_progress(tx, self.id, last)
-        if not self.is_stored:
-            rows.insert(tx, rows.values(self.row(state, result, error, now_ms())))
-            return
-        rows.finish(tx, self.id, self.attempt, state, result, error)
         if self.asked:
             self.engine.asks.cancel(tx, self.id)
+        is_end = rows.finish(tx, self.id, self.attempt, state, result, error)
+        if is_end:
+            self._tell_outside(tx)
+        return is_end
 
-    def _store_row(self) -> None:
-        self.is_stored = True
-        row = rows.values(self.row("running"))
-        self.engine.store.write(lambda tx: rows.insert(tx, row)).add_done_callback(_note_unstored)
+    def _tell_outside(self, tx: Tx) -> None:
+        if self.request.callback is not None:
+            self.engine.callbacks.due(tx, self.id, self.request.callback)
 
     def _wait_for_input(self, tx: Tx) -> None:
         rows.set_state(tx, self.id, self.attempt, "waiting_input")
@@ -329,6 +372,21 @@ class Run:
 def decoded(spec: JobSpec, row: JobRow) -> BaseModel:
     """Return a row's data as the function takes it."""
     return spec.input.model_validate(orjson.loads(row.data))
+
+
+@types.coroutine
+def _go_on(work: Coroutine[Any, Any, Any], awaited: Any) -> Generator[Any, Any, Any]:
+    """Await the rest of a coroutine that has been started by hand and now waits for `awaited`."""
+    while True:
+        try:
+            yield awaited
+        except asyncio.CancelledError as error:
+            try:
+                awaited = work.throw(error)  # it may have something to tidy up, and wait for that
+            except StopIteration as done:
+                return done.value
+        else:
+            return (yield from work.__await__())
 
 
 def _note_unstored(stored: asyncio.Future[None]) -> None:

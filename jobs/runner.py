@@ -14,13 +14,14 @@ from pydantic import BaseModel, ValidationError
 
 from jobs import recovery, rows
 from jobs.asks import Asks
+from jobs.audience import Audience
+from jobs.callbacks import Callbacks, no_callbacks
 from jobs.dispatcher import EmbeddedDispatcher
 from jobs.errors import (
     BadJobData,
     JobCancelled,
     JobEnded,
     JobNotFound,
-    JobsError,
     TooManyJobs,
     UnknownFunction,
 )
@@ -88,20 +89,20 @@ class EmbeddedRunner:
         announce: Announce,
         describe: Describe,
         limits: Limits | None = None,
+        callbacks: Callbacks | None = None,
     ) -> None:
         self.store = store
         self.announce = announce
         self.describe = describe
         self.limits = limits or Limits()
         self.stats = Stats()
+        self.audience = Audience()
         self.live: dict[str, Run] = {}
         self.asks = Asks(store, announce)
+        self.callbacks = callbacks or Callbacks(store, *no_callbacks())
         self.dispatcher = EmbeddedDispatcher(store, self.limits.slots, self.limits.per_user, self._limit_of)
         self.schedules = Schedules(store, self.build, self.dispatcher.add, announce)
         self._specs: dict[str, JobSpec] = {}
-        self._waiters: dict[str, asyncio.Future[tuple[Any, BaseException | None]]] = {}
-        self._listeners: dict[str, asyncio.Event] = {}
-        self._on_progress: dict[str, OnProgress] = {}
         self._stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
         for spec in specs:
@@ -126,6 +127,7 @@ class EmbeddedRunner:
             group.create_task(self.dispatcher.worker(self._execute)),
             group.create_task(recovery.upkeep(self)),
             group.create_task(self.schedules.run()),
+            group.create_task(self.callbacks.run()),
         ]
 
     async def stop(self) -> None:
@@ -169,11 +171,11 @@ class EmbeddedRunner:
             await run.store_first()
             return await run.at_once()
         if on_progress is not None:
-            self._on_progress[run.id] = on_progress
+            self.audience.watch(run.id, on_progress)
         try:
             return await self.result(await self._submit(run))
         finally:
-            self._on_progress.pop(run.id, None)
+            self.audience.unwatch(run.id)
 
     async def submit(self, function: str, data: BaseModel | dict[str, Any], request: Request) -> str:
         """Queue a job and return its id once its row is on disk. Raises also TooManyJobs."""
@@ -182,7 +184,7 @@ class EmbeddedRunner:
 
     async def result(self, job_id: str) -> Any:
         """Wait for a job's end and return its result, or raise what it raised. Raises JobNotFound."""
-        end = await self._ended(job_id)
+        end = await self.audience.end(job_id, lambda: self.get(job_id))
         if isinstance(end, tuple):
             return _outcome(*end)
         if end is None:
@@ -195,7 +197,7 @@ class EmbeddedRunner:
         """Wait until the job has ended, or the time is over, and return its row as it is then. Raises JobNotFound."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                await self._ended(job_id)
+                await self.audience.end(job_id, lambda: self.get(job_id))
         row = await self.get(job_id)
         if row is None:
             raise JobNotFound(job_id)
@@ -250,35 +252,6 @@ class EmbeddedRunner:
         """Return a job's row."""
         return await self.store.read(lambda tx: rows.find(tx, job_id))
 
-    def watch(self, job_id: str, on_progress: OnProgress) -> None:
-        """Have a live job's progress reported to whoever waits for it; the last to watch is told."""
-        self._on_progress[job_id] = on_progress
-        run = self.live.get(job_id)
-        if run is not None:
-            run.on_progress = on_progress
-
-    async def heard(self, job_id: str, timeout_s: float) -> None:
-        """Wait until a job has said something more or has ended, or the time is over."""
-        listener = self._listeners.setdefault(job_id, asyncio.Event())
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await listener.wait()
-
-    def said(self, job_id: str) -> None:
-        """Wake whoever follows a job's log."""
-        listener = self._listeners.pop(job_id, None)
-        if listener is not None:
-            listener.set()
-
-    def ended(self, job_id: str, result: Any, error: BaseException | None) -> None:
-        """Tell whoever waits that a job's end is on disk."""
-        self._on_progress.pop(job_id, None)
-        waiter = self._waiters.pop(job_id, None)
-        if waiter is not None and not waiter.done():
-            waiter.set_result((result, error))
-        if self._listeners:
-            self.said(job_id)
-
     def build(self, function: str, data: dict[str, Any], request: Request) -> JobRow:
         """Return the row of a job to be. Raises UnknownFunction or BadJobData."""
         spec = self._spec(function)
@@ -312,7 +285,18 @@ class EmbeddedRunner:
 
     async def _execute(self, job_id: str) -> None:
         """Run one attempt of a queued job; whatever becomes of it stands in its row."""
-        row = await self.store.write(lambda tx: rows.claim(tx, job_id))
+
+        def claim(tx: Tx) -> JobRow | None:
+            claimed = rows.claim(tx, job_id)
+            if claimed is not None:
+                details = {"attempt": claimed.attempt}
+                self.announce(
+                    tx,
+                    JobEvent("job.started", claimed.owner_id, job_id, claimed.function, claimed.session_id, details),
+                )
+            return claimed
+
+        row = await self.store.write(claim)
         if row is None:
             return  # cancelled while it waited, or told twice
         request = Request(
@@ -331,24 +315,13 @@ class EmbeddedRunner:
         except (UnknownFunction, ValidationError) as error:
             # Its plugin is gone, or takes other data now.
             reason = error if isinstance(error, UnknownFunction) else BadJobData(row.function, [])
-            await self.store.write(lambda tx: self._fail_row(tx, row, reason))
+            await self.store.write(lambda tx: self.end_row(tx, row, "failed", "job.failed", self.describe(reason)))
+            self.audience.ended(job_id, None, reason)
             return
         run = Run(self, spec, data, request, id=job_id, attempt=row.attempt)
-        run.on_progress = self._on_progress.get(job_id)
         run.is_cancelling = bool(row.is_cancelling)
         self.live[job_id] = run
         await run.in_background()
-
-    async def _ended(self, job_id: str) -> tuple[Any, BaseException | None] | JobRow | None:
-        """Wait for a job's end: what it returned or raised; its row when it had ended before; None without a row."""
-        waiter = self._waiters.get(job_id)
-        if waiter is None:
-            waiter = self._waiters[job_id] = asyncio.get_running_loop().create_future()
-        row = await self.get(job_id)
-        if not waiter.done() and (row is None or row.is_over):
-            self._waiters.pop(job_id, None)
-            return row
-        return await asyncio.shield(waiter)
 
     def _cancel_row(self, tx: Tx, job_id: str) -> bool:
         row = rows.find(tx, job_id)
@@ -357,17 +330,15 @@ class EmbeddedRunner:
         rows.set_cancelling(tx, job_id)
         if row.state == "queued":
             self.end_row(tx, row, "cancelled", "job.cancelled", recovery.CANCELLED)
-            tx.after_commit(lambda: self.ended(job_id, None, JobCancelled(job_id, row.function)))
+            tx.after_commit(lambda: self.audience.ended(job_id, None, JobCancelled(job_id, row.function)))
         return True
-
-    def _fail_row(self, tx: Tx, row: JobRow, error: JobsError) -> None:
-        self.end_row(tx, row, "failed", "job.failed", self.describe(error))
-        tx.after_commit(lambda: self.ended(row.id, None, error))
 
     def end_row(self, tx: Tx, row: JobRow, state: str, topic: str, error: dict[str, Any]) -> None:
         """End a job that is not running here, and tell its owner, once."""
         if rows.finish(tx, row.id, row.attempt, state, None, json.dumps(error)):
             self.asks.cancel(tx, row.id)
+            if row.callback is not None:
+                self.callbacks.due(tx, row.id, row.callback)
             event = JobEvent(topic, row.owner_id, row.id, row.function, row.session_id, {"error": error})
             self.announce(tx, event)
 

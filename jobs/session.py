@@ -8,8 +8,10 @@ from functools import partial
 
 from pydantic import BaseModel, ConfigDict
 
-from core import listing, presence, sets, users
+from core import commands, listing, presence, sets, users
 from core.calls import Core
+from core.commands import TokenCommand
+from core.conditions import Answers
 from core.errors import NotFound, NoWay, SetNotFound
 from core.listing import Entry, Kind, Order, Position
 from core.sets import Place
@@ -27,6 +29,7 @@ class CreateSession(_Data):
     session_id: str
     name: str
     set_id: str | None = None
+    answers: Answers = {}
 
 
 class DestroySession(_Data):
@@ -51,10 +54,15 @@ class List(_Data):
     has_contents: bool = True
     back: tuple[str, ...] = ()
     forward: tuple[str, ...] = ()
+    pallet_set_id: str | None = None
+    has_commands: bool = False
 
 
 class Move(_Data):
-    """Input of session.cd: the first of `targets` that can be entered; a single one is entered or refuses."""
+    """Input of session.cd: the first of `targets` that can be entered; a single one is entered or refuses.
+
+    `answers` is what the scripts and remotes of the rules said; `is_forced`: the place left is gone and cannot refuse.
+    """
 
     session_id: str
     from_set_id: str
@@ -64,6 +72,8 @@ class Move(_Data):
     is_up: bool = False
     is_home: bool = False
     expected_set_id: str | None = None
+    answers: Answers = {}
+    is_forced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +110,7 @@ class Listing:
     home: Exit | None
     has_children: bool
     has_links: bool
+    commands: list[TokenCommand]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +154,8 @@ async def destroy_session(job: JobContext, data: DestroySession) -> Commit[tuple
         "core.user.read",
         "core.set.show",
         "core.set.read",
-        "core.set.has",
+        "core.set.ways",
+        "core.set.commands",
         "core.set.can_enter",
         "core.token.read",
     ],
@@ -161,6 +173,7 @@ async def ls(job: JobContext, data: List) -> Listing:
         "core.user.read",
         "core.set.show",
         "core.set.can_enter",
+        "core.set.may_pass",
         "core.set.resolve",
         "core.set.leave",
         "core.set.enter",
@@ -176,7 +189,7 @@ async def cd(job: JobContext, data: Move) -> Commit[Moved]:
     Move,
     is_internal=True,
     lane="memory",
-    calls=["core.user.read", "core.set.show", "core.set.can_enter", "core.set.resolve"],
+    calls=["core.user.read", "core.set.show", "core.set.can_enter", "core.set.may_pass", "core.set.resolve"],
 )
 async def find(job: JobContext, data: Move) -> str:
     """Say to which set a move would go, without going."""
@@ -192,12 +205,12 @@ def _create(core: Core, user_id: str, data: CreateSession) -> SessionSets:
     data_set = core(sets.create, f"data of {name}", shelf, is_human=False)
     pallet = core(sets.create, f"command pallet of {name}", shelf, is_human=False)
     start = data.set_id or user.home_set_id
-    is_first = core(presence.enter, data.session_id, start)
+    is_first = core(presence.enter, data.session_id, start, data.answers)
     return SessionSets(data.session_id, data.name, start, pallet, data_set, is_first)
 
 
 def _destroy(core: Core, data: DestroySession) -> tuple[str | None, bool]:
-    left = core(presence.leave, data.session_id)
+    left = core(presence.leave, data.session_id, is_last=True)
     for set_id in (data.data_set_id, data.pallet_set_id):
         if set_id is None:
             continue
@@ -214,6 +227,7 @@ def _list(core: Core, user_id: str, data: List) -> Listing:
     entries, after = _contents(core, data)
     home = core(users.read, user_id).home_set_id
     parent = _shown(core, place.parent_id)
+    has_children, has_links, has_commands = core(listing.ways, data.set_id)
     return Listing(
         place,
         parent,
@@ -223,14 +237,19 @@ def _list(core: Core, user_id: str, data: List) -> Listing:
         forward=_first_exit(core, data.forward, data.set_id),
         up=_first_exit(core, (place.parent_id,) if place.parent_id else (), data.set_id),
         home=_first_exit(core, (home,), data.set_id),
-        has_children=core(listing.has, data.set_id, "child"),
-        has_links=core(listing.has, data.set_id, "link"),
+        has_children=has_children,
+        has_links=has_links,
+        commands=_commands(core, data) if has_commands and data.has_commands else [],
     )
+
+
+def _commands(core: Core, data: List) -> list[TokenCommand]:
+    return core(commands.offered, data.set_id, data.pallet_set_id, is_human=data.is_human)
 
 
 def _contents(core: Core, data: List) -> tuple[list[Entry], Position | None]:
     if data.token_id is not None:
-        entry = core(listing.read_one, data.set_id, data.token_id)
+        entry = core(listing.read_one, data.token_id, data.set_id, is_human=data.is_human)
         return [entry], None
     if not data.has_contents:
         return [], None
@@ -253,8 +272,10 @@ def _move(core: Core, user_id: str, data: Move) -> Moved:
         # What guards were asked about is not where the move would go now: the world changed in between.
         raise SetNotFound(target)
     core(sets.show, target)
-    left = core(presence.leave, data.session_id)
-    is_new = core(presence.enter, data.session_id, target)
+    if target == data.from_set_id and not data.is_forced:
+        return Moved(None, False, target, False)  # no move: no door is passed
+    left = core(presence.leave, data.session_id, answers=data.answers, is_asked=not data.is_forced)
+    is_new = core(presence.enter, data.session_id, target, data.answers)
     return Moved(left[0] if left else None, bool(left and left[1]), target, is_new)
 
 
@@ -270,6 +291,10 @@ def _target(core: Core, user_id: str, data: Move) -> str:
         return core(sets.resolve, data.from_set_id, data.path, core(users.read, user_id).home_set_id)
     if data.direction == "there" and len(data.targets) == 1:
         return data.targets[0]
+    if data.is_forced:
+        for set_id in data.targets:
+            if core(presence.may_pass, data.session_id, set_id):
+                return set_id
     exit = _first_exit(core, data.targets, data.from_set_id)
     if exit is None:
         raise NoWay(data.direction)

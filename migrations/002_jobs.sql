@@ -83,6 +83,20 @@ CREATE TABLE asks (
 CREATE UNIQUE INDEX asks_number ON asks (job_id, number);
 CREATE INDEX asks_open ON asks (user_id) WHERE state = 'open';
 
+-- Who is to be told, outside, that a job has ended, and how that fares. secret: the name of one of the operator's.
+-- Written by jobs.callbacks.
+CREATE TABLE callbacks (
+    job_id  TEXT PRIMARY KEY REFERENCES jobs (id),
+    url     TEXT NOT NULL,
+    secret  TEXT NOT NULL,
+    state   TEXT NOT NULL CHECK (state IN ('pending', 'delivered', 'failed')),
+    tries   INTEGER NOT NULL,
+    status  INTEGER,
+    problem TEXT,
+    next_at BIGINT
+);
+CREATE INDEX callbacks_next ON callbacks (next_at) WHERE next_at IS NOT NULL;
+
 -- Jobs to come: at a time, at an interval, or by a cron line. Written by jobs.schedules.
 CREATE TABLE schedules (
     id             TEXT PRIMARY KEY,

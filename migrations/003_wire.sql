@@ -3,7 +3,7 @@
 -- What a credential is good for beyond scopes and expiry, and what was used of it; a plain one has no row.
 -- renewal_ms: the life auth.refresh begins anew. Written by rpcserver.credentials.
 CREATE TABLE credential_terms (
-    credential_id     TEXT PRIMARY KEY REFERENCES credentials (id),
+    credential_id     TEXT PRIMARY KEY REFERENCES credentials (id) ON DELETE CASCADE,
     holder_id         TEXT REFERENCES users (id),
     is_metered        INTEGER NOT NULL DEFAULT 0 CHECK (is_metered IN (0, 1)),
     renewal_ms        BIGINT,
@@ -21,7 +21,7 @@ CREATE INDEX credential_terms_holder ON credential_terms (holder_id);
 -- Written by rpcserver.credentials.
 CREATE TABLE credential_calls (
     id            TEXT PRIMARY KEY,
-    credential_id TEXT NOT NULL REFERENCES credentials (id),
+    credential_id TEXT NOT NULL REFERENCES credentials (id) ON DELETE CASCADE,
     method        TEXT NOT NULL,
     outcome       TEXT,
     at            BIGINT NOT NULL
@@ -29,10 +29,10 @@ CREATE TABLE credential_calls (
 CREATE INDEX credential_calls_newest ON credential_calls (credential_id, id);
 
 -- One-shot tickets, stored only as SHA-256; credential_id NULL: another system vouched for the user.
--- Written by rpcserver.tickets and rpcserver.credentials.
+-- Written by rpcserver.tickets.
 CREATE TABLE tickets (
     hash                 TEXT PRIMARY KEY,
-    credential_id        TEXT REFERENCES credentials (id),
+    credential_id        TEXT REFERENCES credentials (id) ON DELETE CASCADE,
     user_id              TEXT NOT NULL REFERENCES users (id),
     label                TEXT NOT NULL,
     scopes               TEXT NOT NULL,

@@ -5,17 +5,18 @@ The one place, with the runner and the dispatcher, that catches every exception:
 
 import asyncio
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pluggy
 import structlog
 
 from jobs.errors import JobError
 from jobs.model import JobSpec
 from plugins.errors import BadPlugin, PluginError
-from plugins.hooks import PROJECT, Action, Command, Hooks, Identity, Pallet, Passage
+from plugins.hooks import PROJECT, Action, Command, Hooks, Identity, Move, Pallet, Passage
 
 log = structlog.get_logger("plugins")
 
@@ -51,15 +52,21 @@ class Bus:
         """Tell whether any guest listens; where none does, nothing has to be prepared."""
         return bool(getattr(self._manager.hook, hook).get_hookimpls())
 
-    def jobs(self) -> list[JobSpec]:
-        """Return the job functions the guests bring."""
-        found: list[JobSpec] = []
+    def jobs(self, taken: Iterable[str]) -> list[JobSpec]:
+        """Return the job functions the guests bring. Raises BadPlugin, also when a name is among those `taken`."""
+        found: dict[str, JobSpec] = {}
         for name, guest in self._guests("register_jobs"):
             try:
-                found.extend(guest())
+                specs = list(guest())
             except Exception as error:
                 raise BadPlugin(name, f"register_jobs raised {error!r}") from error
-        return found
+            for spec in specs:
+                if not isinstance(spec, JobSpec):
+                    raise BadPlugin(name, f"register_jobs returned {type(spec).__name__} where a job is due")
+                if spec.name in found or spec.name in taken:
+                    raise BadPlugin(name, f"there is a job function {spec.name!r} already")
+                found[spec.name] = spec
+        return list(found.values())
 
     async def pallet(self, pallet: Pallet) -> list[Command]:
         """Collect the commands. What a failing guest offered is left out, and the log names it."""
@@ -67,7 +74,7 @@ class Bus:
             before = list(pallet.commands)
             try:
                 added = await self._ask(name, "session_pallet", guest, self._filter_timeout_s, pallet=pallet)
-                pallet.commands.extend(_named(command, name) for command in added or ())
+                pallet.commands = _checked(name, pallet.commands, added)
             except PluginError as error:
                 pallet.commands = before
                 log.warning("plugin_failed", plugin=error.plugin, hook=error.hook, reason=str(error))
@@ -84,9 +91,11 @@ class Bus:
             move = action.move
             try:
                 answer = await self._ask(name, "session_action", guest, self._action_timeout_s, action=action)
+                _check_answer(name, answer, action.move)
             except PluginError as error:
                 log.warning("plugin_failed", plugin=error.plugin, hook=error.hook, reason=str(error))
-                action.response[name] = {"error": str(error.cause if isinstance(error.cause, JobError) else error)}
+                said = str(error.cause if isinstance(error.cause, JobError) else error)
+                action.response[name] = {"error": said.encode("utf-8", "replace").decode()}
                 action.handled, action.move = handled_by is not None, move
                 first_error = first_error or error
                 continue
@@ -152,7 +161,31 @@ def _call_with(implementation: Any) -> Any:
     return call
 
 
+def _checked(guest: str, left: Any, added: Any) -> list[Command]:
+    try:
+        return [_named(command, guest) for command in (*left, *(added or ()))]
+    except TypeError as error:
+        raise PluginError(guest, "session_pallet", "left or returned what is no list of commands", error) from error
+
+
 def _named(command: Command, guest: str) -> Command:
-    if not isinstance(command, Command):
-        raise PluginError(guest, "session_pallet", f"returned {type(command).__name__} where a Command is due")
-    return replace(command, source=command.source or guest)
+    fits = isinstance(command, Command) and isinstance(command.id, str) and isinstance(command.name, str)
+    if not fits or not isinstance(command.sort, int | float):
+        raise PluginError(guest, "session_pallet", f"offered {command!r:.200} where a Command is due")
+    if command.source:
+        return command
+    _check_json(guest, "session_pallet", command)
+    return replace(command, source=guest)
+
+
+def _check_answer(guest: str, answer: Any, move: Any) -> None:
+    if move is not None and not isinstance(move, Move):
+        raise PluginError(guest, "session_action", f"set move to {move!r:.200} where a Move is due")
+    _check_json(guest, "session_action", answer)
+
+
+def _check_json(guest: str, hook: str, value: Any) -> None:
+    try:
+        orjson.dumps(value)
+    except TypeError as error:
+        raise PluginError(guest, hook, f"answered what is no JSON ({error})", error) from error

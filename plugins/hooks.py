@@ -125,10 +125,13 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """What the guards of a set are asked about: a session about to go from one set to another."""
+    """What the guards of a set are asked about: a session about to go from one set to another.
+
+    `from_set_id` is None for a session that is being created there; its `working_set_id` is the user's home then.
+    """
 
     session: SessionView
-    from_set_id: str
+    from_set_id: str | None
     to_set_id: str
     run: RunJob
 

@@ -125,3 +125,9 @@ class ImportParams(Params):
     into: Id | None = None
     public: bool = False
     exclude: list[Text] = []
+
+
+class BackupParams(Params):
+    """operator.backup."""
+
+    path: Text

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import secrets
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,7 +22,7 @@ import store as store_room
 from core import presence, sets, users
 from core.errors import UserNotFound
 from core.users import User
-from jobs import importer, rows
+from jobs import importer, rows, world
 from jobs import session as session_jobs
 from jobs import user as user_jobs
 from jobs.model import JobEvent, JobSpec, Request
@@ -31,7 +32,7 @@ from plugins import loader
 from plugins.bus import Bus
 from plugins.jwt_users import NAME as JWT_USERS
 from plugins.jwt_users import JwtUsers
-from rpcserver import auth, credentials, errors, identity, sessions, start_checks
+from rpcserver import archive, auth, credentials, errors, identity, sessions, start_checks
 from rpcserver.access_models import TermsParams
 from rpcserver.credentials import Credentials, Terms
 from rpcserver.cursors import Cursors
@@ -41,8 +42,10 @@ from rpcserver.events import Events, Kept
 from rpcserver.idempotency import Answers
 from rpcserver.methods import METHODS
 from rpcserver.methods.credentials import terms_of
+from rpcserver.metrics import Metrics
+from rpcserver.openrpc import Description
 from rpcserver.server import Server
-from rpcserver.sessions import Sessions
+from rpcserver.sessions import Session, Sessions
 from rpcserver.settings import Settings
 from rpcserver.walking import Pallets
 from rpcserver.watchdog import Watchdog
@@ -59,6 +62,7 @@ class App:
     ) -> None:
         self.settings = settings
         self.started = time.monotonic()
+        self.metrics = Metrics()
         self.store = store
         self.bus = bus
         self.cursors = Cursors(known.cursor_key)
@@ -77,8 +81,11 @@ class App:
         self.spawn = tasks.create_task
         self.pallets = Pallets({})
         self.making_default = asyncio.Lock()
-        self.runner = EmbeddedRunner(store, job_specs(bus), partial(_announce, self.events), errors.describe_for_job)
+        self.runner = EmbeddedRunner(
+            store, job_specs(bus), partial(_announce, self.events, self.metrics), errors.describe_for_job
+        )
         self.dispatcher = Dispatcher(self, METHODS, tasks.create_task)
+        self.description = Description(self.dispatcher.methods.values())
         self.operator_secret = auth.Secret("rpcop_" + secrets.token_urlsafe(32))
         self.server = Server(self)
 
@@ -92,6 +99,10 @@ class App:
             "create_user", {"name": name}, Request(user_jobs.OPERATOR), then=credential
         )
         return made
+
+    async def back_up(self, file: Path) -> int:
+        """Back the data folder up into a new file while it is used, and return its size in bytes."""
+        return await asyncio.to_thread(archive.write, self.store.folder, file)
 
     async def defer_user(self, name: str, approver_name: str | None) -> None:
         """Have a user's long jobs wait for the approval of another; None: no more. Raises UserNotFound."""
@@ -165,7 +176,8 @@ class App:
 
 def job_specs(bus: Bus) -> list[JobSpec]:
     """Return every job function: ours, then the guests'."""
-    return [*session_jobs.JOBS, *user_jobs.JOBS, *importer.JOBS, *bus.jobs()]
+    own = (*session_jobs.JOBS, *user_jobs.JOBS, *importer.JOBS, *world.JOBS)
+    return [*own, *bus.jobs({spec.name for spec in own})]
 
 
 @asynccontextmanager
@@ -207,21 +219,25 @@ async def opened(settings: Settings) -> AsyncIterator[App]:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[App]:
-    """Run a server: it accepts connections inside the block. Raises UnsafeStart before anything is opened."""
+async def running(settings: Settings, listening: socket.socket | None = None) -> AsyncIterator[App]:
+    """Run a server: it accepts connections inside the block, on the settings' address or a socket that listens.
+
+    Raises UnsafeStart before anything is opened.
+    """
     start_checks.check(settings)
     async with opened(settings) as app:
         upkeep = app.spawn(app.upkeep())
         try:
-            async with _listening(app):
+            async with _listening(app, listening):
                 yield app
         finally:
             upkeep.cancel()
 
 
 @asynccontextmanager
-async def _listening(app: App) -> AsyncIterator[None]:
-    await app.server.start()
+async def _listening(app: App, listening: socket.socket | None) -> AsyncIterator[None]:
+    await app.server.start(listening)
+    app.metrics.watch_loop()
     watchdog = Watchdog(app.settings.blocked_loop_s)
     watchdog.start()
     # What start-up made lives as long as the server: the collector need not look at it again.
@@ -231,6 +247,7 @@ async def _listening(app: App) -> AsyncIterator[None]:
         yield
     finally:
         await app.server.stop()
+        app.metrics.stop()
         watchdog.stop()
 
 
@@ -242,7 +259,7 @@ async def _recover(app: App) -> None:
                 session_id=session.id, data_set_id=session.data_set_id, pallet_set_id=session.pallet_set_id
             )
             await app.runner.run("session.destroy_session", data, Request(session.core_user_id))
-        await app.store.write(partial(sessions.remove, session_id=session.id))
+        await app.store.write(partial(_drop, app, session))
 
 
 def _jwt_users(settings: Settings, keys: Path) -> JwtUsers:
@@ -256,9 +273,18 @@ def _jwt_users(settings: Settings, keys: Path) -> JwtUsers:
     )
 
 
-def _announce(events: Events, tx: Tx, event: JobEvent) -> None:
+def _drop(app: App, session: Session, tx: Tx) -> None:
+    sessions.remove(tx, session.id)
+    if session.state == "destroying":  # nobody ever heard of one that was still being made
+        app.events.append(tx, "session.destroyed", f"user:{session.core_user_id}", {"session_id": session.id})
+
+
+def _announce(events: Events, metrics: Metrics, tx: Tx, event: JobEvent) -> None:
     data = {"job_id": event.job_id, "function": event.function, "session_id": event.session_id, **event.details}
     events.append(tx, event.topic, f"user:{event.owner_id}", data)
+    noun, _, outcome = event.topic.partition(".")
+    if noun == "job" and outcome in metrics.jobs_ended:
+        tx.after_commit(lambda: metrics.jobs_ended.update((outcome,)))
 
 
 def _check_rooms() -> None:

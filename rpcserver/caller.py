@@ -5,6 +5,8 @@ import json
 import sys
 from typing import Any
 
+from websockets.exceptions import WebSocketException
+
 from rpcserver.client import CallError, Client, Disconnected
 
 
@@ -21,7 +23,7 @@ def call_once(method: str, params: str, url: str, credential: str | None) -> int
     except CallError as error:
         print(json.dumps(error.as_dict(), ensure_ascii=False), file=sys.stderr)
         return 1
-    except (OSError, Disconnected, TimeoutError, ValueError) as error:
+    except (OSError, Disconnected, WebSocketException, TimeoutError, ValueError) as error:
         return _fail(-32001, "UNREACHABLE", f"no answer from {url} ({error}): is the server running there?")
     print(json.dumps(result, ensure_ascii=False, indent=2))
     return 0

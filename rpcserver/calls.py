@@ -11,9 +11,11 @@ from pydantic import BaseModel
 from rpcserver.auth import Principal
 from rpcserver.connection import Connection
 from rpcserver.errors import Unauthenticated
+from rpcserver.examples import Example
 from rpcserver.jsonrpc import Id, Request
 from rpcserver.progress import Progress
 from rpcserver.replies import Reply
+from rpcserver.tracing import Span
 
 if TYPE_CHECKING:
     from rpcserver.app import App
@@ -34,6 +36,9 @@ class Method:
         timeout_s: seconds it may take; None: the server's limit.
         is_change: it changes what outlives the connection, so that an idempotency key counts; others ignore it.
         has_secret: its result is shown once and never kept, also not for a repeated key.
+        result: the model or type of what is answered.
+        errors: the kinds of error it can be answered with, besides those any call can.
+        examples: calls that a test makes.
     """
 
     name: str
@@ -45,6 +50,9 @@ class Method:
     timeout_s: float | None = None
     is_change: bool = True
     has_secret: bool = False
+    result: Any = Any
+    errors: tuple[str, ...] = ()
+    examples: tuple[Example, ...] = ()
 
     @property
     def doc(self) -> str:
@@ -62,10 +70,24 @@ def method(
     timeout_s: float | None = None,
     is_change: bool = True,
     has_secret: bool = False,
+    result: Any = Any,
+    errors: tuple[str, ...] = (),
+    examples: tuple[Example, ...] = (),
 ) -> Callable[[Handler], Method]:
     """Make a handler the method `name`."""
     return lambda handler: Method(
-        name, params, handler, is_ordered, needs_auth, is_operator, timeout_s, is_change, has_secret
+        name,
+        params,
+        handler,
+        is_ordered,
+        needs_auth,
+        is_operator,
+        timeout_s,
+        is_change,
+        has_secret,
+        result,
+        errors,
+        examples,
     )
 
 
@@ -88,6 +110,7 @@ class Call:
         "method",
         "reply",
         "request",
+        "span",
         "started",
         "task",
         "timer",
@@ -108,6 +131,7 @@ class Call:
         self.is_over = False
         self.has_turn = False
         self.started = 0.0
+        self.span: Span | None = None
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
         self._progress: Progress | None = None

@@ -2,12 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from rpcserver.cli_access import credential_app, maintenance, ticket
-from rpcserver.guarded import guarded
+from rpcserver.guarded import guarded, stop_with
 
 app = typer.Typer(
     help="A session server: JSON-RPC 2.0 over one WebSocket.",
@@ -29,18 +29,21 @@ Data = Annotated[Path | None, typer.Option("--data", help="Data folder. [env: RP
 PluginFiles = Annotated[list[Path] | None, typer.Option("--plugin", help="A plugin file; may be given several times.")]
 
 
+Host = Annotated[str | None, typer.Option(help="Address. [env: RPCSERVER_HOST; default: 127.0.0.1]")]
+Port = Annotated[int | None, typer.Option(help="Port, 0 for a free one. [env: RPCSERVER_PORT; default: 7717]")]
+Origins = Annotated[
+    list[str] | None,
+    typer.Option("--origin", help="Origin whose pages may connect, as https://a.example; `none`: no page may."),
+]
+
+
 @app.command()
 def serve(
     data: Data = None,
-    host: Annotated[str | None, typer.Option(help="Address. [env: RPCSERVER_HOST; default: 127.0.0.1]")] = None,
-    port: Annotated[
-        int | None, typer.Option(help="Port, 0 for a free one. [env: RPCSERVER_PORT; default: 7717]")
-    ] = None,
+    host: Host = None,
+    port: Port = None,
     plugin: PluginFiles = None,
-    origin: Annotated[
-        list[str] | None,
-        typer.Option(help="Origin whose pages may connect, as https://app.example.org; `none`: no page may."),
-    ] = None,
+    origin: Origins = None,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM. [env: RPCSERVER_TLS_CERT]")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM. [env: RPCSERVER_TLS_KEY]")] = None,
     behind_proxy: Annotated[
@@ -50,17 +53,8 @@ def serve(
     """Run the server until SIGTERM or SIGINT; one JSON line on standard output says when it is ready."""
     from rpcserver.service import serve as run
 
-    flags = {
-        "data": data,
-        "host": host,
-        "port": port,
-        "plugins": tuple(plugin) if plugin else None,
-        "origins": tuple(origin) if origin else None,
-        "tls_cert": tls_cert,
-        "tls_key": tls_key,
-        "behind_proxy": behind_proxy or None,
-    }
-    guarded(run, flags)
+    safety = {"tls_cert": tls_cert, "tls_key": tls_key, "behind_proxy": behind_proxy or None}
+    guarded(run, {**_serve_flags(data, host, port, plugin, origin), **safety})
 
 
 @user_app.command("add")
@@ -132,6 +126,68 @@ def call(
 
 
 @app.command()
+def openrpc(
+    markdown: Annotated[bool, typer.Option("--markdown", help="As a page to read.")] = False,
+) -> None:
+    """Print every method, result, error and notification as an OpenRPC 1.4 document."""
+    import json
+
+    from rpcserver.described import document, reference
+
+    print(reference() if markdown else json.dumps(document(), indent=2, ensure_ascii=False))
+
+
+@app.command()
+def client(language: Annotated[str, typer.Argument(help="ts or py.")]) -> None:
+    """Print a typed client stub, as TypeScript (ts) or Python (py)."""
+    from rpcserver.described import STUBS, document
+
+    if language not in STUBS:
+        stop_with(f"there is no stub for {language!r}: choose one of {', '.join(STUBS)}.")
+    print(STUBS[language](document()), end="")
+
+
+@app.command()
+def backup(file: Annotated[Path, typer.Argument(help="A new file; it holds everything.")], data: Data = None) -> None:
+    """Back the data folder up, whether a server runs on it or not."""
+    from rpcserver.operate import back_up
+
+    print(f"{file}: {guarded(back_up, {'data': data}, file)} bytes")
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="As `rpcserver backup` wrote it.")],
+    data: Data = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Move what is in the data folder aside.")] = False,
+) -> None:
+    """Make a data folder from a backup. Clients that resume learn that they cannot, and read anew."""
+    from rpcserver.operate import restore as run
+
+    aside = guarded(run, {"data": data}, file, replace)
+    if aside is not None:
+        print(f"what was there lies in {aside}")
+
+
+@app.command()
+def doctor(
+    data: Data = None, host: Host = None, port: Port = None, plugin: PluginFiles = None, origin: Origins = None
+) -> None:
+    """Look at everything a server needs here, and say what to do; exit status 1 when it could not start."""
+    from rpcserver.doctor import examine
+
+    sys.exit(guarded(examine, _serve_flags(data, host, port, plugin, origin)))
+
+
+@app.command()
+def health(host: Host = None, port: Port = None, data: Data = None) -> None:
+    """Ask the server on this machine whether it is ready; exit status 1 when it is not."""
+    from rpcserver.doctor import ask_ready
+
+    sys.exit(guarded(ask_ready, {"data": data, "host": host, "port": port}))
+
+
+@app.command()
 def demo() -> None:
     """Import a real tree, start a server on a free port and walk around in it."""
     from rpcserver.demo import run
@@ -159,3 +215,15 @@ def version() -> None:
 def main() -> None:
     """Run the command line."""
     app()
+
+
+def _serve_flags(
+    data: Path | None, host: str | None, port: int | None, plugin: list[Path] | None, origin: list[str] | None
+) -> dict[str, Any]:
+    return {
+        "data": data,
+        "host": host,
+        "port": port,
+        "plugins": tuple(plugin) if plugin else None,
+        "origins": tuple(origin) if origin else None,
+    }

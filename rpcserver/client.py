@@ -9,11 +9,11 @@ It imports nothing of the server, so that a script starts quickly.
 """
 
 import asyncio
-import inspect
 import itertools
 import json
 import ssl
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -22,33 +22,15 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.protocol import State
 
+from rpcserver.client_handlers import CallError, Handler, Handlers
 from rpcserver.models import ActionResult, JobRecord, Listing, SessionRecord
+
+__all__ = ["CallError", "Client", "Disconnected", "Event", "Subscription"]
 
 M = TypeVar("M", bound=BaseModel)
 
 SUBPROTOCOL = "rpcserver.v1"
 OnProgress = Callable[[float, float | None, str], None]
-Handler = Callable[[dict[str, Any]], Any]
-
-
-class CallError(Exception):
-    """The server answered with an error.
-
-    Attributes:
-        code: the JSON-RPC code; kind: its name, such as `ENTER_REFUSED`; data: everything else the server said.
-    """
-
-    def __init__(self, error: dict[str, Any]) -> None:
-        self.code: int = error["code"]
-        self.message: str = error["message"]
-        self.data: dict[str, Any] = error.get("data") or {}
-        self.kind: str | None = self.data.get("kind")
-        reason = self.data.get("reason")
-        super().__init__(f"{self.message}: {reason}" if reason else self.message)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the error object as it came."""
-        return {"code": self.code, "message": self.message, "data": self.data}
 
 
 class Disconnected(Exception):
@@ -126,8 +108,7 @@ class Client:
         self._name = name
         self._type = type
         self._tls = tls
-        self._handlers: dict[str, Handler] = {}
-        self._answering: dict[Any, asyncio.Task[Any]] = {}
+        self._handlers = Handlers(self._write)
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._subscriptions: dict[str, Subscription] = {}
@@ -167,6 +148,8 @@ class Client:
         self._reader = asyncio.create_task(self._read(self._socket))
         async with asyncio.timeout(self.timeout_s):
             await self._greeted.wait()
+        if not self.hello:
+            raise Disconnected(f"the connection was closed ({self._socket.close_code})")
         if self._name:
             await self.call("server.identify", client=self._name, type=self._type)
 
@@ -182,7 +165,7 @@ class Client:
 
         What it returns is the answer. It may call the server; nothing waits for it but who asked.
         """
-        self._handlers[method] = handler
+        self._handlers.by_method[method] = handler
 
     async def call(
         self,
@@ -226,8 +209,8 @@ class Client:
         id = next(self._ids)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         future.rpc_id = id  # type: ignore[attr-defined]
-        self._waiting[id] = future
         self._write({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
+        self._waiting[id] = future
         return future
 
     async def subscribe(
@@ -303,6 +286,8 @@ class Client:
     def _write(self, message: dict[str, Any]) -> None:
         # Written in the same turn, so that the order of calls is the order of frames.
         assert self._socket is not None
+        if self._socket.state is not State.OPEN:
+            raise Disconnected("the connection is being closed")
         self._socket.protocol.send_text(json.dumps(message, ensure_ascii=False).encode())
         self._socket.send_data()
 
@@ -310,7 +295,8 @@ class Client:
         id = getattr(future, "rpc_id", None)
         if id in self._waiting and self._reader is not None and not self._reader.done():
             del self._waiting[id]
-            self._write({"jsonrpc": "2.0", "method": "$/cancelRequest", "params": {"id": id}})
+            with suppress(Disconnected):
+                self._write({"jsonrpc": "2.0", "method": "$/cancelRequest", "params": {"id": id}})
 
     async def _read(self, socket: ClientConnection) -> None:
         try:
@@ -326,8 +312,8 @@ class Client:
                     future.set_exception(Disconnected(f"the connection was closed ({socket.close_code})"))
                     future.exception()  # not everybody waits; that is no fault
             self._waiting.clear()
-            for task in self._answering.values():
-                task.cancel()
+            self._handlers.stop()
+            self._greeted.set()  # nobody greets any more
             for subscription in self._subscriptions.values():
                 subscription._queue.put_nowait(None)
 
@@ -351,39 +337,10 @@ class Client:
             gap = message["params"]
             if subscription := self._subscriptions.get(gap["subscription"]):
                 subscription.gaps.append((gap["from"], gap["to"]))
-        elif "id" in message:
-            self._answer(message)
-        elif message["method"] == "$/cancelRequest":
-            if task := self._answering.get(message["params"]["id"]):
-                task.cancel()
-        elif handler := self._handlers.get(message["method"]):
-            handler(message["params"])
-        elif "subscription" in message.get("params", {}):
-            self._hear(message)
-
-    def _answer(self, message: dict[str, Any]) -> None:
-        handler = self._handlers.get(message["method"])
-        if handler is None:
-            error = {"code": -32601, "message": "Method not found", "data": {"kind": "METHOD_NOT_FOUND"}}
-            self._write({"jsonrpc": "2.0", "id": message["id"], "error": error})
-            return
-        # A task: the reader goes on, so that what the handler calls the server for can be answered.
-        task = asyncio.ensure_future(_handled(handler, message.get("params", {})))
-        self._answering[message["id"]] = task
-        task.add_done_callback(lambda done: self._answered(message["id"], done))
-
-    def _answered(self, id: Any, done: "asyncio.Task[Any]") -> None:
-        del self._answering[id]
-        if done.cancelled() or self._reader is None or self._reader.done():
-            return
-        error = done.exception()
-        if error is None:
-            self._write({"jsonrpc": "2.0", "id": id, "result": done.result()})
-        elif isinstance(error, CallError):
-            self._write({"jsonrpc": "2.0", "id": id, "error": error.as_dict()})
+        elif "subscription" not in message.get("params", {}):
+            self._handlers.take(message)
         else:
-            internal = {"code": -32603, "message": "Internal error", "data": {"kind": type(error).__name__}}
-            self._write({"jsonrpc": "2.0", "id": id, "error": internal})
+            self._hear(message)
 
     def _hear(self, message: dict[str, Any]) -> None:
         event = Event(topic=message["method"], **message["params"])
@@ -393,8 +350,3 @@ class Client:
         else:
             # The answer to subscribe is read but its waiter has not run yet.
             self._early.setdefault(event.subscription, []).append(event)
-
-
-async def _handled(handler: Handler, params: dict[str, Any]) -> Any:
-    answer = handler(params)
-    return await answer if inspect.isawaitable(answer) else answer

@@ -15,9 +15,10 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, Event
 
 from rpcserver.auth import Principal
-from rpcserver.errors import ClientGone, RpcError
+from rpcserver.errors import RpcError
 from rpcserver.jsonrpc import Response, encode_notification
 from rpcserver.meters import Meter
+from rpcserver.refusals import ClientGone
 from rpcserver.requests import Requests
 from rpcserver.subscriptions import Subscription
 from rpcserver.turns import CURRENT
@@ -148,6 +149,11 @@ class Connection(ServerConnection):
         """Wait until the client has read enough for more to be sent. Raises when the connection is gone."""
         await self.drain()
 
+    @property
+    def queue_bytes(self) -> int:
+        """Bytes the client has not taken yet."""
+        return self._outbox_bytes + self.transport.get_write_buffer_size()
+
     async def end(self, code: int, reason: str, *, reconnect: bool = True, retry_after_ms: int = 0) -> None:
         """Say why, then close."""
         closing = {"code": code, "reason": reason, "reconnect": reconnect, "retry_after_ms": retry_after_ms}
@@ -265,7 +271,7 @@ class Connection(ServerConnection):
             stalled_s=round(time.monotonic() - self._stalled_at, 3),
             age_s=round((now_ms() - self.opened_at) / 1000, 3),
             queued_messages=len(self._outbox),
-            queued_bytes=self._outbox_bytes + self.transport.get_write_buffer_size(),
+            queued_bytes=self.queue_bytes,
             last_method=self.last_method,
         )
         self._outbox.clear()

@@ -1,26 +1,20 @@
 """Credentials: rows, what each may still do, and what the limited ones did. Source: protocol.md 1.
 
-Written by this module only: credentials, credential_terms, credential_calls.
+Written by this module only: credential_terms, credential_calls.
 """
 
-import secrets
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 import structlog
 
-from core import users
-from rpcserver.auth import EVERYTHING, PREFIX, Principal, Secret, hash_of
-from rpcserver.errors import CallsSpent, CredentialExpired, CredentialNotFound, NotRenewable
+from rpcserver import auth
+from rpcserver.auth import EVERYTHING, Principal, Secret
+from rpcserver.refusals import CallsSpent, CredentialExpired, CredentialNotFound, NotRenewable
 from store import Store, Tx, new_id, now_ms
 
 log = structlog.get_logger("auth")
-
-_FIND = (
-    "SELECT c.id, c.user_id, c.label, c.scopes, c.expires_at, t.is_metered, h.name FROM credentials c"
-    " LEFT JOIN credential_terms t ON t.credential_id = c.id LEFT JOIN users h ON h.id = t.holder_id WHERE "
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +47,11 @@ class Terms:
 
 def issue(tx: Tx, user_id: str, terms: Terms) -> tuple[str, Secret]:
     """Make a credential in a user's name and return its id and its text, which is nowhere kept."""
-    text = Secret(PREFIX + secrets.token_urlsafe(32))
-    credential_id, now = new_id("c_"), now_ms()
     life_ms = None if terms.expires_in_s is None else int(terms.expires_in_s * 1000)
-    tx.run(
-        "INSERT INTO credentials (id, user_id, hash, label, scopes, expires_at, created_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        credential_id,
-        user_id,
-        hash_of(text),
-        terms.label,
-        orjson.dumps(terms.scopes).decode(),
-        None if life_ms is None else now + life_ms,
-        now,
-    )
+    text = auth.issue(tx, user_id, terms.label, terms.scopes, None if life_ms is None else now_ms() + life_ms)
+    made = auth.find(tx, text)
+    assert made is not None  # made just now
+    credential_id = made.credential_id
     if terms.is_metered or terms.is_renewable or terms.holder_id is not None:
         tx.run(
             "INSERT INTO credential_terms (credential_id, holder_id, is_metered, renewal_ms, max_calls,"
@@ -80,17 +65,6 @@ def issue(tx: Tx, user_id: str, terms: Terms) -> tuple[str, Secret]:
             None if terms.interval_s is None else terms.interval_s * 1000,
         )
     return credential_id, text
-
-
-def find(tx: Tx, text: str) -> Principal | None:
-    """Return who holds the credential, None when it is unknown, expired, or its user is frozen."""
-    # Looking up the hash of 256 random bits leaks nothing by its timing: a guess cannot be steered byte by byte.
-    return _principal(tx, tx.one(_FIND + "c.hash = ?", hash_of(text)))
-
-
-def find_by_id(tx: Tx, credential_id: str) -> Principal | None:
-    """Return who holds the credential of that id, None as `find`."""
-    return _principal(tx, tx.one(_FIND + "c.id = ?", credential_id))
 
 
 def page(tx: Tx, user_id: str | None, limit: int, after: str | None) -> list[dict[str, Any]]:
@@ -113,9 +87,6 @@ def revoke(tx: Tx, credential_id: str, user_id: str | None) -> None:
     row = tx.one("SELECT user_id FROM credentials WHERE id = ?", credential_id)
     if row is None or user_id not in (None, row[0]):
         raise CredentialNotFound(credential_id)
-    tx.run("DELETE FROM tickets WHERE credential_id = ?", credential_id)
-    tx.run("DELETE FROM credential_calls WHERE credential_id = ?", credential_id)
-    tx.run("DELETE FROM credential_terms WHERE credential_id = ?", credential_id)
     tx.run("DELETE FROM credentials WHERE id = ?", credential_id)
 
 
@@ -221,15 +192,6 @@ class Credentials:
                 credential_id,
                 self._max_logged_calls,
             )
-
-
-def _principal(tx: Tx, row: tuple[Any, ...] | None) -> Principal | None:
-    if row is None or (row[4] is not None and row[4] <= now_ms()):
-        return None
-    user = users.find(tx, row[1])
-    if user is None or user.is_frozen:
-        return None
-    return Principal(user, row[0], row[2], tuple(orjson.loads(row[3])), row[4], row[6], bool(row[5]))
 
 
 def _record(row: tuple[Any, ...]) -> dict[str, Any]:

@@ -14,21 +14,13 @@ import structlog
 from jsonrpcserver import Success
 from pydantic import ValidationError
 
-from rpcserver import jsonrpc, replies
+from rpcserver import jsonrpc, replies, tracing
 from rpcserver.calls import Call, Method, method
 from rpcserver.connection import Connection
-from rpcserver.errors import (
-    Busy,
-    CredentialExpired,
-    ErrorObject,
-    Forbidden,
-    InvalidParams,
-    RateLimited,
-    RpcError,
-    ShuttingDown,
-    describe,
-)
+from rpcserver.errors import Busy, ErrorObject, Forbidden, InvalidParams, RpcError, ShuttingDown, describe
 from rpcserver.jsonrpc import Invalid, Request, Response
+from rpcserver.metrics import INVALID, UNKNOWN
+from rpcserver.refusals import CredentialExpired, RateLimited
 from rpcserver.replies import Reply
 from rpcserver.turns import CURRENT, Turns
 from store import now_ms
@@ -62,6 +54,8 @@ class Dispatcher:
         self.idle.set()
         self.is_draining = False
         self.maintenance: RpcError | None = None
+        self._is_stopped = False
+        self._running: set[asyncio.Task[None]] = set()
 
     def receive(self, connection: Connection, frame: bytes) -> None:
         """Take one message; every reply it asks for is sent sooner or later, a batch's in one message."""
@@ -75,8 +69,15 @@ class Dispatcher:
         for item in items:
             self._take(connection, item, reply)
 
+    def stop(self) -> None:
+        """Stop the calls that are left, waiting or running; each is answered."""
+        self._is_stopped = True
+        for task in self._running:
+            task.cancel()
+
     def _take(self, connection: Connection, item: jsonrpc.Item, reply: Reply) -> None:
         if isinstance(item, Invalid):
+            self._app.metrics.called(INVALID, item.error.code, 0)
             reply(jsonrpc.encode_error(item.id, item.error))
         elif isinstance(item, Response):
             connection.answered(item)
@@ -87,6 +88,7 @@ class Dispatcher:
             method = self.methods.get(item.method)
             if method is None or (method.is_operator and not connection.is_operator):
                 error = jsonrpc.method_not_found(item.method, self._public)
+                self._app.metrics.called(UNKNOWN, error.code, 0)
                 reply(jsonrpc.encode_error(item.id, error) if item.has_id else None)
                 return
             self._admit(Call(self._app, connection, method, item, reply))
@@ -164,6 +166,12 @@ class Dispatcher:
 
     def _run(self, call: Call) -> bool:
         """Start a call and tell whether it goes on in a task of its own."""
+        if call.is_cancelled or self._is_stopped:
+            self._finish(call, replies.cancelled() if call.is_cancelled else replies.server_cancelled())
+            return False
+        return self._start(call) if call.span is None else call.span.run(self._start, call)
+
+    def _start(self, call: Call) -> bool:
         principal = call.connection.principal
         if call.idempotency_key is None and (principal is None or not principal.is_metered):
             outcome = jsonrpc.call(self._entries, call, call.request)
@@ -202,11 +210,12 @@ class Dispatcher:
 
     async def _wait(self, call: Call, outcome: Coroutine[Any, Any, Any]) -> None:
         # Known only from here on: a task cancelled before its first step would never come to answer.
-        call.task = asyncio.current_task()
+        call.task = task = cast("asyncio.Task[None]", asyncio.current_task())
+        self._running.add(task)
         CURRENT.set(call)
         left_s = call.deadline_s if call.timer is None else call.deadline_s - (time.monotonic() - call.started)
         try:
-            if call.is_cancelled:
+            if call.is_cancelled or self._is_stopped:
                 outcome.close()
                 raise asyncio.CancelledError
             async with asyncio.timeout(left_s) as limit:
@@ -217,6 +226,7 @@ class Dispatcher:
             result = replies.cancelled() if call.is_cancelled else replies.server_cancelled()
         except Exception as error:
             result = describe(error)
+        self._running.discard(task)
         self._finish(call, result)
         if call.has_turn and call.key is not None:
             self._release(call.key)
@@ -271,6 +281,7 @@ def _read_meta(call: Call, meta: Any) -> None:
     if not isinstance(meta, dict):
         raise InvalidParams("_meta must be an object")
     call.meta = meta
+    call.span = tracing.begin(call.method.name, meta)
     deadline_ms = meta.get("deadline_ms")
     if deadline_ms is not None:
         if not isinstance(deadline_ms, int | float) or isinstance(deadline_ms, bool) or deadline_ms <= 0:

@@ -12,10 +12,11 @@ from core.errors import CoreError
 from core.users import User
 from plugins.bus import Bus
 from plugins.hooks import Identity
-from rpcserver import credentials, tickets
+from rpcserver import auth, tickets
 from rpcserver.auth import PREFIX, Principal
-from rpcserver.errors import RateLimited, Unauthenticated
+from rpcserver.errors import Unauthenticated
 from rpcserver.meters import Attempts
+from rpcserver.refusals import RateLimited
 from rpcserver.tickets import TICKET_PREFIX
 from store import Store, now_ms
 
@@ -44,7 +45,7 @@ class Entrance:
     async def identify(self, text: str, address: str) -> Principal:
         """Return whose the credential is. Raises Unauthenticated, or RateLimited for an address that fails often."""
         self._check(address)
-        principal = await self._store.read(lambda tx: credentials.find(tx, text))
+        principal = await self._store.read(lambda tx: auth.find(tx, text))
         if principal is None and not text.startswith((PREFIX, TICKET_PREFIX)):
             principal = await self._vouched_for(text)
         return principal or self._refuse(address)

@@ -9,6 +9,7 @@ def guarded(run: Any, flags: dict[str, Any], *arguments: Any) -> Any:
     from pydantic import ValidationError
 
     from core.errors import CoreError
+    from jobs.errors import JobsError
     from plugins.errors import PluginsError
     from rpcserver.settings import Settings
     from rpcserver.start_checks import UnsafeStart
@@ -19,11 +20,12 @@ def guarded(run: Any, flags: dict[str, Any], *arguments: Any) -> Any:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
-        _stop(f"setting {name}: {first['msg']}. Correct the flag, the environment or rpcserver.toml.")
-    except (StoreError, CoreError, PluginsError, UnsafeStart, OSError) as error:
-        _stop(str(error))
+        stop_with(f"setting {name}: {first['msg']}. Correct the flag, the environment or rpcserver.toml.")
+    except (StoreError, CoreError, JobsError, PluginsError, UnsafeStart, OSError) as error:
+        stop_with(str(error))
 
 
-def _stop(message: str) -> NoReturn:
+def stop_with(message: str) -> NoReturn:
+    """Say what is wrong in one line and end with status 1."""
     print(f"rpcserver: {message}", file=sys.stderr)
     sys.exit(1)

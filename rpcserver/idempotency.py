@@ -15,15 +15,8 @@ import orjson
 import structlog
 
 from rpcserver.calls import Call
-from rpcserver.errors import (
-    CANCELLED,
-    CONFLICT,
-    IDEMPOTENCY_CONFLICT,
-    SERVER_CANCELLED,
-    ErrorObject,
-    KeyConflict,
-    describe,
-)
+from rpcserver.errors import CANCELLED, CONFLICT, IDEMPOTENCY_CONFLICT, SERVER_CANCELLED, ErrorObject, describe
+from rpcserver.refusals import KeyConflict
 from store import Store, Tx, now_ms
 
 log = structlog.get_logger("rpc")

@@ -3,7 +3,7 @@
 import secrets
 from dataclasses import dataclass
 
-from store import Tx, new_id
+from store import Tx, new_id, now_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,20 @@ def load(tx: Tx) -> Identity:
     """Return the values, making them the first time."""
     epoch = _value(tx, "epoch", new_id("e_"))
     return Identity(epoch, bytes.fromhex(_value(tx, "cursor_key", secrets.token_hex(32))))
+
+
+def renew(tx: Tx) -> None:
+    """Begin another epoch: what clients remember of the one before cannot be resumed."""
+    tx.run("UPDATE server_values SET value = ? WHERE name = 'epoch'", new_id("e_"))
+
+
+def probe(tx: Tx) -> None:
+    """Write a value, to see that the database takes it."""
+    tx.run(
+        "INSERT INTO server_values (name, value) VALUES ('probed_at', ?) ON CONFLICT (name) DO UPDATE SET value = ?",
+        str(now_ms()),
+        str(now_ms()),
+    )
 
 
 def _value(tx: Tx, name: str, fresh: str) -> str:

@@ -147,8 +147,12 @@ def encode_result(id: Id, result: Any) -> bytes:
 
 
 def encode_error(id: Id, error: ErrorObject) -> bytes:
-    """Return an error response."""
-    return orjson.dumps({"jsonrpc": "2.0", "error": error.as_dict(), "id": id})
+    """Return an error response, whatever stands in the error: there is no other way left to tell it."""
+    response = {"jsonrpc": "2.0", "error": error.as_dict(), "id": id}
+    try:
+        return orjson.dumps(response)
+    except orjson.JSONEncodeError:
+        return json.dumps(response, default=repr).encode()
 
 
 def encode_batch(replies: list[bytes]) -> bytes:

@@ -114,13 +114,20 @@ class ActionParams(SessionParams):
     detach: bool = False
 
 
+class Options(Params):
+    """What a session keeps for its listings."""
+
+    human: bool | None = None
+    filter: Text | None = None
+
+
 class UpdateParams(Params):
     """session.update."""
 
     session_id: Id
     name: SessionName | None = None
     interactive: bool | None = None
-    options: dict[str, Any] | None = None
+    options: Options | None = None
     params: dict[str, Any] | None = None
     if_revision: int | None = None
 
@@ -159,6 +166,13 @@ class LogParams(Params):
     limit: Limit = 200
 
 
+class CallbackParams(Params):
+    """Who is told of a job's end: an https address, and the name of the operator's secret that signs it."""
+
+    url: Annotated[str, Field(pattern=r"^https://[^\s]+$", max_length=2000)]
+    secret: Annotated[str, Field(min_length=1, max_length=100)]
+
+
 class RunParams(SessionParams):
     """job.run."""
 
@@ -169,6 +183,7 @@ class RunParams(SessionParams):
     dedup_key: Annotated[str | None, Field(max_length=200), AfterValidator(lambda key: key and without_nul(key))] = None
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
     delay_s: Annotated[float, Field(ge=0, le=366 * 86400)] = 0
+    callback: CallbackParams | None = None
 
 
 class ListJobsParams(Params):
@@ -376,8 +391,19 @@ class JobProgress(BaseModel):
     message: str
 
 
+class CallbackState(BaseModel):
+    """How telling a job's end outside fares; `status` is what the address answered last."""
+
+    url: str
+    state: str
+    tries: int
+    status: int | None
+    problem: str | None
+    next_at: int | None
+
+
 class JobRecord(BaseModel):
-    """A job as `job.get` and `jobs.list` tell it; times are UTC milliseconds."""
+    """A job as `job.get` and `jobs.list` tell it; times are UTC milliseconds. `callback` only in `job.get`."""
 
     job_id: str
     function: str
@@ -395,3 +421,4 @@ class JobRecord(BaseModel):
     created_at: int
     started_at: int | None
     finished_at: int | None
+    callback: CallbackState | None = None

@@ -11,13 +11,12 @@ import orjson
 
 from plugins import loader
 from plugins.bus import Bus
-from rpcserver import credentials
+from rpcserver import archive, credentials
 from rpcserver.access_models import OperatorCredentialParams
 from rpcserver.app import App, job_specs, opened
 from rpcserver.client import CallError, Client
 from rpcserver.errors import RpcError
-from rpcserver.service import RUNNING
-from rpcserver.settings import Settings
+from rpcserver.settings import RUNNING, Settings
 from store import StoreError, StoreLocked
 
 T = TypeVar("T")
@@ -110,6 +109,18 @@ def ask_running(settings: Settings, method: str, params: dict[str, Any]) -> Any:
         raise OperatorError("No server runs on this data folder: start one with `rpcserver serve`.")
 
     return _operate(settings, method, params, directly)
+
+
+def back_up(settings: Settings, file: Path) -> int:
+    """Back the data folder up into a file, and return its size in bytes."""
+    file = file.absolute()
+    size: int = _operate(settings, "operator.backup", {"path": str(file)}, lambda app: app.back_up(file))
+    return size
+
+
+def restore(settings: Settings, file: Path, is_replacing: bool) -> Path | None:
+    """Make the data folder from a backup, and return where what was in it lies now."""
+    return archive.restore(file.absolute(), settings.data.absolute(), is_replacing=is_replacing)
 
 
 def plugin_names(settings: Settings) -> list[str]:

@@ -1,5 +1,6 @@
 """What goes back to the caller: one reply, a batch of them, or nothing."""
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -44,21 +45,31 @@ class Batch:
 
 
 def encoded(call: "Call", outcome: Any) -> bytes | None:
-    """Return the reply for a result or an ErrorObject; None for a notification."""
+    """Return the reply for a result or an ErrorObject, None for a notification; count it and end its span."""
+    if not isinstance(outcome, ErrorObject):
+        outcome = _result(call, outcome)
+    code = outcome.code if isinstance(outcome, ErrorObject) else 0
+    call.app.metrics.called(call.method.name, code, time.monotonic() - call.started if call.started else 0.0)
+    if call.span is not None:
+        call.span.end(code)
     if not call.request.has_id:
         if isinstance(outcome, ErrorObject) and outcome.code != INVALID_PARAMS:
             log.info("notification_failed", method=call.method.name, kind=outcome.data.get("kind"))
         return None
-    if isinstance(outcome, ErrorObject):
-        return jsonrpc.encode_error(call.id, outcome)
+    return jsonrpc.encode_error(call.id, outcome) if isinstance(outcome, ErrorObject) else outcome
+
+
+def _result(call: "Call", outcome: Any) -> bytes | ErrorObject | None:
+    if not call.request.has_id:
+        return None
     try:
         reply = jsonrpc.encode_result(call.id, outcome)
     except orjson.JSONEncodeError as error:
-        return jsonrpc.encode_error(call.id, describe(error))
+        return describe(error)
     limit = call.app.settings.max_response_bytes
     if len(reply) > limit:
         message = f"The answer has {len(reply)} bytes, the limit is {limit}: ask for less at a time."
-        return jsonrpc.encode_error(call.id, describe(RpcError(RESPONSE_TOO_LARGE, "RESPONSE_TOO_LARGE", message)))
+        return describe(RpcError(RESPONSE_TOO_LARGE, "RESPONSE_TOO_LARGE", message))
     return reply
 
 

@@ -5,8 +5,8 @@ import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rpcserver.errors import ClientDeclined, ClientGone, ClientSilent
 from rpcserver.jsonrpc import Response, encode_notification, encode_request
+from rpcserver.refusals import ClientDeclined, ClientGone, ClientSilent
 
 
 class Requests:

@@ -19,8 +19,8 @@ from rpcserver import __version__, jsonrpc, start_checks
 from rpcserver.auth import SUBPROTOCOL, Principal
 from rpcserver.connection import Connection
 from rpcserver.crowds import Crowds
-from rpcserver.errors import TooManyConnections
 from rpcserver.meters import Meter
+from rpcserver.refusals import TooManyConnections
 from rpcserver.settings import Settings
 from rpcserver.upgrade import Upgrade, select_subprotocol
 from store import now_ms
@@ -35,6 +35,7 @@ AUTHENTICATION_LATE = 4408
 REVOKED = 4501
 TOO_MANY = 4504
 RESTART = 1012
+TURNS_TO_REGISTER = 3
 
 
 class Server:
@@ -52,14 +53,17 @@ class Server:
         self.url = ""
         self.limits = limits(settings)
 
-    async def start(self) -> None:
-        """Accept connections on the settings' address; port 0 takes a free one, told in `url`."""
+    async def start(self, listening: socket.socket | None = None) -> None:
+        """Accept connections on the settings' address, or on a socket that listens already.
+
+        Port 0 takes a free one; `url` tells which.
+        """
         settings = self._app.settings
+        where: dict[str, Any] = {"host": settings.host, "port": settings.port}
         tls = start_checks.tls_context(settings)
         self._sockets = await serve(
             self._serve,
-            settings.host,
-            settings.port,
+            **({"sock": listening} if listening is not None else where),
             create_connection=self._connection,  # type: ignore[arg-type]
             compression=None,  # deflate halves throughput and quadruples memory per connection
             max_size=settings.max_message_bytes,
@@ -82,6 +86,16 @@ class Server:
         """There are as many connections as there may be."""
         return len(self._connections) >= self._app.settings.max_connections
 
+    @property
+    def connection_count(self) -> int:
+        """How many connections are open."""
+        return len(self._connections)
+
+    @property
+    def queue_bytes(self) -> int:
+        """Bytes that wait for clients to read, on all connections."""
+        return sum(connection.queue_bytes for connection in self._connections)
+
     def own_origins(self) -> tuple[str, ...]:
         """Return the origins of pages this server itself could have sent."""
         names = {"127.0.0.1", "localhost", "[::1]", self._app.settings.host}
@@ -91,6 +105,8 @@ class Server:
     async def admit(self, connection: Connection, principal: Principal) -> None:
         """Make the connection a user's, or its credential another one of his. Raises TooManyConnections."""
         await self._app.sessions.know_default(principal.user.id)
+        if connection not in self._connections:
+            return  # gone while we looked the credential up: what is counted now would never be given back
         if connection.principal is None or not connection.authenticated.is_set():
             if self.users.is_full(principal.user.id):
                 raise TooManyConnections("yours", self.users.limit)
@@ -131,9 +147,13 @@ class Server:
             return
         self._app.dispatcher.is_draining = True
         self._sockets.close(close_connections=False)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._app.settings.shutdown_grace_s):
-                await self._app.dispatcher.idle.wait()
+        for _ in range(TURNS_TO_REGISTER):
+            # A connection accepted in this very turn is known to nobody yet, and would be dropped without a word
+            # (python/cpython#79033): let it come as far as its handshake, which is waited for.
+            await asyncio.sleep(0)
+        await self._wait_until_idle()
+        self._app.dispatcher.stop()
+        await self._wait_until_idle()
         if self._sweep is not None:
             self._sweep.cancel()
         closing = [
@@ -141,6 +161,11 @@ class Server:
         ]
         await asyncio.gather(*closing, return_exceptions=True)
         await self._sockets.wait_closed()
+
+    async def _wait_until_idle(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._app.settings.shutdown_grace_s):
+                await self._app.dispatcher.idle.wait()
 
     def _connection(self, *args: Any, **options: Any) -> Connection:
         settings = self._app.settings
@@ -160,8 +185,13 @@ class Server:
         connection = socket_connection
         assert isinstance(connection, Connection)  # made by _connection
         self._connections.add(connection)
+        self._app.metrics.connections += 1
         self.addresses.join(connection.address, connection)
         try:
+            if self._app.dispatcher.is_draining:
+                # Connected while we were closing: the next server is there in a moment.
+                await connection.end(RESTART, "the server restarts", retry_after_ms=1000)
+                return
             if connection.principal is not None:
                 await self.admit(connection, connection.principal)
             connection.send_soon(jsonrpc.encode_notification("$/hello", self._hello(connection)))

@@ -5,25 +5,31 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from rpcserver import auth, logs
+import structlog
+
+from rpcserver import auth, logs, systemd
 from rpcserver.app import App, running
-from rpcserver.settings import Settings
+from rpcserver.settings import RUNNING, Settings
+from store import StoreError
 
-RUNNING = "running.json"  # in the data folder: where the running server is reached by its operator
+log = structlog.get_logger("service")
 
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
     logs.configure(settings.is_log_debug)
     if sys.platform != "win32":
-        try:
+        run: Any = asyncio.run
+        with suppress(ImportError):
             import uvloop
-        except ImportError:
-            asyncio.run(_serve(settings))
-        else:
-            uvloop.run(_serve(settings))
+
+            run = uvloop.run
+        # Outside of the block: else every traceback in the log would begin with the missing uvloop.
+        run(_serve(settings))
 
 
 async def _serve(settings: Settings) -> None:
@@ -31,17 +37,35 @@ async def _serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running(settings) as app:
+    async with running(settings, systemd.inherited_socket()) as app:
         owner = await _first_owner(app)
         note = settings.data / RUNNING
         _write_private(note, {"url": app.server.url, "pid": os.getpid(), "operator": str(app.operator_secret)})
         try:
-            print(json.dumps({"event": "ready", "url": app.server.url, "pid": os.getpid()}), flush=True)
             if owner is not None:
                 _welcome(app.server.url, *owner)
-            await stop.wait()
+            print(json.dumps({"event": "ready", "url": app.server.url, "pid": os.getpid()}), flush=True)
+            systemd.notify(f"READY=1\nSTATUS=Serving {app.server.url}")
+            await _until(stop, app)
         finally:
+            systemd.notify("STOPPING=1")
             note.unlink(missing_ok=True)
+
+
+async def _until(stop: asyncio.Event, app: App) -> None:
+    every_s = systemd.watchdog_s()
+    while not stop.is_set():
+        try:
+            async with asyncio.timeout(every_s / 2 if every_s else None):
+                await stop.wait()
+        except TimeoutError:
+            # Said only when the loop and the writer have both answered: else we are restarted.
+            try:
+                await app.store.write(lambda tx: None)
+            except StoreError as error:
+                log.error("watchdog_not_fed", reason=str(error))
+            else:
+                systemd.notify("WATCHDOG=1")
 
 
 async def _first_owner(app: App) -> tuple[str, auth.Secret] | None:

@@ -73,7 +73,7 @@ class NewSession:
 def insert(tx: Tx, new: NewSession, limit: int) -> str:
     """Add a row in state `creating` and return its id: the row is there before the job.
 
-    The user's first session becomes the default one. Raises SessionNameTaken or SessionLimit.
+    Raises SessionNameTaken or SessionLimit.
     """
     row = tx.one("SELECT count(*) FROM sessions WHERE core_user_id = ?", new.user_id)
     if row and row[0] >= limit:
@@ -83,7 +83,6 @@ def insert(tx: Tx, new: NewSession, limit: int) -> str:
     session_id = new_id("s_")
     now = now_ms()
     name = new.name or _name_by_date(tx, new, now)
-    has_default = default_id(tx, new.user_id) is not None
     tx.run(
         f"INSERT INTO sessions ({_COLUMNS}) VALUES ({', '.join('?' * 20)})",  # noqa: S608 (constants)
         session_id,
@@ -92,7 +91,7 @@ def insert(tx: Tx, new: NewSession, limit: int) -> str:
         new.context_name,
         name,
         "creating",
-        int(not has_default),
+        0,
         None,
         None,
         None,
@@ -111,9 +110,11 @@ def insert(tx: Tx, new: NewSession, limit: int) -> str:
 
 
 def fill(tx: Tx, session_id: str, working_set_id: str, pallet_set_id: str, data_set_id: str) -> Session:
-    """Fill the row in with the job's output: the session is active."""
+    """Fill the row in with the job's output: the session is active, and the user's default one if he has none."""
     tx.run(
-        "UPDATE sessions SET state = 'active', working_set_id = ?, pallet_set_id = ?, data_set_id = ? WHERE id = ?",
+        "UPDATE sessions SET state = 'active', working_set_id = ?, pallet_set_id = ?, data_set_id = ?, is_default ="
+        " NOT EXISTS (SELECT 1 FROM sessions d WHERE d.core_user_id = sessions.core_user_id AND d.is_default = 1)"
+        " WHERE id = ?",
         working_set_id,
         pallet_set_id,
         data_set_id,
@@ -214,15 +215,15 @@ def default_id(tx: Tx, user_id: str) -> str | None:
 def page(
     tx: Tx, user_id: str, limit: int, after: str | None, context_name: str | None, state: str | None
 ) -> list[Session]:
-    """Return up to `limit` sessions of a user, the oldest first, without their history."""
+    """Return up to `limit` sessions of a user, the oldest first."""
     conditions = ["core_user_id = ?"]
     values: list[Any] = [user_id]
     for condition, value in (("id > ?", after), ("context_name = ?", context_name), ("state = ?", state)):
         if value is not None:
             conditions.append(condition)
             values.append(value)
-    statement = f"SELECT {_COLUMNS} FROM sessions WHERE {' AND '.join(conditions)} ORDER BY id LIMIT ?"  # noqa: S608
-    return [Session(*row) for row in tx.all(statement, *values, limit)]
+    statement = f"SELECT id FROM sessions WHERE {' AND '.join(conditions)} ORDER BY id LIMIT ?"  # noqa: S608
+    return [_existing(tx, row[0]) for row in tx.all(statement, *values, limit)]
 
 
 def places(tx: Tx, user_id: str) -> list[str]:
@@ -286,6 +287,7 @@ class Sessions:
 
     def _remember(self, session: Session) -> None:
         self._by_id[session.id] = session
+        self._trim()
         if session.is_default:
             self._defaults[session.core_user_id] = session.id
 

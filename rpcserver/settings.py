@@ -11,6 +11,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from rpcserver.addresses import is_loopback
 
+RUNNING = "running.json"  # in the data folder: where the running server is reached by its operator
+
 
 def default_data() -> Path:
     """Return the platform's folder for a user's data."""
@@ -65,6 +67,10 @@ class Settings(BaseSettings):
     """Writes that one commit may hold."""
     readers: int = 2
     """Reads that can run side by side."""
+    max_writes_waiting: int = 10_000
+    """Writes waiting for a commit; with more than half of them `/readyz` says that the server is not ready."""
+    min_free_disk_bytes: int = 256 * 1024 * 1024
+    """Free space below which `/readyz` says that the server is not ready."""
 
     max_message_bytes: int = 1024 * 1024
     """Longest message a client may send."""

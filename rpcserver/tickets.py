@@ -8,7 +8,7 @@ import secrets
 import orjson
 
 from core import users
-from rpcserver import credentials
+from rpcserver import auth
 from rpcserver.auth import Principal, Secret, hash_of
 from store import Tx, now_ms
 
@@ -46,7 +46,7 @@ def redeem(tx: Tx, text: str) -> Principal | None:
     if row is None or row[5] <= now:
         return None
     if row[0] is not None:
-        return credentials.find_by_id(tx, row[0])
+        return auth.find_by_id(tx, row[0])
     user = users.find(tx, row[1])
     if user is None or user.is_frozen or (row[4] is not None and row[4] <= now):
         return None

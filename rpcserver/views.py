@@ -4,6 +4,7 @@ from typing import Any
 
 import orjson
 
+from jobs.callbacks import Callback
 from jobs.model import JobRow
 from jobs.schedules import Schedule
 from jobs.session import Listing
@@ -110,6 +111,18 @@ def job_record(row: JobRow) -> dict[str, Any]:
         "created_at": row.created_at,
         "started_at": row.started_at,
         "finished_at": row.finished_at,
+    }
+
+
+def callback(row: Callback) -> dict[str, Any]:
+    """Return a `models.CallbackState`."""
+    return {
+        "url": row.url,
+        "state": row.state,
+        "tries": row.tries,
+        "status": row.status,
+        "problem": row.problem,
+        "next_at": row.next_at,
     }
 
 

@@ -80,7 +80,7 @@ async def _make_default(call: Call) -> Session:
 async def create(call: Call, new: NewSession, set_id: str | None) -> Session:
     """Make a session: the row, the job, the row filled in with what the job made."""
     app = call.app
-    session_id = await app.store.write(lambda tx: sessions.insert(tx, new, app.settings.max_sessions_per_user))
+    inserting = app.store.write(lambda tx: sessions.insert(tx, new, app.settings.max_sessions_per_user))
 
     def fill(tx: Tx, made: SessionSets) -> Session:
         session = sessions.fill(tx, session_id, made.working_set_id, made.pallet_set_id, made.data_set_id)
@@ -90,13 +90,18 @@ async def create(call: Call, new: NewSession, set_id: str | None) -> Session:
         return app.sessions.changed(tx, session)
 
     try:
+        session_id = await asyncio.shield(inserting)
+        if set_id is not None and app.bus.has("set_entering"):
+            await _ask_entering(call, new, session_id, set_id)
         data = CreateSession(session_id=session_id, name=new.name, set_id=set_id)
         made: Session = await app.runner.run(
             "session.create_session", data, Request(new.user_id, session_id), then=fill
         )
         return made
     except BaseException:
-        # The row must not survive as a session that can be used; a kill here is mended at the next start.
+        # The row must not survive as a session that can be used, nor one whose insertion nobody waited for;
+        # a kill here is mended at the next start.
+        session_id = await inserting
         await app.store.write(lambda tx: sessions.remove(tx, session_id))
         raise
 
@@ -128,6 +133,7 @@ async def relocate(call: Call, session: Session) -> Session:
         from_set_id=session.place,
         targets=(*session.back[::-1], home),
         direction="back",
+        is_forced=True,
     )
     moved = await _run_move(call, session, data, "cd", relocated_from=session.place)
     return moved
@@ -172,7 +178,7 @@ class GuestJobs:
         self.last = await runner.submit(function, data, request_of(self._session))
         if self._is_detached:
             return {"job_id": self.last}
-        runner.watch(self.last, self._call.progress)
+        runner.audience.watch(self.last, self._call.progress)
         try:
             return await runner.result(self.last)
         except asyncio.CancelledError:
@@ -221,6 +227,18 @@ async def _run_move(call: Call, session: Session, data: Move, way: Way, relocate
 
     after: Session = await app.runner.run("session.cd", data, request_of(session), then=record)
     return after
+
+
+async def _ask_entering(call: Call, new: NewSession, session_id: str, set_id: str) -> None:
+    home = call.principal.user.home_set_id
+    newcomer = SessionView(session_id, new.user_id, new.name, home, home, new.is_interactive)
+    request = Request(new.user_id, session_id, is_interactive=new.is_interactive)
+    passage = Passage(newcomer, None, set_id, lambda function, data: call.app.runner.run(function, data, request))
+    refused = await call.app.bus.refusal("set_entering", passage)
+    if refused is not None:
+        guest, message = refused
+        listing = await call.app.runner.run("session.ls", ListSet(set_id=set_id, has_contents=False), request)
+        raise EnterRefused(set_id, listing.place.name, guest, message)
 
 
 async def _ask_guards(call: Call, session: Session, here: str, target: str) -> None:

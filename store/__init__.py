@@ -1,6 +1,7 @@
 """Where rows live: transactions on SQLite, migrations, ids. Knows no table's meaning."""
 
 from store.errors import (
+    BackupError,
     CorruptStore,
     NewerStore,
     StoreClosed,
@@ -11,10 +12,13 @@ from store.errors import (
     StoreUnwritable,
 )
 from store.ids import new_id, now_ms
-from store.sqlite import Store
+from store.sqlite import DATABASE, LOCK, Store
 from store.tx import Row, Tx
 
 __all__ = [
+    "DATABASE",
+    "LOCK",
+    "BackupError",
     "CorruptStore",
     "NewerStore",
     "Row",

@@ -7,7 +7,8 @@ StoreError
 ├── NewerStore       the database was written by a newer version
 ├── StoreFull        no space left; reads go on, writes work again once there is space
 ├── StoreFailed      the disk reported an error; nothing of the batch was acknowledged
-└── StoreClosed      the store is closed or closing
+├── StoreClosed      the store is closed or closing
+└── BackupError      a backup cannot be made or used
 """
 
 
@@ -44,3 +45,7 @@ class StoreFailed(StoreError):
 
 class StoreClosed(StoreError):
     """The server is shutting down. Connect again in a moment."""
+
+
+class BackupError(StoreError):
+    """The backup could not be made or used."""

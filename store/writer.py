@@ -40,6 +40,8 @@ class Writer:
         self._closed = False
         self._is_broken = False
         self._failed_commits = 0
+        self._submitted = 0  # counted by the loop's thread alone
+        self._taken = 0  # counted by the writer's
         self.commits = 0
         self.writes = 0
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
@@ -57,6 +59,7 @@ class Writer:
             # pay a whole commit for that one, and leave the others to the next.
             self._loop.call_soon(self._hand_over)
         self._fresh.append(Write(fn, future))
+        self._submitted += 1
         return future
 
     def _hand_over(self) -> None:
@@ -66,8 +69,8 @@ class Writer:
 
     @property
     def waiting(self) -> int:
-        """How many turns of the loop have handed over writes that wait for the next batch."""
-        return self._queue.qsize()
+        """How many writes wait for the next batch."""
+        return self._submitted - self._taken
 
     async def close(self) -> None:
         """Commit what is queued, then end the thread."""
@@ -84,6 +87,7 @@ class Writer:
         while True:
             batch, is_last = self._collect()
             if batch:
+                self._taken += len(batch)
                 self._commit(batch)
                 self._loop.call_soon_threadsafe(_deliver, batch)
             if is_last:

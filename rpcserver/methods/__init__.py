@@ -1,7 +1,21 @@
 """The methods, one file a noun. A handler reads like the seed; it raises, and the dispatcher answers."""
 
 from rpcserver.dispatch import Method
-from rpcserver.methods import ask, auth, credentials, events, job, jobs, operator, server, session, sessions
+from rpcserver.methods import (
+    ask,
+    auth,
+    core,
+    core_auth,
+    credentials,
+    events,
+    job,
+    jobs,
+    operator,
+    rpc,
+    server,
+    session,
+    sessions,
+)
 
 METHODS: tuple[Method, ...] = (
     *session.METHODS,
@@ -9,9 +23,12 @@ METHODS: tuple[Method, ...] = (
     *job.METHODS,
     *jobs.METHODS,
     *ask.METHODS,
+    *core.METHODS,
+    *core_auth.METHODS,
     *events.METHODS,
     *auth.METHODS,
     *credentials.METHODS,
     *server.METHODS,
+    *rpc.METHODS,
     *operator.METHODS,
 )

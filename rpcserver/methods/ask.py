@@ -3,11 +3,13 @@
 from typing import Any
 
 from jobs import asks
+from rpcserver import examples, kinds
 from rpcserver.dispatch import Call, method
 from rpcserver.models import AnswerParams, ListAsksParams
+from rpcserver.results import AskPage
 
 
-@method("asks.list", ListAsksParams)
+@method("asks.list", ListAsksParams, result=AskPage, errors=("INVALID_CURSOR",), examples=examples.ASKS)
 async def list_(call: Call, params: ListAsksParams) -> dict[str, Any]:
     """Return the open questions to the caller, the oldest first; those of one session, if named."""
     scope = ("asks", call.user_id, params.session_id)
@@ -19,7 +21,13 @@ async def list_(call: Call, params: ListAsksParams) -> dict[str, Any]:
     return call.app.cursors.page(found, params.limit, asks.Ask.shown, *scope)
 
 
-@method("ask.answer", AnswerParams)
+@method(
+    "ask.answer",
+    AnswerParams,
+    result=bool,
+    errors=(*kinds.STORAGE, "ASK_NOT_FOUND", "BAD_ANSWER"),
+    examples=examples.ANSWER,
+)
 async def answer(call: Call, params: AnswerParams) -> bool:
     """Answer a question, from any tab, program or agent of the user asked; the first valid answer counts."""
     await call.app.runner.asks.answer(params.ask_id, call.user_id, params.answer, is_declined=params.decline)

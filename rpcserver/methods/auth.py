@@ -3,16 +3,26 @@
 from dataclasses import replace
 from typing import Any
 
-from rpcserver import credentials, tickets
+from rpcserver import credentials, examples, tickets
 from rpcserver.access_models import AuthenticateParams, LogoutParams, RefreshParams
 from rpcserver.auth import Principal
 from rpcserver.dispatch import Call, method
-from rpcserver.errors import NotRenewable, Unauthenticated
+from rpcserver.errors import Unauthenticated
 from rpcserver.models import NoParams
+from rpcserver.refusals import NotRenewable
+from rpcserver.results import Identity, Ticket
 from store import Tx
 
 
-@method("auth.authenticate", AuthenticateParams, needs_auth=False, is_change=False)
+@method(
+    "auth.authenticate",
+    AuthenticateParams,
+    needs_auth=False,
+    is_change=False,
+    result=Identity,
+    errors=("UNAUTHENTICATED", "RATE_LIMITED", "TOO_MANY_CONNECTIONS"),
+    examples=examples.AUTHENTICATE,
+)
 async def authenticate(call: Call, params: AuthenticateParams) -> dict[str, Any]:
     """Tell the server who is calling, with a credential or a one-shot ticket.
 
@@ -27,7 +37,7 @@ async def authenticate(call: Call, params: AuthenticateParams) -> dict[str, Any]
     return await _become(call, principal)
 
 
-@method("auth.ticket", NoParams, has_secret=True)
+@method("auth.ticket", NoParams, has_secret=True, result=Ticket, examples=examples.TICKET)
 async def ticket(call: Call, params: NoParams) -> dict[str, Any]:
     """Make a ticket that opens one connection as this one, once, within the time told; for a page to connect with."""
     life_s = call.app.settings.ticket_life_s
@@ -35,7 +45,14 @@ async def ticket(call: Call, params: NoParams) -> dict[str, Any]:
     return {"ticket": str(text), "expires_at": expires_at}
 
 
-@method("auth.refresh", RefreshParams, is_change=False)
+@method(
+    "auth.refresh",
+    RefreshParams,
+    is_change=False,
+    result=Identity,
+    errors=("NOT_RENEWABLE", "RATE_LIMITED"),
+    examples=examples.REFRESH,
+)
 async def refresh(call: Call, params: RefreshParams) -> dict[str, Any]:
     """Extend this connection's time: with another credential of the same user, or by renewing a renewable one."""
     if params.credential is not None:
@@ -52,7 +69,7 @@ async def refresh(call: Call, params: RefreshParams) -> dict[str, Any]:
     return _identity(replace(held, expires_at=await app.store.write(renew)))
 
 
-@method("auth.logout", LogoutParams, is_change=False)
+@method("auth.logout", LogoutParams, is_change=False, result=bool, examples=examples.LOGOUT)
 async def logout(call: Call, params: LogoutParams) -> bool:
     """Close this connection after the answer; with `revoke` the credential is revoked and all its connections close."""
     held, app = call.principal, call.app
@@ -64,7 +81,7 @@ async def logout(call: Call, params: LogoutParams) -> bool:
     return True
 
 
-@method("auth.whoami", NoParams, is_change=False)
+@method("auth.whoami", NoParams, is_change=False, result=Identity, examples=examples.WHOAMI)
 def whoami(call: Call, params: NoParams) -> dict[str, Any]:
     """Return the calling user and how far the credential reaches."""
     return _identity(call.principal)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rpcserver import credentials
+from rpcserver import credentials, examples, kinds
 from rpcserver.access_models import (
     CreateCredentialParams,
     CredentialLogParams,
@@ -12,18 +12,33 @@ from rpcserver.access_models import (
 from rpcserver.auth import Principal
 from rpcserver.credentials import Terms
 from rpcserver.dispatch import Call, method
-from rpcserver.errors import ScopeTooWide
 from rpcserver.models import PageParams
+from rpcserver.refusals import ScopeTooWide
+from rpcserver.results import CredentialPage, LogPage, NewLimitedCredential
 from store import now_ms
 
 
-@method("credentials.list", PageParams, is_change=False)
+@method(
+    "credentials.list",
+    PageParams,
+    is_change=False,
+    result=CredentialPage,
+    errors=("INVALID_CURSOR",),
+    examples=examples.CREDENTIALS,
+)
 async def list_(call: Call, params: PageParams) -> dict[str, Any]:
     """Return the credentials that act in the caller's name, the oldest first, with what was used of them."""
     return await listed(call, params, call.user_id)
 
 
-@method("credential.create", CreateCredentialParams, has_secret=True)
+@method(
+    "credential.create",
+    CreateCredentialParams,
+    has_secret=True,
+    result=NewLimitedCredential,
+    errors=(*kinds.STORAGE, "SCOPE_TOO_WIDE", "USER_NOT_FOUND", "ANSWER_NOT_KEPT"),
+    examples=examples.CREDENTIAL_CREATE,
+)
 async def create(call: Call, params: CreateCredentialParams) -> dict[str, Any]:
     """Make a credential that acts in the caller's name and return its text, which is shown this once.
 
@@ -35,7 +50,13 @@ async def create(call: Call, params: CreateCredentialParams) -> dict[str, Any]:
     return await call.app.issue(made_with.user.id, terms)
 
 
-@method("credential.revoke", CredentialParams)
+@method(
+    "credential.revoke",
+    CredentialParams,
+    result=bool,
+    errors=(*kinds.STORAGE, "CREDENTIAL_NOT_FOUND"),
+    examples=examples.CREDENTIAL_REVOKE,
+)
 async def revoke(call: Call, params: CredentialParams) -> bool:
     """Revoke one of the caller's credentials: its connections close, and only those."""
     app, user_id = call.app, call.user_id
@@ -44,7 +65,14 @@ async def revoke(call: Call, params: CredentialParams) -> bool:
     return True
 
 
-@method("credential.log", CredentialLogParams, is_change=False)
+@method(
+    "credential.log",
+    CredentialLogParams,
+    is_change=False,
+    result=LogPage,
+    errors=("CREDENTIAL_NOT_FOUND", "INVALID_CURSOR"),
+    examples=examples.CREDENTIAL_LOG,
+)
 async def log(call: Call, params: CredentialLogParams) -> dict[str, Any]:
     """Return the calls made with a limited credential of the caller's, the newest first."""
     scope = ("calls", call.user_id, params.credential_id)

@@ -5,16 +5,25 @@ from typing import Any
 
 import orjson
 
+from rpcserver import examples
 from rpcserver.dispatch import Call, method
 from rpcserver.errors import TOO_MANY_SUBSCRIPTIONS, RpcError
 from rpcserver.event_models import HistoryParams, SubscribeParams, UnsubscribeParams
+from rpcserver.results import EventPage, Subscribed
 from rpcserver.subscriptions import Subscription
 from store import new_id
 
 LOOKED_AT = 2000  # rows of the log that one page of history may cost
 
 
-@method("events.subscribe", SubscribeParams, is_change=False)
+@method(
+    "events.subscribe",
+    SubscribeParams,
+    is_change=False,
+    result=Subscribed,
+    errors=("TOO_MANY_SUBSCRIPTIONS",),
+    examples=examples.SUBSCRIBE,
+)
 async def subscribe(call: Call, params: SubscribeParams) -> dict[str, Any]:
     """Hear of what happens: `topics` are names with `*`. `since` gives, first, all that was missed.
 
@@ -36,13 +45,15 @@ async def subscribe(call: Call, params: SubscribeParams) -> dict[str, Any]:
         events.open(subscription)
         connection.subscriptions[id] = subscription
         call.after_reply(partial(_go_on, call, subscription))
+    if since is not None:
+        call.app.metrics.resumes["recovered" if recovered else "not_recovered"] += 1
     answer: dict[str, Any] = {"subscription": id, "epoch": events.epoch, "seq": start}
     if since is not None:
         answer["recovered"] = recovered
     return answer
 
 
-@method("events.unsubscribe", UnsubscribeParams, is_change=False)
+@method("events.unsubscribe", UnsubscribeParams, is_change=False, result=bool, examples=examples.UNSUBSCRIBE)
 def unsubscribe(call: Call, params: UnsubscribeParams) -> bool:
     """Hear no more of a subscription; true when there was one."""
     subscription = call.connection.subscriptions.pop(params.subscription, None)
@@ -52,7 +63,14 @@ def unsubscribe(call: Call, params: UnsubscribeParams) -> bool:
     return True
 
 
-@method("events.history", HistoryParams, is_change=False)
+@method(
+    "events.history",
+    HistoryParams,
+    is_change=False,
+    result=EventPage,
+    errors=("INVALID_CURSOR",),
+    examples=examples.HISTORY,
+)
 async def history(call: Call, params: HistoryParams) -> dict[str, Any]:
     """Return what happened, the newest first, as far as it is kept: from the user's first subscription on.
 

@@ -1,31 +1,41 @@
 """job.run, get, wait, cancel, retry, release, log, schedule; schedule.delete."""
 
+import asyncio
+from contextlib import suppress
 from typing import Any
 
 import orjson
 
-from jobs import rows, schedules
+from jobs import callbacks, rows, schedules
 from jobs.errors import JobEnded, JobNotFound, UnknownFunction
 from jobs.model import JobRow, JobSpec, Request
-from rpcserver import views, walking
+from rpcserver import examples, kinds, views, walking
 from rpcserver.dispatch import Call, method
 from rpcserver.errors import CONFLICT, FORBIDDEN, RpcError
 from rpcserver.models import (
     CancelParams,
     DeleteScheduleParams,
     JobParams,
+    JobRecord,
     LogParams,
     RunParams,
     ScheduleParams,
     WaitParams,
 )
+from rpcserver.results import JobId, JobLog, JobRun, Schedule
 from store import new_id
 
 # A wait ends this long before the call's own deadline: the answer says that the job still runs.
 MARGIN_S = 0.5
 
 
-@method("job.run", RunParams)
+@method(
+    "job.run",
+    RunParams,
+    result=JobRun,
+    errors=(*kinds.RUN, "SESSION_NOT_FOUND"),
+    examples=examples.JOB_RUN,
+)
 async def run(call: Call, params: RunParams) -> dict[str, Any]:
     """Run a job function; without `wait`, or when the wait outlasts its time, the answer tells the job's state.
 
@@ -40,7 +50,7 @@ async def run(call: Call, params: RunParams) -> dict[str, Any]:
     job_id = await runner.submit(spec.name, params.data, request)
     if not params.wait:
         return {"job_id": job_id, "state": "queued"}
-    runner.watch(job_id, call.progress)
+    runner.audience.watch(job_id, call.progress)
     row = await _waited(call, job_id, params.timeout_s)
     if row.state in ("failed", "cancelled", "lost"):
         raise JobEnded(job_id, orjson.loads(row.error or "{}"))
@@ -50,28 +60,45 @@ async def run(call: Call, params: RunParams) -> dict[str, Any]:
     return answer
 
 
-@method("job.get", JobParams, is_change=False)
+@method("job.get", JobParams, result=JobRecord, errors=("JOB_NOT_FOUND",), examples=examples.JOB_GET, is_change=False)
 async def get(call: Call, params: JobParams) -> dict[str, Any]:
-    """Return one of the caller's jobs, or one that waits for his approval."""
-    return views.job_record(await _visible(call, params.job_id))
+    """Return one of the caller's jobs, or one that waits for his approval, with how telling of its end fares."""
+    record = views.job_record(await _visible(call, params.job_id))
+    told = await call.app.store.read(lambda tx: callbacks.find(tx, params.job_id))
+    if told is not None:
+        record["callback"] = views.callback(told)
+    return record
 
 
-@method("job.wait", WaitParams, timeout_s=24 * 3600.0)
+@method(
+    "job.wait",
+    WaitParams,
+    timeout_s=24 * 3600.0,
+    result=JobRecord,
+    errors=("JOB_NOT_FOUND",),
+    examples=examples.JOB_WAIT,
+)
 async def wait(call: Call, params: WaitParams) -> dict[str, Any]:
     """Wait until a job has ended, `timeout_s` at the most, and return its record as it is then."""
     await _own(call, params.job_id)
-    call.app.runner.watch(params.job_id, call.progress)
+    call.app.runner.audience.watch(params.job_id, call.progress)
     return views.job_record(await _waited(call, params.job_id, params.timeout_s))
 
 
-@method("job.cancel", CancelParams)
+@method("job.cancel", CancelParams, result=bool, errors=("JOB_NOT_FOUND",), examples=examples.JOB_CANCEL)
 async def cancel(call: Call, params: CancelParams) -> bool:
     """Stop a job, with the jobs inside it; false when it had ended. A held job can be refused so by its approver."""
     await _visible(call, params.job_id)
     return await call.app.runner.cancel(params.job_id, params.mode)
 
 
-@method("job.retry", JobParams)
+@method(
+    "job.retry",
+    JobParams,
+    result=JobId,
+    errors=(*kinds.STORAGE, "JOB_NOT_FOUND", "FUNCTION_NOT_FOUND", "JOB_NOT_FAILED", "JOB_LIMIT"),
+    examples=examples.JOB_RETRY,
+)
 async def retry(call: Call, params: JobParams) -> dict[str, Any]:
     """Run a job that ended badly again, as a new job whose `retry_of` names it."""
     row = await _own(call, params.job_id)
@@ -82,7 +109,7 @@ async def retry(call: Call, params: JobParams) -> dict[str, Any]:
     return {"job_id": await call.app.runner.retry(params.job_id)}
 
 
-@method("job.release", JobParams)
+@method("job.release", JobParams, result=bool, errors=("JOB_NOT_FOUND",), examples=examples.JOB_RELEASE)
 async def release(call: Call, params: JobParams) -> bool:
     """Approve a held job of a user whose approver the caller is; false when it was not held."""
     row = await _visible(call, params.job_id)
@@ -91,14 +118,23 @@ async def release(call: Call, params: JobParams) -> bool:
     return await call.app.runner.release(params.job_id)
 
 
-@method("job.log", LogParams, timeout_s=24 * 3600.0)
+@method(
+    "job.log",
+    LogParams,
+    timeout_s=24 * 3600.0,
+    result=JobLog,
+    errors=("JOB_NOT_FOUND",),
+    examples=examples.JOB_LOG,
+)
 async def log(call: Call, params: LogParams) -> dict[str, Any]:
     """Return what a job said, line by line; `next` is the `after` of the call that goes on."""
-    runner = call.app.runner
+    heard = call.app.runner.audience.listen(params.job_id)
     row = await _own(call, params.job_id)
     lines = await call.app.store.read(lambda tx: rows.lines(tx, row.id, params.after, params.limit))
     if params.follow and not lines and not row.is_over:
-        await runner.heard(row.id, params.timeout_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(params.timeout_s):
+                await heard.wait()
         row = await _own(call, params.job_id)
         lines = await call.app.store.read(lambda tx: rows.lines(tx, row.id, params.after, params.limit))
     return {
@@ -108,7 +144,13 @@ async def log(call: Call, params: LogParams) -> dict[str, Any]:
     }
 
 
-@method("job.schedule", ScheduleParams)
+@method(
+    "job.schedule",
+    ScheduleParams,
+    result=Schedule,
+    errors=(*kinds.STORAGE, "FUNCTION_NOT_FOUND", "BAD_JOB_DATA", "BAD_SCHEDULE", "SESSION_NOT_FOUND"),
+    examples=examples.JOB_SCHEDULE,
+)
 async def schedule(call: Call, params: ScheduleParams) -> dict[str, Any]:
     """Have a job function run by a cron line, at an interval, or at a moment; it cannot ask then.
 
@@ -130,7 +172,13 @@ async def schedule(call: Call, params: ScheduleParams) -> dict[str, Any]:
     return views.schedule(made)
 
 
-@method("schedule.delete", DeleteScheduleParams)
+@method(
+    "schedule.delete",
+    DeleteScheduleParams,
+    result=bool,
+    errors=("SCHEDULE_NOT_FOUND",),
+    examples=examples.SCHEDULE_DELETE,
+)
 async def schedule_delete(call: Call, params: DeleteScheduleParams) -> bool:
     """Take a schedule away; jobs it started go on."""
     await call.app.runner.schedules.delete(params.schedule_id, call.user_id)
@@ -149,6 +197,7 @@ async def _request(call: Call, params: RunParams) -> Request:
         delay_s=params.delay_s,
         dedup_key=params.dedup_key,
         job_id=new_id("j_"),
+        callback=params.callback.model_dump_json() if params.callback else None,
     )
 
 

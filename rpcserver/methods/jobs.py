@@ -3,13 +3,21 @@
 from typing import Any
 
 from jobs import rows, schedules
-from rpcserver import views
+from rpcserver import examples, views
 from rpcserver.dispatch import Call, method
 from rpcserver.models import ListJobsParams, NoParams, PageParams
+from rpcserver.results import JobFunctions, JobPage, JobStatistics, SchedulePage
 from store import Tx
 
 
-@method("jobs.list", ListJobsParams, is_change=False)
+@method(
+    "jobs.list",
+    ListJobsParams,
+    is_change=False,
+    result=JobPage,
+    errors=("INVALID_CURSOR",),
+    examples=examples.JOBS,
+)
 async def list_(call: Call, params: ListJobsParams) -> dict[str, Any]:
     """Return the caller's jobs, the newest first. Jobs that only read leave no row."""
     scope = ("jobs", call.user_id, params.state, params.function, params.session_id, params.held)
@@ -25,7 +33,7 @@ async def list_(call: Call, params: ListJobsParams) -> dict[str, Any]:
     return call.app.cursors.page(await call.app.store.read(page), params.limit, views.job_record, *scope)
 
 
-@method("jobs.functions", NoParams, is_change=False)
+@method("jobs.functions", NoParams, is_change=False, result=JobFunctions, examples=examples.FUNCTIONS)
 def functions(call: Call, params: NoParams) -> dict[str, Any]:
     """Return every job function: what it does, what it takes, and the core calls it declares.
 
@@ -48,13 +56,13 @@ def functions(call: Call, params: NoParams) -> dict[str, Any]:
     return {"items": items}
 
 
-@method("jobs.stats", NoParams)
+@method("jobs.stats", NoParams, result=JobStatistics, examples=examples.STATS)
 def stats(call: Call, params: NoParams) -> dict[str, Any]:
     """Return, by function and since the server started: runs, errors, and how long they took."""
     return {"items": call.app.runner.stats.table()}
 
 
-@method("schedules.list", PageParams)
+@method("schedules.list", PageParams, result=SchedulePage, errors=("INVALID_CURSOR",), examples=examples.SCHEDULES)
 async def list_schedules(call: Call, params: PageParams) -> dict[str, Any]:
     """Return the caller's schedules, the oldest first."""
     scope = ("schedules", call.user_id)

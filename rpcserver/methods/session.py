@@ -12,24 +12,33 @@ import orjson
 from jobs.session import DestroySession, Listing
 from plugins.errors import PluginError
 from plugins.hooks import Action, Command
-from rpcserver import sessions, views, walking
+from rpcserver import examples, kinds, models, sessions, views, walking
 from rpcserver.dispatch import Call, method
 from rpcserver.errors import NotInPallet, RevisionConflict
 from rpcserver.models import (
     ActionParams,
+    ActionResult,
     CdParams,
     CreateParams,
     DestroyParams,
     GetParams,
     LsParams,
     SessionParams,
+    SessionRecord,
     UpdateParams,
 )
+from rpcserver.results import Presence, SessionId
 from rpcserver.sessions import NewSession, Session
 from store import Tx
 
 
-@method("session.create", CreateParams)
+@method(
+    "session.create",
+    CreateParams,
+    result=SessionId,
+    errors=(*kinds.LOOK, "SESSION_NAME_TAKEN", "SESSION_LIMIT"),
+    examples=examples.CREATE,
+)
 async def create(call: Call, params: CreateParams) -> dict[str, Any]:
     """Make a session and return its id; it starts in `set_id`, else in the caller's home.
 
@@ -43,7 +52,14 @@ async def create(call: Call, params: CreateParams) -> dict[str, Any]:
     return {"session_id": session.id}
 
 
-@method("session.destroy", DestroyParams, is_ordered=True)
+@method(
+    "session.destroy",
+    DestroyParams,
+    is_ordered=True,
+    result=SessionId,
+    errors=(*kinds.JOB, *kinds.SESSION),
+    examples=examples.DESTROY,
+)
 async def destroy(call: Call, params: DestroyParams) -> dict[str, Any]:
     """Destroy a session: its job first, its row only after the job's success."""
     session = await walking.the_session(call, params.session_id)
@@ -69,7 +85,7 @@ async def destroy(call: Call, params: DestroyParams) -> dict[str, Any]:
     return {"session_id": destroyed}
 
 
-@method("session.get", GetParams, is_change=False)
+@method("session.get", GetParams, is_change=False, result=SessionRecord, errors=kinds.LOOK, examples=examples.GET)
 def get(call: Call, params: GetParams) -> dict[str, Any] | Awaitable[dict[str, Any]]:
     """Return the session's record; `include` adds its history and the tokens of its data set."""
     found = walking.find_session(call, params.session_id)
@@ -89,7 +105,14 @@ async def _get(call: Call, found: Session | Awaitable[Session], params: GetParam
     return record
 
 
-@method("session.ls", LsParams, is_change=False)
+@method(
+    "session.ls",
+    LsParams,
+    is_change=False,
+    result=models.Listing,
+    errors=(*kinds.LOOK, "TOKEN_NOT_FOUND", "INVALID_CURSOR"),
+    examples=examples.LS,
+)
 async def ls(call: Call, params: LsParams) -> dict[str, Any]:
     """List the working set, page by page, with the commands offered there; changes nothing.
 
@@ -124,7 +147,14 @@ async def ls(call: Call, params: LsParams) -> dict[str, Any]:
     return answer
 
 
-@method("session.cd", CdParams, is_ordered=True)
+@method(
+    "session.cd",
+    CdParams,
+    is_ordered=True,
+    result=models.Listing,
+    errors=(*kinds.LOOK, "LEAVE_REFUSED", "PLUGIN_ERROR", "REVISION_CONFLICT"),
+    examples=examples.CD,
+)
 async def cd(call: Call, params: CdParams) -> dict[str, Any]:
     """Walk to another set and list it. A set that refuses leaves everything as it was, and says why."""
     session = await walking.the_session(call, params.session_id)
@@ -135,7 +165,14 @@ async def cd(call: Call, params: CdParams) -> dict[str, Any]:
     return await _arrival(call, session, params.limit)
 
 
-@method("session.action", ActionParams, is_ordered=True)
+@method(
+    "session.action",
+    ActionParams,
+    is_ordered=True,
+    result=ActionResult,
+    errors=(*kinds.LOOK, "LEAVE_REFUSED", "PLUGIN_ERROR", "NOT_IN_PALLET"),
+    examples=examples.ACTION,
+)
 async def action(call: Call, params: ActionParams) -> dict[str, Any]:
     """Run a command of the pallet: guests hear of it one after another, and what each answers stands under its name."""
     session = await walking.the_session(call, params.session_id)
@@ -165,7 +202,14 @@ async def action(call: Call, params: ActionParams) -> dict[str, Any]:
     return answer
 
 
-@method("session.update", UpdateParams, is_ordered=True)
+@method(
+    "session.update",
+    UpdateParams,
+    is_ordered=True,
+    result=SessionRecord,
+    errors=(*kinds.STORAGE, *kinds.SESSION, "SESSION_NAME_TAKEN", "REVISION_CONFLICT"),
+    examples=examples.UPDATE,
+)
 async def update(call: Call, params: UpdateParams) -> dict[str, Any]:
     """Change a session's name, options or params, if it is still at `if_revision`; return the record."""
     session = await walking.the_session(call, params.session_id)
@@ -183,9 +227,10 @@ async def update(call: Call, params: UpdateParams) -> dict[str, Any]:
 
 
 async def _arrival(call: Call, session: Session, limit: int) -> dict[str, Any]:
-    listing = await walking.look(call, session, limit=limit)
     options = orjson.loads(session.options)
-    scope = (session.id, session.place, None, None, "name", bool(options.get("human")))
+    is_human = bool(options.get("human"))
+    listing = await walking.look(call, session, limit=limit, filter=options.get("filter"), is_human=is_human)
+    scope = (session.id, session.place, None, None, "name", is_human)
     cursor = call.app.cursors.encode(listing.next, *scope)
     onward = None
     if cursor is not None:
@@ -226,7 +271,14 @@ def _pick(session: Session, token_id: str, version: int, commands: list[Command]
     raise NotInPallet(token_id, version, views.commands(session.id, commands))
 
 
-@method("session.presence", SessionParams, is_change=False)
+@method(
+    "session.presence",
+    SessionParams,
+    is_change=False,
+    result=Presence,
+    errors=kinds.SESSION,
+    examples=examples.PRESENCE,
+)
 async def presence(call: Call, params: SessionParams) -> dict[str, Any]:
     """Return who is attached to a session: the connections that have used it, with what each says it is."""
     session = await walking.the_session(call, params.session_id)

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from core import access, listing, members, presence, sets, tokens, tree, users
+from core import access, listing, live, members, presence, sets, tokens, tree, users
 from core.calls import Core, Scene
 from core.errors import (
     AlreadyMember,
+    AttributeNotWritable,
     BadName,
     EnterRefused,
     NameTaken,
@@ -225,13 +226,13 @@ async def test_an_attribute_is_written_by_those_who_may(store: Store, anna: User
     """A readable token is not a writable one; None takes the attribute away."""
     room = await make_set(store, anna, is_public=True)
     pen = await as_user(store, anna, lambda scene: tokens.create(scene, "thing", "pen", {"ink": 3}))
-    await refused(store, bob, TokenNotFound, tokens.edit_attribute, pen, "ink", 0)
+    await refused(store, bob, TokenNotFound, live.edit, pen, "ink", 0)
     await as_user(store, anna, lambda scene: sets.add_tokens(scene, room, [pen]))
-    await refused(store, bob, NotWritable, tokens.edit_attribute, pen, "ink", 0)
+    await refused(store, bob, AttributeNotWritable, live.edit, pen, "ink", 0)
     await refused(store, bob, NotWritable, tokens.delete, pen)
-    await as_user(store, anna, lambda scene: tokens.edit_attribute(scene, pen, "ink", None))
-    await as_user(store, anna, lambda scene: tokens.edit_attribute(scene, pen, "tip", "broad"))
-    entry = await as_user(store, bob, lambda scene: listing.read_one(scene, room, pen))
+    await as_user(store, anna, lambda scene: live.edit(scene, pen, "ink", None))
+    await as_user(store, anna, lambda scene: live.edit(scene, pen, "tip", "broad"))
+    entry = await as_user(store, bob, lambda scene: listing.read_one(scene, pen, room))
     assert entry.attributes == {"tip": "broad"}
 
 

@@ -33,6 +33,12 @@ def test_tutorial(terminal: Open) -> None:
 
 
 @pytest.mark.timeout(300)
+def test_how_to_run_jobs(terminal: Open, tmp_path: Path) -> None:
+    """The page's job counts, asks, and ends."""
+    terminal(tmp_path).run_page(CHECKOUT / "docs" / "how-to" / "jobs.md")
+
+
+@pytest.mark.timeout(300)
 def test_how_to_write_a_plugin(terminal: Open, tmp_path: Path) -> None:
     """The page's plugin loads, writes, and guards."""
     terminal(tmp_path).run_page(CHECKOUT / "docs" / "how-to" / "plugin.md")

@@ -1,6 +1,7 @@
 """kill -9 at any moment: what was acknowledged is there, what was promised is run or told to be lost, nothing twice."""
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -74,8 +75,11 @@ def _kill_often(serve: Callable[..., Process], tmp_path: Path, kills: int) -> No
 
 
 async def _ends(process: Process, credential: str, record: Record) -> dict[str, str]:
-    """Wait for the end of every promised job and return its state."""
+    """Wait for the end of every job, promised or not, and return the states of the promised."""
     async with Client(process.url, credential) as client:
+        for state in ("queued", "running"):
+            for job in await client.list_jobs(state=state):
+                await client.call("job.wait", job_id=job.job_id)
         return {
             name: (await client.call("job.wait", job_id=job_id))["state"]
             for name, (_, job_id) in record.promised.items()
@@ -143,6 +147,37 @@ async def test_processes_end_with_their_job(serve: Callable[..., Process], tmp_p
         assert await client.call("job.cancel", job_id=job.job_id)
         assert (await client.call("job.wait", job_id=job.job_id))["state"] == "cancelled"
         await asyncio.to_thread(_wait_until_gone, pids)
+
+
+async def test_a_killed_import_leaves_nothing(serve: Callable[..., Process], tmp_path: Path) -> None:
+    """What an import had made when the server was killed is gone after the next start, and the job says so."""
+    data, tree = tmp_path / "data", tmp_path / "tree"
+    for number in range(60):
+        (tree / str(number)).mkdir(parents=True)
+        for file in range(100):
+            (tree / str(number) / str(file)).touch()
+    credential = run_cli("user", "add", "anna", "--data", str(data)).stdout.strip()
+    process = serve(data)
+    operator = json.loads((data / "running.json").read_text())["operator"]
+    with suppress(Disconnected):
+        async with Client(process.url, operator) as client:
+            await client.call(
+                "operator.import",
+                path=str(tree),
+                user="anna",
+                on_progress=lambda *_: process.process.send_signal(signal.SIGKILL),
+            )
+    process.stop(signal.SIGKILL)
+    process = serve(data)
+    async with Client(process.url, credential) as client:
+        job = (await client.list_jobs(function="import_tree"))[0]
+        ended = await client.call("job.wait", job_id=job.job_id)
+    assert (ended["state"], ended["attempts"]) == ("failed", 2)
+    assert "import once more" in ended["error"]["message"]
+    assert process.stop() == 0
+    with closing(sqlite3.connect(data / "rpcserver.db")) as database:
+        assert database.execute("SELECT count(*) FROM tokens WHERE type = 'file'").fetchone() == (0,)
+        assert database.execute("SELECT count(*) FROM sets").fetchone() == (3,)
 
 
 async def _start_sleeper(client: Client) -> list[int]:

@@ -269,7 +269,7 @@ async def test_calls_per_interval_come_back(server: Running, anna: Client) -> No
     await client.call("auth.whoami")
     await client.call("auth.whoami")
     error = await refusal(client, "auth.whoami")
-    assert (error.code, error.kind, error.data["retryable"]) == (-32012, "CALLS_SPENT", True)
+    assert (error.code, error.kind, error.data["retryable"]) == (-32012, "CALLS_SPENT_FOR_NOW", True)
     assert 3_500_000 < error.data["retry_after_ms"] <= 3_600_000
     # An hour later: the interval is over.
     await server.app.store.write(

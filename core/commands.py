@@ -1,0 +1,114 @@
+"""Command tokens: what the pallet holds besides the guests' commands.
+
+Those pinned in the session's pallet set, those of the set it stands in, and those of the sets above, of which one
+that bears the name of a nearer one is hidden. Source: sessions.md 1.2 (command pallet), 4.4.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from core import known, live, sets, tokens
+from core.calls import Scene, core_call
+from core.listing import VISIBLE
+from core.names import sort_key
+from core.sources import Source
+from core.tokens import Token
+from store import now_ms
+
+MAX_ANCESTORS = 32
+MAX_COMMANDS = 500
+DEFAULT_SORT = 50.0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCommand:
+    """A command token as the pallet shows it.
+
+    `sort` None is not known yet; `is_stale` asks for it to be found out, behind the listing.
+    """
+
+    id: str
+    name: str
+    description: str
+    accepts: str | None
+    sort: float | None
+    set_id: str
+    revision: int
+    is_stale: bool
+
+
+@core_call("core.set.commands", is_reading=True)
+def offered(
+    scene: Scene, set_id: str, pallet_set_id: str | None = None, *, is_human: bool = False, fresh_s: float = 60
+) -> list[TokenCommand]:
+    """Return the command tokens offered in a set, of each name the nearest; unreadable ones are left out.
+
+    Args:
+        fresh_s: how long what a sort script or remote answered is taken as it is.
+    """
+    places = [*([pallet_set_id] if pallet_set_id else []), *_upwards(scene, set_id)]
+    found: dict[str, TokenCommand] = {}
+    for place in places:
+        rows = scene.tx.all(
+            f"SELECT t.id FROM commands c JOIN tokens t ON t.id = c.token_id"  # noqa: S608 (constants)
+            f" WHERE c.set_id = ? AND {VISIBLE} AND (? = 0 OR t.is_human = 1) ORDER BY t.id LIMIT ?",
+            *(place, scene.user_id, scene.user_id, int(is_human), MAX_COMMANDS),
+        )
+        near = [_command(scene, row[0], place, fresh_s) for row in rows]
+        for command in near:
+            # Two of one name in one set both stand; a nearer set's hides those above.
+            key = sort_key(command.name)
+            if all(sort_key(other.name) != key or other.set_id == place for other in found.values()):
+                found[command.id] = command
+    return list(found.values())
+
+
+def _upwards(scene: Scene, set_id: str) -> list[str]:
+    above: list[str] = []
+    here: str | None = set_id
+    while here is not None and len(above) < MAX_ANCESTORS:
+        place = sets.find(scene.tx, scene.user_id, here)
+        if place is None:
+            break
+        if place.rights.can_read:
+            above.append(here)
+        here = place.parent_id
+    return above
+
+
+def _command(scene: Scene, token_id: str, set_id: str, fresh_s: float) -> TokenCommand:
+    token = tokens.find(scene.tx, token_id)
+    assert token is not None  # read in the same snapshot
+    values = live.shown(scene, token, set_id)
+    sort, is_stale = _sort(scene, token, values, fresh_s)
+    description, accepts = values.get("description"), values.get("accepts")
+    return TokenCommand(
+        token.id,
+        token.name,
+        description if isinstance(description, str) else "",
+        accepts if isinstance(accepts, str) else None,
+        sort,
+        set_id,
+        token.revision,
+        is_stale,
+    )
+
+
+def _sort(scene: Scene, token: Token, values: dict[str, Any], fresh_s: float) -> tuple[float | None, bool]:
+    source = Source.of(values.get("sort", DEFAULT_SORT))
+    if source.kind == "value":
+        return _number(source.value), False
+    last = known.find(scene.tx, token.id, "sort", scene.user_id)
+    if last is None:
+        return None, True
+    return _number(last[0]), last[1] < now_ms() - fresh_s * 1000
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return None
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

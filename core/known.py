@@ -1,0 +1,29 @@
+"""The last answer of the script or remote behind an attribute, by caller: what a listing shows without asking."""
+
+import json
+from typing import Any
+
+from core.calls import Scene, core_call
+from store import Tx, now_ms
+
+
+@core_call("core.attribute.know")
+def know(scene: Scene, token_id: str, attribute: str, value: Any) -> None:
+    """Keep what the attribute answered the caller."""
+    if scene.tx.one("SELECT 1 FROM tokens WHERE id = ?", token_id) is None:
+        return
+    scene.tx.run(
+        "INSERT INTO known_values (token_id, attribute, user_id, value, known_at) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (token_id, attribute, user_id)"
+        " DO UPDATE SET value = excluded.value, known_at = excluded.known_at",
+        *(token_id, attribute, scene.user_id, json.dumps(value), now_ms()),
+    )
+
+
+def find(tx: Tx, token_id: str, attribute: str, user_id: str) -> tuple[Any, int] | None:
+    """Return what the attribute answered the user last, and when; None when it never did."""
+    row = tx.one(
+        "SELECT value, known_at FROM known_values WHERE token_id = ? AND attribute = ? AND user_id = ?",
+        *(token_id, attribute, user_id),
+    )
+    return (json.loads(row[0]), row[1]) if row else None

@@ -1,0 +1,128 @@
+"""Remotes: calls to the outside that answer for an attribute or a rule. Making them is a job's business.
+
+Source: sessions.md 4.2, 4.4.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from core.calls import Scene, core_call
+from core.definitions import Definition, checked
+from core.errors import NameTaken, RemoteNotFound
+from core.names import checked_name
+from core.scripts import refuse_if_used
+from store import Tx, new_id, now_ms
+
+Kind = Literal["url", "manual"]
+COLUMNS = "id, owner_id, name, kind, definition, is_on, is_shared"
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A remote. A `manual` one has no address: a person answers, its owner or the owner of the token."""
+
+    id: str
+    owner_id: str
+    name: str
+    kind: str
+    definition: Definition
+    is_on: bool
+    is_shared: bool
+
+
+@core_call("core.remote.create")
+def create(scene: Scene, name: str, definition: Definition, kind: Kind = "url", *, is_shared: bool = False) -> str:
+    """Make a remote and return its id. Whether the server may call its address is the operator's to say.
+
+    Args:
+        is_shared: let others have it answer for their tokens.
+    """
+    checked_name(name)
+    if scene.tx.one("SELECT 1 FROM remotes WHERE owner_id = ? AND name = ?", scene.user_id, name):
+        raise NameTaken(name)
+    remote_id = new_id("rm_")
+    scene.tx.run(
+        f"INSERT INTO remotes ({COLUMNS}, created_at) VALUES (?, ?, ?, ?, ?, 1, ?, ?)",  # noqa: S608 (a constant)
+        *(remote_id, scene.user_id, name, kind, _text(kind, definition), int(is_shared), now_ms()),
+    )
+    return remote_id
+
+
+@core_call("core.remote.edit")
+def edit(
+    scene: Scene,
+    remote_id: str,
+    *,
+    definition: Definition | None = None,
+    is_on: bool | None = None,
+    is_shared: bool | None = None,
+) -> Remote:
+    """Change a remote of the caller's, or turn it off and on, and return it."""
+    remote = owned(scene, remote_id)
+    scene.tx.run(
+        "UPDATE remotes SET definition = ?, is_on = ?, is_shared = ? WHERE id = ?",
+        _text(remote.kind, definition or remote.definition),
+        int(remote.is_on if is_on is None else is_on),
+        int(remote.is_shared if is_shared is None else is_shared),
+        remote_id,
+    )
+    return owned(scene, remote_id)
+
+
+@core_call("core.remote.get", is_reading=True)
+def get(scene: Scene, remote_id: str) -> Remote:
+    """Return a remote of the caller's."""
+    return owned(scene, remote_id)
+
+
+@core_call("core.remote.list", is_reading=True)
+def list_(scene: Scene, *, limit: int = 50, after: tuple[str] | None = None) -> tuple[list[Remote], tuple[str] | None]:
+    """Return a page of the caller's remotes, the oldest first."""
+    rows = scene.tx.all(
+        f"SELECT {COLUMNS} FROM remotes WHERE owner_id = ? AND id > ? ORDER BY id LIMIT ?",  # noqa: S608
+        *(scene.user_id, after[0] if after else "", limit + 1),
+    )
+    found = [_remote(row) for row in rows[:limit]]
+    return found, (found[-1].id,) if len(rows) > limit else None
+
+
+@core_call("core.remote.delete")
+def delete(scene: Scene, remote_id: str) -> None:
+    """Delete a remote of the caller's. Raises StillUsed while a token or rule of his names it."""
+    owned(scene, remote_id)
+    refuse_if_used(scene.tx, scene.user_id, remote_id)
+    scene.tx.run("DELETE FROM remotes WHERE id = ?", remote_id)
+
+
+@core_call("core.remote.load", is_reading=True)
+def load(scene: Scene, remote_id: str, owner_id: str) -> Remote:
+    """Return a remote that answers for a token of `owner_id`. Raises RemoteNotFound."""
+    remote = find(scene.tx, remote_id)
+    if remote is None or not (remote.owner_id == owner_id or remote.is_shared):
+        raise RemoteNotFound(remote_id)
+    return remote
+
+
+def find(tx: Tx, remote_id: str) -> Remote | None:
+    """Return the remote whoever asks."""
+    row = tx.one(f"SELECT {COLUMNS} FROM remotes WHERE id = ?", remote_id)  # noqa: S608 (a constant)
+    return _remote(row) if row else None
+
+
+def owned(scene: Scene, remote_id: str) -> Remote:
+    """Return a remote of the caller's. Raises RemoteNotFound."""
+    remote = find(scene.tx, remote_id)
+    if remote is None or remote.owner_id != scene.user_id:
+        raise RemoteNotFound(remote_id)
+    return remote
+
+
+def _remote(row: tuple[Any, ...]) -> Remote:
+    id, owner_id, name, kind, definition, is_on, is_shared = row
+    return Remote(id, owner_id, name, kind, Definition(**json.loads(definition)), bool(is_on), bool(is_shared))
+
+
+def _text(kind: str, definition: Definition) -> str:
+    checked(kind, definition)
+    return json.dumps(definition.given())

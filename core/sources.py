@@ -1,0 +1,36 @@
+"""What may stand behind an attribute: a value, a script, or a remote. Source: sessions.md 4.4."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from core.calls import Scene
+from core.errors import RemoteNotFound, ScriptNotFound
+from core.limits import source_of
+
+Kind = Literal["value", "script", "remote"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A value, or who is asked for it: then `value` is the id of the script or remote."""
+
+    kind: Kind
+    value: Any
+
+    @classmethod
+    def of(cls, held: Any) -> "Source":
+        """Return what an attribute's value means; `{"value": x}` is x, for an x that would mean something else."""
+        found = source_of(held)
+        if found is not None:
+            return cls("script" if found[0] == "script" else "remote", found[1])
+        if isinstance(held, dict) and set(held) == {"value"}:
+            return cls("value", held["value"])
+        return cls("value", held)
+
+
+def require(scene: Scene, kind: str, id: str) -> None:
+    """Raise ScriptNotFound or RemoteNotFound unless the caller may have it answer for his tokens."""
+    table, missing = ("scripts", ScriptNotFound) if kind == "script" else ("remotes", RemoteNotFound)
+    row = scene.tx.one(f"SELECT owner_id, is_shared FROM {table} WHERE id = ?", id)  # noqa: S608 (constants)
+    if row is None or (row[0] != scene.user_id and not row[1]):
+        raise missing(id)

@@ -1,0 +1,48 @@
+"""The attributes every server knows, in families: any token may carry them, whatever its type.
+
+Source: sessions.md 3.4 (core.standard.family.list), 1.1 (the three well-known attributes of a command).
+"""
+
+from dataclasses import dataclass
+
+from core.calls import Scene, core_call
+from core.errors import NotFound
+
+
+@dataclass(frozen=True, slots=True)
+class StandardAttribute:
+    """A well-known attribute: what it holds and what it is for."""
+
+    name: str
+    value_type: str
+    doc: str
+
+
+class FamilyNotFound(NotFound):
+    """There is no such family of standard attributes."""
+
+    noun = "family"
+
+
+FAMILIES: dict[str, tuple[StandardAttribute, ...]] = {
+    "token": (
+        StandardAttribute("description", "markdown", "What it is, in a sentence or two."),
+        StandardAttribute("image", "url", "A picture of it."),
+    ),
+    "command": (
+        StandardAttribute("sort", "any", "Its place in the pallet: a number, or a script or remote that gives one."),
+        StandardAttribute("write", "any", "Where a command's input goes: a value, a script or a remote."),
+        StandardAttribute("read", "any", "What a command answers: a value, a script or a remote."),
+        StandardAttribute("accepts", "string", "The kind of input it takes, such as `string` or `json`."),
+    ),
+    "set": (StandardAttribute("greeting", "markdown", "What whoever enters reads first."),),
+}
+NAMES = frozenset(attribute.name for family in FAMILIES.values() for attribute in family)
+
+
+@core_call("core.standard.family.list", is_reading=True)
+def list_(scene: Scene, family: str | None = None) -> dict[str, list[StandardAttribute]]:
+    """Return the standard attributes by family. Raises FamilyNotFound."""
+    if family is not None and family not in FAMILIES:
+        raise FamilyNotFound(family)
+    return {name: list(FAMILIES[name]) for name in FAMILIES if family in (None, name)}

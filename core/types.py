@@ -1,0 +1,189 @@
+"""Types: templates of tokens, with parents of which the nearest wins.
+
+A plain word (`set`, `user`, `command`, `file`) is a standard type: it is there without a row and declares what
+`core.standard` says. A user's type is named `user.word`. Source: sessions.md 1.1.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+
+from core import groups
+from core.calls import Scene, core_call
+from core.errors import BadName, NameTaken, NotWritable, TypeClosed, TypeNotFound
+from store import Tx, now_ms
+
+WORD = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+SYSTEM_MADE = ("set", "user")  # tokens of these come with their set or user alone
+COMMAND = "command"
+COLUMNS = "name, owner_id, parents, description, creators_group_id, is_human, is_frozen, is_retired, created_at"
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """A type with its parents in the order given, and all it is: itself, then its ancestors, nearest first."""
+
+    name: str
+    owner_id: str
+    parents: list[str]
+    description: str
+    creators_group_id: str | None
+    is_human: bool
+    is_frozen: bool
+    is_retired: bool
+    created_at: int
+    line: list[str]
+
+
+@core_call("core.type.create")
+def create(
+    scene: Scene,
+    name: str,
+    parents: list[str] | None = None,
+    description: str = "",
+    *,
+    is_human: bool = True,
+    creators_group_id: str | None = None,
+) -> str:
+    """Make a type and return its full name, `user.name`.
+
+    Args:
+        name: a word of a-z, 0-9, _ and -.
+        parents: full names, or standard words; what several declare is taken from the nearest, then the first.
+        creators_group_id: who may make tokens of it; None: everybody.
+    """
+    if not WORD.fullmatch(name):
+        raise BadName(name, "a type is a word of a-z, 0-9, _ and - that begins with a letter")
+    owner = scene.tx.one("SELECT name FROM users WHERE id = ?", scene.user_id)
+    full = f"{owner[0] if owner else ''}.{name}"
+    if scene.tx.one("SELECT 1 FROM types WHERE name = ?", full):
+        raise NameTaken(full)
+    for parent in parents or ():
+        _inheritable(scene.tx, parent)
+    if creators_group_id is not None:
+        groups.require(scene.tx, creators_group_id)
+    scene.tx.run(
+        f"INSERT INTO types ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, 0, 0, ?)",  # noqa: S608 (a constant)
+        full,
+        scene.user_id,
+        json.dumps(parents or []),
+        description,
+        creators_group_id,
+        int(is_human),
+        now_ms(),
+    )
+    _store_line(scene.tx, full, parents or [])
+    return full
+
+
+@core_call("core.type.read", is_reading=True)
+def read(scene: Scene, name: str) -> Type:
+    """Return a type. Raises TypeNotFound."""
+    found = find(scene.tx, name)
+    if found is None:
+        raise TypeNotFound(name)
+    return found
+
+
+@core_call("core.type.list", is_reading=True)
+def list_(scene: Scene, *, limit: int = 50, after: tuple[str] | None = None) -> tuple[list[Type], tuple[str] | None]:
+    """Return a page of all users' types by name."""
+    rows = scene.tx.all(
+        "SELECT name FROM types WHERE name > ? ORDER BY name LIMIT ?", after[0] if after else "", limit + 1
+    )
+    found = [read(scene, row[0]) for row in rows[:limit]]
+    return found, (found[-1].name,) if len(rows) > limit else None
+
+
+@core_call("core.type.retire")
+def retire(scene: Scene, name: str, is_retired: bool = True) -> None:
+    """Have no new tokens and child types of a type of the caller's; what there is stays."""
+    found = owned(scene, name)
+    scene.tx.run("UPDATE types SET is_retired = ? WHERE name = ?", int(is_retired), found.name)
+
+
+def find(tx: Tx, name: str) -> Type | None:
+    """Return a user's type whoever asks."""
+    row = tx.one(f"SELECT {COLUMNS} FROM types WHERE name = ?", name)  # noqa: S608 (a constant)
+    if row is None:
+        return None
+    name, owner_id, parents, description, creators, is_human, is_frozen, is_retired, created_at = row
+    flags = (bool(is_human), bool(is_frozen), bool(is_retired))
+    return Type(name, owner_id, json.loads(parents), description, creators, *flags, created_at, line(tx, name))
+
+
+def owned(scene: Scene, name: str) -> Type:
+    """Return a type of the caller's. Raises TypeNotFound or NotWritable."""
+    found = read(scene, name)
+    if found.owner_id != scene.user_id:
+        raise NotWritable(name, name)
+    return found
+
+
+def check_creator(scene: Scene, name: str) -> None:
+    """Raise TypeNotFound or TypeClosed unless the caller may make tokens of the type."""
+    if name in SYSTEM_MADE:
+        raise TypeClosed(name, "is made by the server alone: use core.set.create")
+    if is_standard(name):
+        return
+    found = find(scene.tx, name)
+    if found is None:
+        raise TypeNotFound(name)
+    if found.is_retired:
+        raise TypeClosed(name, "is retired: no new tokens of it are made")
+    group_id = found.creators_group_id
+    if group_id and found.owner_id != scene.user_id and not groups.contains(scene.tx, group_id, scene.user_id):
+        raise TypeClosed(name, "lets only a group make tokens of it, and you are not in that group")
+
+
+def is_standard(name: str) -> bool:
+    """Tell whether the name is a plain word, which every server knows."""
+    return WORD.fullmatch(name) is not None
+
+
+def line(tx: Tx, name: str) -> list[str]:
+    """Return all a type is: itself, then its ancestors, nearest first."""
+    if is_standard(name):
+        return [name]
+    return [row[0] for row in tx.all("SELECT ancestor FROM type_ancestors WHERE type = ? ORDER BY rank", name)]
+
+
+def is_a(tx: Tx, name: str, ancestor: str) -> bool:
+    """Tell whether a type is another or descends from it."""
+    if name == ancestor:
+        return True
+    if is_standard(name):
+        return False
+    return tx.one("SELECT 1 FROM type_ancestors WHERE type = ? AND ancestor = ?", name, ancestor) is not None
+
+
+def freeze(tx: Tx, name: str) -> None:
+    """Note that a token or child type of it exists: from now on its attributes stay as they are."""
+    if not is_standard(name):
+        tx.run("UPDATE types SET is_frozen = 1 WHERE name = ? AND is_frozen = 0", name)
+
+
+def _inheritable(tx: Tx, parent: str) -> None:
+    if parent in SYSTEM_MADE:
+        raise TypeClosed(parent, "cannot be inherited from")
+    if is_standard(parent):
+        return
+    found = find(tx, parent)
+    if found is None:
+        raise TypeNotFound(parent)
+    if found.is_retired:
+        raise TypeClosed(parent, "is retired: no new types inherit from it")
+
+
+def _store_line(tx: Tx, name: str, parents: list[str]) -> None:
+    order, level = [name], parents
+    while level:
+        order += level
+        above = [find(tx, one) for one in level]
+        level = [parent for one in above if one is not None for parent in one.parents]
+    tx.many(
+        "INSERT INTO type_ancestors (type, ancestor, rank) VALUES (?, ?, ?)",
+        [(name, ancestor, rank) for rank, ancestor in enumerate(dict.fromkeys(order))],
+    )
+    for parent in parents:
+        freeze(tx, parent)

@@ -1,0 +1,61 @@
+"""Who waits for jobs in this process: for an end, for the next log line, for progress."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from jobs.model import JobRow
+from jobs.progress import OnProgress
+
+End = tuple[Any, BaseException | None]
+
+
+class Audience:
+    """The waiting callers, by job."""
+
+    def __init__(self) -> None:
+        self._waiters: dict[str, asyncio.Future[End]] = {}
+        self._listeners: dict[str, asyncio.Event] = {}
+        self._watchers: dict[str, OnProgress] = {}
+
+    async def end(self, job_id: str, find: Callable[[], Awaitable[JobRow | None]]) -> End | JobRow | None:
+        """Wait for a job's end: what it returned or raised; its row when it had ended before; None without a row."""
+        waiter = self._waiters.get(job_id)
+        if waiter is None:
+            waiter = self._waiters[job_id] = asyncio.get_running_loop().create_future()
+        row = await find()  # after the waiter stands ready: no end can come in between
+        if not waiter.done() and (row is None or row.is_over):
+            self._waiters.pop(job_id, None)
+            return row
+        return await asyncio.shield(waiter)
+
+    def ended(self, job_id: str, result: Any, error: BaseException | None) -> None:
+        """Tell whoever waits that a job's end is on disk."""
+        self._watchers.pop(job_id, None)
+        waiter = self._waiters.pop(job_id, None)
+        if waiter is not None and not waiter.done():
+            waiter.set_result((result, error))
+        if self._listeners:
+            self.said(job_id)
+
+    def listen(self, job_id: str) -> asyncio.Event:
+        """Return what is set when a job has said something more, or has ended; get it before looking at the lines."""
+        return self._listeners.setdefault(job_id, asyncio.Event())
+
+    def said(self, job_id: str) -> None:
+        """Wake whoever follows a job's log."""
+        listener = self._listeners.pop(job_id, None)
+        if listener is not None:
+            listener.set()
+
+    def watch(self, job_id: str, on_progress: OnProgress) -> None:
+        """Have a job's progress reported to whoever waits for it; the last to watch is told."""
+        self._watchers[job_id] = on_progress
+
+    def unwatch(self, job_id: str) -> None:
+        """Report no more."""
+        self._watchers.pop(job_id, None)
+
+    def watcher(self, job_id: str) -> OnProgress | None:
+        """Return who watches."""
+        return self._watchers.get(job_id)

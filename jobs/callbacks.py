@@ -1,0 +1,173 @@
+"""Tells an address on the network that a job has ended: signed, tried again with back-off, visible in the record.
+
+A job names an https address and, by name, a secret of the operator's. Its end and the duty to tell it are one
+transaction; the telling goes through the guard of everything outside. What is sent is what `job.get` answers: never
+what the job was given.
+
+    POST <url>
+    Content-Type: application/json
+    X-Rpcserver-Delivery: <job id>.<try>
+    X-Rpcserver-Signature: t=<unix seconds>,v1=<hex HMAC-SHA256 of "<t>.<body>" with the secret>
+"""
+
+import asyncio
+import hashlib
+import hmac
+import json
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import structlog
+
+from jobs import rows
+from jobs.errors import CallbackFailed
+from jobs.model import JobRow
+from store import Store, Tx, now_ms
+
+log = structlog.get_logger("jobs")
+
+Post = Callable[[str, dict[str, str], bytes], Awaitable[int]]
+Secret = Callable[[str, str], str]
+Show = Callable[[JobRow], dict[str, Any]]
+FIRST_RETRY_S = 1.0
+MAX_TRIES = 10  # the last about a quarter of an hour after the first
+AT_ONCE = 16
+LONGEST_SLEEP_S = 3600.0
+_COLUMNS = "job_id, url, secret, state, tries, status, problem, next_at"
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """A row of `callbacks`. `state`: pending, delivered or failed; `status`: what the address answered last."""
+
+    job_id: str
+    url: str
+    secret: str
+    state: str
+    tries: int
+    status: int | None
+    problem: str | None
+    next_at: int | None
+
+
+class Callbacks:
+    """Delivers what is due.
+
+    Args:
+        post: sends a body to an address and returns the status. Raises CallbackFailed.
+        secret: the text of the operator's secret of that name, for that address. Raises CallbackFailed.
+        show: a job as it is told.
+    """
+
+    def __init__(self, store: Store, post: Post, secret: Secret, show: Show) -> None:
+        self._store = store
+        self._post = post
+        self._secret = secret
+        self._show = show
+        self._wake = asyncio.Event()
+
+    def due(self, tx: Tx, job_id: str, callback: str) -> None:
+        """Have a job's end told once it is stored; `callback` is the JSON `{url, secret}` of its row."""
+        wanted = json.loads(callback)
+        tx.run(
+            f"INSERT INTO callbacks ({_COLUMNS}) VALUES (?, ?, ?, 'pending', 0, NULL, NULL, ?)",  # noqa: S608
+            job_id,
+            wanted["url"],
+            wanted["secret"],
+            now_ms(),
+        )
+        tx.after_commit(self._wake.set)
+
+    async def run(self) -> None:
+        """Deliver what falls due, until cancelled."""
+        while True:
+            self._wake.clear()
+            due = await self._store.read(partial(_due, now=now_ms()))
+            if due:
+                await asyncio.gather(*(self._deliver(callback) for callback in due))
+                continue
+            row = await self._store.read(lambda tx: tx.one("SELECT min(next_at) FROM callbacks"))
+            next_at = row[0] if row else None
+            left_s = LONGEST_SLEEP_S if next_at is None else (next_at - now_ms()) / 1000
+            try:
+                async with asyncio.timeout(max(0.0, min(left_s, LONGEST_SLEEP_S))):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue  # something is due
+
+    async def _deliver(self, callback: Callback) -> None:
+        job = await self._store.read(lambda tx: rows.find(tx, callback.job_id))
+        if job is None:
+            return
+        body = json.dumps(self._show(job)).encode()
+        status, problem = None, None
+        try:
+            headers = self._headers(callback, body)
+            status = await self._post(callback.url, headers, body)
+        except CallbackFailed as error:
+            problem = str(error)
+        is_told = status is not None and 200 <= status < 300
+        await self._store.write(lambda tx: _note(tx, callback, status, problem, is_told))
+        if not is_told:
+            log.info("callback_failed", job_id=callback.job_id, tries=callback.tries + 1, status=status, reason=problem)
+
+    def _headers(self, callback: Callback, body: bytes) -> dict[str, str]:
+        secret = self._secret(callback.secret, callback.url)
+        at = int(time.time())
+        signature = hmac.digest(secret.encode(), b"%d." % at + body, hashlib.sha256).hex()
+        return {
+            "content-type": "application/json",
+            "x-rpcserver-delivery": f"{callback.job_id}.{callback.tries + 1}",
+            "x-rpcserver-signature": f"t={at},v1={signature}",
+        }
+
+
+def no_callbacks() -> tuple[Post, Secret, Show]:
+    """Return what a runner without a way outside tells callbacks with: every delivery says so."""
+
+    async def post(url: str, headers: dict[str, str], body: bytes) -> int:
+        raise CallbackFailed("this server calls nothing outside")
+
+    return post, lambda name, url: "", lambda row: {"job_id": row.id, "state": row.state}
+
+
+def find(tx: Tx, job_id: str) -> Callback | None:
+    """Return how the telling of a job's end fares, None when nobody is to be told, or not yet."""
+    row = tx.one(f"SELECT {_COLUMNS} FROM callbacks WHERE job_id = ?", job_id)  # noqa: S608 (a constant)
+    return Callback(*row) if row else None
+
+
+def forget(tx: Tx, job_ids: list[str]) -> None:
+    """Delete the callbacks of jobs that are forgotten."""
+    tx.many("DELETE FROM callbacks WHERE job_id = ?", [(id,) for id in job_ids])
+
+
+def _due(tx: Tx, now: int) -> list[Callback]:
+    rows = tx.all(
+        f"SELECT {_COLUMNS} FROM callbacks WHERE next_at <= ? ORDER BY next_at LIMIT ?",  # noqa: S608 (a constant)
+        now,
+        AT_ONCE,
+    )
+    return [Callback(*row) for row in rows]
+
+
+def _note(tx: Tx, callback: Callback, status: int | None, problem: str | None, is_told: bool) -> None:
+    tries = callback.tries + 1
+    state, next_at = "delivered", None
+    if not is_told:
+        state = "failed" if tries >= MAX_TRIES else "pending"
+        pause_s = FIRST_RETRY_S * 2 ** (tries - 1) * random.uniform(0.8, 1.2)  # noqa: S311 (jitter)
+        next_at = None if state == "failed" else now_ms() + int(pause_s * 1000)
+    tx.run(
+        "UPDATE callbacks SET state = ?, tries = ?, status = ?, problem = ?, next_at = ? WHERE job_id = ?",
+        state,
+        tries,
+        status,
+        problem,
+        next_at,
+        callback.job_id,
+    )

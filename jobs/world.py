@@ -1,0 +1,180 @@
+"""The core's calls as jobs: one table of names; params, job and method of each follow from the call's own signature.
+
+A call that asks a script, a remote or a person cannot be a plain function over a transaction: these are jobs of
+their own, in `jobs.behind`. Source: sessions.md 3.4.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, is_dataclass
+from functools import partial
+from typing import Annotated, Any, get_args, get_type_hints
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, create_model
+
+from core import (
+    access,
+    activity,
+    attributes,
+    gifts,
+    groups,
+    listing,
+    live,
+    remember,
+    remotes,
+    rules,
+    scripts,
+    sets,
+    standard,
+    tokens,
+    types,
+    users,
+)
+from core.calls import Core, CoreCall
+from jobs.context import JobContext
+from jobs.model import Commit, JobSpec
+
+MAX_PAGE = 200
+
+# Every core call that is open to those with the scope.
+OPEN: tuple[CoreCall[..., Any], ...] = (
+    users.create,
+    users.read,
+    standard.list_,
+    groups.create,
+    groups.read,
+    groups.list_,
+    groups.add,
+    groups.remove,
+    groups.delete,
+    types.create,
+    types.read,
+    types.list_,
+    types.retire,
+    attributes.create,
+    attributes.list_,
+    live.permissions,
+    tokens.create,
+    listing.read_one,
+    live.edit,
+    live.turn,
+    tokens.give,
+    tokens.delete,
+    access.grant,
+    sets.create,
+    sets.show,
+    listing.read,
+    listing.list_sets,
+    sets.change_parent,
+    sets.change_policy,
+    sets.link,
+    sets.unlink,
+    listing.links,
+    sets.add_tokens,
+    sets.remove_tokens,
+    sets.truncate,
+    sets.delete,
+    gifts.create,
+    gifts.list_,
+    gifts.delete,
+    remember.remember,
+    remember.recall,
+    rules.create,
+    rules.list_,
+    rules.delete,
+    rules.events,
+    scripts.create,
+    scripts.edit,
+    scripts.get,
+    scripts.list_,
+    scripts.delete,
+    remotes.create,
+    remotes.edit,
+    remotes.get,
+    remotes.list_,
+    remotes.delete,
+    activity.list_,
+    activity.get,
+    activity.update,
+)
+OPERATORS = frozenset({"core.user.create"})  # the operator's alone
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCall:
+    """A core call as the edge offers it: `fields` are its parameters without the position of a page.
+
+    `returns` is the type of what it answers; of a page, the type of the list of its items.
+    """
+
+    name: str
+    doc: str
+    fields: dict[str, tuple[Any, Any]]
+    returns: Any
+    is_paged: bool
+    is_operators: bool
+
+
+def open_calls() -> list[OpenCall]:
+    """Return the calls the edge offers, in the order of the table."""
+    found = []
+    for call in OPEN:
+        fields = parameters(call)
+        is_paged = fields.pop("after", None) is not None
+        doc = inspect.cleandoc(call.__doc__ or "")
+        found.append(OpenCall(call.name, doc, fields, _returned(call, is_paged), is_paged, call.name in OPERATORS))
+    return found
+
+
+def parameters(call: CoreCall[..., Any]) -> dict[str, tuple[Any, Any]]:
+    """Return a call's parameters as (type, default) by name; `...` where it must be given."""
+    hints = get_type_hints(call.fn, include_extras=True)
+    found = {}
+    for name, parameter in list(inspect.signature(call.fn).parameters.items())[1:]:
+        hint = hints[name]
+        if name == "limit":
+            hint = Annotated[int, Field(ge=1, le=MAX_PAGE, description="How many items at most.")]
+        elif name == "after" or any(is_dataclass(part) for part in (hint, *get_args(hint))):
+            # It comes as a JSON array or object, and leaves its check as what the call takes.
+            hint = Annotated[hint, BeforeValidator(TypeAdapter(hint).validate_python)]
+        found[name] = (hint, ... if parameter.default is inspect.Parameter.empty else parameter.default)
+    return found
+
+
+def _returned(call: CoreCall[..., Any], is_paged: bool) -> Any:
+    returned = get_type_hints(call.fn)["return"]
+    if not is_paged:
+        return returned
+    return get_type_hints(returned)["entries"] if is_dataclass(returned) else get_args(returned)[0]
+
+
+def model(call: str, doc: str, fields: dict[str, Any]) -> type[BaseModel]:
+    """Return a strict model of these fields, named after the call."""
+    name = "".join(part.title() for part in call.replace("_", ".").split("."))
+    config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    return create_model(name, __config__=config, __doc__=doc, **fields)
+
+
+def job_of(call: CoreCall[..., Any]) -> JobSpec:
+    """Return the job that makes the call: in memory when it only reads, else its change is the job's end."""
+    doc = inspect.cleandoc(call.__doc__ or "")
+    data = model(call.name, doc, parameters(call))
+    run = _read if call.is_reading else _write
+    fn: Callable[[JobContext, Any], Any] = partial(run, call)
+    fn.__doc__ = doc
+    return JobSpec(call.name, fn, data, frozenset({call.name}), "memory" if call.is_reading else "local", 30.0)
+
+
+async def _read(call: CoreCall[..., Any], job: JobContext, data: BaseModel) -> Any:
+    return await job.read(partial(_make, call, dict(data)))
+
+
+async def _write(call: CoreCall[..., Any], job: JobContext, data: BaseModel) -> Commit[Any]:
+    return Commit(partial(_make, call, dict(data)))
+
+
+def _make(call: CoreCall[..., Any], arguments: dict[str, Any], core: Core) -> Any:
+    return core(call, **arguments)
+
+
+JOBS = tuple(job_of(call) for call in OPEN)

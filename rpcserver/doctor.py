@@ -1,0 +1,233 @@
+"""`rpcserver doctor`: looks at everything a server needs on this machine, and says what to do.
+
+Every check answers one `Finding`; none changes what is kept.
+"""
+
+import http.client
+import json
+import os
+import resource
+import shutil
+import socket
+import sqlite3
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Literal
+
+from plugins import loader
+from plugins.bus import Bus
+from plugins.errors import BadPlugin
+from rpcserver.settings import RUNNING, Settings
+from store import DATABASE, StoreError, StoreLocked, backup
+from store.migrate import migrations
+
+# SQLite 3.7.0 to 3.51.2 can corrupt a WAL database when two connections write or checkpoint at the same time.
+SOUND_SQLITE = (3, 51, 3)
+SPARE_FILES = 256  # what a server opens besides its connections
+ASK_WITHIN_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found: `fail` keeps a server from starting or working, `warn` may hurt later."""
+
+    level: Literal["ok", "warn", "fail"]
+    what: str
+    remedy: str = ""
+
+
+def examine(settings: Settings) -> int:
+    """Print every finding, and return the exit status."""
+    findings = list(look(settings))
+    for finding in findings:
+        print(f"{finding.level:<5} {finding.what}")
+        if finding.remedy:
+            print(f"      -> {finding.remedy}")
+    return 1 if any(finding.level == "fail" for finding in findings) else 0
+
+
+def look(settings: Settings) -> Iterator[Finding]:
+    """Return what was found, check by check. The settings were read without a fault, or we were not here."""
+    yield Finding("ok", "settings: read without a fault")
+    yield _python()
+    yield _sqlite(sqlite3.sqlite_version_info)
+    running = _running(settings.data)
+    yield from _folder(settings.data)
+    if (settings.data / DATABASE).is_file():
+        yield _database(settings.data, running)
+    yield _disk(settings)
+    yield _port(settings, running)
+    yield from _exposure(settings)
+    yield _open_files(settings)
+    yield _plugins(settings)
+
+
+def ask_ready(settings: Settings) -> int:
+    """Print whether the server of these settings is ready, and return the exit status."""
+    connection = http.client.HTTPConnection(_reachable(settings.host), settings.port, timeout=ASK_WITHIN_S)
+    try:
+        connection.request("GET", "/readyz")
+        response = connection.getresponse()
+        print(response.read().decode(errors="replace").strip())
+    except (OSError, http.client.HTTPException) as error:
+        print(f"no answer from {settings.host}:{settings.port} ({error})")
+        return 1
+    finally:
+        connection.close()
+    return 0 if response.status == 200 else 1
+
+
+def _python() -> Finding:
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    if not __debug__:
+        remedy = "start Python without -O: jsonrpcserver checks by `assert`"
+        return Finding("warn", f"Python {version} runs without assertions", remedy)
+    return Finding("ok", f"Python {version}")
+
+
+def _sqlite(version: tuple[int, int, int]) -> Finding:
+    shown = ".".join(str(part) for part in version)
+    if version < SOUND_SQLITE:
+        return Finding(
+            "warn",
+            f"SQLite {shown} can damage a database that two programs write at once (mended in 3.51.3)",
+            "rpcserver writes through one connection only, which is safe; let no other program open its database, "
+            "and copy it with `rpcserver backup`",
+        )
+    return Finding("ok", f"SQLite {shown}")
+
+
+def _folder(folder: Path) -> Iterator[Finding]:
+    if not folder.exists():
+        above = next(path for path in folder.absolute().parents if path.exists())
+        if os.access(above, os.W_OK | os.X_OK):
+            yield Finding("ok", f"data folder {folder}: is not there yet, and will be made")
+        else:
+            remedy = f"give --data a folder that {_me()} may write to, or make it for {_me()} as root"
+            yield Finding("fail", f"data folder {folder}: cannot be made in {above}", remedy)
+        return
+    if not folder.is_dir():
+        yield Finding("fail", f"data folder {folder}: is a file", "give --data a folder")
+        return
+    found = folder.stat()
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        remedy = f"chown -R {_me()} {folder}, or run rpcserver as its owner"
+        yield Finding("fail", f"data folder {folder}: {_me()} may not write there", remedy)
+    elif stat.S_IMODE(found.st_mode) & 0o077:
+        remedy = f"chmod 700 {folder}: it holds what users wrote, and hashes of their credentials"
+        yield Finding("warn", f"data folder {folder}: others on this machine may look into it", remedy)
+    else:
+        yield Finding("ok", f"data folder {folder}: yours alone")
+
+
+def _database(folder: Path, running: dict[str, Any] | None) -> Finding:
+    path = folder / DATABASE
+    try:
+        if running is None:
+            with backup.claimed(folder):
+                backup.check_database(path)
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    except StoreLocked as error:
+        return Finding("warn", f"database {path}: {error}")
+    except (StoreError, sqlite3.Error) as error:
+        remedy = "keep the folder as it is, and `rpcserver restore BACKUP --replace`"
+        return Finding("fail", f"database {path}: {error}", remedy)
+    latest = migrations()[-1][0]
+    if version > latest:
+        return Finding("fail", f"database {path}: of a newer version ({version})", "upgrade rpcserver")
+    if running is not None:
+        return Finding("ok", f"database {path}: in use by the server, process {running['pid']}")
+    step = "" if version == latest else f", will be brought from version {version} to {latest}"
+    return Finding("ok", f"database {path}: whole{step}")
+
+
+def _disk(settings: Settings) -> Finding:
+    folder = settings.data.absolute()
+    free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
+    shown = f"{free / 2**20:.0f} MiB free"
+    if free < settings.min_free_disk_bytes:
+        least = settings.min_free_disk_bytes / 2**20
+        return Finding("fail", f"disk: {shown}, less than {least:.0f} MiB", "free some space, or move the data folder")
+    return Finding("ok", f"disk: {shown}")
+
+
+def _port(settings: Settings, running: dict[str, Any] | None) -> Finding:
+    where = f"{settings.host}:{settings.port}"
+    if running is not None and running["url"].rstrip("/").endswith(f":{settings.port}"):
+        return Finding("ok", f"port {where}: served by process {running['pid']}")
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((settings.host, settings.port))
+        except PermissionError as error:
+            return Finding("fail", f"port {where}: {error.strerror}", "choose a --port above 1023, behind a proxy")
+        except OSError as error:
+            remedy = "choose another --port or --host, or stop the program that listens there"
+            return Finding("fail", f"port {where}: {error.strerror or error}", remedy)
+    return Finding("ok", f"port {where}: free")
+
+
+def _exposure(settings: Settings) -> Iterator[Finding]:
+    if _is_loopback(settings.host):
+        yield Finding("ok", f"address {settings.host}: this machine only")
+    else:
+        remedy = "listen on 127.0.0.1 and put a proxy with TLS in front: see docs/how-to/deploy.md"
+        yield Finding("warn", f"address {settings.host}: reachable from elsewhere without TLS of its own", remedy)
+        if not settings.hosts:
+            remedy = 'set `hosts = ["app.example.org"]`: the names clients will use'
+            yield Finding("warn", "hosts: no name besides the address is served", remedy)
+    for origin in settings.origins:
+        if not origin.startswith(("http://", "https://")) or origin.endswith("/"):
+            remedy = "write scheme, host and port only, as https://app.example.org"
+            yield Finding("fail", f"origin {origin!r}: can never match", remedy)
+
+
+def _open_files(settings: Settings) -> Finding:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = settings.max_connections + SPARE_FILES
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        remedy = f"LimitNOFILE={needed} in the unit, or `ulimit -n {needed}`; or a smaller max_connections"
+        return Finding("warn", f"open files: {soft}, for {settings.max_connections} connections", remedy)
+    return Finding("ok", f"open files: {'unlimited' if soft == resource.RLIM_INFINITY else soft}")
+
+
+def _plugins(settings: Settings) -> Finding:
+    bus = Bus(settings.filter_timeout_s, settings.action_timeout_s)
+    try:
+        loader.load(bus, settings.plugins)
+    except BadPlugin as error:
+        return Finding("fail", f"plugins: {error}", "mend it, or leave it out")
+    return Finding("ok", f"plugins: {', '.join(bus.names)}")
+
+
+def _running(folder: Path) -> dict[str, Any] | None:
+    """Return what the running server noted in the folder; None when none runs, or it left the note behind."""
+    try:
+        note: dict[str, Any] = json.loads((folder / RUNNING).read_text("utf-8"))
+        os.kill(note["pid"], 0)
+    except (OSError, ValueError, KeyError):
+        return None
+    return note
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _reachable(host: str) -> str:
+    # The address that means "all of them" is none to connect to.
+    return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
+
+
+def _me() -> str:
+    return os.environ.get("USER") or str(os.getuid())

@@ -1,0 +1,93 @@
+"""Every kind of error a client can be answered with: its code and what it means. Described by rpc.discover.
+
+`errors` raises and maps; this says, for people and programs, what there is. A test compares the two.
+Source: protocol.md 6, sessions.md 2.14.
+"""
+
+import inspect
+
+from rpcserver import errors as e
+
+# What the edge itself raises: kind -> (code, what it means and what to do).
+RAISED: dict[str, tuple[int, str]] = {
+    "PARSE_ERROR": (e.PARSE_ERROR, "The message is not JSON."),
+    "INVALID_REQUEST": (e.INVALID_REQUEST, "The item is not JSON-RPC 2.0; `data.reason` says where."),
+    "METHOD_NOT_FOUND": (e.METHOD_NOT_FOUND, "There is no such method; `data.reason` names near ones."),
+    "INVALID_PARAMS": (e.INVALID_PARAMS, "The params do not fit the method; nothing ran. `data.errors` names each."),
+    "INTERNAL": (e.INTERNAL, "The server failed; `data.ref` stands in its log."),
+    "TIMED_OUT": (e.TIMED_OUT, "The call took longer than its deadline and was stopped."),
+    "UNAUTHENTICATED": (e.UNAUTHENTICATED, "The call needs a credential that is valid."),
+    "CREDENTIAL_EXPIRED": (e.UNAUTHENTICATED, "The connection's credential has expired: refresh it in time."),
+    "CALLS_SPENT": (e.FORBIDDEN, "The limited credential has no call left."),
+    "CALLS_SPENT_FOR_NOW": (e.RATE_LIMITED, "The limited credential has no call left in this interval."),
+    "SCOPE_TOO_WIDE": (e.FORBIDDEN, "A credential makes none that reaches further than itself."),
+    "NOT_RENEWABLE": (e.FORBIDDEN, "The credential ends when it ends."),
+    "CREDENTIAL_NOT_FOUND": (e.NOT_FOUND, "No such credential, or not the caller's."),
+    "RATE_LIMITED": (e.RATE_LIMITED, "Too many calls or failed attempts; try again after `data.retry_after_ms`."),
+    "IDEMPOTENCY_CONFLICT": (e.IDEMPOTENCY_CONFLICT, "The key was used for another method or other params."),
+    "OUTCOME_UNKNOWN": (e.IDEMPOTENCY_CONFLICT, "The server stopped while the call under this key ran."),
+    "ANSWER_NOT_KEPT": (e.CONFLICT, "The call under this key was made; its answer held a secret, shown once."),
+    "MAINTENANCE": (e.SHUTTING_DOWN, "The operator has stopped the service; see `data.retry_after_ms`."),
+    "CLIENT_DECLINED": (e.DECLINED, "The client answered a request of the server with an error."),
+    "CLIENT_SILENT": (e.TIMED_OUT, "The client did not answer a request of the server in time."),
+    "CLIENT_GONE": (e.SERVER_CANCELLED, "The connection closed before the client answered the server."),
+    "FORBIDDEN": (e.FORBIDDEN, "The credential's scopes, or the owner of the thing, do not allow it."),
+    "SESSION_NOT_FOUND": (e.NOT_FOUND, "No such session, or not the caller's."),
+    "NOT_IN_PALLET": (e.NOT_FOUND, "The command is not offered here now; `data.commands` are."),
+    "TOO_MANY_SUBSCRIPTIONS": (e.TOO_MANY_SUBSCRIPTIONS, "The connection has as many subscriptions as it may."),
+    "REQUEST_TOO_LARGE": (e.REQUEST_TOO_LARGE, "The message is over the limit before authentication."),
+    "RESPONSE_TOO_LARGE": (e.RESPONSE_TOO_LARGE, "The answer is over the limit: ask for less at a time."),
+    "BUSY": (e.BUSY, "Too many calls of this connection are under way; try again after `data.retry_after_ms`."),
+    "TOO_MANY_CONNECTIONS": (e.BUSY, "The user has as many connections as allowed: close one."),
+    "SESSION_LIMIT": (e.BUSY, "The user has as many sessions as allowed: destroy one."),
+    "BATCH_TOO_LARGE": (e.BATCH_TOO_LARGE, "The batch holds more items than allowed: send it in parts."),
+    "SESSION_NOT_READY": (e.CONFLICT, "The session is being made or destroyed."),
+    "SESSION_NAME_TAKEN": (e.CONFLICT, "The user has a session of that name in that context."),
+    "LAST_CREDENTIAL": (e.CONFLICT, "The last credential of a user is not destroyed: make another first."),
+    "REVISION_CONFLICT": (e.CONFLICT, "The session was changed since the caller looked; `data.revision` is current."),
+    "JOB_NOT_FAILED": (e.CONFLICT, "Only a job that failed, was cancelled or lost can be retried."),
+    "INVALID_CURSOR": (e.INVALID_PARAMS, "The cursor is not of this list and these arguments: begin again without."),
+    "CANCELLED": (e.CANCELLED, "The caller cancelled the call."),
+    "SERVER_CANCELLED": (e.SERVER_CANCELLED, "The server stopped the call, as when it shuts down."),
+}
+
+# Every kind: those of the rooms behind the edge are told in the words of their classes.
+KINDS: dict[str, tuple[int, str]] = {
+    **{
+        kind: (code, inspect.cleandoc(error.__doc__ or "").partition("\n")[0])
+        for error, (code, kind, _) in e.TABLE.items()
+    },
+    **RAISED,
+}
+
+# What any call can be answered with, besides what its method declares.
+ANY_CALL = (
+    "INVALID_PARAMS",
+    "BUSY",
+    "TIMED_OUT",
+    "CANCELLED",
+    "SERVER_CANCELLED",
+    "SHUTTING_DOWN",
+    "MAINTENANCE",
+    "RATE_LIMITED",
+    "RESPONSE_TOO_LARGE",
+    "INTERNAL",
+)
+AUTHENTICATED_CALL = ("UNAUTHENTICATED", "CREDENTIAL_EXPIRED", "FORBIDDEN", "CALLS_SPENT", "CALLS_SPENT_FOR_NOW")
+
+# What several methods share.
+STORAGE = ("STORAGE_FULL", "STORAGE_FAILED")
+JOB = (*STORAGE, "JOB_FAILED", "JOB_TIMEOUT")
+RUN = (
+    *JOB,
+    "FUNCTION_NOT_FOUND",
+    "BAD_JOB_DATA",
+    "JOB_LIMIT",
+    "RESULT_TOO_LARGE",
+    "TOO_DEEP",
+    "ASK_DECLINED",
+    "UNDECLARED_CALL",
+)
+SESSION = ("SESSION_NOT_FOUND", "SESSION_NOT_READY")
+CORE = tuple(dict.fromkeys(kind for error, (_, kind, _) in e.TABLE.items() if error.__module__ == "core.errors"))
+LOOK = (*JOB, *SESSION, "SET_NOT_FOUND", "ENTER_REFUSED")

@@ -1,0 +1,79 @@
+"""core.*: every open call of the core, each run as a job in the caller's name.
+
+The methods follow from the table in `jobs.world`: what a call takes, says and answers is written once, at the call.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import BaseModel, create_model
+
+from jobs import world
+from jobs.model import Request
+from jobs.user import OPERATOR
+from jobs.world import OpenCall
+from rpcserver import auth, examples, kinds
+from rpcserver.dispatch import Call, Method
+from rpcserver.models import Cursor
+from store import Tx
+
+
+def _method(open_call: OpenCall) -> Method:
+    fields = dict(open_call.fields)
+    if open_call.is_paged:
+        # A position never leaves the server: it goes out as a signed cursor of this very list.
+        fields["cursor"] = (Cursor, None)
+    params = world.model(open_call.name, open_call.doc, fields)
+    make = _list if open_call.is_paged else _call
+    handler = make(open_call)
+    handler.__doc__ = open_call.doc
+    return Method(
+        open_call.name,
+        params,
+        handler,
+        is_operator=open_call.is_operators,
+        result=_result(open_call),
+        errors=(*kinds.JOB, *kinds.CORE),
+        examples=examples.CORE.get(open_call.name, ()),
+    )
+
+
+def _result(open_call: OpenCall) -> Any:
+    if not open_call.is_paged:
+        return open_call.returns
+    name = "".join(part.title() for part in open_call.name.split(".")[1:]) + "Page"
+    doc = "A page of a list; `next_cursor` is null at the end."
+    return create_model(name, __doc__=doc, items=(open_call.returns, ...), next_cursor=(str | None, ...))
+
+
+def _call(open_call: OpenCall) -> Callable[[Call, BaseModel], Any]:
+    name, then = open_call.name, _THEN.get(open_call.name)
+
+    async def handler(call: Call, params: BaseModel) -> Any:
+        owner_id = OPERATOR if open_call.is_operators else call.user_id
+        return await call.app.runner.run(name, dict(params), Request(owner_id), then=then)
+
+    return handler
+
+
+def _list(open_call: OpenCall) -> Callable[[Call, BaseModel], Any]:
+    name = open_call.name
+
+    async def handler(call: Call, params: BaseModel) -> dict[str, Any]:
+        data = dict(params)
+        cursor = data.pop("cursor")
+        scope = (name, call.user_id, *(str(value) for key, value in sorted(data.items()) if key != "limit"))
+        data["after"] = call.app.cursors.decode(cursor, *scope)
+        answer = await call.app.runner.run(name, data, Request(call.user_id))
+        items, after = answer if isinstance(answer, tuple) else (answer.entries, answer.next)
+        return {"items": items, "next_cursor": call.app.cursors.encode(after, *scope)}
+
+    return handler
+
+
+def _with_credential(tx: Tx, user: Any) -> dict[str, Any]:
+    return {"user": user, "credential": str(auth.issue(tx, user.id, "first credential"))}
+
+
+_THEN = {"core.user.create": _with_credential}
+METHODS = tuple(_method(open_call) for open_call in world.open_calls())

@@ -1,0 +1,18 @@
+"""rpc.discover."""
+
+from typing import Any
+
+from rpcserver import examples
+from rpcserver.dispatch import Call, method
+from rpcserver.models import NoParams
+from rpcserver.results import OpenRpc
+
+
+@method("rpc.discover", NoParams, needs_auth=False, result=OpenRpc, examples=examples.DISCOVER)
+def discover(call: Call, params: NoParams) -> dict[str, Any]:
+    """Return what the caller may call as an OpenRPC 1.4 document: methods, params, results, errors, notifications."""
+    connection = call.connection
+    return call.app.description.for_caller(connection.principal, connection.is_operator)
+
+
+METHODS = (discover,)

@@ -1,0 +1,210 @@
+"""Every notification the server sends, with the model of its params. Described by rpc.discover under x-notifications.
+
+`$/` notifications belong to the connection; the others are events of a subscription and come in one envelope.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rpcserver.results import Question
+
+
+class ServerName(BaseModel):
+    """Which program answers."""
+
+    name: str
+    version: str
+
+
+class Hello(BaseModel):
+    """The first message on a connection: what holds here."""
+
+    protocol: str
+    server: ServerName
+    limits: dict[str, float]
+    heartbeat_s: float
+    auth_required: bool
+    epoch: str
+
+
+class Closing(BaseModel):
+    """The server is about to close the connection, and when to come back."""
+
+    code: int
+    reason: str
+    reconnect: bool
+    retry_after_ms: int
+
+
+class Expiring(BaseModel):
+    """The connection's credential ends at UTC milliseconds `expires_at`; then the connection is closed with 4401."""
+
+    expires_at: int
+    in_s: float
+
+
+class CancelRequest(BaseModel):
+    """The server no longer wants the answer to its request of that id."""
+
+    id: str
+
+
+class Gap(BaseModel):
+    """Events of a subscription that were left out: those from the number `from` up to `to`."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    subscription: str
+    from_: int = Field(alias="from")
+    to: int
+
+
+class MaintenanceEvent(BaseModel):
+    """The operator has stopped or resumed the service."""
+
+    on: bool
+    message: str
+    retry_after_ms: int
+
+
+class ProgressReport(BaseModel):
+    """How far a call is: `done` of `total`, which is null where the end is not known."""
+
+    kind: Literal["report"]
+    done: float
+    total: float | None
+    message: str
+    percentage: float | None = None
+
+
+class Progress(BaseModel):
+    """How far the call with that `_meta.progress_token` is; the last one comes before the response."""
+
+    token: str | int
+    value: ProgressReport
+
+
+class SessionEvent(BaseModel):
+    """Something happened to a session."""
+
+    session_id: str
+
+
+class PlaceEvent(SessionEvent):
+    """A session entered or left a set."""
+
+    set_id: str
+
+
+class RelocatedEvent(PlaceEvent):
+    """A session was moved because its working set is gone or closed to it."""
+
+    relocated_from: str
+
+
+class SeenToken(BaseModel):
+    """A user's token, as the others in the set see it."""
+
+    id: str
+    name: str
+    type: str
+
+
+class ContentsEvent(BaseModel):
+    """A user entered or left a set the subscriber stands in."""
+
+    set_id: str
+    change: Literal["entered", "left"]
+    token: SeenToken
+
+
+class JobEvent(BaseModel):
+    """Something happened to a job of the user; `function` is empty where a question is told."""
+
+    job_id: str | None
+    function: str
+    session_id: str | None
+
+
+class StartedEvent(JobEvent):
+    """A job began to run, for the how manieth time."""
+
+    attempt: int
+
+
+class JobProgressEvent(JobEvent):
+    """How far a job is; `fraction` of 1 where the end is known."""
+
+    done: float
+    total: float | None
+    fraction: float | None
+    message: str
+
+
+class FailedEvent(JobEvent):
+    """A job ended without success; `error` as in the job's record."""
+
+    error: dict[str, Any]
+
+
+class AskEvent(Question):
+    """A question that was opened."""
+
+    function: str
+
+
+class ResolvedEvent(JobEvent):
+    """A question needs no answer any more."""
+
+    ask_id: str
+    state: str
+
+
+class MissedEvent(JobEvent):
+    """A schedule fell due while the server was down, since UTC milliseconds `since`."""
+
+    schedule_id: str
+    missed: int
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """A notification: its name, when it comes, and its params; for an event, the `data` of its params."""
+
+    name: str
+    doc: str
+    params: type[BaseModel]
+
+    @property
+    def is_event(self) -> bool:
+        """Tell whether it comes in the envelope of a subscription."""
+        return not self.name.startswith("$/")
+
+
+NOTIFICATIONS = (
+    Notification("$/hello", "The first message: limits, heartbeat, and whether a credential is still due.", Hello),
+    Notification("$/closing", "Before the server closes the connection.", Closing),
+    Notification("$/progress", "While a call runs that gave a `_meta.progress_token`.", Progress),
+    Notification("$/cancelRequest", "A request of the server needs no answer any more.", CancelRequest),
+    Notification("$/authExpiring", "A minute before the connection's credential ends.", Expiring),
+    Notification("$/gap", "Events were left out for a slow client; what follows goes on after `to`.", Gap),
+    Notification("session.created", "A session of the user was made.", SessionEvent),
+    Notification("session.changed", "Name, options or params of a session were changed.", SessionEvent),
+    Notification("session.destroyed", "A session of the user is gone.", SessionEvent),
+    Notification("session.entered", "A session of the user entered a set.", PlaceEvent),
+    Notification("session.left", "A session of the user left a set.", PlaceEvent),
+    Notification("session.relocated", "A session was moved because its set is gone.", RelocatedEvent),
+    Notification("session.contents_changed", "Somebody came into or left a set one stands in.", ContentsEvent),
+    Notification("job.started", "A job of the user began to run; short jobs only tell their end.", StartedEvent),
+    Notification("job.progress", "How far a job of the user is, at most ten times a second.", JobProgressEvent),
+    Notification("job.completed", "A job of the user succeeded.", JobEvent),
+    Notification("job.failed", "A job of the user failed, or was lost by a crash.", FailedEvent),
+    Notification("job.cancelled", "A job of the user was cancelled.", FailedEvent),
+    Notification("ask.opened", "A job or a plugin asks the user.", AskEvent),
+    Notification("ask.resolved", "A question was answered, declined or withdrawn.", ResolvedEvent),
+    Notification("server.maintenance", "The operator has stopped or resumed the service.", MaintenanceEvent),
+    Notification("schedule.missed", "A schedule of the user fell due while the server was down.", MissedEvent),
+)

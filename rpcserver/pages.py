@@ -1,0 +1,116 @@
+"""The pages on the server's port: /healthz, /readyz, /metrics, /openrpc.json.
+
+Source: promises.md 4: details and metrics are for this machine, or for a credential that has the scope `metrics`.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from jobs import rows
+from rpcserver.auth import Principal
+from rpcserver.metrics import CONTENT_TYPE, calls_by_code, family, histogram
+from rpcserver.readiness import Readiness
+
+if TYPE_CHECKING:
+    from rpcserver.app import App
+
+SCOPE = "metrics"
+PROBES = ("/healthz", "/readyz")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """An answer to a GET."""
+
+    status: int
+    body: str
+    content_type: str = "text/plain; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who wants a page: from this machine itself (not through a proxy), and with which credential."""
+
+    is_local: bool
+    principal: Principal | None = None
+
+    @property
+    def may_see_details(self) -> bool:
+        """Tell whether the server's inside is his to see. `*` is not enough: every user has it."""
+        return self.is_local or (self.principal is not None and SCOPE in self.principal.scopes)
+
+
+class Pages:
+    """Makes the pages."""
+
+    def __init__(self, app: "App") -> None:
+        self._app = app
+        self._readiness = Readiness(app)
+
+    async def page(self, path: str, asker: Asker) -> Page:
+        """Return the page at a path; one that is not there says so with 404."""
+        if path == "/healthz":
+            return Page(200, "ok\n")
+        if path == "/readyz":
+            return await self._ready(asker)
+        if path == "/metrics":
+            return await self._metrics(asker)
+        if path == "/openrpc.json":
+            return _json(200, self._app.description.for_caller(asker.principal))
+        if path == "/":
+            return Page(426, "This is rpcserver: connect with a WebSocket, for example `rpcserver call`.\n")
+        return Page(404, "There is no such page here.\n")
+
+    async def _ready(self, asker: Asker) -> Page:
+        checks = await self._readiness.checks()
+        is_ready = all(check["ok"] for check in checks.values())
+        status = 200 if is_ready else 503
+        if asker.may_see_details:
+            return _json(status, {"ready": is_ready, "checks": checks})
+        return Page(status, "ready\n" if is_ready else "not ready\n")
+
+    async def _metrics(self, asker: Asker) -> Page:
+        if not asker.may_see_details:
+            return Page(403, f"For this machine, or with a credential that has the scope {SCOPE!r}.\n")
+        live = await self._app.store.read(rows.counts)
+        return Page(200, "".join([*self._calls(), *self._connections(), *self._work(live)]), CONTENT_TYPE)
+
+    def _calls(self) -> list[str]:
+        metrics = self._app.metrics
+        by_method = [({"method": name}, tally) for name, tally in sorted(metrics.calls.items())]
+        return [
+            family("rpcserver_calls_total", "counter", "Calls answered; code 0 is success.", calls_by_code(metrics)),
+            histogram("rpcserver_call_seconds", "From the message to its answer.", by_method),
+            family("rpcserver_calls_in_flight", "gauge", "Calls under way.", [({}, self._app.dispatcher.in_flight)]),
+        ]
+
+    def _connections(self) -> list[str]:
+        metrics, server = self._app.metrics, self._app.server
+        resumes = [({"outcome": outcome}, count) for outcome, count in sorted(metrics.resumes.items())]
+        return [
+            family("rpcserver_connections", "gauge", "Open connections.", [({}, server.connection_count)]),
+            family("rpcserver_connections_total", "counter", "Connections opened.", [({}, metrics.connections)]),
+            family("rpcserver_queue_bytes", "gauge", "Bytes waiting for clients to read.", [({}, server.queue_bytes)]),
+            family("rpcserver_resumes_total", "counter", "Subscriptions with `since`.", resumes),
+            histogram(
+                "rpcserver_loop_lag_seconds", "How late the event loop came to what was due.", [({}, metrics.lag)]
+            ),
+        ]
+
+    def _work(self, live: dict[str, int]) -> list[str]:
+        metrics, store = self._app.metrics, self._app.store
+        states = [({"state": state}, live.get(state, 0)) for state in ("queued", "running", "waiting_input")]
+        ended = [({"outcome": outcome}, count) for outcome, count in sorted(metrics.jobs_ended.items())]
+        return [
+            family("rpcserver_jobs", "gauge", "Jobs that have not ended.", states),
+            family("rpcserver_jobs_ended_total", "counter", "Jobs ended; those that only read leave none.", ended),
+            family("rpcserver_commits_total", "counter", "Commits to disk.", [({}, store.commits)]),
+            family("rpcserver_writes_total", "counter", "Writes they held.", [({}, store.writes)]),
+            family("rpcserver_writes_waiting", "gauge", "Writes waiting for a commit.", [({}, store.writes_waiting)]),
+        ]
+
+
+def _json(status: int, content: Any) -> Page:
+    return Page(status, orjson.dumps(content).decode(), "application/json")

@@ -1,0 +1,192 @@
+"""Types and attributes: parents, the nearest declaration, limits, freezing and retiring."""
+
+import time
+from typing import Any
+
+import pytest
+
+from core import attributes, groups, live, tokens, types
+from core.errors import (
+    AttributeNotFound,
+    BadName,
+    BadValue,
+    NameTaken,
+    NotWritable,
+    TypeClosed,
+    TypeNotFound,
+    UserNotFound,
+)
+from tests.core.world import World
+
+
+def test_the_nearest_ancestor_wins(world: World) -> None:
+    """A declaration on a parent hides the grandparent's; of two parents the first given wins."""
+    far = world.do("anna", types.create, "far")
+    world.do("anna", attributes.create, far, "color", "string", default="far")
+    world.do("anna", attributes.create, far, "weight", "number", default=1)
+    left = world.do("anna", types.create, "left", [far])
+    world.do("anna", attributes.create, left, "color", "string", default="left")
+    right = world.do("anna", types.create, "right", [far])
+    world.do("anna", attributes.create, right, "color", "string", default="right")
+    world.do("anna", attributes.create, right, "weight", "number", default=2)
+    child = world.do("anna", types.create, "child", [left, right])
+    defaults = {one.name: one.default for one in world.do("anna", attributes.list_, child)}
+    assert defaults == {"color": "left", "weight": 2}  # right is nearer than far, though far is left's parent
+    assert world.do("anna", types.read, child).line == [child, left, right, far]
+
+
+def test_a_type_is_named_after_its_user_and_unique(world: World) -> None:
+    """Two users may use one word; one user may not use it twice; a word has no dot."""
+    assert world.do("anna", types.create, "ticket") == "anna.ticket"
+    assert world.do("bob", types.create, "ticket") == "bob.ticket"
+    with pytest.raises(NameTaken):
+        world.do("anna", types.create, "ticket")
+    with pytest.raises(BadName):
+        world.do("anna", types.create, "a.b")
+
+
+def test_a_type_is_frozen_once_something_was_made_of_it(world: World) -> None:
+    """After the first token or child type no attribute is declared any more; others' types are not changed at all."""
+    used = world.do("anna", types.create, "used")
+    inherited = world.do("anna", types.create, "inherited")
+    world.do("bob", tokens.create, used, "one")
+    world.do("anna", types.create, "heir", [inherited])
+    for name in (used, inherited):
+        with pytest.raises(TypeClosed):
+            world.do("anna", attributes.create, name, "late", "string")
+    with pytest.raises(NotWritable):
+        world.do("bob", attributes.create, world.do("anna", types.create, "hers"), "mine", "string")
+
+
+def test_a_retired_type_makes_nothing_new(world: World) -> None:
+    """No tokens and no child types; brought back, it does again."""
+    name = world.do("anna", types.create, "old")
+    kept = world.do("anna", tokens.create, name, "kept")
+    world.do("anna", types.retire, name)
+    with pytest.raises(TypeClosed):
+        world.do("anna", tokens.create, name, "new")
+    with pytest.raises(TypeClosed):
+        world.do("anna", types.create, "heir", [name])
+    assert world.do("anna", live.permissions, kept, "description").can_read
+    world.do("anna", types.retire, name, False)
+    world.do("anna", tokens.create, name, "new")
+
+
+def test_only_allowed_creators_make_tokens(world: World) -> None:
+    """A type with a creators' group lets its members and its owner make tokens."""
+    group = world.do("anna", groups.create, "makers")
+    name = world.do("anna", types.create, "coin", creators_group_id=group)
+    world.do("anna", tokens.create, name, "hers")
+    with pytest.raises(TypeClosed):
+        world.do("bob", tokens.create, name, "his")
+    world.do("anna", groups.add, group, world.users["bob"].id)
+    world.do("bob", tokens.create, name, "his")
+
+
+def test_unknown_types_and_the_servers_own_are_refused(world: World) -> None:
+    """A type with a dot must exist; users and sets are not made as plain tokens."""
+    with pytest.raises(TypeNotFound):
+        world.do("anna", tokens.create, "anna.nothing", "x")
+    with pytest.raises(TypeNotFound):
+        world.do("anna", types.create, "heir", ["bob.nothing"])
+    for name in ("user", "set"):
+        with pytest.raises(TypeClosed):
+            world.do("anna", tokens.create, name, "x")
+        with pytest.raises(TypeClosed):
+            world.do("anna", types.create, f"my-{name}", [name])
+
+
+@pytest.mark.parametrize(
+    ("value_type", "good", "bad"),
+    [
+        ("number", [0, -1.5], ["1", True, None, [1]]),
+        ("string", ["", "x"], [1, {"a": 1}]),
+        ("markdown", ["# x"], [1]),
+        ("datetime", ["2026-01-02T03:04:05+00:00", "2026-01-02"], ["yesterday", 5]),
+        ("color", ["#fff", "#a0b1c2"], ["red", "#ff"]),
+        ("url", ["https://a.example/x"], ["ftp://a", "javascript:x", "https://", 1]),
+        ("email", ["a@b.example"], ["a", "a@b", "a b@c.d"]),
+        ("json", [{"a": [1]}, 1, "x"], []),
+        ("binary", ["aGVsbG8="], ["?", 1]),
+        ("coordinates", [{"latitude": 1, "longitude": -3.5}], [{"latitude": 91, "longitude": 0}, [1, 2], {}]),
+    ],
+)
+def test_a_value_is_of_its_type(world: World, value_type: Any, good: list[Any], bad: list[Any]) -> None:
+    """Each value type takes what it names and nothing else."""
+    name = world.do("anna", types.create, "thing")
+    world.do("anna", attributes.create, name, "held", value_type, allow_null=False, default=(good or [1])[0])
+    for value in good:
+        world.do("anna", tokens.create, name, "x", {"held": value})
+    for value in bad:
+        with pytest.raises(BadValue):
+            world.do("anna", tokens.create, name, "x", {"held": value})
+
+
+def test_references_name_something_that_is_there(world: World) -> None:
+    """A user, a token or an attribute is referred to by an id that exists."""
+    name = world.do("anna", types.create, "thing")
+    world.do("anna", attributes.create, name, "who", "user")
+    world.do("anna", attributes.create, name, "what", "token")
+    world.do("anna", tokens.create, name, "x", {"who": world.users["bob"].id, "what": world.users["bob"].token_id})
+    for values in ({"who": "u_nobody"}, {"what": "t_nothing"}):
+        with pytest.raises(BadValue):
+            world.do("anna", tokens.create, name, "x", values)
+
+
+def test_limits_hold(world: World) -> None:
+    """Size, length, pattern and choices; and a default must keep them."""
+    name = world.do("anna", types.create, "thing")
+    world.do("anna", attributes.create, name, "level", "number", minimum=1, maximum=5)
+    world.do("anna", attributes.create, name, "code", "string", pattern="[a-z]{2}-[0-9]+", maximum=6)
+    world.do("anna", attributes.create, name, "size", "string", choices=["s", "m"], default="m")
+    world.do("anna", tokens.create, name, "x", {"level": 5, "code": "ab-12", "size": "s"})
+    for values in ({"level": 0}, {"level": 6}, {"code": "ab12"}, {"code": "ab-12345"}, {"size": "l"}):
+        with pytest.raises(BadValue):
+            world.do("anna", tokens.create, name, "x", values)
+    with pytest.raises(AttributeNotFound):
+        world.do("anna", tokens.create, name, "x", {"undeclared": 1})
+    bad: list[dict[str, Any]] = [
+        {"minimum": 2, "maximum": 1},
+        {"minimum": 2, "default": 1},
+        {"allow_null": False},
+        {"pattern": "("},
+    ]
+    for number, limits in enumerate(bad):
+        with pytest.raises(BadValue):
+            world.do("anna", attributes.create, world.do("anna", types.create, f"t{number}"), "n", "number", **limits)
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+", "(a|aa)+b", "a?a?a?a?aaaa", "a*a*a*a*b", "(?:x+)+", "x{0,9}{0,9}y*z*"])
+def test_a_pattern_cannot_run_away(world: World, pattern: str) -> None:
+    """Patterns that could hold the writer for long are refused when they are declared."""
+    with pytest.raises(BadValue):
+        world.do("anna", attributes.create, world.do("anna", types.create, "t"), "n", "string", pattern=pattern)
+
+
+def test_the_hardest_pattern_allowed_is_quick(world: World) -> None:
+    """Three overlapping repeats over the longest text take well under a second."""
+    name = world.do("anna", types.create, "t")
+    world.do("anna", attributes.create, name, "n", "string", pattern="a*a*a*b")
+    started = time.process_time()
+    with pytest.raises(BadValue):
+        world.do("anna", tokens.create, name, "x", {"n": "a" * 256})
+    assert time.process_time() - started < 1
+
+
+def test_groups_have_members_and_admins(world: World) -> None:
+    """Admins say who is in; members only look; the last admin stays; strangers see nothing."""
+    group = world.do("anna", groups.create, "staff")
+    bob, carl = world.users["bob"].id, world.users["carl"].id
+    world.do("anna", groups.add, group, bob)
+    assert [one.id for one in world.do("bob", groups.list_)] == [group]
+    with pytest.raises(NotWritable):
+        world.do("bob", groups.add, group, carl)
+    with pytest.raises(Exception, match="No group"):
+        world.do("carl", groups.read, group)
+    with pytest.raises(Exception, match="admin"):
+        world.do("anna", groups.remove, group, world.users["anna"].id)
+    world.do("anna", groups.add, group, bob, True)
+    world.do("anna", groups.remove, group, world.users["anna"].id)
+    assert world.do("bob", groups.read, group).members == [(bob, True)]
+    with pytest.raises(UserNotFound):
+        world.do("bob", groups.add, group, "u_nobody")

@@ -1,0 +1,86 @@
+"""A guest with jobs of every kind, for tests over the wire."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel
+
+from plugins import Action, Command, JobContext, JobError, JobSpec, Pallet, hookimpl, job
+
+
+class Note(BaseModel):
+    """Some text."""
+
+    text: str = ""
+
+
+@job("guest.echo", Note)
+async def echo(job: JobContext, data: Note) -> str:
+    """Return the text."""
+    return data.text
+
+
+@job("guest.steps", Note, lane="long")
+async def steps(job: JobContext, data: Note) -> int:
+    """Take three steps, and say so."""
+    for number in range(1, 4):
+        job.log(f"step {number}")
+        job.progress(number, 3, f"step {number}")
+        await asyncio.sleep(0)
+    return 3
+
+
+@job("guest.forever", Note, lane="long")
+async def forever(job: JobContext, data: Note) -> None:
+    """Wait for ever."""
+    job.log("waiting")
+    await asyncio.Event().wait()
+
+
+@job("guest.fails", Note, lane="long")
+async def fails(job: JobContext, data: Note) -> None:
+    """Fail, in words for the caller."""
+    raise JobError(f"no {data.text}")
+
+
+@job("guest.asks", Note, lane="long", on_crash="retry", timeout_s=60)
+async def asks(job: JobContext, data: Note) -> list[Any]:
+    """Ask for a name, a colour and an age."""
+    name = await job.ask("Your name?")
+    colour = await job.ask("Which colour?", choices=("red", "green"), default="red")
+    age = await job.ask("How old?", schema={"type": "integer", "minimum": 0})
+    return [name, colour, age]
+
+
+@job("guest.secret", Note, lane="long", on_crash="retry")
+async def secret(job: JobContext, data: Note) -> int:
+    """Ask for a password and return its length."""
+    return len(await job.ask("Password?", is_secret=True))
+
+
+@job("guest.hurried", Note, lane="long")
+async def hurried(job: JobContext, data: Note) -> str:
+    """Ask, but not for long."""
+    return str(await job.ask("Quick?", default="nobody was there", timeout_s=0.05))
+
+
+@hookimpl
+def register_jobs() -> Iterable[JobSpec]:
+    """Bring the jobs above."""
+    return [echo, steps, forever, fails, asks, secret, hurried]
+
+
+@hookimpl
+def session_pallet(pallet: Pallet) -> list[Command]:
+    """Offer to take the steps."""
+    return [Command("guest.steps", "Take steps")]
+
+
+@hookimpl
+async def session_action(action: Action) -> Any:
+    """Take the steps."""
+    if action.token_id != "guest.steps":
+        return None
+    action.handled = True
+    return await action.run("guest.steps", {})

@@ -1,0 +1,141 @@
+"""core.*: every open call of the core over a real socket."""
+
+import re
+from typing import Any
+
+import pytest
+
+from core import sets
+from core.calls import CALLS
+from jobs import world
+from jobs.model import Commit, Request, job
+from jobs.world import model
+from rpcserver.client import CallError, Client
+from rpcserver.methods import METHODS
+from tests.conftest import Running
+
+# sessions.md 3.4, in its order; what runs scripts, remotes and events has jobs of its own.
+CALLS_OF_THE_DESIGN = """
+core.user.create core.user.read core.user.auth.create core.user.auth.pass_through core.user.auth.destroy
+core.standard.family.list core.type.create core.type.read core.type.list core.attribute.create
+core.attribute.permissions core.token.create core.token.read core.token.edit_attribute
+core.token.turn_attribute core.token.delete core.set.create core.set.show core.set.read core.set.list core.set.parent
+core.set.link.add core.set.link.remove core.set.links core.set.tokens.add core.set.tokens.remove core.set.truncate
+core.set.delete core.remote.create core.remote.edit core.remote.get core.remote.list core.remote.delete
+core.remote.activity.list core.remote.activity.get core.remote.activity.update
+core.script.create core.script.edit core.script.get core.script.list core.script.delete
+core.rule.create core.rule.list core.rule.delete core.event.list
+""".split()
+
+
+async def kind_of(client: Client, method: str, **params: Any) -> str | None:
+    """Return the kind of error a call is answered with."""
+    with pytest.raises(CallError) as caught:
+        await client.call(method, **params)
+    return caught.value.kind
+
+
+def test_every_call_of_the_design_is_a_method() -> None:
+    """Nothing of sessions.md 3.4 is missing."""
+    assert set(CALLS_OF_THE_DESIGN) <= {method.name for method in METHODS}
+
+
+@pytest.mark.parametrize("spec", world.JOBS, ids=lambda spec: spec.name)
+def test_a_core_method_is_a_job_that_declares_its_call(spec: Any) -> None:
+    """Each runs as a job of its name, declares exactly core calls there are, and says what it does."""
+    assert spec.calls and spec.calls <= set(CALLS)
+    assert spec.name in {method.name for method in METHODS}
+    assert re.match(r"[A-Z].*\.", spec.doc, re.S)
+
+
+async def test_a_set_is_built_and_taken_apart_over_the_wire(anna: Client) -> None:
+    """Type, attribute, set, token, link, rule and gift: made, read, changed and deleted."""
+    home = (await anna.call("core.user.read"))["home_set_id"]
+    kind = await anna.call("core.type.create", name="lamp")
+    await anna.call("core.attribute.create", type=kind, name="watts", value_type="number", minimum=1, default=40)
+    place = await anna.call("core.set.create", name="room", parent_id=home, is_public=True)
+    token = await anna.call("core.token.create", type=kind, name="lamp", attributes={"watts": 60})
+    await anna.call("core.set.tokens.add", set_id=place, token_ids=[token])
+    page = await anna.call("core.set.read", set_id=place)
+    assert [(item["name"], item["attributes"]) for item in page["items"]] == [("lamp", {"watts": 60})]
+    await anna.call("core.token.edit_attribute", token_id=token, attribute="watts", value=None)
+    assert (await anna.call("core.token.read", token_id=token))["attributes"] == {"watts": 40}
+    assert await kind_of(anna, "core.token.edit_attribute", token_id=token, attribute="watts", value=0) == "BAD_VALUE"
+    await anna.call("core.set.link.add", set_id=place, target_id=home)
+    assert len((await anna.call("core.set.links", set_id=place))["items"]) == 1
+    shown = await anna.call("core.set.show", set_id=place, wide=True)
+    assert shown["counts"] == {"member": 1, "link": 1} and shown["can_enter"]
+    await anna.call("core.set.truncate", set_id=place)
+    await anna.call("core.set.delete", set_id=place)
+    assert await kind_of(anna, "core.set.show", set_id=place) == "SET_NOT_FOUND"
+    assert await kind_of(anna, "core.token.read", token_id=token) == "TOKEN_NOT_FOUND"
+
+
+async def test_lists_are_paged_by_cursors_that_cannot_be_forged(anna: Client, bob: Client) -> None:
+    """Every page once, in order; a cursor of another list or another user is refused."""
+    for number in range(5):
+        await anna.call("core.script.create", name=f"s{number}", text="1")
+    names, cursor = [], None
+    while True:
+        page = await anna.call("core.script.list", limit=2, cursor=cursor)
+        names += [item["name"] for item in page["items"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+        first = cursor
+    assert names == [f"s{number}" for number in range(5)]
+    assert await kind_of(anna, "core.remote.list", cursor=first) == "INVALID_CURSOR"
+    assert await kind_of(bob, "core.script.list", cursor=first) == "INVALID_CURSOR"
+
+
+async def test_params_are_checked_strictly(anna: Client) -> None:
+    """No unknown names, no text for numbers, at any depth."""
+    wrong: list[tuple[str, dict[str, Any]]] = [
+        ("core.set.read", {"set_id": "x", "limit": "5"}),
+        ("core.set.read", {"set_id": "x", "limit": 201}),
+        ("core.type.create", {"name": "x", "colour": 1}),
+        ("core.remote.create", {"name": "x", "definition": {"url": "https://a.example/", "method": "BREW"}}),
+        ("core.remote.create", {"name": "x", "definition": {"url": "https://a.example/", "colour": 1}}),
+    ]
+    for method, params in wrong:
+        assert await kind_of(anna, method, **params) == "INVALID_PARAMS"
+
+
+async def test_the_operator_alone_makes_users(anna: Client, server: Running) -> None:
+    """For everybody else core.user.create does not exist; the operator gets user and credential."""
+    assert await kind_of(anna, "core.user.create", name="dora") == "METHOD_NOT_FOUND"
+    operator = Client(server.url, str(server.app.operator_secret))
+    async with operator:
+        made = await operator.call("core.user.create", name="dora")
+    async with Client(server.url, made["credential"]) as dora:
+        assert (await dora.call("core.user.read"))["id"] == made["user"]["id"]
+
+
+async def test_a_user_makes_and_destroys_his_credentials(anna: Client, server: Running) -> None:
+    """A credential carries a note, reaches as far as its maker's, and the last one stays."""
+    made = await anna.call("core.user.auth.create", pass_through={"for": "a robot"}, seconds=60)
+    async with Client(server.url, made["credential"]) as robot:
+        assert await robot.call("core.user.auth.pass_through") == {"for": "a robot"}
+        again = await robot.call("core.user.auth.create", seconds=3600)
+        assert again["expires_at"] <= made["expires_at"]
+        assert await robot.call("core.user.auth.destroy") is True
+    with pytest.raises(CallError):
+        await Client(server.url, made["credential"]).connect()
+    async with Client(server.url, again["credential"]) as other:
+        await other.call("core.user.auth.destroy")
+    assert await kind_of(anna, "core.user.auth.destroy") == "LAST_CREDENTIAL"
+
+
+async def test_an_undeclared_call_is_stopped_and_both_are_named(server: Running, anna: Client) -> None:
+    """A job that makes a core call it did not declare fails, naming job and call, and nothing is stored."""
+    user = (await anna.call("core.user.read"))["id"]
+    data = model("sneak", "Nothing.", {})
+
+    @job("sneak", data, calls=["core.set.show"])
+    async def sneak(job: Any, _: Any) -> Commit[str]:
+        return Commit(lambda core: core(sets.create, "hidden"))
+
+    server.app.runner.register(sneak)
+    with pytest.raises(Exception, match=r"'sneak'.*'core\.set\.create'"):
+        await server.app.runner.run("sneak", {}, Request(user))
+    assert (await anna.call("core.set.list", name="hidden"))["items"] == []

@@ -452,19 +452,20 @@ CREATE TABLE remotes (
     UNIQUE (owner_id, name)
 );
 
--- Every call of a remote. question, answer: JSON, of manual remotes alone and only until they are read; what is sent
--- to and comes from the outside is never kept. Written by core.activity.
+-- Every call of a remote. question: JSON, of a manual remote alone and only until it is answered; what is sent to and
+-- comes from the outside is never kept. attribute: what the answer belongs to. Written by core.activity.
 CREATE TABLE remote_activity (
     id          TEXT PRIMARY KEY,
     remote_id   TEXT NOT NULL REFERENCES remotes (id) ON DELETE CASCADE,
     token_id    TEXT,
+    attribute   TEXT,
     caller_id   TEXT NOT NULL,
     answerer_id TEXT,
-    state       TEXT NOT NULL CHECK (state IN ('pending', 'succeeded', 'failed', 'cached', 'answered', 'expired')),
+    state       TEXT NOT NULL CHECK (state IN ('pending', 'succeeded', 'failed', 'cached', 'expired')),
     code        INTEGER,
     duration_ms BIGINT,
     question    TEXT,
-    answer      TEXT,
+    expires_at  BIGINT,
     created_at  BIGINT NOT NULL,
     finished_at BIGINT
 );

@@ -1,6 +1,6 @@
 """What remotes did: every call, when and how it ended, never what was sent or answered.
 
-Only a manual remote keeps its question and answer, until both are read. Source: sessions.md 4.2, 4.4.
+Only a manual remote keeps its question, until it is answered. Source: sessions.md 4.2, 4.4.
 """
 
 import json
@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from core.calls import Scene, core_call
 from core.errors import ActivityNotFound, RemoteNotFound
+from core.known import forget, know
 from core.remotes import find as find_remote
 from store import Tx, new_id, now_ms
 
@@ -50,10 +51,11 @@ def list_(
     where = "answerer_id = ? AND state = 'pending'" if remote_id is None else "remote_id = ?"
     rows = scene.tx.all(
         f"SELECT {COLUMNS} FROM remote_activity WHERE {where} AND (? IS NULL OR id < ?)"  # noqa: S608 (constants)
-        " AND (? IS NULL OR state = ?) ORDER BY id DESC LIMIT ?",
+        " AND (? IS NULL OR state = ?) AND (state <> 'pending' OR expires_at > ?) ORDER BY id DESC LIMIT ?",
         remote_id or scene.user_id,
         *((after[0] if after else None,) * 2),
         *((state,) * 2),
+        now_ms(),
         limit + 1,
     )
     found = [_activity(row, scene.user_id) for row in rows[:limit]]
@@ -72,14 +74,25 @@ def get(scene: Scene, activity_id: str) -> Activity:
 
 @core_call("core.remote.activity.update")
 def update(scene: Scene, activity_id: str, answer: Any) -> Activity:
-    """Answer a manual remote that waits for the caller. Raises ActivityNotFound when none does, or not any more."""
-    changed = scene.tx.run(
-        "UPDATE remote_activity SET state = 'answered', answer = ?, finished_at = ?"
-        " WHERE id = ? AND answerer_id = ? AND state = 'pending'",
-        *(json.dumps(answer), now_ms(), activity_id, scene.user_id),
+    """Answer a manual remote that waits for the caller: whoever asked reads it from the attribute he wrote.
+
+    Raises ActivityNotFound when none waits, or not any more.
+    """
+    tx, now = scene.tx, now_ms()
+    row = tx.one(
+        "SELECT token_id, attribute, caller_id, created_at FROM remote_activity"
+        " WHERE id = ? AND answerer_id = ? AND state = 'pending' AND expires_at > ?",
+        *(activity_id, scene.user_id, now),
     )
-    if not changed:
+    if row is None:
         raise ActivityNotFound(activity_id)
+    token_id, attribute, caller_id, created_at = row
+    tx.run(
+        "UPDATE remote_activity SET state = 'succeeded', question = NULL, finished_at = ?, duration_ms = ?"
+        " WHERE id = ?",
+        *(now, now - created_at, activity_id),
+    )
+    know(Scene(tx, caller_id), token_id, attribute, answer)
     return get(scene, activity_id)
 
 
@@ -87,51 +100,49 @@ def update(scene: Scene, activity_id: str, answer: Any) -> Activity:
 def note(scene: Scene, remote_id: str, token_id: str | None, state: Ending, code: int | None, duration_ms: int) -> None:
     """Record a call that is over. The newest thousand of a remote are kept."""
     now = now_ms()
-    activity_id = new_id("ra_")
     scene.tx.run(
         "INSERT INTO remote_activity (id, remote_id, token_id, caller_id, state, code, duration_ms, created_at,"
         " finished_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        *(activity_id, remote_id, token_id, scene.user_id, state, code, duration_ms, now - duration_ms, now),
+        *(new_id("ra_"), remote_id, token_id, scene.user_id, state, code, duration_ms, now - duration_ms, now),
     )
     _prune(scene.tx, remote_id)
 
 
 @core_call("core.remote.activity.ask")
-def ask(scene: Scene, remote_id: str, token_id: str | None, answerer_id: str, question: Any) -> str:
-    """Put a manual remote's question before a person and return the activity's id."""
+def ask(
+    scene: Scene, remote_id: str, token_id: str, attribute: str, answerer_id: str, question: Any, timeout_s: float
+) -> str:
+    """Put a manual remote's question before a person and return the activity's id; what was answered before is past."""
+    now = now_ms()
     activity_id = new_id("ra_")
     scene.tx.run(
-        "INSERT INTO remote_activity (id, remote_id, token_id, caller_id, answerer_id, state, question, created_at)"
-        " VALUES (?, ?, ?, ?, ?, 'pending', ?, ?)",
-        *(activity_id, remote_id, token_id, scene.user_id, answerer_id, json.dumps(question), now_ms()),
+        "INSERT INTO remote_activity (id, remote_id, token_id, attribute, caller_id, answerer_id, state, question,"
+        " expires_at, created_at) VALUES (?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?)",
+        *(activity_id, remote_id, token_id, attribute, scene.user_id, answerer_id, json.dumps(question)),
+        *(now + int(timeout_s * 1000), now),
     )
+    forget(scene, token_id, attribute)
     _prune(scene.tx, remote_id)
     return activity_id
 
 
-@core_call("core.remote.activity.take")
-def take(scene: Scene, activity_id: str, is_last: bool = False) -> tuple[bool, Any]:
-    """Return whether a question of the caller's is answered, and the answer, which is then forgotten.
-
-    Args:
-        is_last: nobody waits any longer: a question still open expires.
-    """
+@core_call("core.remote.activity.waiting", is_reading=True)
+def waiting(scene: Scene, remote_id: str, token_id: str, attribute: str) -> str | None:
+    """Return the question of the caller that a person has not answered yet, None when there is none."""
     row = scene.tx.one(
-        "SELECT state, answer FROM remote_activity WHERE id = ? AND caller_id = ?", activity_id, scene.user_id
+        "SELECT id FROM remote_activity WHERE remote_id = ? AND token_id = ? AND attribute = ? AND caller_id = ?"
+        " AND state = 'pending' AND expires_at > ? ORDER BY id DESC LIMIT 1",
+        *(remote_id, token_id, attribute, scene.user_id, now_ms()),
     )
-    if row is None:
-        raise ActivityNotFound(activity_id)
-    ended = {"answered": "succeeded"}.get(row[0], "expired" if is_last and row[0] == "pending" else None)
-    if ended is not None:
-        scene.tx.run(
-            "UPDATE remote_activity SET state = ?, question = NULL, answer = NULL,"
-            " finished_at = coalesce(finished_at, ?), duration_ms = ? - created_at WHERE id = ?",
-            *(ended, now_ms(), now_ms(), activity_id),
-        )
-    return row[0] == "answered", json.loads(row[1]) if row[1] is not None else None
+    return row[0] if row else None
 
 
 def _prune(tx: Tx, remote_id: str) -> None:
+    tx.run(
+        "UPDATE remote_activity SET state = 'expired', question = NULL, finished_at = expires_at"
+        " WHERE remote_id = ? AND state = 'pending' AND expires_at <= ?",
+        *(remote_id, now_ms()),
+    )
     tx.run(
         "DELETE FROM remote_activity WHERE remote_id = ? AND state <> 'pending' AND id <="
         " (SELECT id FROM remote_activity WHERE remote_id = ? ORDER BY id DESC LIMIT 1 OFFSET 1000)",

@@ -99,7 +99,7 @@ def _sort(scene: Scene, token: Token, values: dict[str, Any], fresh_s: float) ->
     source = Source.of(values.get("sort", DEFAULT_SORT))
     if source.kind == "value":
         return _number(source.value), False
-    last = known.find(scene.tx, token.id, "sort", scene.user_id)
+    last = known.find(scene.tx, token.id, source.kept_as("sort"), scene.user_id)
     if last is None:
         return None, True
     return _number(last[0]), last[1] < now_ms() - fresh_s * 1000

@@ -24,6 +24,7 @@ from store import Tx
 
 MAX_DEPTH = 10
 MAX_CONDITIONS = 100
+MAX_COUNTS = 5  # each looks at all that stands in a set
 _COMPARED = ("is", "in", "minimum", "maximum")
 
 
@@ -61,6 +62,8 @@ def checked(decision: Any, allows_outside: bool) -> dict[str, Any]:
     found = list(_walk(decision[mode], mode, 0))
     if len(found) > MAX_CONDITIONS:
         raise BadRule(f"it holds more than {MAX_CONDITIONS} conditions")
+    if sum(kind == "count" for kind, _ in found) > MAX_COUNTS:
+        raise BadRule(f"it counts more than {MAX_COUNTS} times")
     if not allows_outside and any(kind in ("script", "remote") for kind, _ in found):
         raise BadRule("a script or remote cannot decide this event: it is asked inside a transaction")
     return decision

@@ -35,6 +35,7 @@ CoreError
 ├── AlreadyMember          the token stands in that set already
 ├── NotMember              the token does not stand in that set
 ├── TokenInUse             the token defines a set or is a user's: it cannot be deleted or given away
+├── TooMany                a set, token or type has as many of these as it may have
 ├── StillUsed              something else refers to it
 └── UndeclaredCall         a job made a core call it did not declare
 """
@@ -292,6 +293,14 @@ class TokenInUse(CoreError):
     def __init__(self, token_id: str) -> None:
         self.token_id = token_id
         super().__init__("The token defines a set or belongs to a user: delete the set first.")
+
+
+class TooMany(CoreError):
+    """There are as many as there may be."""
+
+    def __init__(self, what: str, limit: int) -> None:
+        self.limit = limit
+        super().__init__(f"There may be {limit} {what}, and there are: delete one first.")
 
 
 class StillUsed(CoreError):

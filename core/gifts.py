@@ -6,9 +6,11 @@ from typing import Any, Literal
 
 from core import access, members, sets, tokens
 from core.calls import Scene, core_call
-from core.errors import GiftNotFound
+from core.errors import GiftNotFound, TooMany
 from core.names import checked_name
 from store import Tx, new_id, now_ms
+
+MAX_GIFTS = 50  # each visitor is given them all, inside the transaction that lets him in
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ def create(
 ) -> str:
     """Have a set the caller may write give each visitor a token, and return the gift's id."""
     sets.writable(scene, set_id)
+    if len(_of(scene.tx, set_id)) >= MAX_GIFTS:
+        raise TooMany("gifts of a set", MAX_GIFTS)
     tokens.check_values(scene, type, attributes or {})
     gift_id = new_id("gf_")
     scene.tx.run(

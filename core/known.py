@@ -20,6 +20,24 @@ def know(scene: Scene, token_id: str, attribute: str, value: Any) -> None:
     )
 
 
+@core_call("core.attribute.touch")
+def touch(scene: Scene, token_id: str, attribute: str) -> None:
+    """Note that the attribute was asked just now and did not answer the caller: what it said before still counts."""
+    scene.tx.run(
+        "INSERT INTO known_values (token_id, attribute, user_id, value, known_at) VALUES (?, ?, ?, 'null', ?)"
+        " ON CONFLICT (token_id, attribute, user_id) DO UPDATE SET known_at = excluded.known_at",
+        *(token_id, attribute, scene.user_id, now_ms()),
+    )
+
+
+def forget(scene: Scene, token_id: str, attribute: str) -> None:
+    """Forget what the attribute answered the caller: he asks anew."""
+    scene.tx.run(
+        "DELETE FROM known_values WHERE token_id = ? AND attribute = ? AND user_id = ?",
+        *(token_id, attribute, scene.user_id),
+    )
+
+
 def find(tx: Tx, token_id: str, attribute: str, user_id: str) -> tuple[Any, int] | None:
     """Return what the attribute answered the user last, and when; None when it never did."""
     row = tx.one(

@@ -18,6 +18,7 @@ from core.tokens import Token
 
 Kind = Literal["token", "child", "link", "user", "command"]
 Order = Literal["name", "-name", "added", "-added"]
+CHUNK = 500  # rows looked at together where a condition is not the database's
 Position = tuple[str | int, str]
 
 _COMMAND = "SELECT 1 FROM commands c WHERE c.set_id = m.set_id AND c.token_id = m.token_id"
@@ -171,24 +172,25 @@ def list_sets(
         parent_id: those below this set; name: with this name, in any case; type: whose defining token is of this type.
         is_writable: those the caller can write.
     """
-    where, values = ["s.id > ?", VISIBLE], [after[0] if after else "", scene.user_id, scene.user_id]
+    where, values = ["s.id > ?", VISIBLE], [scene.user_id, scene.user_id]
     for condition, value in (("s.parent_id = ?", parent_id), ("t.type = ?", type)):
         if value is not None:
             where.append(condition)
             values.append(value)
-    rows = scene.tx.all(
-        f"SELECT s.id FROM sets s JOIN tokens t ON t.id = s.token_id WHERE {' AND '.join(where)} ORDER BY s.id",  # noqa: S608
-        *values,
+    statement = (
+        "SELECT s.id FROM sets s JOIN tokens t ON t.id = s.token_id"  # noqa: S608 (constants)
+        f" WHERE {' AND '.join(where)} ORDER BY s.id LIMIT {CHUNK}"
     )
     found: list[Place] = []
-    for (set_id,) in rows:
-        place = sets.find(scene.tx, scene.user_id, set_id)
-        if place is None or (name is not None and sort_key(place.name) != sort_key(name)):
-            continue
-        if place.rights.can_read and (place.rights.can_write or not is_writable):
-            found.append(place)
-        if len(found) > limit:
-            break
+    last = after[0] if after else ""
+    while len(found) <= limit and (rows := scene.tx.all(statement, last, *values)):
+        last = rows[-1][0]
+        for (set_id,) in rows:
+            place = sets.find(scene.tx, scene.user_id, set_id)
+            if place is None or (name is not None and sort_key(place.name) != sort_key(name)):
+                continue
+            if place.rights.can_read and (place.rights.can_write or not is_writable):
+                found.append(place)
     return found[:limit], (found[limit - 1].id,) if len(found) > limit else None
 
 

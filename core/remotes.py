@@ -96,12 +96,13 @@ def delete(scene: Scene, remote_id: str) -> None:
 
 
 @core_call("core.remote.load", is_reading=True)
-def load(scene: Scene, remote_id: str, owner_id: str) -> Remote:
-    """Return a remote that answers for a token of `owner_id`. Raises RemoteNotFound."""
+def load(scene: Scene, remote_id: str, owner_id: str) -> tuple[Remote, str]:
+    """Return a remote that answers for a token of `owner_id`, and its own owner's name. Raises RemoteNotFound."""
     remote = find(scene.tx, remote_id)
     if remote is None or not (remote.owner_id == owner_id or remote.is_shared):
         raise RemoteNotFound(remote_id)
-    return remote
+    row = scene.tx.one("SELECT name FROM users WHERE id = ?", remote.owner_id)
+    return remote, row[0] if row else ""
 
 
 def find(tx: Tx, remote_id: str) -> Remote | None:

@@ -11,7 +11,7 @@ from typing import Any
 from core import conditions, groups, tokens, types
 from core.calls import Scene, core_call
 from core.conditions import Answers, Passer
-from core.errors import BadRule, EventRefused, RuleNotFound, SetNotFound, TypeNotFound
+from core.errors import BadRule, EventRefused, RuleNotFound, SetNotFound, TooMany, TypeNotFound
 from core.names import checked_name
 from core.sources import require
 from store import Tx, new_id, now_ms
@@ -26,6 +26,7 @@ EVENTS: dict[str, tuple[bool, str]] = {
     "link_creating": (False, "A link from the set that the token defines is about to be made."),
 }
 CUSTOM = "custom."
+MAX_RULES = 50  # all are asked, inside the transaction that moves
 COLUMNS = "id, owner_id, token_id, type, event, name, decision, message"
 
 
@@ -78,6 +79,10 @@ def create(
     elif type is not None:
         types.owned(scene, type)
     _check_references(scene, checked)
+    column = "type" if token_id is None else "token_id"
+    row = scene.tx.one(f"SELECT count(*) FROM rules WHERE {column} = ?", token_id or type)  # noqa: S608 (constants)
+    if row and row[0] >= MAX_RULES:
+        raise TooMany("rules of one thing", MAX_RULES)
     rule_id = new_id("rl_")
     scene.tx.run(
         f"INSERT INTO rules ({COLUMNS}, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 (a constant)
@@ -119,6 +124,16 @@ def delete(scene: Scene, rule_id: str) -> None:
 def events(scene: Scene) -> dict[str, str]:
     """Return the events that rules decide, with what happens at each; `custom.WORD` is yours to send."""
     return {name: doc for name, (_, doc) in EVENTS.items()}
+
+
+@core_call("core.event.rules", is_reading=True)
+def deciding(scene: Scene, event: str, token_id: str) -> list[Rule]:
+    """Return the rules that decide an event of a user's own at a token the caller can read."""
+    if not event.startswith(CUSTOM):
+        raise BadRule(f"{event[:80]!r} is not an event to send: those are `custom.WORD`")
+    _check_event(event)
+    token = tokens.readable(scene, token_id)
+    return applying(scene.tx, token.id, token.type, event)
 
 
 @core_call("core.event.ask", is_reading=True)
@@ -166,6 +181,15 @@ def guard(tx: Tx, event: str, set_id: str, token_id: str, user_id: str) -> None:
     refused = first_refusal(tx, found, Passer(user_id, token_id, set_id)) if found else None
     if refused is not None:
         raise EventRefused(set_id, row[2], refused.rule, refused.message)
+
+
+def any_asks(tx: Tx) -> bool:
+    """Tell whether any rule for entering or leaving asks a script or remote."""
+    row = tx.one(
+        "SELECT 1 FROM rules WHERE event IN ('set_entering', 'set_leaving')"
+        " AND (instr(decision, '\"script\"') > 0 OR instr(decision, '\"remote\"') > 0) LIMIT 1"
+    )
+    return row is not None
 
 
 def _check_event(event: str) -> bool:

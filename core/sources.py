@@ -17,6 +17,10 @@ class Source:
     kind: Kind
     value: Any
 
+    def kept_as(self, attribute: str) -> str:
+        """Return under which name the last answer is kept: a remote's is one for all attributes it stands behind."""
+        return f"remote:{self.value}" if self.kind == "remote" else attribute
+
     @classmethod
     def of(cls, held: Any) -> "Source":
         """Return what an attribute's value means; `{"value": x}` is x, for an x that would mean something else."""

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 
 from core import groups
 from core.calls import Scene, core_call
-from core.errors import BadName, NameTaken, NotWritable, TypeClosed, TypeNotFound
+from core.errors import BadName, NameTaken, NotWritable, TooMany, TypeClosed, TypeNotFound
 from store import Tx, now_ms
 
 WORD = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 SYSTEM_MADE = ("set", "user")  # tokens of these come with their set or user alone
 COMMAND = "command"
+MAX_PARENTS = 16
+MAX_LINE = 100
 COLUMNS = "name, owner_id, parents, description, creators_group_id, is_human, is_frozen, is_retired, created_at"
 
 
@@ -58,8 +60,7 @@ def create(
     full = f"{owner[0] if owner else ''}.{name}"
     if scene.tx.one("SELECT 1 FROM types WHERE name = ?", full):
         raise NameTaken(full)
-    for parent in parents or ():
-        _inheritable(scene.tx, parent)
+    _check_parents(scene.tx, parents or [])
     if creators_group_id is not None:
         groups.require(scene.tx, creators_group_id)
     scene.tx.run(
@@ -163,6 +164,13 @@ def freeze(tx: Tx, name: str) -> None:
         tx.run("UPDATE types SET is_frozen = 1 WHERE name = ? AND is_frozen = 0", name)
 
 
+def _check_parents(tx: Tx, parents: list[str]) -> None:
+    if len(parents) > MAX_PARENTS:
+        raise TooMany("parents of a type", MAX_PARENTS)
+    for parent in parents:
+        _inheritable(tx, parent)
+
+
 def _inheritable(tx: Tx, parent: str) -> None:
     if parent in SYSTEM_MADE:
         raise TypeClosed(parent, "cannot be inherited from")
@@ -180,7 +188,9 @@ def _store_line(tx: Tx, name: str, parents: list[str]) -> None:
     while level:
         order += level
         above = [find(tx, one) for one in level]
-        level = [parent for one in above if one is not None for parent in one.parents]
+        level = [parent for one in above if one is not None for parent in one.parents if parent not in order]
+    if len(set(order)) > MAX_LINE:
+        raise TooMany("ancestors of a type", MAX_LINE)
     tx.many(
         "INSERT INTO type_ancestors (type, ancestor, rank) VALUES (?, ?, ?)",
         [(name, ancestor, rank) for rank, ancestor in enumerate(dict.fromkeys(order))],

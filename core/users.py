@@ -69,6 +69,15 @@ def read(scene: Scene, user_id: str | None = None) -> User:
     return user
 
 
+@core_call("core.user.find", is_reading=True)
+def find_named(scene: Scene, name: str) -> str:
+    """Return the id of the user of that name. Raises UserNotFound."""
+    user = find_by_name(scene.tx, name)
+    if user is None:
+        raise UserNotFound(name)
+    return user.id
+
+
 def find(tx: Tx, user_id: str) -> User | None:
     """Return the user whoever asks."""
     row = tx.one(f"SELECT {COLUMNS} FROM users WHERE id = ?", user_id)  # noqa: S608 (a constant)

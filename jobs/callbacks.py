@@ -21,17 +21,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import orjson
 import structlog
 
 from jobs import rows
-from jobs.errors import CallbackFailed
+from jobs.errors import RemoteUnavailable
 from jobs.model import JobRow
 from store import Store, Tx, now_ms
 
 log = structlog.get_logger("jobs")
 
 Post = Callable[[str, dict[str, str], bytes], Awaitable[int]]
-Secret = Callable[[str, str], str]
+Secret = Callable[[str, str, str], Awaitable[str]]
 Show = Callable[[JobRow], dict[str, Any]]
 FIRST_RETRY_S = 1.0
 MAX_TRIES = 10  # the last about a quarter of an hour after the first
@@ -58,8 +59,8 @@ class Callbacks:
     """Delivers what is due.
 
     Args:
-        post: sends a body to an address and returns the status. Raises CallbackFailed.
-        secret: the text of the operator's secret of that name, for that address. Raises CallbackFailed.
+        post: sends a body to an address and returns the status. Raises RemoteUnavailable.
+        secret: the text of the operator's secret of a name, for an address and a user's id. Raises RemoteUnavailable.
         show: a job as it is told.
     """
 
@@ -103,36 +104,30 @@ class Callbacks:
         job = await self._store.read(lambda tx: rows.find(tx, callback.job_id))
         if job is None:
             return
-        body = json.dumps(self._show(job)).encode()
+        body = orjson.dumps(self._show(job))
         status, problem = None, None
         try:
-            headers = self._headers(callback, body)
+            secret = await self._secret(callback.secret, callback.url, job.owner_id)
+            headers = _headers(callback, secret, body)
             status = await self._post(callback.url, headers, body)
-        except CallbackFailed as error:
+        except RemoteUnavailable as error:
             problem = str(error)
         is_told = status is not None and 200 <= status < 300
         await self._store.write(lambda tx: _note(tx, callback, status, problem, is_told))
         if not is_told:
             log.info("callback_failed", job_id=callback.job_id, tries=callback.tries + 1, status=status, reason=problem)
 
-    def _headers(self, callback: Callback, body: bytes) -> dict[str, str]:
-        secret = self._secret(callback.secret, callback.url)
-        at = int(time.time())
-        signature = hmac.digest(secret.encode(), b"%d." % at + body, hashlib.sha256).hex()
-        return {
-            "content-type": "application/json",
-            "x-rpcserver-delivery": f"{callback.job_id}.{callback.tries + 1}",
-            "x-rpcserver-signature": f"t={at},v1={signature}",
-        }
-
 
 def no_callbacks() -> tuple[Post, Secret, Show]:
     """Return what a runner without a way outside tells callbacks with: every delivery says so."""
 
     async def post(url: str, headers: dict[str, str], body: bytes) -> int:
-        raise CallbackFailed("this server calls nothing outside")
+        raise RemoteUnavailable("this server calls nothing outside")
 
-    return post, lambda name, url: "", lambda row: {"job_id": row.id, "state": row.state}
+    async def secret(name: str, url: str, user_id: str) -> str:
+        return ""
+
+    return post, secret, lambda row: {"job_id": row.id, "state": row.state}
 
 
 def find(tx: Tx, job_id: str) -> Callback | None:
@@ -144,6 +139,16 @@ def find(tx: Tx, job_id: str) -> Callback | None:
 def forget(tx: Tx, job_ids: list[str]) -> None:
     """Delete the callbacks of jobs that are forgotten."""
     tx.many("DELETE FROM callbacks WHERE job_id = ?", [(id,) for id in job_ids])
+
+
+def _headers(callback: Callback, secret: str, body: bytes) -> dict[str, str]:
+    at = int(time.time())
+    signature = hmac.digest(secret.encode(), b"%d." % at + body, hashlib.sha256).hex()
+    return {
+        "content-type": "application/json",
+        "x-rpcserver-delivery": f"{callback.job_id}.{callback.tries + 1}",
+        "x-rpcserver-signature": f"t={at},v1={signature}",
+    }
 
 
 def _due(tx: Tx, now: int) -> list[Callback]:

@@ -17,7 +17,12 @@ JobsError
 ├── BadAnswer        the answer does not fit the question
 ├── BadSchedule      the schedule cannot be understood
 ├── ScheduleNotFound no such schedule, or not the caller's
-├── CallbackFailed   the end of a job could not be told outside
+├── BadWorld         a world file cannot be used; nothing of it was made
+├── ScriptFailed     a script raised, or its worker died
+├── ScriptLimit      a script used more time, memory, depth or output than it may, or too many wait
+├── ScriptsUnavailable  the server has no sandbox for scripts
+├── RemoteUnavailable   a remote is off, not allowed, too slow, too busy, or answered with a failure
+├── AttributePending    a person has been asked and has not answered yet
 └── JobError         raised by a job on purpose: its text is meant for the caller
 """
 
@@ -157,8 +162,54 @@ class ScheduleNotFound(JobsError):
         super().__init__(f"No schedule {schedule_id[:80]!r} of yours: schedules.list names them.")
 
 
-class CallbackFailed(JobsError):
-    """The end of a job could not be told: the address is not allowed, or did not answer."""
+class BadWorld(JobsError):
+    """The world file cannot be used; nothing of it was made."""
+
+    def __init__(self, place: str, reason: str) -> None:
+        self.place, self.reason = place, reason
+        where = f"At {place}" if place else "It"
+        super().__init__(f"The world cannot be imported, and nothing of it was. {where}: {reason}.")
+
+
+class ScriptFailed(JobsError):
+    """A script failed; only what asked it is concerned."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"The script failed: {reason}.")
+
+
+class ScriptLimit(JobsError):
+    """A script used more than it may."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"The script was stopped: {reason}.")
+
+
+class ScriptsUnavailable(JobsError):
+    """The server cannot run scripts: its operator has to install the extra `scripts`."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This server runs no scripts: its operator installs them with `pip install rpcserver[scripts]`."
+        )
+
+
+class RemoteUnavailable(JobsError):
+    """A remote gave no answer."""
+
+    def __init__(self, reason: str, code: int | None = None) -> None:
+        self.reason, self.code = reason, code
+        super().__init__(f"The remote gave no answer: {reason}.")
+
+
+class AttributePending(JobsError):
+    """A person has been asked and has not answered yet."""
+
+    def __init__(self, activity_id: str) -> None:
+        self.activity_id = activity_id
+        super().__init__("Somebody has been asked and has not answered yet: write the attribute to wait for him.")
 
 
 class JobError(JobsError):

@@ -98,6 +98,7 @@ class EmbeddedRunner:
         self.stats = Stats()
         self.audience = Audience()
         self.live: dict[str, Run] = {}
+        self._starting: dict[str, bool] = {}
         self.asks = Asks(store, announce)
         self.callbacks = callbacks or Callbacks(store, *no_callbacks())
         self.dispatcher = EmbeddedDispatcher(store, self.limits.slots, self.limits.per_user, self._limit_of)
@@ -210,6 +211,11 @@ class EmbeddedRunner:
             mode: `now` interrupts it; `gently` lets it see `is_cancelling` and end by itself for a while first.
         """
         run = self.live.get(job_id)
+        if run is None and job_id in self._starting:
+            # Between its row and its first step: it will find the wish there.
+            self._starting[job_id] = True
+            await self.store.write(lambda tx: rows.set_cancelling(tx, job_id))
+            return True
         if run is None:
             return await self.store.write(lambda tx: self._cancel_row(tx, job_id))
         run.is_cancelling = True
@@ -283,20 +289,27 @@ class EmbeddedRunner:
 
         return await self.store.write(add)
 
-    async def _execute(self, job_id: str) -> None:
-        """Run one attempt of a queued job; whatever becomes of it stands in its row."""
+    async def _claim(self, job_id: str) -> tuple[JobRow | None, bool]:
+        """Take a queued job, told with it; return its row, None if it is not to start, and whether to stop it again."""
 
         def claim(tx: Tx) -> JobRow | None:
-            claimed = rows.claim(tx, job_id)
-            if claimed is not None:
-                details = {"attempt": claimed.attempt}
-                self.announce(
-                    tx,
-                    JobEvent("job.started", claimed.owner_id, job_id, claimed.function, claimed.session_id, details),
-                )
-            return claimed
+            row = rows.claim(tx, job_id)
+            if row is not None:
+                details = {"attempt": row.attempt}
+                event = JobEvent("job.started", row.owner_id, job_id, row.function, row.session_id, details)
+                self.announce(tx, event)
+            return row
 
-        row = await self.store.write(claim)
+        self._starting[job_id] = False
+        try:
+            row = await self.store.write(claim)
+        finally:
+            is_cancelling = self._starting.pop(job_id)
+        return row, is_cancelling
+
+    async def _execute(self, job_id: str) -> None:
+        """Run one attempt of a queued job; whatever becomes of it stands in its row."""
+        row, is_cancelling = await self._claim(job_id)
         if row is None:
             return  # cancelled while it waited, or told twice
         request = Request(
@@ -319,7 +332,7 @@ class EmbeddedRunner:
             self.audience.ended(job_id, None, reason)
             return
         run = Run(self, spec, data, request, id=job_id, attempt=row.attempt)
-        run.is_cancelling = bool(row.is_cancelling)
+        run.is_cancelling = is_cancelling or bool(row.is_cancelling)
         self.live[job_id] = run
         await run.in_background()
 

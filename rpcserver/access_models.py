@@ -1,6 +1,6 @@
 """Params of the methods about who may call: auth.*, credential.*, operator.* and server.maintenance."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -125,6 +125,7 @@ class ImportParams(Params):
     into: Id | None = None
     public: bool = False
     exclude: list[Text] = []
+    format: Literal["folder", "json"] = "folder"
 
 
 class BackupParams(Params):

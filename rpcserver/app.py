@@ -19,20 +19,22 @@ import jobs
 import play
 import plugins
 import store as store_room
-from core import presence, sets, users
+from core import presence, rules, sets, users
 from core.errors import UserNotFound
 from core.users import User
-from jobs import importer, rows, world
+from jobs import behind, importer, rows, world, worldimport
 from jobs import session as session_jobs
 from jobs import user as user_jobs
+from jobs.callbacks import Callbacks
 from jobs.model import JobEvent, JobSpec, Request
+from jobs.outside import Outside
 from jobs.progress import OnProgress
 from jobs.runner import EmbeddedRunner
 from plugins import loader
 from plugins.bus import Bus
 from plugins.jwt_users import NAME as JWT_USERS
 from plugins.jwt_users import JwtUsers
-from rpcserver import archive, auth, credentials, errors, identity, sessions, start_checks
+from rpcserver import archive, auth, credentials, errors, identity, sessions, start_checks, views
 from rpcserver.access_models import TermsParams
 from rpcserver.credentials import Credentials, Terms
 from rpcserver.cursors import Cursors
@@ -44,6 +46,7 @@ from rpcserver.methods import METHODS
 from rpcserver.methods.credentials import terms_of
 from rpcserver.metrics import Metrics
 from rpcserver.openrpc import Description
+from rpcserver.outside import outside
 from rpcserver.server import Server
 from rpcserver.sessions import Session, Sessions
 from rpcserver.settings import Settings
@@ -78,12 +81,16 @@ class App:
         self.credentials = Credentials(store, settings.max_logged_calls)
         self.answers = Answers(store, settings.idempotency_age_s, settings.max_keys_per_user)
         self.entrance = Entrance(store, bus, self._make_user, settings.max_failed_logins_per_minute)
-        self.spawn = tasks.create_task
         self.pallets = Pallets({})
         self.making_default = asyncio.Lock()
-        self.runner = EmbeddedRunner(
-            store, job_specs(bus), partial(_announce, self.events, self.metrics), errors.describe_for_job
-        )
+        self.outside = outside(settings, self._asked)
+        self.sorting: set[str] = set()  # sessions whose commands' places are being found out
+        self.has_asking_rules = False  # whether any rule of a place asks a script or remote
+        self.spawn = tasks.create_task
+        specs = job_specs(bus, self.outside)
+        callbacks = Callbacks(store, self.outside.remotes.post, self.secret, views.job_record)
+        announce = partial(_announce, self.events, self.metrics)
+        self.runner = EmbeddedRunner(store, specs, announce, errors.describe_for_job, callbacks=callbacks)
         self.dispatcher = Dispatcher(self, METHODS, tasks.create_task)
         self.description = Description(self.dispatcher.methods.values())
         self.operator_secret = auth.Secret("rpcop_" + secrets.token_urlsafe(32))
@@ -99,6 +106,11 @@ class App:
             "create_user", {"name": name}, Request(user_jobs.OPERATOR), then=credential
         )
         return made
+
+    async def secret(self, name: str, url: str, user_id: str) -> str:
+        """Return the operator's secret of a name, for an address and a user. Raises RemoteUnavailable."""
+        user = await self.store.read(lambda tx: users.find(tx, user_id))
+        return self.outside.remotes.secret(name, url, user.name if user else "")
 
     async def back_up(self, file: Path) -> int:
         """Back the data folder up into a new file while it is used, and return its size in bytes."""
@@ -131,6 +143,10 @@ class App:
         """Make a credential and return its id and its text, which is shown this once."""
         credential_id, text = await self.store.write(lambda tx: credentials.issue(tx, user_id, terms))
         return {"credential_id": credential_id, "credential": str(text)}
+
+    async def _asked(self, user_id: str, question: dict[str, Any]) -> None:
+        """Tell a person that a manual remote asks him something."""
+        await self.store.write(lambda tx: self.events.append(tx, "remote.asked", f"user:{user_id}", question))
 
     async def import_tree(
         self,
@@ -173,10 +189,17 @@ class App:
         made: User = await self.runner.run("create_user", {"name": name}, Request(user_jobs.OPERATOR))
         return made
 
+    async def import_world(self, path: Path, user_name: str, into: str | None) -> dict[str, Any]:
+        """Make a world of a world file for a user, below `into` or his home. Raises BadWorld; then nothing was made."""
+        user = await self.user_named(user_name)
+        made = await self.runner.run("import_world", {"path": path, "into": into}, Request(user.id))
+        self.has_asking_rules = await self.store.read(rules.any_asks)
+        return asdict(made)
 
-def job_specs(bus: Bus) -> list[JobSpec]:
-    """Return every job function: ours, then the guests'."""
-    own = (*session_jobs.JOBS, *user_jobs.JOBS, *importer.JOBS, *world.JOBS)
+
+def job_specs(bus: Bus, outside: Outside | None) -> list[JobSpec]:
+    """Return every job function: ours, then the guests'; without `outside` only to be shown."""
+    own = (*session_jobs.JOBS, *user_jobs.JOBS, *importer.JOBS, *worldimport.JOBS, *world.JOBS, *behind.jobs(outside))
     return [*own, *bus.jobs({spec.name for spec in own})]
 
 
@@ -203,12 +226,14 @@ async def opened(settings: Settings) -> AsyncIterator[App]:
             app = App(settings, store, bus, known, tasks)
             await app.events.load()
             await app.answers.load()
+            app.has_asking_rules = await store.read(rules.any_asks)
             await app.runner.start()
             try:
                 await _recover(app)
                 yield app
             finally:
                 await app.runner.stop()
+                await app.outside.close()
     except BaseExceptionGroup as group:
         # The group is ours, not the caller's: he gets what was raised.
         if len(group.exceptions) == 1:

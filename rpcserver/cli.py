@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -26,6 +26,7 @@ app.command()(ticket)
 app.command()(maintenance)
 
 Data = Annotated[Path | None, typer.Option("--data", help="Data folder. [env: RPCSERVER_DATA]")]
+ImportFormat = Literal["folder", "json"]
 PluginFiles = Annotated[list[Path] | None, typer.Option("--plugin", help="A plugin file; may be given several times.")]
 
 
@@ -88,9 +89,10 @@ def jobs_functions(plugin: PluginFiles = None) -> None:
 
 @app.command("import")
 def import_(
-    path: Annotated[Path, typer.Argument(help="A folder.")],
+    path: Annotated[Path, typer.Argument(help="A folder, or a world file.")],
     user: Annotated[str, typer.Option(help="Whose it becomes.")],
     data: Data = None,
+    format: Annotated[ImportFormat, typer.Option(help="What the path is: a folder, or a world file.")] = "folder",
     into: Annotated[
         str | None, typer.Option(metavar="SET_ID", help="Below which set. [default: the user's home]")
     ] = None,
@@ -100,11 +102,14 @@ def import_(
         typer.Option(metavar="NAME", help="Leave entries of this name out; may be given several times."),
     ] = None,
 ) -> None:
-    """Turn a folder into sets, and its files into tokens; print what came of it as JSON."""
+    """Turn a folder into sets and its files into tokens, or make the world of a file; print as JSON what came of it."""
     import json
 
-    from rpcserver.operate import import_tree
+    from rpcserver.operate import import_tree, import_world
 
+    if format == "json":
+        print(json.dumps(guarded(import_world, {"data": data}, path, user, into)))
+        return
     print(json.dumps(guarded(import_tree, {"data": data}, path, user, into, public, tuple(exclude or ()))))
 
 
@@ -188,8 +193,16 @@ def health(host: Host = None, port: Port = None, data: Data = None) -> None:
 
 
 @app.command()
-def demo() -> None:
+def demo(
+    world: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Walk through an example world: help-desk, museum or shop.")
+    ] = None,
+) -> None:
     """Import a real tree, start a server on a free port and walk around in it."""
+    if world is not None:
+        from rpcserver import demo_worlds
+
+        sys.exit(demo_worlds.run(world))
     from rpcserver.demo import run
 
     sys.exit(run())

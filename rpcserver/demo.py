@@ -72,18 +72,18 @@ def _run(screen: Screen) -> int:
 def _prepare(screen: Screen, data: Path) -> tuple[str, str]:
     """Make a user and import the tree; return his credential and the name of the tree's set."""
     screen.step("A data folder, a user, a tree")
-    credential = _command(screen, "user", "add", USER, "--data", str(data)).strip()
+    credential = command(screen, "user", "add", USER, "--data", str(data)).strip()
     screen.answered(f"his credential, shown this once: {credential[:8]}...")
     root = Path(sysconfig.get_path("stdlib")).resolve()
     flags = [flag for name in LEFT_OUT for flag in ("--exclude", name)]
     started = time.monotonic()
-    counted = json.loads(_command(screen, "import", str(root), "--user", USER, *flags, "--data", str(data)))
+    counted = json.loads(command(screen, "import", str(root), "--user", USER, *flags, "--data", str(data)))
     took_s = time.monotonic() - started
     screen.answered(f"{counted['sets']:,} sets (folders) and {counted['tokens']:,} tokens (files) in {took_s:.1f} s")
     return credential, root.name
 
 
-def _command(screen: Screen, *arguments: str) -> str:
+def command(screen: Screen, *arguments: str) -> str:
     """Run an `rpcserver` command and return what it printed; its standard error goes to the person."""
     shown = arguments[: arguments.index("--data")]
     screen.say(f"[cyan]$ rpcserver {escape(shlex.join(shown))}[/]")
@@ -101,7 +101,7 @@ def _environment() -> dict[str, str]:
 
 
 @asynccontextmanager
-async def _server(data: Path, log: IO[bytes]) -> AsyncIterator[str]:
+async def served(data: Path, log: IO[bytes]) -> AsyncIterator[str]:
     """Run `rpcserver serve` as a process and give its url; it is stopped whatever happens."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -149,7 +149,7 @@ def _walk_beside_server(screen: Screen, data: Path, log: IO[bytes], credential: 
 
 async def _walk_around(screen: Screen, data: Path, log: IO[bytes], credential: str, tree: str) -> None:
     screen.step("The server")
-    async with _server(data, log) as url:
+    async with served(data, log) as url:
         screen.answered(f"rpcserver serve: ready at {url}")
         async with Client(url, credential, timeout_s=30, name="demo") as client:
             subscription = await client.subscribe("session.*", "job.*")

@@ -220,6 +220,12 @@ TABLE: dict[type[BaseException], tuple[int, str, bool]] = {
     jobs.JobNotFound: (NOT_FOUND, "JOB_NOT_FOUND", False),
     jobs.JobTimeout: (TIMED_OUT, "JOB_TIMEOUT", True),
     jobs.JobFailed: (JOB_FAILED, "JOB_FAILED", False),
+    jobs.BadWorld: (INVALID_PARAMS, "BAD_WORLD", False),
+    jobs.ScriptFailed: (JOB_FAILED, "SCRIPT_FAILED", False),
+    jobs.ScriptLimit: (JOB_FAILED, "SCRIPT_LIMIT", True),
+    jobs.ScriptsUnavailable: (JOB_FAILED, "SCRIPTS_UNAVAILABLE", False),
+    jobs.RemoteUnavailable: (JOB_FAILED, "REMOTE_UNAVAILABLE", True),
+    jobs.AttributePending: (CONFLICT, "ATTRIBUTE_PENDING", True),
     jobs.JobError: (JOB_FAILED, "JOB_FAILED", False),
     jobs.JobCancelled: (CANCELLED, "CANCELLED", False),
     jobs.ResultTooLarge: (RESPONSE_TOO_LARGE, "RESULT_TOO_LARGE", False),
@@ -249,6 +255,8 @@ _DETAILS = (
     "attribute",
     "reason",
     "revision",
+    "activity_id",
+    "place",
 )
 
 

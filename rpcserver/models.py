@@ -112,6 +112,7 @@ class ActionParams(SessionParams):
     value: Any = None
     args: dict[str, Any] = {}
     detach: bool = False
+    if_match: int | None = None
 
 
 class Options(Params):
@@ -347,7 +348,7 @@ class ListedCommand(BaseModel):
     description: str
     source: str
     accepts: str | None
-    sort: float
+    sort: float | None
     call: NextCall
 
 

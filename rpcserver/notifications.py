@@ -86,6 +86,24 @@ class Progress(BaseModel):
     value: ProgressReport
 
 
+class QuestionEvent(BaseModel):
+    """A question to a person: answer it with core.remote.activity.update."""
+
+    activity_id: str
+    remote_id: str
+    text: str
+    value: Any
+    token: str
+    caller: str
+
+
+class AnsweredEvent(BaseModel):
+    """An answer has come: read it from the token's attribute, or press the command without a value."""
+
+    activity_id: str
+    token_id: str | None
+
+
 class SessionEvent(BaseModel):
     """Something happened to a session."""
 
@@ -198,6 +216,9 @@ NOTIFICATIONS = (
     Notification("session.left", "A session of the user left a set.", PlaceEvent),
     Notification("session.relocated", "A session was moved because its set is gone.", RelocatedEvent),
     Notification("session.contents_changed", "Somebody came into or left a set one stands in.", ContentsEvent),
+    Notification("session.pallet_changed", "Where commands stand in a session's pallet was found out.", SessionEvent),
+    Notification("remote.asked", "A manual remote asks the user something.", QuestionEvent),
+    Notification("remote.answered", "Somebody answered a manual remote the user asked.", AnsweredEvent),
     Notification("job.started", "A job of the user began to run; short jobs only tell their end.", StartedEvent),
     Notification("job.progress", "How far a job of the user is, at most ten times a second.", JobProgressEvent),
     Notification("job.completed", "A job of the user succeeded.", JobEvent),

@@ -123,6 +123,13 @@ def restore(settings: Settings, file: Path, is_replacing: bool) -> Path | None:
     return archive.restore(file.absolute(), settings.data.absolute(), is_replacing=is_replacing)
 
 
+def import_world(settings: Settings, path: Path, user: str, into: str | None) -> dict[str, Any]:
+    """Make a world of a world file and return the ids of its sets, by their keys."""
+    params = {"path": str(path.resolve()), "user": user, "into": into, "format": "json"}
+    answer = _operate(settings, "operator.import", params, lambda app: app.import_world(path.resolve(), user, into))
+    return {"name": answer["name"], "sets": answer["sets"], "tokens": answer["tokens"]}
+
+
 def plugin_names(settings: Settings) -> list[str]:
     """Return the names of the plugins that would be loaded."""
     bus = Bus(settings.filter_timeout_s, settings.action_timeout_s)
@@ -135,7 +142,7 @@ def job_functions(settings: Settings) -> list[str]:
     bus = Bus(settings.filter_timeout_s, settings.action_timeout_s)
     loader.load(bus, settings.plugins)
     lines = []
-    for spec in sorted(job_specs(bus), key=lambda spec: spec.name):
+    for spec in sorted(job_specs(bus, None), key=lambda spec: spec.name):
         lines.append(f"{spec.name}  ({spec.lane}{', internal' if spec.is_internal else ''})")
         lines.append(f"    {spec.doc.splitlines()[0] if spec.doc else ''}")
         lines.append(f"    core calls: {', '.join(sorted(spec.calls)) or 'none'}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from platformdirs import user_data_path
+from pydantic import BaseModel, ConfigDict, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from rpcserver.addresses import is_loopback
@@ -17,6 +18,16 @@ RUNNING = "running.json"  # in the data folder: where the running server is reac
 def default_data() -> Path:
     """Return the platform's folder for a user's data."""
     return user_data_path("rpcserver", appauthor=False)
+
+
+class RemoteSecretSetting(BaseModel):
+    """A secret that remotes name: sent to these hosts alone, from remotes of these users (none: of everybody)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: SecretStr
+    hosts: tuple[str, ...]
+    users: tuple[str, ...] = ()
 
 
 class Settings(BaseSettings):
@@ -139,6 +150,38 @@ class Settings(BaseSettings):
     """What a plugin may take in the pallet filter and as a guard."""
     action_timeout_s: float = 30.0
     """What a plugin may take in the action filter, the jobs it waits for included."""
+
+    script_timeout_s: float = 0.2
+    """What one run of a script may take."""
+    script_memory_bytes: int = 16 * 1024 * 1024
+    """Memory one run of a script may use."""
+    script_depth: int = 100
+    """How deep a script's functions may call each other."""
+    script_calls: int = 100
+    """How often a script may turn to what is outside of its sandbox, the clock for one."""
+    script_output_bytes: int = 64 * 1024
+    """What a script may answer, remember and print, each."""
+    script_processes: int = 1
+    """Scripts that run at once, each in a process of its own; leave a processor to the server."""
+    script_waiting_per_user: int = 32
+    """Runs of scripts one user may have waiting."""
+
+    remote_hosts: tuple[str, ...] = ()
+    """Where remotes may go, as `https://api.example.com` or `https://api.example.com/v1`; none: remotes are off."""
+    remote_networks: tuple[str, ...] = ()
+    """Networks that remotes may dial although they are not public, as `10.1.0.0/16`."""
+    remote_secrets: dict[str, RemoteSecretSetting] = {}
+    """Secrets that remotes name: `{"NAME": {"text": "...", "hosts": ["api.example.com"], "users": []}}`."""
+    remote_ca_file: Path | None = None
+    """Certificates remotes are trusted by, instead of this machine's."""
+    remote_read_timeout_s: float = 0.3
+    """What a remote may take when something is read."""
+    remote_write_timeout_s: float = 10.0
+    """What a remote may take when something is written."""
+    remote_answer_bytes: int = 256 * 1024
+    """Longest answer of a remote."""
+    remote_calls_per_user: int = 120
+    """Calls of remotes one user may cause in a minute."""
 
     max_sessions_per_user: int = 100
     """Sessions of one user."""

@@ -1,5 +1,6 @@
 """From what the rooms know to what goes over the wire."""
 
+import math
 from typing import Any
 
 import orjson
@@ -11,6 +12,7 @@ from jobs.session import Listing
 from plugins.hooks import Command, Exit, Place
 from rpcserver.connection import Connection
 from rpcserver.sessions import Session
+from store import now_ms
 
 # Attributes that a listing shows by a name of its own; the others stand under `attributes`.
 _PROMINENT = ("description", "image")
@@ -73,11 +75,18 @@ def commands(session_id: str, pallet: list[Command]) -> list[dict[str, Any]]:
             "description": command.description,
             "source": command.source,
             "accepts": command.accepts,
-            "sort": command.sort,
+            "sort": command.sort if math.isfinite(command.sort) else None,
             "call": {"method": "session.action", "params": {"session_id": session_id, "token_id": command.id}},
         }
         for command in pallet
     ]
+
+
+def is_current(token: dict[str, Any], set_id: str) -> bool:
+    """Tell whether an entry of a session's data counts in a set now."""
+    attributes = token["attributes"]
+    expires_at = attributes.get("expires_at")
+    return attributes.get("set_id") in (None, set_id) and (expires_at is None or expires_at > now_ms())
 
 
 def place(listing: Listing) -> Place:

@@ -12,12 +12,14 @@ from typing import Any
 
 import structlog
 
-from core.errors import EnterRefused, LeaveRefused, NotFound, SetNotFound
+from core.conditions import Answers
+from core.errors import EnterRefused, LeaveRefused, NotFound, PassageChanged, SetNotFound
+from jobs.behind import AskPassage
 from jobs.model import Request
 from jobs.session import CreateSession, Listing, Move, Moved, SessionSets
 from jobs.session import List as ListSet
 from plugins.hooks import Command, Pallet, Passage, SessionView
-from rpcserver import sessions, views
+from rpcserver import commands, sessions, views
 from rpcserver.dispatch import Call
 from rpcserver.sessions import NewSession, Session
 from store import Tx
@@ -91,14 +93,18 @@ async def create(call: Call, new: NewSession, set_id: str | None) -> Session:
 
     try:
         session_id = await asyncio.shield(inserting)
-        if set_id is not None and app.bus.has("set_entering"):
-            await _ask_entering(call, new, session_id, set_id)
-        data = CreateSession(session_id=session_id, name=new.name, set_id=set_id)
-        made: Session = await app.runner.run(
-            "session.create_session", data, Request(new.user_id, session_id), then=fill
-        )
+        request = Request(new.user_id, session_id)
+        answers: Answers = {}
+        if set_id is not None:
+            if app.bus.has("set_entering"):
+                await _ask_entering(call, new, session_id, set_id)
+            answers = await _ask_rules(call, request, None, set_id)
+        data = CreateSession(session_id=session_id, name=new.name, set_id=set_id, answers=answers)
+        made: Session = await app.runner.run("session.create_session", data, request, then=fill)
         return made
-    except BaseException:
+    except BaseException as error:
+        # What rules of the start set ask is asked the next time; the row goes all the same.
+        app.has_asking_rules = app.has_asking_rules or isinstance(error, PassageChanged)
         # The row must not survive as a session that can be used, nor one whose insertion nobody waited for;
         # a kill here is mended at the next start.
         session_id = await inserting
@@ -109,6 +115,8 @@ async def create(call: Call, new: NewSession, set_id: str | None) -> Session:
 async def look(call: Call, session: Session, **options: Any) -> Listing:
     """Run `session.ls` for the session's working set, or for `set_id`, with the ways back and forward."""
     options.setdefault("set_id", session.place)
+    if options["set_id"] == session.working_set_id:
+        options.update(pallet_set_id=session.pallet_set_id, has_commands=True)
     data = ListSet(back=session.back[::-1], forward=session.forward[::-1], **options)
     listing: Listing = await call.app.runner.run("session.ls", data, request_of(session))
     return listing
@@ -141,7 +149,9 @@ async def relocate(call: Call, session: Session) -> Session:
 
 async def pallet(call: Call, session: Session, listing: Listing) -> tuple[int, list[Command]]:
     """Assemble the command pallet for where the session stands, and return it with its version."""
-    offered = Pallet(view(call, session), views.place(listing), partial(run_for, call, session))
+    own = commands.offered(listing)
+    offered = Pallet(view(call, session), views.place(listing), partial(run_for, call, session), own)
+    commands.find_order(call, session, listing)
     collected = await call.app.bus.pallet(offered)
     return call.app.pallets.version(session, collected), collected
 
@@ -206,13 +216,22 @@ async def go(call: Call, session: Session, way: Way, set_id: str | None = None, 
         is_up=way == "up",
         is_home=way == "home",
     )
-    bus = call.app.bus
-    if bus.has("set_leaving") or bus.has("set_entering"):
-        target = await call.app.runner.run("session.find", data, request_of(session))
+    app = call.app
+    if app.has_asking_rules or app.bus.has("set_leaving") or app.bus.has("set_entering"):
+        target = await app.runner.run("session.find", data, request_of(session))
+        answers = {}
         if target != here:
             await _ask_guards(call, session, here, target)
-        data = data.model_copy(update={"expected_set_id": target})
-    return await _run_move(call, session, data, way)
+            answers = await _ask_rules(call, request_of(session), here, target)
+        data = data.model_copy(update={"expected_set_id": target, "answers": answers})
+    try:
+        return await _run_move(call, session, data, way)
+    except PassageChanged:
+        if app.has_asking_rules:
+            raise
+    # The first rule that asks outside: from now on they are asked before every move.
+    app.has_asking_rules = True
+    return await go(call, session, way, set_id, path)
 
 
 async def _run_move(call: Call, session: Session, data: Move, way: Way, relocated_from: str | None = None) -> Session:
@@ -239,6 +258,14 @@ async def _ask_entering(call: Call, new: NewSession, session_id: str, set_id: st
         guest, message = refused
         listing = await call.app.runner.run("session.ls", ListSet(set_id=set_id, has_contents=False), request)
         raise EnterRefused(set_id, listing.place.name, guest, message)
+
+
+async def _ask_rules(call: Call, request: Request, here: str | None, target: str) -> Answers:
+    if not call.app.has_asking_rules:
+        return {}
+    data = AskPassage(session_id=request.session_id or "", from_set_id=here, to_set_id=target)
+    answers: Answers = await call.app.runner.run("session.ask", data, request)
+    return answers
 
 
 async def _ask_guards(call: Call, session: Session, here: str, target: str) -> None:

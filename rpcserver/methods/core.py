@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel, create_model
 
-from jobs import world
+from jobs import behind, world
 from jobs.model import Request
+from jobs.run import Then
 from jobs.user import OPERATOR
 from jobs.world import OpenCall
 from rpcserver import auth, examples, kinds
@@ -47,10 +48,11 @@ def _result(open_call: OpenCall) -> Any:
 
 
 def _call(open_call: OpenCall) -> Callable[[Call, BaseModel], Any]:
-    name, then = open_call.name, _THEN.get(open_call.name)
+    name, made_then = open_call.name, _THEN.get(open_call.name)
 
     async def handler(call: Call, params: BaseModel) -> Any:
         owner_id = OPERATOR if open_call.is_operators else call.user_id
+        then = made_then(call) if made_then else None
         return await call.app.runner.run(name, dict(params), Request(owner_id), then=then)
 
     return handler
@@ -71,9 +73,22 @@ def _list(open_call: OpenCall) -> Callable[[Call, BaseModel], Any]:
     return handler
 
 
-def _with_credential(tx: Tx, user: Any) -> dict[str, Any]:
-    return {"user": user, "credential": str(auth.issue(tx, user.id, "first credential"))}
+def _with_credential(call: Call) -> Then:
+    return lambda tx, user: {"user": user, "credential": str(auth.issue(tx, user.id, "first credential"))}
 
 
-_THEN = {"core.user.create": _with_credential}
-METHODS = tuple(_method(open_call) for open_call in world.open_calls())
+def _tell_asker(call: Call) -> Then:
+    def tell(tx: Tx, activity: Any) -> Any:
+        notice = {"activity_id": activity.id, "token_id": activity.token_id}
+        call.app.events.append(tx, "remote.answered", f"user:{activity.caller_id}", notice)
+        return activity
+
+    return tell
+
+
+# What belongs to a call's end at the edge: a new user's credential, a notice to whoever asked.
+_THEN: dict[str, Callable[[Call], Then]] = {
+    "core.user.create": _with_credential,
+    "core.remote.activity.update": _tell_asker,
+}
+METHODS = tuple(_method(open_call) for open_call in (*world.open_calls(), *behind.open_calls()))

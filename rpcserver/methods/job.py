@@ -186,6 +186,10 @@ async def schedule_delete(call: Call, params: DeleteScheduleParams) -> bool:
 
 
 async def _request(call: Call, params: RunParams) -> Request:
+    if params.callback is not None:
+        # Now, rather than when the job has ended and nobody looks.
+        await call.app.secret(params.callback.secret, params.callback.url, call.user_id)
+        call.app.outside.remotes.check(params.callback.url)
     session = None
     if params.session_id is not None:
         session = await walking.the_session(call, params.session_id)

@@ -48,7 +48,9 @@ async def user_defer(call: Call, params: DeferParams) -> bool:
 
 @method("operator.import", ImportParams, is_operator=True, timeout_s=24 * 3600, result=Imported)
 async def import_(call: Call, params: ImportParams) -> dict[str, Any]:
-    """Import a folder of the server's machine for a user."""
+    """Import a folder, or with `format` json a world file, of the server's machine for a user."""
+    if params.format == "json":
+        return await call.app.import_world(Path(params.path), params.user, params.into)
     return await call.app.import_tree(
         Path(params.path), params.user, params.into, params.public, call.progress, tuple(params.exclude)
     )

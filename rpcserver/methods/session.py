@@ -12,6 +12,7 @@ import orjson
 from jobs.session import DestroySession, Listing
 from plugins.errors import PluginError
 from plugins.hooks import Action, Command
+from rpcserver import commands as token_commands
 from rpcserver import examples, kinds, models, sessions, views, walking
 from rpcserver.dispatch import Call, method
 from rpcserver.errors import NotInPallet, RevisionConflict
@@ -101,7 +102,8 @@ async def _get(call: Call, found: Session | Awaitable[Session], params: GetParam
         record["history"] = list(session.back)
     if "data" in params.include and session.data_set_id is not None:
         listing = await walking.look(call, session, set_id=session.data_set_id, limit=200)
-        record["data"] = views.contents(listing, session.id, None)["tokens"]
+        remembered = views.contents(listing, session.id, None)["tokens"]
+        record["data"] = [token for token in remembered if views.is_current(token, session.place)]
     return record
 
 
@@ -186,6 +188,10 @@ async def action(call: Call, params: ActionParams) -> dict[str, Any]:
     except PluginError as error:
         error.job_id = run.last  # a job that outlasted the guest goes on: the caller may wait for it
         raise
+    if handled_by is None and any(command.id == token.id for token in listing.commands):
+        handled_by = token_commands.HANDLER
+        done = await token_commands.run(call, session, command, params.value, params.if_match)
+        event.response.update(done)
     if handled_by is None:
         raise PluginError(command.source, "session_action", f"offers {command.id!r} but did not handle it")
     answer: dict[str, Any] = {"handled_by": handled_by, "response": event.response}

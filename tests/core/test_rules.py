@@ -16,6 +16,7 @@ from core.errors import (
     RuleNotFound,
     ScriptNotFound,
     SetNotFound,
+    TooMany,
     TypeNotFound,
 )
 from tests.core.world import World
@@ -286,3 +287,41 @@ def test_a_grant_lets_a_friend_put_rules(world: World) -> None:
     world.do("anna", access.grant, token, world.users["bob"].id, "write")
     rule = world.do("bob", rules.create, "set_entering", {"deny": {"type": "user"}}, token_id=token)
     world.do("anna", rules.delete, rule)
+
+
+def test_what_a_move_has_to_look_at_is_bounded(world: World) -> None:
+    """Rules of one thing, gifts of a set, counts of a rule, parents of a type: so many and no more."""
+    place, token = a_set(world)
+    for _ in range(rules.MAX_RULES):
+        forbid(world, token, {"allow": {"type": "user"}})
+    with pytest.raises(TooMany):
+        forbid(world, token, {"allow": {"type": "user"}})
+    for _ in range(gifts.MAX_GIFTS):
+        world.do("anna", gifts.create, place, "thing", "gift")
+    with pytest.raises(TooMany):
+        world.do("anna", gifts.create, place, "thing", "gift")
+    count = {"count": {"type": "user", "minimum": 1}}
+    with pytest.raises(BadRule, match="counts more than"):
+        forbid(world, a_set(world, "other")[1], {"allow": {"all": [count] * 6}})
+    with pytest.raises(TooMany):
+        world.do("anna", types.create, "heir", ["thing"] * 17)
+
+
+def test_sets_are_listed_page_by_page(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every set one can read once, however few rows are looked at together; by parent, name, and right to write."""
+    from core import listing
+
+    monkeypatch.setattr(listing, "CHUNK", 3)
+    made = [world.do("anna", sets.create, f"room {number % 2}", is_public=True) for number in range(10)]
+    hidden = world.do("anna", sets.create, "room 0")
+    found: list[str] = []
+    after = None
+    while True:
+        page, after = world.do("bob", listing.list_sets, None, "ROOM 0", limit=2, after=after)
+        found += [place.id for place in page]
+        if after is None:
+            break
+    assert found == made[::2] and hidden not in found
+    assert world.do("bob", listing.list_sets, name="room 1", is_writable=True)[0] == []
+    wallet = world.do("bob", listing.list_sets, world.home("bob"))[0]
+    assert [place.name for place in wallet] == ["wallet"]

@@ -120,6 +120,16 @@ async def test_a_running_job_that_is_cancelled_stops(engine: Engine) -> None:
     assert engine.world.running == 0
 
 
+async def test_a_job_cancelled_at_any_moment_of_its_start_stops(engine: Engine) -> None:
+    """However soon after `submit` the wish comes, it is heard."""
+    for turns in range(40):
+        job_id = await engine.runner.submit("gated", {}, ANNA)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        assert await engine.runner.cancel(job_id)
+        assert (await engine.runner.wait(job_id, 10)).state == "cancelled"
+
+
 async def test_a_gently_cancelled_job_ends_by_itself(engine: Engine) -> None:
     """A job asked gently may finish, and its result counts."""
     job_id = await engine.runner.submit("gentle", {}, ANNA)

@@ -1,0 +1,96 @@
+"""The guard of remotes: it looks at the address really dialled, whatever name, redirect or spelling led there.
+
+Source: libraries.md 1.6: checks on the text of a URL lose to redirects and to names that resolve anew.
+"""
+
+import asyncio
+import socket
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
+
+import httpcore2
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+# What `is_global` lets through although nobody outside is there, or although it only wraps another address.
+NEVER = tuple(
+    ip_network(text)
+    for text in (
+        "192.0.0.0/24",
+        "192.88.99.0/24",
+        "100.64.0.0/10",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+        "64:ff9b::/96",
+        "64:ff9b:1::/48",
+        "100::/64",
+        "2001::/23",
+        "2001:db8::/32",
+        "2002::/16",
+        "3fff::/20",
+        "5f00::/16",
+        "fc00::/7",
+        "fe80::/10",
+        "fec0::/10",
+        "ff00::/8",
+        "::/96",
+    )
+)
+
+
+class Unreachable(OSError):
+    """The address is not one that remotes may dial."""
+
+
+def is_public(address: Address, allowed: tuple[Network, ...] = ()) -> bool:
+    """Tell whether remotes may dial the address: a public one, or one of the networks the operator allowed."""
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    if any(address in network for network in allowed):
+        return True
+    if any(address in network for network in NEVER):
+        return False
+    return address.is_global and not address.is_multicast
+
+
+async def resolve(host: str, port: int) -> list[Address]:
+    """Return every address of a host."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [ip_address(str(one[4][0]).partition("%")[0]) for one in found]
+
+
+class GuardedBackend(httpcore2.AsyncNetworkBackend):
+    """Dials for the HTTP client: resolves once, refuses when any answer is not public, and dials that very answer."""
+
+    def __init__(self, allowed: Iterable[str]) -> None:
+        self._allowed = tuple(ip_network(text) for text in allowed)
+        self._inner = httpcore2.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 (the package's signature)
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        """Connect to the host. Raises Unreachable."""
+        addresses = await resolve(host, port)
+        if not addresses or not all(is_public(address, self._allowed) for address in addresses):
+            raise Unreachable(f"{host} is not a public address")
+        return await self._inner.connect_tcp(str(addresses[0]), port, timeout, local_address, socket_options)
+
+    async def connect_unix_socket(
+        self,
+        path: str,
+        timeout: float | None = None,  # noqa: ASYNC109 (the package's signature)
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        """Refuse: a remote is not on this machine."""
+        raise Unreachable("sockets of this machine are not dialled")
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait between retries, of which there are none."""
+        await asyncio.sleep(seconds)

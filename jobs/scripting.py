@@ -1,0 +1,197 @@
+"""Runs scripts in worker processes of their own: no files, no network, bounded in time, memory, depth and output.
+
+The workers belong to pydantic-monty, an optional part: without it a script answers with a clear error. One user's
+scripts run one after another, so that nobody's loops keep the workers from the others.
+Source: sessions.md 4.3, 4.4; libraries.md 1.5.
+"""
+
+import ast
+import asyncio
+import json
+import os
+import sys
+import threading
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from jobs.errors import ScriptFailed, ScriptLimit, ScriptsUnavailable
+
+NICENESS = 10  # scripts take what processor time the server leaves
+ANSWER = "answer_"  # what the last expression of a script is kept in; scripts see it as any other name
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptLimits:
+    """What one run may use.
+
+    Args:
+        calls: how often it may turn to the outside of its sandbox, sleeping and the clock included.
+        output_bytes: of its answer, of what it remembers and of what it prints, each.
+        processes: workers, so scripts that run at once; waiting_per_user: runs one user may have waiting.
+    """
+
+    timeout_s: float = 0.2
+    memory_bytes: int = 16 * 1024 * 1024
+    depth: int = 100
+    calls: int = 100
+    output_bytes: int = 64 * 1024
+    processes: int = 1
+    waiting_per_user: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a script answered, what its variables `kept` are now, and what it printed."""
+
+    value: Any
+    kept: dict[str, Any]
+    printed: str
+
+
+class ScriptEngine(Protocol):
+    """What runs scripts; another sandbox has to keep to it."""
+
+    async def run(self, text: str, inputs: Mapping[str, Any], keeps: tuple[str, ...], user_id: str) -> Outcome: ...
+    async def close(self) -> None: ...
+
+
+class MontyEngine:
+    """Runs scripts in pydantic-monty's workers, which start with the first script."""
+
+    def __init__(self, limits: ScriptLimits) -> None:
+        self._limits = limits
+        self._turns: defaultdict[str, _Turn] = defaultdict(_Turn)
+        # A thread a worker: the package's own asyncio door leaves a thread behind that can abort the process at exit.
+        self._threads = ThreadPoolExecutor(limits.processes, "script", initializer=_step_back)
+        self._pool: Any = None
+        self._starting = asyncio.Lock()
+
+    async def run(self, text: str, inputs: Mapping[str, Any], keeps: tuple[str, ...], user_id: str) -> Outcome:
+        """Run a script for a user and return what its last expression gave.
+
+        Args:
+            inputs: its variables, JSON values.
+            keeps: those whose values at the end are wanted.
+
+        Raises:
+            ScriptFailed: it raised, or its worker died. ScriptLimit: it used too much, or too many wait already.
+            ScriptsUnavailable: the sandbox is not installed.
+        """
+        pool = await self._started()
+        async with self._turn(user_id):
+            loop = asyncio.get_running_loop()
+            code = _with_answer(text, keeps)
+            return await loop.run_in_executor(self._threads, self._run, pool, code, dict(inputs), keeps)
+
+    async def close(self) -> None:
+        """Stop the workers."""
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            await asyncio.to_thread(pool.__exit__, None, None, None)
+        self._threads.shutdown(wait=True)
+
+    async def _started(self) -> Any:
+        async with self._starting:
+            if self._pool is None:
+                try:
+                    from pydantic_monty import Monty
+                except ImportError as error:
+                    raise ScriptsUnavailable from error
+                pool = Monty(min_processes=1, max_processes=self._limits.processes)
+                # Started from one of our threads: the workers are as patient as it is.
+                self._pool = await asyncio.get_running_loop().run_in_executor(self._threads, pool.__enter__)
+        return self._pool
+
+    @asynccontextmanager
+    async def _turn(self, user_id: str) -> AsyncIterator[None]:
+        turn = self._turns[user_id]
+        if turn.waiting >= self._limits.waiting_per_user:
+            raise ScriptLimit(f"{self._limits.waiting_per_user} scripts of yours wait already")
+        turn.waiting += 1
+        try:
+            async with turn.lock:
+                yield
+        finally:
+            turn.waiting -= 1
+            if turn.waiting == 0:
+                del self._turns[user_id]
+
+    def _run(self, pool: Any, code: str, inputs: dict[str, Any], keeps: tuple[str, ...]) -> Outcome:
+        import pydantic_monty as monty
+
+        limits = self._limits
+        bounds = {
+            "max_feed_duration_secs": limits.timeout_s,
+            "max_memory": limits.memory_bytes,
+            "max_recursion_depth": limits.depth,
+            "max_suspensions": limits.calls,
+            "max_total_sleep_secs": 0.0,
+        }
+        printed = monty.CollectString(max_bytes=limits.output_bytes)
+        try:
+            with pool.checkout(script_name="script", limits=bounds, os_policy={"sleep": "zero"}) as session:
+                answer = session.feed_run(code, inputs=inputs, print_callback=printed)
+        except monty.MontyCrashedError as error:
+            raise ScriptFailed("its worker died") from error
+        except monty.MontyError as error:
+            raise _told(error) from error
+        value, *kept = [_plain(part, limits.output_bytes) for part in answer]
+        return Outcome(value, dict(zip(keeps, kept, strict=True)), str(printed.output))
+
+
+class _Turn:
+    """One user's place in the queue."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.waiting = 0
+
+
+def _step_back() -> None:
+    # On Linux a thread has a niceness of its own, and a process begins with that of the thread that starts it.
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+
+
+def _with_answer(text: str, keeps: tuple[str, ...]) -> str:
+    """Return the script with its last expression kept, ending in a list of that and the variables wanted."""
+    try:
+        body = ast.parse(text).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ScriptFailed("it does not parse") from error
+    head, answer = text, "None"
+    if body and isinstance(body[-1], ast.Expr):
+        last = body[-1]
+        answer = ast.get_source_segment(text, last) or "None"
+        head = "".join(text.splitlines(keepends=True)[: last.lineno - 1]) + _before(text, last)
+    return f"{head}\n{ANSWER} = (\n{answer}\n)\n[{', '.join([ANSWER, *keeps])}]"
+
+
+def _before(text: str, last: ast.Expr) -> str:
+    line = text.splitlines(keepends=True)[last.lineno - 1]
+    return line.encode()[: last.col_offset].decode()
+
+
+def _told(error: Any) -> ScriptFailed | ScriptLimit:
+    inner = error.exception()
+    if isinstance(inner, TimeoutError):
+        return ScriptLimit("it took too long")
+    if isinstance(inner, MemoryError):
+        return ScriptLimit("it used too much memory, or said too much")
+    if isinstance(inner, RecursionError):
+        return ScriptLimit("it called itself too deeply")
+    return ScriptFailed(str(error)[:500])
+
+
+def _plain(value: Any, limit: int) -> Any:
+    try:
+        text = json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ScriptFailed("what it gives is not JSON: numbers, text, lists, objects, true, false, None") from error
+    if len(text) > limit:
+        raise ScriptLimit(f"it gives more than {limit} bytes")
+    return json.loads(text)

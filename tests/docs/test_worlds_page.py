@@ -1,0 +1,36 @@
+"""docs/reference/worlds.md: its example works, and it names every member there is."""
+
+import json
+import re
+from pathlib import Path
+
+from core.conditions import _CHECKS
+from core.definitions import Definition
+from core.rules import EVENTS
+from jobs import worldfile
+from tests.conftest import Running
+
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "worlds.md").read_text("utf-8")
+
+
+async def test_the_example_is_imported(server: Running, tmp_path: Path) -> None:
+    """The world on the page is made, and its command greets."""
+    anna = await server.client("anna")
+    path = tmp_path / "world.json"
+    example = re.search(r"(?:^    .*\n|^\n)+", PAGE[PAGE.index('    {\n      "format"') :], re.M)
+    assert example is not None
+    path.write_text(json.dumps(json.loads(example[0])))
+    made = await server.app.import_world(path, "anna", None)
+    listing = await anna.cd(set_id=made["sets"]["room"])
+    greet = next(command for command in listing.commands or [] if command.name == "Greet me")
+    assert (await anna.action(greet.id)).response["value"] == "hello, anna"
+
+
+def test_every_member_is_named() -> None:
+    """No member of the format, no event, no condition and no part of a definition is left out."""
+    parts = [
+        part for part in vars(worldfile).values() if isinstance(part, type) and part.__module__ == worldfile.__name__
+    ]
+    names = {name for part in parts for name in getattr(part, "model_fields", {})}
+    names |= set(EVENTS) | set(_CHECKS) | set(Definition.__slots__)
+    assert sorted(name for name in names if not re.search(rf"[`\"]{name}[`\"]", PAGE)) == []

@@ -1,0 +1,114 @@
+"""The guard: which addresses remotes may dial, in whatever form they come."""
+
+import socket
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import pytest
+
+from jobs import guard
+from jobs.guard import GuardedBackend, Unreachable, is_public
+from jobs.remoting import is_allowed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "192.0.0.8",
+        "224.0.0.1", "255.255.255.255", "198.18.0.1", "240.0.0.1", "::1", "::", "fe80::1", "fc00::1", "fec0::1",
+        "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "::127.0.0.1",
+        "2001:db8::1", "2001::1", "100::1",
+    ],
+)  # fmt: skip
+def test_addresses_that_are_never_dialled(text: str) -> None:
+    """This machine, its networks, metadata services, multicast, and public forms that wrap one of these."""
+    assert not is_public(ip_address(text))
+
+
+@pytest.mark.parametrize("text", ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "::ffff:1.1.1.1"])
+def test_public_addresses_are_dialled(text: str) -> None:
+    """What anybody can reach."""
+    assert is_public(ip_address(text))
+
+
+def test_an_allowed_network_is_dialled_and_no_other() -> None:
+    """The operator opens one network; its neighbour stays shut."""
+    allowed = (ip_network("10.1.0.0/16"),)
+    assert is_public(ip_address("10.1.2.3"), allowed) and is_public(ip_address("::ffff:10.1.2.3"), allowed)
+    assert not is_public(ip_address("10.2.0.1"), allowed)
+
+
+@pytest.mark.parametrize("host", ["localhost", "2130706433", "0x7f.1", "127.1", "0177.0.0.1", "[::1]"])
+async def test_every_spelling_of_this_machine_is_refused(host: str) -> None:
+    """Decimal, octal, hexadecimal and short forms are looked at as what they mean."""
+    with pytest.raises(OSError) as caught:
+        await GuardedBackend(()).connect_tcp(host.strip("[]"), 80, 1)
+    assert isinstance(caught.value, Unreachable | socket.gaierror)
+
+
+async def test_the_address_checked_is_the_address_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name is resolved once: one that answers otherwise the second time gains nothing."""
+    answers = iter([["1.1.1.1"], ["127.0.0.1"]])
+    asked: list[str] = []
+
+    async def resolve(host: str, port: int) -> list[Any]:
+        asked.append(host)
+        return [ip_address(text) for text in next(answers)]
+
+    dialled: list[str] = []
+
+    class Inner:
+        async def connect_tcp(self, host: str, *_: Any) -> Any:
+            dialled.append(host)
+
+    monkeypatch.setattr(guard, "resolve", resolve)
+    backend = GuardedBackend(())
+    backend._inner = Inner()  # type: ignore[assignment]
+    await backend.connect_tcp("rebind.example", 443)
+    assert (asked, dialled) == (["rebind.example"], ["1.1.1.1"])
+    with pytest.raises(Unreachable):
+        await backend.connect_tcp("rebind.example", 443)
+
+
+async def test_one_bad_answer_of_many_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name with a public and a private address is refused."""
+
+    async def resolve(host: str, port: int) -> list[Any]:
+        return [ip_address("1.1.1.1"), ip_address("10.0.0.1")]
+
+    monkeypatch.setattr(guard, "resolve", resolve)
+    with pytest.raises(Unreachable):
+        await GuardedBackend(()).connect_tcp("both.example", 443)
+
+
+async def test_sockets_of_this_machine_are_not_dialled() -> None:
+    """Nor is a path."""
+    with pytest.raises(Unreachable):
+        await GuardedBackend(()).connect_unix_socket("/var/run/something.sock")
+
+
+@pytest.mark.parametrize(
+    ("url", "is_good"),
+    [
+        ("https://api.example.com/v1/x", True),
+        ("https://API.example.com./v1", True),
+        ("https://api.example.com/v1", True),
+        ("https://api.example.com/v10", False),
+        ("https://api.example.com/v1/../admin", False),
+        ("https://api.example.com/v1/%2e%2e/admin", False),
+        ("https://api.example.com/v1/..\\admin", False),
+        ("http://api.example.com/v1/x", False),
+        ("https://api.example.com:8443/v1/x", False),
+        ("https://api.example.com.evil.example/v1/x", False),
+        ("https://evil.example/api.example.com/v1", False),
+        ("https://open.example/anything", True),
+    ],
+)
+def test_the_operators_list_is_exact(url: str, is_good: bool) -> None:
+    """Scheme, host and port are equal, the path lies beneath; nothing climbs out."""
+    assert is_allowed(url, ("https://api.example.com/v1", "open.example")) is is_good
+
+
+def test_nothing_is_allowed_by_default() -> None:
+    """Without a list remotes are off."""
+    assert not is_allowed("https://api.example.com/", ())

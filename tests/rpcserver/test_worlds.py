@@ -1,0 +1,233 @@
+"""World files: the three of examples/worlds are walked, and a bad one leaves nothing."""
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.errors import BadWorld
+from jobs.worldfile import World, read
+from rpcserver.client import CallError, Client
+from tests.builders import dump
+from tests.conftest import Process, Running, run_cli
+
+WORLDS = Path(__file__).parents[2] / "examples" / "worlds"
+
+
+async def enter(server: Running, name: str, owner: Client) -> dict[str, str]:
+    """Import a world for anna and return the ids of its sets."""
+    made = await server.app.import_world(WORLDS / f"{name}.json", "anna", None)
+    sets: dict[str, str] = made["sets"]
+    return sets
+
+
+async def refusal(client: Client, **params: Any) -> tuple[str | None, str]:
+    """Return rule and message of a refused cd."""
+    with pytest.raises(CallError) as caught:
+        await client.cd(**params)
+    return caught.value.data.get("rule"), caught.value.message
+
+
+def command(listing: Any, name: str) -> str:
+    """Return the id of a command by its name."""
+    found = [one.id for one in listing.commands if one.name == name]
+    assert len(found) == 1, [one.name for one in listing.commands]
+    return str(found[0])
+
+
+async def test_the_museum(server: Running, anna: Client, bob: Client) -> None:
+    """The vault lets in who saw the gallery, one at a time, if the guard agrees; values are for staff."""
+    sets = await enter(server, "museum", anna)
+    hall = await bob.cd(set_id=sets["hall"])
+    about = await bob.action(command(hall, "About the museum"))
+    assert about.response["value"] == "About the museum: motto Look twice, since 1887"
+    assert await refusal(bob, path="Vault") == ("gallery first", "'Vault' does not let you in: see the gallery first.")
+    gallery = await bob.cd(path="Gallery")
+    seen = {token.name: token.attributes for token in gallery.contents.tokens}
+    assert seen["The night walk"] == {"artist": "unknown", "year": 1642, "inventory": "PA-0001"}
+    assert "About the museum" in [one.name for one in gallery.commands or []]
+    owners = {token.name: token.attributes for token in (await anna.ls(set_id=sets["gallery"])).contents.tokens}
+    assert owners["The night walk"]["value"] == 1000000
+    vault = await bob.cd(path="../Vault")
+    assert "The blue stone" in [token.name for token in vault.contents.tokens]
+    mallory = await server.client("mallory")
+    await mallory.cd(set_id=sets["gallery"])
+    assert (await refusal(mallory, set_id=sets["vault"]))[0] == "one at a time"
+    await bob.cd(to="back")
+    rule, message = await refusal(mallory, set_id=sets["vault"])
+    assert (rule, "shakes his head at mallory" in message) == ("the guard", True)
+    assert (await refusal(bob, set_id=sets["office"]))[0] == "staff only"
+    assert (await anna.cd(set_id=sets["office"])).current_set.set_name == "Office"
+    assert [token.name for token in (await bob.ls(set_id=sets["hall"], kind="link")).contents.tokens] == [
+        "Museum garden"
+    ]
+
+
+async def test_the_shop(server: Running, anna: Client, bob: Client) -> None:
+    """A basket for each visitor, gone from sight outside, as he left it on his return; paying empties it."""
+    sets = await enter(server, "shop", anna)
+    carl = await server.client("carl")
+    shop = await bob.cd(set_id=sets["shop"])
+    for tea in ("Sencha", "Rooibos"):
+        put = await bob.action(command(shop, "Put into basket"), value=tea)
+        assert put.response["written"] == f"{tea} is in your basket"
+    assert "do not have" in (await bob.action(command(shop, "Put into basket"), value="Coffee")).response["written"]
+    others = await carl.cd(set_id=sets["shop"])
+    assert (await carl.action(command(others, "Look into basket"))).response["value"] == {"items": [], "total": 0}
+    assert {one.name for one in shop.commands or []} >= {"Pay", "Look around"}
+    street = await bob.cd(to="up")
+    assert [one.name for one in street.commands or [] if one.source.startswith("set_")] == ["Look around"]
+    shop = await bob.cd(to="back")
+    basket = await bob.action(command(shop, "Look into basket"))
+    assert basket.response["value"] == {"items": ["Sencha", "Rooibos"], "total": 13}
+    assert (await bob.action(command(shop, "Pay"))).response["written"] == "thank you, bob"
+    assert (await bob.action(command(shop, "Look into basket"))).response["value"]["total"] == 0
+    people = await bob.ls(human=True)
+    assert [token.attributes for token in people.contents.tokens if token.name == "Sencha"] == [{"price": 9}]
+    with pytest.raises(CallError) as caught:
+        stone = await anna.call("core.token.create", type="thing", name="stone")
+        await anna.call("core.set.tokens.add", set_id=sets["shop"], token_ids=[stone])
+    assert caught.value.kind == "EVENT_REFUSED"
+
+
+async def test_the_help_desk(server: Running, anna: Client, bob: Client) -> None:
+    """A question waits for the clerk; the asker finds the answer where he asked."""
+    sets = await enter(server, "help-desk", anna)
+    asked, answered = await anna.subscribe("remote.asked"), await bob.subscribe("remote.answered")
+    desk = await bob.cd(set_id=sets["desk"])
+    ask = command(desk, "Ask the clerk")
+    assert (await bob.action(command(desk, "Opening hours"), value={"hour": 7})).response["written"] == (
+        "nobody is here before eight"
+    )
+    assert (await bob.action(ask)).response == {"value": None, "state": "unknown", "written": None}
+    pressed = await bob.action(ask, value="Where is the lift?")
+    assert pressed.response["state"] == "pending"
+    question = await asked.next()
+    assert question.data["value"] == "Where is the lift?"
+    await anna.call("core.remote.activity.update", activity_id=question.data["activity_id"], answer="Second left.")
+    assert (await answered.next()).data["activity_id"] == pressed.response["activity_id"]
+    assert (await bob.action(ask)).response["value"] == "Second left."
+
+
+def test_every_world_is_walked() -> None:
+    """Each file of examples/worlds is read, and a test above has its name."""
+    names = sorted(path.stem for path in WORLDS.glob("*.json"))
+    assert names == ["help-desk", "museum", "shop"]
+    for name in names:
+        assert isinstance(read(WORLDS / f"{name}.json"), World)
+        assert f"test_the_{name.replace('-', '_')}" in globals()
+
+
+SMALL: dict[str, Any] = {
+    "format": "rpcserver.world/1",
+    "name": "Small",
+    "types": {"ware": {"attributes": {"price": {"value_type": "number", "minimum": 0}}}},
+    "scripts": {"yes": {"text": "True"}},
+    "sets": {
+        "top": {"name": "Top", "tokens": [{"name": "cup", "type": "ware", "attributes": {"price": 1}}]},
+        "low": {"name": "Low", "parent": "top", "rules": [{"event": "set_entering", "allow": {"script": "yes"}}]},
+    },
+}
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """Return the small world with something else at a place."""
+    world = copy.deepcopy(SMALL)
+    part: Any = world
+    *way, last = path.split("/")
+    for name in way:
+        part = part[int(name)] if isinstance(part, list) else part[name]
+    part[last] = value
+    return world
+
+
+@pytest.mark.parametrize(
+    ("world", "place", "reason"),
+    [
+        (changed("sets/top/parent", "low"), "sets.low.parent", "top -> low -> top is a cycle"),
+        (changed("types/ware/parents", ["ware"]), "types.ware.parents", "cycle"),
+        (changed("sets/top/tokens/0/type", "wear"), "sets.top.tokens.0.type", "no type 'wear'"),
+        (changed("types/ware/parents", ["nothing"]), "types.ware.parents.0", "no type"),
+        (changed("sets/low/rules/0/allow", {"script": "no"}), "sets.low.rules.0.allow.script", "no script 'no'"),
+        (changed("sets/low/rules/0/allow", {"group": "x"}), "sets.low.rules.0.allow.group", "no group 'x'"),
+        (changed("sets/low/rules/0/allow", {"visited": ["x"]}), "sets.low.rules.0.allow.visited.0", "no set 'x'"),
+        (changed("sets/low/rules/0/allow", {}), "sets.low.rules.0", "one key"),
+        (changed("sets/low/rules/0/deny", {"type": "user"}), "sets.low.rules.0", "either allow or deny"),
+        (changed("sets/low/rules/0/event", "sunrise"), "sets.low.rules.0", "no event"),
+        (changed("scripts/yes/text", "x = ("), "scripts.yes.text", "line 1"),
+        (changed("sets/top/tokens/0/attributes", {"price": -1}), "sets.top.tokens.0", "below 0"),
+        (changed("sets/top/tokens/0/attributes", {"prize": 1}), "sets.top.tokens.0", "prize"),
+        (
+            changed("sets/top/tokens/0/attributes", {"price": {"script": "x"}}),
+            "sets.top.tokens.0.attributes.price",
+            "x",
+        ),
+        (changed("sets/low/parent", "nowhere"), "sets.low.parent", "no set 'nowhere'"),
+        (changed("sets/low/links", ["nowhere"]), "sets.low.links.0", "no set"),
+        (changed("sets/low/colour", "red"), "sets.low.colour", "Extra"),
+        (changed("remotes", {"r": {"definition": {"url": "ftp://x/"}}}), "remotes.r.definition", "https"),
+        (changed("groups", {"g": {"members": ["nobody"]}}), "groups.g", "nobody"),
+        (changed("format", "rpcserver.world/9"), "format", "rpcserver.world/1"),
+    ],
+)
+async def test_a_bad_world_is_refused_as_a_whole(
+    server: Running, anna: Client, tmp_path: Path, world: dict[str, Any], place: str, reason: str
+) -> None:
+    """The place in the file is told, and the database holds what it held."""
+    path = tmp_path / "world.json"
+    path.write_text(json.dumps(world))
+    before = await dump(server.app.store)
+    with pytest.raises(BadWorld) as caught:
+        await server.app.import_world(path, "anna", None)
+    assert (caught.value.place, reason in str(caught.value)) == (place, True), str(caught.value)
+    assert await dump(server.app.store) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ('{"sets": {"a": {"name": "x"}, "a": {"name": "y"}}}', "sets.a"),
+        ('{"format": \n [}', "line 2, column 3"),
+        ("[" * 100_000, ""),
+        ("[]", ""),
+    ],
+)
+def test_what_is_no_document_is_refused(tmp_path: Path, text: str, place: str) -> None:
+    """Two definers of one set, broken JSON, a bomb, another document."""
+    path = tmp_path / "world.json"
+    path.write_text(text)
+    with pytest.raises(BadWorld) as caught:
+        read(path)
+    assert caught.value.place == place
+
+
+async def test_a_world_stands_below_the_set_named_and_only_once(server: Running, anna: Client, tmp_path: Path) -> None:
+    """`into` is where it begins; importing it again is refused, because its names are taken."""
+    home = (await anna.call("core.user.read"))["home_set_id"]
+    yard = await anna.call("core.set.create", name="yard", parent_id=home)
+    path = tmp_path / "world.json"
+    path.write_text(json.dumps(SMALL))
+    made = await server.app.import_world(path, "anna", yard)
+    assert (await anna.call("core.set.show", set_id=made["sets"]["top"]))["parent_id"] == yard
+    with pytest.raises(BadWorld, match="taken"):
+        await server.app.import_world(path, "anna", yard)
+
+
+def test_the_command_line_imports_a_world(serve: Callable[..., Process], tmp_path: Path) -> None:
+    """Directly on the folder, and through the server that has it open; a bad one ends with status 1 and its place."""
+    data, path = tmp_path / "data", tmp_path / "world.json"
+    path.write_text(json.dumps(SMALL))
+    arguments = ("import", str(path), "--format", "json", "--data", str(data), "--user")
+    for user in ("anna", "bob"):
+        assert run_cli("user", "add", user, "--data", str(data)).returncode == 0
+    direct = run_cli(*arguments, "anna")
+    assert set(json.loads(direct.stdout)["sets"]) == {"top", "low"}
+    serve(data)
+    through = run_cli(*arguments, "bob")
+    assert json.loads(through.stdout)["tokens"] == 1
+    path.write_text(json.dumps(changed("sets/top/parent", "low")))
+    bad = run_cli(*arguments, "anna")
+    assert bad.returncode == 1 and "sets.low.parent" in bad.stderr

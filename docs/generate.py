@@ -15,7 +15,7 @@ from rpcserver.settings import Settings
 
 REFERENCE = Path(__file__).parent / "reference"
 ROOM = Path(errors.__file__).parent
-CLIENT_SIDE = ("caller.py", "client.py", "demo.py")
+CLIENT_SIDE = ("caller.py", "client.py", "client_handlers.py", "demo.py")
 HEAD = "<!-- Written by docs/generate.py: change the code, then run it. -->\n\n"
 
 CONFIGURATION = """# Settings

@@ -4,13 +4,27 @@ A guest is a module (or object) whose functions, marked `@hookimpl`, are named a
 """
 
 from jobs import Commit, JobContext, JobError, JobSpec, job
-from plugins.hooks import Action, Command, Exit, Move, Pallet, Passage, Place, Play, SessionView, hookimpl, plays
+from plugins.hooks import (
+    Action,
+    Command,
+    Exit,
+    Identity,
+    Move,
+    Pallet,
+    Passage,
+    Place,
+    Play,
+    SessionView,
+    hookimpl,
+    plays,
+)
 
 __all__ = [
     "Action",
     "Command",
     "Commit",
     "Exit",
+    "Identity",
     "JobContext",
     "JobError",
     "JobSpec",

@@ -18,9 +18,11 @@ from jobs.errors import JobError
 from jobs.model import JobSpec
 from play.filters import ActionFilter
 from plugins.errors import BadPlugin, PluginError
-from plugins.hooks import PROJECT, Action, Command, Hooks, Move, Pallet, Passage, Play
+from plugins.hooks import PROJECT, Action, Command, Hooks, Identity, Move, Pallet, Passage, Play
 
 log = structlog.get_logger("plugins")
+
+_SECRETIVE = frozenset({"play_action", "authenticate"})
 
 
 class Bus:
@@ -144,6 +146,20 @@ class Bus:
                 return name, str(verdict)
         return None
 
+    async def identity(self, credential: str) -> tuple[str, Identity] | None:
+        """Ask whose a foreign credential is; return (guest, answer) of the first that knows it, None if nobody does."""
+        for name, guest in self._guests("authenticate"):
+            try:
+                answer = await self._ask(name, "authenticate", guest, self._filter_timeout_s, credential=credential)
+            except PluginError as error:
+                log.warning("plugin_failed", plugin=error.plugin, hook=error.hook, reason=str(error))
+                continue
+            if isinstance(answer, Identity):
+                return name, answer
+            if answer is not None:
+                log.warning("plugin_failed", plugin=name, hook="authenticate", reason="it returned no Identity")
+        return None
+
     def _guests(self, hook: str) -> Iterator[tuple[str, Any]]:
         for one in self._implementations(hook):
             yield one.plugin_name, _call_with(one)
@@ -170,8 +186,8 @@ class Bus:
             reason = f"took longer than {timeout_s:g} s" if limit.expired() else "raised TimeoutError"
             raise PluginError(name, hook, reason, error) from error
         except (Exception, SystemExit) as error:
-            if hook == "play_action":
-                # Not the error itself: its text may repeat a parameter, which may be a secret.
+            if hook in _SECRETIVE:
+                # Not the error itself: its text may repeat what the guest was asked with, which may be a secret.
                 log.info("plugin_raised", plugin=name, hook=hook, error=type(error).__name__, where=_where(error))
             else:
                 log.info("plugin_raised", plugin=name, hook=hook, exc_info=error)

@@ -214,6 +214,25 @@ def plays(filter: str) -> Callable[[G], G]:
     return mark
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose a credential of another identity system is.
+
+    Args:
+        user_name: the user here, by name.
+        scopes: the methods it reaches, names with `*` and `?`.
+        expires_at: UTC milliseconds; the connection is closed then. None: it does not end.
+        may_be_made: the user is made when there is none of that name.
+        label: shown to the user beside his connections; the guest's name when empty.
+    """
+
+    user_name: str
+    scopes: tuple[str, ...] = ("*",)
+    expires_at: int | None = None
+    may_be_made: bool = False
+    label: str = ""
+
+
 Verdict = str | None
 GuestMethod = Callable[..., Any]
 
@@ -240,6 +259,12 @@ class Hooks:
     @hookspec
     def play_action(self, play: Play) -> Any:
         """Filter: play one action of a playbook; register with `plays`. What the guest returns is its result."""
+
+    def authenticate(self, credential: str) -> Identity | None:
+        """First answer wins: return whose the credential of another system is, None when it is not of that system.
+
+        Asked only for what is no credential of this server. A guest that raises or takes too long lets nobody in.
+        """
 
     @hookspec
     def register_jobs(self) -> Iterable[JobSpec]:

@@ -33,11 +33,18 @@ from jobs.progress import OnProgress
 from jobs.runner import EmbeddedRunner
 from plugins import loader
 from plugins.bus import Bus
-from rpcserver import archive, auth, errors, identity, sessions, views
+from plugins.jwt_users import NAME as JWT_USERS
+from plugins.jwt_users import JwtUsers
+from rpcserver import archive, auth, credentials, errors, identity, sessions, start_checks, views
+from rpcserver.access_models import TermsParams
+from rpcserver.credentials import Credentials, Terms
 from rpcserver.cursors import Cursors
 from rpcserver.dispatch import Dispatcher
+from rpcserver.entrance import Entrance
 from rpcserver.events import Events, Kept
+from rpcserver.idempotency import Answers
 from rpcserver.methods import METHODS
+from rpcserver.methods.credentials import terms_of
 from rpcserver.metrics import Metrics
 from rpcserver.openrpc import Description
 from rpcserver.outside import outside
@@ -48,7 +55,8 @@ from rpcserver.settings import Settings
 from rpcserver.sources import Sources
 from rpcserver.stores import Stores
 from rpcserver.walking import Pallets
-from store import Store, Tx, now_ms
+from rpcserver.watchdog import Watchdog
+from store import Store, StoreError, Tx, now_ms
 
 log = structlog.get_logger("app")
 LOAN_MS = 7 * 24 * 3600 * 1000
@@ -66,9 +74,18 @@ class App:
         self.store = store
         self.bus = bus
         self.cursors = Cursors(known.cursor_key)
-        kept = Kept(settings.max_events, settings.max_event_age_s)
-        self.events = Events(store, known.epoch, kept, presence.users_in, sets.readable_among)
+        self.events = Events(
+            store,
+            known.epoch,
+            Kept(settings.max_events, settings.max_event_age_s),
+            presence.users_in,
+            sessions.places,
+            sets.readable_among,
+        )
         self.sessions = Sessions(store)
+        self.credentials = Credentials(store, settings.max_logged_calls)
+        self.answers = Answers(store, settings.idempotency_age_s, settings.max_keys_per_user)
+        self.entrance = Entrance(store, bus, self._make_user, settings.max_failed_logins_per_minute)
         self.pallets = Pallets({})
         self.making_default = asyncio.Lock()
         self.outside = outside(settings, self._asked)
@@ -92,7 +109,7 @@ class App:
         """Make a user and return a credential for him. Raises BadName or NameTaken."""
 
         def credential(tx: Tx, user: User) -> auth.Secret:
-            return auth.issue(tx, user.id, "first credential")
+            return credentials.issue(tx, user.id, Terms("first credential"))[1]
 
         made: auth.Secret = await self.runner.run(
             "create_user", {"name": name}, Request(user_jobs.OPERATOR), then=credential
@@ -139,6 +156,22 @@ class App:
 
         await self.store.write(defer)
 
+    async def user_named(self, name: str) -> User:
+        """Return the user of that name. Raises UserNotFound."""
+        user = await self.store.read(lambda tx: users.find_by_name(tx, name))
+        if user is None:
+            raise UserNotFound(name)
+        return user
+
+    async def terms(self, params: TermsParams) -> Terms:
+        """Return the terms of a credential to be made. Raises UserNotFound for an unknown holder."""
+        return terms_of(params, None if params.holder is None else (await self.user_named(params.holder)).id)
+
+    async def issue(self, user_id: str, terms: Terms) -> dict[str, Any]:
+        """Make a credential and return its id and its text, which is shown this once."""
+        credential_id, text = await self.store.write(lambda tx: credentials.issue(tx, user_id, terms))
+        return {"credential_id": credential_id, "credential": str(text)}
+
     async def _asked(self, user_id: str, question: dict[str, Any]) -> None:
         """Tell a person that a manual remote asks him something."""
         await self.store.write(lambda tx: self.events.append(tx, "remote.asked", f"user:{user_id}", question))
@@ -157,7 +190,7 @@ class App:
         Args:
             exclude: names of files and folders to leave out, wherever they stand.
         """
-        user = await self._named(user_name)
+        user = await self.user_named(user_name)
         imported = await self.runner.run(
             "import_tree",
             {"path": path, "into": into, "is_public": is_public, "exclude": exclude},
@@ -166,18 +199,30 @@ class App:
         )
         return asdict(imported)
 
+    async def upkeep(self) -> None:
+        """Forget, every now and then, what is too old to be asked for."""
+
+        def forget(tx: Tx) -> None:
+            self.events.upkeep(tx)
+            self.answers.upkeep(tx)
+
+        while True:
+            try:
+                await self.store.write(forget)
+            except StoreError as error:
+                log.warning("upkeep_failed", reason=str(error))
+            await asyncio.sleep(self.settings.upkeep_s)
+
+    async def _make_user(self, name: str) -> User:
+        made: User = await self.runner.run("create_user", {"name": name}, Request(user_jobs.OPERATOR))
+        return made
+
     async def import_world(self, path: Path, user_name: str, into: str | None) -> dict[str, Any]:
         """Make a world of a world file for a user, below `into` or his home. Raises BadWorld; then nothing was made."""
-        user = await self._named(user_name)
+        user = await self.user_named(user_name)
         made = await self.runner.run("import_world", {"path": path, "into": into}, Request(user.id))
         self.has_asking_rules = await self.store.read(rules.any_asks)
         return asdict(made)
-
-    async def _named(self, name: str) -> User:
-        user = await self.store.read(lambda tx: users.find_by_name(tx, name))
-        if user is None:
-            raise UserNotFound(name)
-        return user
 
 
 def fetch_hosts(settings: Settings) -> Hosts:
@@ -211,6 +256,8 @@ async def opened(settings: Settings) -> AsyncIterator[App]:
     _check_rooms()
     bus = Bus(settings.filter_timeout_s, settings.action_timeout_s)
     loader.load(bus, settings.plugins, fetch_hosts(settings))
+    if settings.jwt_keys is not None:
+        bus.register(_jwt_users(settings, settings.jwt_keys), JWT_USERS)
     store = await Store.open(
         settings.data,
         synchronous=settings.synchronous,
@@ -222,6 +269,7 @@ async def opened(settings: Settings) -> AsyncIterator[App]:
         async with asyncio.TaskGroup() as tasks:
             app = App(settings, store, bus, known, tasks)
             await app.events.load()
+            await app.answers.load()
             app.has_asking_rules = await store.read(rules.any_asks)
             await app.runner.start()
             try:
@@ -241,18 +289,35 @@ async def opened(settings: Settings) -> AsyncIterator[App]:
 
 @asynccontextmanager
 async def running(settings: Settings, listening: socket.socket | None = None) -> AsyncIterator[App]:
-    """Run a server: it accepts connections inside the block, on the settings' address or a socket that listens."""
+    """Run a server: it accepts connections inside the block, on the settings' address or a socket that listens.
+
+    Raises UnsafeStart before anything is opened.
+    """
+    start_checks.check(settings)
     async with opened(settings) as app:
-        await app.server.start(listening)
-        app.metrics.watch_loop()
-        # What start-up made lives as long as the server: the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
+        upkeep = app.spawn(app.upkeep())
         try:
-            yield app
+            async with _listening(app, listening):
+                yield app
         finally:
-            await app.server.stop()
-            app.metrics.stop()
+            upkeep.cancel()
+
+
+@asynccontextmanager
+async def _listening(app: App, listening: socket.socket | None) -> AsyncIterator[None]:
+    await app.server.start(listening)
+    app.metrics.watch_loop()
+    watchdog = Watchdog(app.settings.blocked_loop_s)
+    watchdog.start()
+    # What start-up made lives as long as the server: the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        await app.server.stop()
+        app.metrics.stop()
+        watchdog.stop()
 
 
 async def _recover(app: App) -> None:
@@ -264,6 +329,17 @@ async def _recover(app: App) -> None:
             )
             await app.runner.run("session.destroy_session", data, Request(session.core_user_id))
         await app.store.write(partial(_drop, app, session))
+
+
+def _jwt_users(settings: Settings, keys: Path) -> JwtUsers:
+    return JwtUsers(
+        keys,
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+        algorithms=settings.jwt_algorithms,
+        user_claim=settings.jwt_user_claim,
+        may_make_users=settings.jwt_makes_users,
+    )
 
 
 def _drop(app: App, session: Session, tx: Tx) -> None:

@@ -10,6 +10,7 @@ import orjson
 from rpcserver import auth
 from rpcserver.auth import Principal, Secret
 from rpcserver.errors import CONFLICT, RpcError
+from rpcserver.refusals import ScopeTooWide
 from store import Tx
 
 
@@ -20,6 +21,8 @@ def make(tx: Tx, maker: Principal, pass_through: Any, expires_at: int | None) ->
         pass_through: written on it, for whoever calls with it.
         expires_at: UTC milliseconds; None: until destroyed.
     """
+    if maker.is_metered:
+        raise ScopeTooWide("is not counted")
     if maker.expires_at is not None:
         expires_at = min(maker.expires_at, expires_at or maker.expires_at)
     text = auth.issue(tx, maker.user.id, "made by its user", maker.scopes, expires_at)
@@ -39,7 +42,7 @@ def note(tx: Tx, holder: Principal) -> Any:
 
 
 def destroy(tx: Tx, holder: Principal) -> None:
-    """Delete the credential used; connections made with it stay open until they close. The last one stays."""
+    """Delete the credential used. The last one stays."""
     others = tx.one(
         "SELECT 1 FROM credentials WHERE user_id = ? AND id <> ? LIMIT 1", holder.user.id, holder.credential_id
     )

@@ -2,9 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 import typer
+
+from rpcserver.cli_access import credential_app, maintenance, ticket
+from rpcserver.guarded import guarded, stop_with
 
 app = typer.Typer(
     help="A session server: JSON-RPC 2.0 over one WebSocket.",
@@ -18,6 +21,9 @@ jobs_app = typer.Typer(help="Jobs.", no_args_is_help=True)
 app.add_typer(jobs_app, name="jobs")
 plugins_app = typer.Typer(help="Plugins.", no_args_is_help=True)
 app.add_typer(plugins_app, name="plugins")
+app.add_typer(credential_app, name="credential")
+app.command()(ticket)
+app.command()(maintenance)
 
 Data = Annotated[Path | None, typer.Option("--data", help="Data folder. [env: RPCSERVER_DATA]")]
 ImportFormat = Literal["folder", "json"]
@@ -27,18 +33,29 @@ PluginFiles = Annotated[list[Path] | None, typer.Option("--plugin", help="A plug
 Host = Annotated[str | None, typer.Option(help="Address. [env: RPCSERVER_HOST; default: 127.0.0.1]")]
 Port = Annotated[int | None, typer.Option(help="Port, 0 for a free one. [env: RPCSERVER_PORT; default: 7717]")]
 Origins = Annotated[
-    list[str] | None, typer.Option("--origin", help="Origin whose pages may connect, as https://app.example.org.")
+    list[str] | None,
+    typer.Option("--origin", help="Origin whose pages may connect, as https://a.example; `none`: no page may."),
 ]
 
 
 @app.command()
 def serve(
-    data: Data = None, host: Host = None, port: Port = None, plugin: PluginFiles = None, origin: Origins = None
+    data: Data = None,
+    host: Host = None,
+    port: Port = None,
+    plugin: PluginFiles = None,
+    origin: Origins = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM. [env: RPCSERVER_TLS_CERT]")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM. [env: RPCSERVER_TLS_KEY]")] = None,
+    behind_proxy: Annotated[
+        bool, typer.Option("--behind-proxy", help="A proxy does TLS and says who is calling (X-Forwarded-For).")
+    ] = False,
 ) -> None:
     """Run the server until SIGTERM or SIGINT; one JSON line on standard output says when it is ready."""
     from rpcserver.service import serve as run
 
-    _guarded(run, _serve_flags(data, host, port, plugin, origin))
+    safety = {"tls_cert": tls_cert, "tls_key": tls_key, "behind_proxy": behind_proxy or None}
+    guarded(run, {**_serve_flags(data, host, port, plugin, origin), **safety})
 
 
 @user_app.command("add")
@@ -46,7 +63,7 @@ def user_add(name: Annotated[str, typer.Argument(help="2 to 64 of a-z 0-9 _ . -"
     """Add a user and print the credential, alone on one line. It is shown this once."""
     from rpcserver.operate import add_user
 
-    print(_guarded(add_user, {"data": data}, name))
+    print(guarded(add_user, {"data": data}, name))
 
 
 @user_app.command("defer")
@@ -58,7 +75,7 @@ def user_defer(
     """Have a user's long jobs wait until somebody releases them."""
     from rpcserver.operate import defer_user
 
-    _guarded(defer_user, {"data": data}, name, approver)
+    guarded(defer_user, {"data": data}, name, approver)
 
 
 @jobs_app.command("functions")
@@ -66,7 +83,7 @@ def jobs_functions(plugin: PluginFiles = None) -> None:
     """List the job functions a server would have: lane, core calls, and what they do."""
     from rpcserver.operate import job_functions
 
-    for line in _guarded(job_functions, {"plugins": tuple(plugin) if plugin else None}):
+    for line in guarded(job_functions, {"plugins": tuple(plugin) if plugin else None}):
         print(line)
 
 
@@ -91,9 +108,9 @@ def import_(
     from rpcserver.operate import import_tree, import_world
 
     if format == "json":
-        print(json.dumps(_guarded(import_world, {"data": data}, path, user, into)))
+        print(json.dumps(guarded(import_world, {"data": data}, path, user, into)))
         return
-    print(json.dumps(_guarded(import_tree, {"data": data}, path, user, into, public, tuple(exclude or ()))))
+    print(json.dumps(guarded(import_tree, {"data": data}, path, user, into, public, tuple(exclude or ()))))
 
 
 @app.command()
@@ -131,7 +148,7 @@ def client(language: Annotated[str, typer.Argument(help="ts or py.")]) -> None:
     from rpcserver.described import STUBS, document
 
     if language not in STUBS:
-        _stop(f"there is no stub for {language!r}: choose one of {', '.join(STUBS)}.")
+        stop_with(f"there is no stub for {language!r}: choose one of {', '.join(STUBS)}.")
     print(STUBS[language](document()), end="")
 
 
@@ -140,7 +157,7 @@ def backup(file: Annotated[Path, typer.Argument(help="A new file; it holds every
     """Back the data folder up, whether a server runs on it or not."""
     from rpcserver.operate import back_up
 
-    print(f"{file}: {_guarded(back_up, {'data': data}, file)} bytes")
+    print(f"{file}: {guarded(back_up, {'data': data}, file)} bytes")
 
 
 @app.command()
@@ -152,7 +169,7 @@ def restore(
     """Make a data folder from a backup. Clients that resume learn that they cannot, and read anew."""
     from rpcserver.operate import restore as run
 
-    aside = _guarded(run, {"data": data}, file, replace)
+    aside = guarded(run, {"data": data}, file, replace)
     if aside is not None:
         print(f"what was there lies in {aside}")
 
@@ -164,7 +181,7 @@ def doctor(
     """Look at everything a server needs here, and say what to do; exit status 1 when it could not start."""
     from rpcserver.doctor import examine
 
-    sys.exit(_guarded(examine, _serve_flags(data, host, port, plugin, origin)))
+    sys.exit(guarded(examine, _serve_flags(data, host, port, plugin, origin)))
 
 
 @app.command()
@@ -172,7 +189,7 @@ def health(host: Host = None, port: Port = None, data: Data = None) -> None:
     """Ask the server on this machine whether it is ready; exit status 1 when it is not."""
     from rpcserver.doctor import ask_ready
 
-    sys.exit(_guarded(ask_ready, {"data": data, "host": host, "port": port}))
+    sys.exit(guarded(ask_ready, {"data": data, "host": host, "port": port}))
 
 
 @app.command()
@@ -198,10 +215,10 @@ def play(
 
     pairs = [item.partition("=") for item in param or ()]
     if any(not name or not mark for name, mark, _ in pairs):
-        _stop("--param is written NAME=VALUE")
+        stop_with("--param is written NAME=VALUE")
     params = {name: value for name, _, value in pairs}
     wish = Wish(target, context, session, user, params, dry_run, not no_interactive)
-    sys.exit(_guarded(run, {"data": data, "plugins": tuple(plugin) if plugin else None}, wish))
+    sys.exit(guarded(run, {"data": data, "plugins": tuple(plugin) if plugin else None}, wish))
 
 
 @app.command()
@@ -225,7 +242,7 @@ def plugins_list(plugin: PluginFiles = None) -> None:
     """Print the plugins that would be loaded, one a line."""
     from rpcserver.operate import plugin_names
 
-    for name in _guarded(plugin_names, {"plugins": tuple(plugin) if plugin else None}):
+    for name in guarded(plugin_names, {"plugins": tuple(plugin) if plugin else None}):
         print(name)
 
 
@@ -252,28 +269,3 @@ def _serve_flags(
         "plugins": tuple(plugin) if plugin else None,
         "origins": tuple(origin) if origin else None,
     }
-
-
-def _guarded(run: Any, flags: dict[str, Any], *arguments: Any) -> Any:
-    """Run with the settings; what a person can mend is one line on standard error and exit status 1."""
-    from pydantic import ValidationError
-
-    from core.errors import CoreError
-    from jobs.errors import JobsError
-    from plugins.errors import PluginsError
-    from rpcserver.settings import Settings
-    from store import StoreError
-
-    try:
-        return run(Settings.load(**flags), *arguments)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = ".".join(str(part) for part in first["loc"])
-        _stop(f"setting {name}: {first['msg']}. Correct the flag, the environment or rpcserver.toml.")
-    except (StoreError, CoreError, JobsError, PluginsError, OSError) as error:
-        _stop(str(error))
-
-
-def _stop(message: str) -> NoReturn:
-    print(f"rpcserver: {message}", file=sys.stderr)
-    sys.exit(1)

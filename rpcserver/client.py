@@ -4,12 +4,14 @@
         session_id = await client.create_session("work")
         listing = await client.ls(session_id)
 
+The server may ask, too: `client.on("client.ask", handler)` says who answers, and a handler may call the server.
 It imports nothing of the server, so that a script starts quickly.
 """
 
 import asyncio
 import itertools
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from types import TracebackType
@@ -20,32 +22,15 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.protocol import State
 
+from rpcserver.client_handlers import CallError, Handler, Handlers
 from rpcserver.models import ActionResult, JobRecord, Listing, SessionRecord
+
+__all__ = ["CallError", "Client", "Disconnected", "Event", "Subscription"]
 
 M = TypeVar("M", bound=BaseModel)
 
 SUBPROTOCOL = "rpcserver.v1"
 OnProgress = Callable[[float, float | None, str], None]
-
-
-class CallError(Exception):
-    """The server answered with an error.
-
-    Attributes:
-        code: the JSON-RPC code; kind: its name, such as `ENTER_REFUSED`; data: everything else the server said.
-    """
-
-    def __init__(self, error: dict[str, Any]) -> None:
-        self.code: int = error["code"]
-        self.message: str = error["message"]
-        self.data: dict[str, Any] = error.get("data") or {}
-        self.kind: str | None = self.data.get("kind")
-        reason = self.data.get("reason")
-        super().__init__(f"{self.message}: {reason}" if reason else self.message)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the error object as it came."""
-        return {"code": self.code, "message": self.message, "data": self.data}
 
 
 class Disconnected(Exception):
@@ -64,7 +49,7 @@ class Event(BaseModel):
 
 
 class Subscription:
-    """An open subscription: iterate over it for its events."""
+    """An open subscription: iterate over it for its events. `gaps` are the (from, to) the server has left out."""
 
     def __init__(self, client: "Client", answer: dict[str, Any]) -> None:
         self._client = client
@@ -73,6 +58,7 @@ class Subscription:
         self.epoch: str = answer["epoch"]
         self.seq: int = answer["seq"]
         self.recovered: bool | None = answer.get("recovered")
+        self.gaps: list[tuple[int, int]] = []
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         while (event := await self._queue.get()) is not None:
@@ -101,14 +87,28 @@ class Client:
         url: where the server listens, `ws://` or `wss://`.
         credential: as `rpcserver user add` printed it.
         timeout_s: how long a call may take; the server is told.
+        name, type: who connects (`web`, `cli`, `agent`, `service`, `other`), shown in presence and logs.
+        tls: trust for `wss://`, when it is not the system's.
     """
 
-    def __init__(self, url: str, credential: str | None = None, *, timeout_s: float = 60.0, name: str = "") -> None:
+    def __init__(
+        self,
+        url: str,
+        credential: str | None = None,
+        *,
+        timeout_s: float = 60.0,
+        name: str = "",
+        type: str = "other",
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.url = url
         self.timeout_s = timeout_s
         self.hello: dict[str, Any] = {}
         self._credential = credential
         self._name = name
+        self._type = type
+        self._tls = tls
+        self._handlers = Handlers(self._write)
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._subscriptions: dict[str, Subscription] = {}
@@ -138,6 +138,7 @@ class Client:
                 compression=None,
                 max_size=None,
                 proxy=None,
+                ssl=self._tls,
             )
         except InvalidStatus as refused:
             body = refused.response.body or b""
@@ -150,7 +151,7 @@ class Client:
         if not self.hello:
             raise Disconnected(f"the connection was closed ({self._socket.close_code})")
         if self._name:
-            await self.call("server.identify", client=self._name, type="other")
+            await self.call("server.identify", client=self._name, type=self._type)
 
     async def close(self) -> None:
         """Close the connection; what waits for an answer gets Disconnected."""
@@ -159,16 +160,36 @@ class Client:
         if self._reader is not None:
             await self._reader
 
-    async def call(self, method: str, /, *, on_progress: OnProgress | None = None, **params: Any) -> Any:
+    def on(self, method: str, handler: Handler) -> None:
+        """Have `handler(params)`, plain or async, answer the server's requests of that name, or hear its notices.
+
+        What it returns is the answer. It may call the server; nothing waits for it but who asked.
+        """
+        self._handlers.by_method[method] = handler
+
+    async def call(
+        self,
+        method: str,
+        /,
+        *,
+        on_progress: OnProgress | None = None,
+        idempotency_key: str | None = None,
+        **params: Any,
+    ) -> Any:
         """Call a method with params by name and return its result. Raises CallError or Disconnected.
 
         Args:
             on_progress: called with (done, total or None, message) as the server reports it.
+            idempotency_key: makes it safe to call again after Disconnected: the server runs it once.
         """
+        meta: dict[str, Any] = {}
         if on_progress is not None:
-            token = f"p{next(self._ids)}"
+            meta["progress_token"] = token = f"p{next(self._ids)}"
             self._progress[token] = on_progress
-            params["_meta"] = {"progress_token": token}
+        if idempotency_key is not None:
+            meta["idempotency_key"] = idempotency_key
+        if meta:
+            params["_meta"] = meta
         future = self.send(method, params)
         try:
             async with asyncio.timeout(self.timeout_s):
@@ -176,11 +197,15 @@ class Client:
         except (asyncio.CancelledError, TimeoutError):
             self._cancel(future)
             raise
+        finally:
+            self._progress.pop(meta.get("progress_token", ""), None)
 
     def send(self, method: str, params: dict[str, Any] | list[Any]) -> asyncio.Future[Any]:
         """Send a call without waiting; the future holds its result. Calls go out in the order of `send`."""
-        if self._socket is None or self._reader is None or self._reader.done():
+        if self._socket is None or self._reader is None:
             raise Disconnected("not connected: use `async with Client(...)`")
+        if self._reader.done() or self._socket.state is not State.OPEN:
+            raise Disconnected(f"the connection is closed ({self._socket.close_code or 'closing'})")
         id = next(self._ids)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         future.rpc_id = id  # type: ignore[attr-defined]
@@ -188,9 +213,16 @@ class Client:
         self._waiting[id] = future
         return future
 
-    async def subscribe(self, *topics: str, since: tuple[str, int] | None = None) -> Subscription:
-        """Subscribe to topics; `since` is the (epoch, seq) after which to begin."""
-        params: dict[str, Any] = {"topics": list(topics)}
+    async def subscribe(
+        self, *topics: str, since: tuple[str, int] | None = None, policy: str = "close"
+    ) -> Subscription:
+        """Subscribe to topics.
+
+        Args:
+            since: the (epoch, seq) after which to begin; None: now.
+            policy: what becomes of events while this client is too slow: `close`, `drop_oldest` or `latest`.
+        """
+        params: dict[str, Any] = {"topics": list(topics), "policy": policy}
         if since is not None:
             params["since"] = {"epoch": since[0], "seq": since[1]}
         subscription = Subscription(self, await self.call("events.subscribe", **params))
@@ -280,6 +312,7 @@ class Client:
                     future.set_exception(Disconnected(f"the connection was closed ({socket.close_code})"))
                     future.exception()  # not everybody waits; that is no fault
             self._waiting.clear()
+            self._handlers.stop()
             self._greeted.set()  # nobody greets any more
             for subscription in self._subscriptions.values():
                 subscription._queue.put_nowait(None)
@@ -300,7 +333,13 @@ class Client:
             value = message["params"]["value"]
             if report := self._progress.get(message["params"]["token"]):
                 report(value["done"], value["total"], value["message"])
-        elif "subscription" in message.get("params", {}):
+        elif message["method"] == "$/gap":
+            gap = message["params"]
+            if subscription := self._subscriptions.get(gap["subscription"]):
+                subscription.gaps.append((gap["from"], gap["to"]))
+        elif "subscription" not in message.get("params", {}):
+            self._handlers.take(message)
+        else:
             self._hear(message)
 
     def _hear(self, message: dict[str, Any]) -> None:

@@ -5,7 +5,8 @@ queue them, and bounds what waits to be sent. Source: protocol.md 2 and 4; speed
 """
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -14,18 +15,25 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, Event
 
 from rpcserver.auth import Principal
-from rpcserver.events import Subscription
-from rpcserver.jsonrpc import encode_notification
-from store import new_id
+from rpcserver.errors import RpcError
+from rpcserver.jsonrpc import Response, encode_notification
+from rpcserver.meters import Meter
+from rpcserver.refusals import ClientGone
+from rpcserver.requests import Requests
+from rpcserver.subscriptions import Subscription
+from rpcserver.turns import CURRENT
+from store import new_id, now_ms
 
 if TYPE_CHECKING:
-    from rpcserver.dispatch import Call
+    from rpcserver.calls import Call
 
 log = structlog.get_logger("wire")
 
 UNSUPPORTED = 1003
 BAD_UTF_8 = 1007
 SLOW_CONSUMER = 4409
+PATIENCE = 6  # times the outbox age that a client with only lossy subscriptions may stall
+EARLY_FLUSH_BYTES = 128 * 1024  # a turn that says more than this begins to say it at once
 
 
 class Connection(ServerConnection):
@@ -34,6 +42,7 @@ class Connection(ServerConnection):
     Args:
         receive: called with the bytes of every text message, in order.
         max_outbox_bytes, max_outbox_age_s: what a client that does not read may cost before it is cut off.
+        max_reply_bytes: what may wait for such a client on top, because it asked for it itself.
     """
 
     def __init__(
@@ -42,25 +51,36 @@ class Connection(ServerConnection):
         receive: Callable[["Connection", bytes], None],
         max_outbox_bytes: int,
         max_outbox_age_s: float,
+        max_reply_bytes: int,
         **options: Any,
     ) -> None:
         super().__init__(*args, **options)
         self.label = new_id("w_")
+        self.opened_at = now_ms()
+        self.address = ""
         self.principal: Principal | None = None
         self.is_operator = False
         self.client: dict[str, Any] = {}
         self.calls: dict[Any, Call] = {}
         self.in_flight = 0
         self.last_method = ""
+        self.meters: tuple[Meter, ...] = ()
         self.subscriptions: dict[str, Subscription] = {}
+        self.sessions: set[str] = set()
+        self.warned_of = 0
         self.authenticated = asyncio.Event()
+        self.requests = Requests(self.send_soon)
         self._receive = receive
         self._max_outbox_bytes = max_outbox_bytes
         self._max_outbox_age_s = max_outbox_age_s
+        self._early_bytes = min(EARLY_FLUSH_BYTES, max_outbox_bytes // 8)
+        self._max_reply_bytes = max_reply_bytes
         self._outbox: list[bytes] = []
         self._outbox_bytes = 0
+        self._reply_bytes = 0
         self._is_flush_due = False
         self._stall: asyncio.TimerHandle | None = None
+        self._stalled_at = 0.0
         self._parts: list[bytes] = []
         self._early: list[Frame] | None = []
 
@@ -77,11 +97,57 @@ class Connection(ServerConnection):
         self._outbox.append(message)
         self._outbox_bytes += len(message)
         if self.paused:
-            if self._outbox_bytes > self._max_outbox_bytes:
+            # What the client asked for itself is bounded apart: two large answers on their way are no fault of it.
+            if self._outbox_bytes - self._reply_bytes > self._max_outbox_bytes - 2 * self._early_bytes:
                 self._cut_off("queue full")
+        elif self._outbox_bytes > self._early_bytes:
+            self._flush()
         elif not self._is_flush_due:
             self._is_flush_due = True
             self.loop.call_soon(self._flush)
+
+    def reply(self, message: bytes | None) -> None:
+        """Send the answer to a call; None stands for no answer."""
+        if message is None:
+            return
+        if self.paused:
+            self._reply_bytes += len(message)
+            if self._reply_bytes > self._max_reply_bytes:
+                self._cut_off("answers not read")
+                return
+        self.send_soon(message)
+
+    async def ask(self, method: str, params: Mapping[str, Any], timeout_s: float) -> Any:
+        """Ask the client and return what it answers.
+
+        A call that waits here lets the other calls on its session go on: the client may need them to find the answer.
+        Raises ClientDeclined, ClientSilent or ClientGone.
+        """
+        call = CURRENT.get()
+        if call is None or not call.has_turn:
+            return await self._ask(method, params, timeout_s)
+        dispatcher = call.app.dispatcher
+        dispatcher.give_turn(call)
+        try:
+            answer = await self._ask(method, params, timeout_s)
+        except RpcError:
+            await dispatcher.take_turn_back(call)
+            raise
+        await dispatcher.take_turn_back(call)
+        return answer
+
+    @property
+    def is_open(self) -> bool:
+        """Messages can still be sent."""
+        return self.protocol.state is OPEN
+
+    def answered(self, response: Response) -> None:
+        """Take the client's answer to a request of ours."""
+        self.requests.take(response)
+
+    async def writable(self) -> None:
+        """Wait until the client has read enough for more to be sent. Raises when the connection is gone."""
+        await self.drain()
 
     @property
     def queue_bytes(self) -> int:
@@ -118,23 +184,27 @@ class Connection(ServerConnection):
         """Stop reading from a client that does not read, and start its clock."""
         super().pause_writing()
         self.transport.pause_reading()
-        self._stall = self.loop.call_later(self._max_outbox_age_s, self._cut_off, "not reading")
+        self._stalled_at = time.monotonic()
+        self._stall = self.loop.call_later(self._max_outbox_age_s, self._overdue)
 
     def resume_writing(self) -> None:
-        """Go on."""
+        """Go on: first what waits here, then what the subscriptions kept back."""
         super().resume_writing()
         if self._stall is not None:
             self._stall.cancel()
         self.transport.resume_reading()
         self._flush()
+        for subscription in tuple(self.subscriptions.values()):
+            subscription.go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget what was to be sent."""
+        """Forget what was to be sent, and tell who waits for the client."""
         if self._stall is not None:
             self._stall.cancel()
         self._outbox.clear()
         self._parts.clear()
         super().connection_lost(exc)
+        self.requests.fail()
 
     def _take(self, frame: Frame) -> None:
         if frame.opcode is Opcode.BINARY or self.protocol.state is not OPEN:
@@ -168,12 +238,26 @@ class Connection(ServerConnection):
         self._is_flush_due = False
         if self.paused or not self._outbox:
             return
-        messages, self._outbox, self._outbox_bytes = self._outbox, [], 0
+        messages, self._outbox, self._outbox_bytes, self._reply_bytes = self._outbox, [], 0, 0
         if self.protocol.state is not OPEN:
             return
         for message in messages:
             self.protocol.send_text(message)
         self.transport.write(b"".join(self.protocol.data_to_send()))
+
+    async def _ask(self, method: str, params: Mapping[str, Any], timeout_s: float) -> Any:
+        if self.protocol.state is not OPEN:
+            raise ClientGone(method)
+        return await self.requests.ask(method, params, timeout_s)
+
+    def _overdue(self) -> None:
+        stalled_s = time.monotonic() - self._stalled_at
+        is_patient = bool(self.subscriptions) and all(one.is_lossy for one in self.subscriptions.values())
+        if is_patient and not self._outbox and stalled_s < PATIENCE * self._max_outbox_age_s:
+            # What it misses is dropped and told: it may take its time, but not for ever.
+            self._stall = self.loop.call_later(self._max_outbox_age_s, self._overdue)
+        else:
+            self._cut_off("not reading")
 
     def _cut_off(self, why: str) -> None:
         # A close frame would wait behind everything the client does not read: the connection goes at once.
@@ -184,11 +268,14 @@ class Connection(ServerConnection):
             client=self.client.get("client"),
             code=SLOW_CONSUMER,
             reason=why,
+            stalled_s=round(time.monotonic() - self._stalled_at, 3),
+            age_s=round((now_ms() - self.opened_at) / 1000, 3),
+            queued_messages=len(self._outbox),
             queued_bytes=self.queue_bytes,
             last_method=self.last_method,
         )
         self._outbox.clear()
-        self._outbox_bytes = 0
+        self._outbox_bytes = self._reply_bytes = 0
         self.transport.abort()
 
 

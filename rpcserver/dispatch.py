@@ -7,159 +7,32 @@ Source: house.md 2; protocol.md 2 and 3.
 import asyncio
 import inspect
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from jsonrpcserver import Success
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from rpcserver import jsonrpc, replies, tracing
-from rpcserver.auth import Principal
+from rpcserver.calls import Call, Method, method
 from rpcserver.connection import Connection
-from rpcserver.errors import (
-    BUSY,
-    SHUTTING_DOWN,
-    TIMED_OUT,
-    ErrorObject,
-    Forbidden,
-    InvalidParams,
-    RpcError,
-    Unauthenticated,
-    describe,
-)
-from rpcserver.examples import Example
-from rpcserver.jsonrpc import Id, Invalid, Request, Response
+from rpcserver.errors import Busy, ErrorObject, Forbidden, InvalidParams, RpcError, ShuttingDown, describe
+from rpcserver.jsonrpc import Invalid, Request, Response
 from rpcserver.metrics import INVALID, UNKNOWN
+from rpcserver.refusals import CredentialExpired, RateLimited
 from rpcserver.replies import Reply
+from rpcserver.turns import CURRENT, Turns
+from store import now_ms
 
 if TYPE_CHECKING:
     from rpcserver.app import App
 
+__all__ = ["Call", "Dispatcher", "Method", "method"]
+
 log = structlog.get_logger("rpc")
 
-Handler = Callable[["Call", Any], Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """A method of the API.
-
-    Args:
-        params: the model that checks the call; its fields are the parameters, by name or in this order.
-        handler: `handler(call, params)`, plain or async; what it returns is the result.
-        is_ordered: calls on one session run one after another, in the order sent.
-        needs_auth: False for the few that anybody may call.
-        is_operator: only the operator of the data folder may call it; to others it does not exist.
-        timeout_s: seconds it may take; None: the server's limit.
-        result: the model or type of what is answered.
-        errors: the kinds of error it can be answered with, besides those any call can.
-        examples: calls that a test makes.
-    """
-
-    name: str
-    params: type[BaseModel]
-    handler: Handler
-    is_ordered: bool = False
-    needs_auth: bool = True
-    is_operator: bool = False
-    timeout_s: float | None = None
-    result: Any = Any
-    errors: tuple[str, ...] = ()
-    examples: tuple[Example, ...] = ()
-
-    @property
-    def doc(self) -> str:
-        """The handler's own words."""
-        return inspect.cleandoc(self.handler.__doc__ or "")
-
-
-def method(
-    name: str,
-    params: type[BaseModel],
-    *,
-    is_ordered: bool = False,
-    needs_auth: bool = True,
-    is_operator: bool = False,
-    timeout_s: float | None = None,
-    result: Any = Any,
-    errors: tuple[str, ...] = (),
-    examples: tuple[Example, ...] = (),
-) -> Callable[[Handler], Method]:
-    """Make a handler the method `name`."""
-    return lambda handler: Method(
-        name, params, handler, is_ordered, needs_auth, is_operator, timeout_s, result, errors, examples
-    )
-
-
-class Call:
-    """One call on its way: what a handler may know besides its params."""
-
-    __slots__ = (
-        "_after_reply",
-        "_task",
-        "app",
-        "connection",
-        "deadline_s",
-        "id",
-        "is_cancelled",
-        "key",
-        "meta",
-        "method",
-        "reply",
-        "request",
-        "span",
-        "started",
-    )
-
-    def __init__(self, app: "App", connection: Connection, method: Method, request: Request, reply: Reply) -> None:
-        self.app = app
-        self.connection = connection
-        self.method = method
-        self.request = request
-        self.id: Id = request.id
-        self.reply = reply
-        self.meta: dict[str, Any] = {}
-        self.key: str | None = None
-        self.deadline_s = method.timeout_s or app.settings.call_timeout_s
-        self.is_cancelled = False
-        self.started = 0.0
-        self.span: tracing.Span | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._after_reply: list[Callable[[], None]] = []
-
-    @property
-    def principal(self) -> Principal:
-        """Who calls. Raises Unauthenticated."""
-        if self.connection.principal is None:
-            raise Unauthenticated
-        return self.connection.principal
-
-    @property
-    def user_id(self) -> str:
-        """The calling user's id."""
-        return self.principal.user.id
-
-    def progress(self, done: float, total: float | None, message: str) -> None:
-        """Tell the caller how far the call is, if he gave a `_meta.progress_token`."""
-        token = self.meta.get("progress_token")
-        if isinstance(token, str | int) and not isinstance(token, bool):
-            value: dict[str, Any] = {"kind": "report", "done": done, "total": total, "message": message}
-            if total:
-                value["percentage"] = round(100 * done / total, 1)
-            self.connection.send_soon(jsonrpc.encode_notification("$/progress", {"token": token, "value": value}))
-
-    def after_reply(self, notice: Callable[[], None]) -> None:
-        """Have `notice` called once the reply is queued: nothing it sends can overtake the reply."""
-        self._after_reply.append(notice)
-
-    def cancel(self) -> None:
-        """Stop the call: one that waits its turn never starts, one that runs is interrupted."""
-        self.is_cancelled = True
-        if self._task is not None:
-            self._task.cancel()
+MAX_KEY_CHARACTERS = 200
 
 
 class Dispatcher:
@@ -175,11 +48,12 @@ class Dispatcher:
         self.methods: dict[str, Method] = {method.name: method for method in methods}
         self._entries: dict[str, Any] = {name: _entry(method) for name, method in self.methods.items()}
         self._public = [method.name for method in self.methods.values() if not method.is_operator]
-        self._waiting: dict[str, deque[Call]] = {}
+        self._turns = Turns()
         self.in_flight = 0
         self.idle = asyncio.Event()
         self.idle.set()
         self.is_draining = False
+        self.maintenance: RpcError | None = None
         self._is_stopped = False
         self._running: set[asyncio.Task[None]] = set()
 
@@ -191,9 +65,7 @@ class Dispatcher:
             connection.send_soon(jsonrpc.encode_error(None, error))
             return
         items, is_batch = jsonrpc.parse(frame, limits.max_batch_items, limits.max_depth)
-        reply = (
-            replies.Batch(len(items), connection.send_soon).add if is_batch else replies.sender(connection.send_soon)
-        )
+        reply = replies.Batch(len(items), connection.reply).add if is_batch else connection.reply
         for item in items:
             self._take(connection, item, reply)
 
@@ -208,6 +80,7 @@ class Dispatcher:
             self._app.metrics.called(INVALID, item.error.code, 0)
             reply(jsonrpc.encode_error(item.id, item.error))
         elif isinstance(item, Response):
+            connection.answered(item)
             reply(None)
         elif item.method.startswith("$/"):
             self._protocol_message(connection, item, reply)
@@ -230,7 +103,7 @@ class Dispatcher:
             # `true` equals 1 in Python, but not in JSON.
             call = connection.calls.get(id) if isinstance(id, str | int | float) and not isinstance(id, bool) else None
             if call is not None:
-                call.cancel()
+                self._cancel(call)
 
     def _admit(self, call: Call) -> None:
         connection = call.connection
@@ -248,47 +121,37 @@ class Dispatcher:
             connection.calls[call.id] = call
         if call.key is None:
             self._run(call)
-        elif call.key in self._waiting:
-            self._waiting[call.key].append(call)
-        else:
-            # Taken before the first await: forty pipelined calls on one session keep their order.
-            self._waiting[call.key] = deque()
-            if not self._run(call):
-                self._release(call.key)
+        elif not self._turns.take(call, call.key):
+            call.timer = connection.loop.call_later(call.deadline_s, self._expire, call)
+        elif not self._run(call):
+            self._release(call.key)
 
     def _check(self, call: Call) -> None:
         connection, limits = call.connection, self._app.settings
+        method = call.method
         if self.is_draining:
-            message = "The server is restarting: connect again in a moment."
-            raise RpcError(SHUTTING_DOWN, "SHUTTING_DOWN", message, is_retryable=True)
-        if call.method.needs_auth and not call.method.is_operator and not call.principal.may(call.method.name):
-            raise Forbidden(call.method.name)
+            raise ShuttingDown
+        if method.needs_auth and not method.is_operator:
+            principal = call.principal
+            if principal.expires_at is not None and principal.expires_at <= now_ms():
+                raise CredentialExpired
+            if not principal.may(method.name):
+                raise Forbidden(method.name)
+        if self.maintenance is not None and method.needs_auth and not connection.is_operator:
+            raise self.maintenance
         if connection.in_flight >= limits.max_in_flight:
-            raise RpcError(
-                BUSY,
-                "BUSY",
-                f"{limits.max_in_flight} calls of this connection are under way: wait for an answer before the next.",
-                is_retryable=True,
-                retry_after_ms=100,
-            )
+            raise Busy(limits.max_in_flight)
+        for meter in connection.meters:
+            wait_s = meter.take()
+            if wait_s:
+                raise RateLimited(wait_s)
         params = call.request.params
         if isinstance(params, dict):
             meta = params.pop("_meta", None)
             if meta is not None:
-                self._read_meta(call, meta)
-        if call.method.is_ordered:
+                _read_meta(call, meta)
+        if method.is_ordered:
             call.key = self._order_key(call, params)
-
-    def _read_meta(self, call: Call, meta: Any) -> None:
-        if not isinstance(meta, dict):
-            raise InvalidParams("_meta must be an object")
-        call.meta = meta
-        call.span = tracing.begin(call.method.name, meta)
-        deadline_ms = meta.get("deadline_ms")
-        if deadline_ms is not None:
-            if not isinstance(deadline_ms, int | float) or isinstance(deadline_ms, bool) or deadline_ms <= 0:
-                raise InvalidParams("_meta.deadline_ms must be a number of milliseconds above 0")
-            call.deadline_s = min(call.deadline_s, deadline_ms / 1000)
 
     def _order_key(self, call: Call, params: dict[str, Any] | list[Any]) -> str | None:
         if isinstance(params, list):
@@ -299,7 +162,7 @@ class Dispatcher:
             return named
         # No default session yet: calls that name none keep their order while the first of them makes it.
         making = f"default:{call.user_id}"
-        return making if making in self._waiting else (self._app.sessions.default_of(call.user_id) or making)
+        return making if making in self._turns else (self._app.sessions.default_of(call.user_id) or making)
 
     def _run(self, call: Call) -> bool:
         """Start a call and tell whether it goes on in a task of its own."""
@@ -309,37 +172,80 @@ class Dispatcher:
         return self._start(call) if call.span is None else call.span.run(self._start, call)
 
     def _start(self, call: Call) -> bool:
-        outcome = jsonrpc.call(self._entries, call, call.request)
+        principal = call.connection.principal
+        if call.idempotency_key is None and (principal is None or not principal.is_metered):
+            outcome = jsonrpc.call(self._entries, call, call.request)
+        else:
+            outcome = self._fenced(call)
         if not inspect.isawaitable(outcome):
             self._finish(call, outcome)
             return False
         self._spawn(self._wait(call, cast(Coroutine[Any, Any, Any], outcome)))
         return True
 
+    async def _fenced(self, call: Call) -> Any:
+        """Run a call that is counted against its credential, or whose key may have been answered before."""
+        app, principal = self._app, call.connection.principal
+        entry_id = None
+        if principal is not None and principal.is_metered and call.method.needs_auth:
+            entry_id = await app.credentials.spend(principal, call.method.name)
+        kind = "CANCELLED"
+        try:
+            if call.idempotency_key is None:
+                outcome = await self._settled(call)
+            else:
+                outcome = await app.answers.once(call, call.idempotency_key, self._settled)
+            kind = outcome.data["kind"] if isinstance(outcome, ErrorObject) else "ok"
+        finally:
+            if entry_id is not None:
+                app.credentials.note_outcome(entry_id, kind)
+        return outcome
+
+    async def _settled(self, call: Call) -> Any:
+        try:
+            outcome = jsonrpc.call(self._entries, call, call.request)
+            return await outcome if inspect.isawaitable(outcome) else outcome
+        except Exception as error:
+            return describe(error)
+
     async def _wait(self, call: Call, outcome: Coroutine[Any, Any, Any]) -> None:
         # Known only from here on: a task cancelled before its first step would never come to answer.
-        call._task = task = cast("asyncio.Task[None]", asyncio.current_task())
+        call.task = task = cast("asyncio.Task[None]", asyncio.current_task())
         self._running.add(task)
+        CURRENT.set(call)
+        left_s = call.deadline_s if call.timer is None else call.deadline_s - (time.monotonic() - call.started)
         try:
             if call.is_cancelled or self._is_stopped:
                 outcome.close()
                 raise asyncio.CancelledError
-            async with asyncio.timeout(call.deadline_s) as limit:
+            async with asyncio.timeout(left_s) as limit:
                 result = await outcome
         except TimeoutError as error:
-            if limit.expired():
-                message = f"{call.method.name} took longer than {call.deadline_s:g} s and was stopped."
-                result = describe(RpcError(TIMED_OUT, "TIMED_OUT", message, is_retryable=True))
-            else:
-                result = describe(error)
+            result = replies.timed_out(call) if limit.expired() else describe(error)
         except asyncio.CancelledError:
             result = replies.cancelled() if call.is_cancelled else replies.server_cancelled()
         except Exception as error:
             result = describe(error)
         self._running.discard(task)
         self._finish(call, result)
-        if call.key is not None:
+        if call.has_turn and call.key is not None:
             self._release(call.key)
+
+    def _cancel(self, call: Call) -> None:
+        if call.is_cancelled:
+            return  # once: a second interruption would hit what the first one has to clean up
+        call.is_cancelled = True
+        if call.task is not None:
+            call.task.cancel()
+        elif call.key is not None and not call.has_turn:
+            self._turns.leave(call, call.key)
+            self._finish(call, replies.cancelled())
+
+    def _expire(self, call: Call) -> None:
+        # Only for a call that still stands in line; one that runs has its own clock.
+        if call.key is not None and not call.has_turn and call.task is None and not call.is_over:
+            self._turns.leave(call, call.key)
+            self._finish(call, replies.timed_out(call))
 
     def _finish(self, call: Call, outcome: Any) -> None:
         connection = call.connection
@@ -352,16 +258,41 @@ class Dispatcher:
         took_s = time.monotonic() - call.started
         if took_s > self._app.settings.slow_call_s:
             log.warning("slow_call", method=call.method.name, ms=round(took_s * 1000), connection=connection.label)
-        call.reply(replies.encoded(call, outcome))
-        for notice in call._after_reply:
-            notice()
+        call.answer(replies.encoded(call, outcome))
 
     def _release(self, key: str) -> None:
-        waiting = self._waiting[key]
-        while waiting:
-            if self._run(waiting.popleft()):
+        while (call := self._turns.next(key)) is not None:
+            if self._run(call):
                 return
-        del self._waiting[key]
+
+    def give_turn(self, call: Call) -> None:
+        """Let the other calls on the session go on while this one waits for its client."""
+        if call.has_turn and call.key is not None:
+            call.has_turn = False
+            self._release(call.key)
+
+    async def take_turn_back(self, call: Call) -> None:
+        """Go on where `give_turn` stopped, once no other call on the session is under way."""
+        if call.key is not None and not call.has_turn:
+            await self._turns.take_back(call, call.key)
+
+
+def _read_meta(call: Call, meta: Any) -> None:
+    if not isinstance(meta, dict):
+        raise InvalidParams("_meta must be an object")
+    call.meta = meta
+    call.span = tracing.begin(call.method.name, meta)
+    deadline_ms = meta.get("deadline_ms")
+    if deadline_ms is not None:
+        if not isinstance(deadline_ms, int | float) or isinstance(deadline_ms, bool) or deadline_ms <= 0:
+            raise InvalidParams("_meta.deadline_ms must be a number of milliseconds above 0")
+        call.deadline_s = min(call.deadline_s, deadline_ms / 1000)
+    key = meta.get("idempotency_key")
+    if key is not None:
+        if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY_CHARACTERS or "\x00" in key:
+            raise InvalidParams(f"_meta.idempotency_key must be a text of 1 to {MAX_KEY_CHARACTERS} characters")
+        if call.method.is_change:
+            call.idempotency_key = key
 
 
 def _entry(method: Method) -> Callable[..., Any]:
@@ -369,7 +300,7 @@ def _entry(method: Method) -> Callable[..., Any]:
     names = tuple(method.params.model_fields)
     validate = method.params.model_validate
 
-    def entry(call: Call, /, *args: Any, **kwargs: Any) -> Any:
+    def checked(call: Call, /, *args: Any, **kwargs: Any) -> Any:
         try:
             params = validate(dict(zip(names, args, strict=False)) if args else kwargs)
             return Success(method.handler(call, params))
@@ -379,8 +310,8 @@ def _entry(method: Method) -> Callable[..., Any]:
             return Success(describe(error))
 
     # None is required here: which are, the model knows, and says it better.
-    entry.__signature__ = jsonrpc.Names(names)  # type: ignore[attr-defined]
-    return entry
+    checked.__signature__ = jsonrpc.Names(names)  # type: ignore[attr-defined]
+    return checked
 
 
 def _invalid_params(error: ValidationError) -> ErrorObject:

@@ -85,6 +85,22 @@ class Forbidden(RpcError):
         )
 
 
+class Busy(RpcError):
+    """The connection has as many calls under way as it may have."""
+
+    def __init__(self, limit: int) -> None:
+        message = f"{limit} calls of this connection are under way: wait for an answer before the next."
+        super().__init__(BUSY, "BUSY", message, is_retryable=True, retry_after_ms=100, limit=limit)
+
+
+class ShuttingDown(RpcError):
+    """The server stops."""
+
+    def __init__(self) -> None:
+        message = "The server is restarting: connect again in a moment."
+        super().__init__(SHUTTING_DOWN, "SHUTTING_DOWN", message, is_retryable=True, retry_after_ms=1000)
+
+
 class InvalidParams(RpcError):
     """The params do not fit the method."""
 

@@ -1,34 +1,29 @@
 """Events: every one is a row before it is a message, announced after its commit to those who may see it.
 
-A subscription is a list of topics with `*`; it can begin after any event still kept, so that nothing is missed over
-a dropped socket or a restart. Source: protocol.md 4.
+A user's event is kept only when a client of his holds a position it could come back with: from his first subscription
+on, until none was open for as long as events are kept. Source: protocol.md 4.
 """
 
-import fnmatch
-import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
+import structlog
 
-from store import Store, Tx, now_ms
+from rpcserver.subscriptions import Event, Subscription
+from store import Store, StoreError, Tx, now_ms
 
-Send = Callable[[bytes], None]
+log = structlog.get_logger("events")
+
 Present = Callable[[Tx, str], list[str]]
+Places = Callable[[Tx, str], list[str]]
 MaySee = Callable[[Tx, str, list[str]], set[str]]
 
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """A row of `events`; `data` is JSON text."""
-
-    seq: int
-    topic: str
-    audience: str
-    data: str
-    at: int
+EVERYBODY = "all"
+_COLUMNS = "seq, topic, audience, data, at"
+_NOBODY = ""  # no user's id: what he may read, everybody may
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,67 +34,59 @@ class Kept:
     max_age_s: float
 
 
-class Subscription:
-    """What one connection wants to hear, and how far it has heard. It holds events back until it is released."""
-
-    __slots__ = ("_head", "_held", "_send", "id", "matches", "seq", "user_id")
-
-    def __init__(self, id: str, user_id: str, topics: Iterable[str], epoch: str, seq: int, send: Send) -> None:
-        self.id = id
-        self.user_id = user_id
-        self.matches = re.compile("|".join(fnmatch.translate(topic) for topic in topics)).match
-        self.seq = seq
-        self._send = send
-        self._held: list[Event] | None = []
-        self._head = orjson.dumps({"subscription": id, "epoch": epoch})[:-1]
-
-    def tell(self, event: Event) -> None:
-        """Send the event, unless it was sent before; while held, keep it."""
-        if self._held is not None:
-            self._held.append(event)
-        elif event.seq > self.seq:
-            self.seq = event.seq
-            self._send(
-                b'{"jsonrpc":"2.0","method":%b,"params":%b,"seq":%d,"at":%d,"data":%b}}'
-                % (orjson.dumps(event.topic), self._head, event.seq, event.at, event.data.encode())
-            )
-
-    def release(self, missed: list[Event]) -> None:
-        """Send what was missed, then what came meanwhile, and from now on at once: each event once, in order."""
-        held, self._held = self._held or [], None
-        for event in (*missed, *held):
-            self.tell(event)
-
-
 class Events:
     """Writes events and hands them to the open subscriptions after the commit.
 
     Args:
         present: `present(tx, set_id)` names the users who stand in a set.
+        places: `places(tx, user_id)` names the sets in which a user stands.
         may_see: `may_see(tx, user_id, set_ids)` names those of the sets that the user can read.
     """
 
-    def __init__(self, store: Store, epoch: str, kept: Kept, present: Present, may_see: MaySee) -> None:
+    def __init__(
+        self,
+        store: Store,
+        epoch: str,
+        kept: Kept,
+        present: Present,
+        places: Places,
+        may_see: MaySee,
+    ) -> None:
         self.epoch = epoch
+        self.last_seq = 0
         self._store = store
         self._kept = kept
+        self._max_age_ms = int(kept.max_age_s * 1000)
         self._present = present
+        self._places = places
         self._may_see = may_see
         self._by_user: defaultdict[str, set[Subscription]] = defaultdict(set)
-        self.last_seq = 0
+        # User -> the event after which his are kept. Changed and read by the writer's thread, in the order of the
+        # transactions; `_heard_at` follows on the loop once it is on disk.
+        self._listeners: dict[str, int] = {}
+        self._heard_at: dict[str, int] = {}
 
     async def load(self) -> None:
-        """Find where the log ends, and forget what grew too old while no server ran."""
-        await self._store.write(self._forget)
-        row = await self._store.read(lambda tx: tx.one("SELECT max(seq) FROM events"))
-        self.last_seq = row[0] or 0 if row else 0
+        """Forget what grew too old while no server ran; find where the log ends, and who listens to it."""
+
+        def look(tx: Tx) -> None:
+            self._forget(tx)
+            self.last_seq = _newest(tx)
+            for user_id, from_seq, heard_at in tx.all("SELECT user_id, from_seq, heard_at FROM listeners"):
+                self._listeners[user_id] = from_seq
+                self._heard_at[user_id] = heard_at
+
+        await self._store.write(look)
 
     def append(self, tx: Tx, topic: str, audience: str, data: dict[str, Any]) -> None:
-        """Add an event to the transaction that makes it true.
+        """Add an event to the transaction that makes it true, if anybody could come to hear of it.
 
         Args:
-            audience: `user:ID`, or a set's visitors as `set:ID`.
+            audience: `user:ID`, those who stand in a set and can read it as `set:ID`, or `all`.
         """
+        seers = self._seers(tx, audience)
+        if not seers:
+            return
         at = now_ms()
         text = orjson.dumps(data).decode()
         row = tx.one(
@@ -112,10 +99,21 @@ class Events:
         seq: int = row[0] if row else 0
         if seq % 1000 == 0:
             self._forget(tx)
-        kind, _, id = audience.partition(":")
-        seers = [id] if kind == "user" else self._present(tx, id)
         event = Event(seq, topic, audience, text, at)
         tx.after_commit(lambda: self._announce(event, seers))
+
+    async def listen(self, user_id: str) -> None:
+        """Keep the user's events from now on: all that is committed after this returns."""
+        if self._heard_at.get(user_id, 0) > now_ms() - self._max_age_ms // 4:
+            return
+        # Through the writer: what it has begun before is announced before this returns, and finds no listener;
+        # what it begins after finds one. So nothing is between the two.
+        await self._store.write(lambda tx: self._hear(tx, [user_id]))
+
+    def upkeep(self, tx: Tx) -> None:
+        """Forget what is too old, and who has not listened for as long."""
+        self._hear(tx, [user_id for user_id in tuple(self._by_user) if user_id in self._listeners])
+        self._forget(tx)
 
     def open(self, subscription: Subscription) -> None:
         """Begin to hand events to a subscription."""
@@ -123,34 +121,126 @@ class Events:
 
     def close(self, subscription: Subscription) -> None:
         """Send it nothing more."""
+        subscription.is_open = False
         subscribed = self._by_user.get(subscription.user_id)
         if subscribed:
             subscribed.discard(subscription)
             if not subscribed:
                 del self._by_user[subscription.user_id]
 
-    def missed(self, tx: Tx, subscription: Subscription, since: int) -> list[Event] | None:
-        """Return the events after `since` that the subscriber may see, None when some are no longer kept."""
-        row = tx.one("SELECT coalesce(min(seq), 0) FROM events")
-        oldest = row[0] if row else 0
-        if since > self.last_seq or (oldest and since < oldest - 1):
-            return None
-        rows = tx.all("SELECT seq, topic, audience, data, at FROM events WHERE seq > ? ORDER BY seq", since)
+    def count(self, user_id: str) -> int:
+        """Return how many subscriptions a user has open."""
+        return len(self._by_user.get(user_id, ()))
+
+    async def can_resume(self, user_id: str, epoch: str, seq: int) -> bool:
+        """Tell whether every event of a user after a position is still kept."""
+        from_seq = self._listeners.get(user_id)
+        if epoch != self.epoch or from_seq is None or not from_seq <= seq <= self.last_seq:
+            return False
+        return await self._store.read(lambda tx: seq >= _oldest(tx) - 1)
+
+    async def replay(self, subscription: Subscription, page: int) -> None:
+        """Bring a subscription to the present, a page at a time and no faster than its client reads."""
+        try:
+            while subscription.is_open and self.last_seq > subscription.seq:
+                since = subscription.seq
+                events, upto, lost = await self._store.read(lambda tx: self._missed(tx, subscription, since, page))  # noqa: B023
+                if lost:
+                    # Thrown away while the client was too slow to take it: told, as every drop is.
+                    subscription.skip(lost)
+                else:
+                    subscription.replay(events, upto)
+                await subscription.outlet.writable()
+        except (StoreError, OSError) as error:
+            log.info("replay_ended", subscription=subscription.id, reason=str(error))
+            return
+        # No await since the comparison above: whatever is announced from here on is told as it comes.
+        subscription.is_behind = False
+
+    def history(
+        self, tx: Tx, subscription: Subscription, before: int | None, limit: int, most: int
+    ) -> tuple[list[Event], int | None]:
+        """Return the newest events the subscriber may see, and before which to go on (None at the end).
+
+        Args:
+            most: how many rows to look at; fewer than `limit` events may be found among them.
+        """
+        audiences = self._audiences(tx, subscription.user_id)
+        marks = ", ".join("?" * len(audiences))
+        rows = tx.all(
+            f"SELECT {_COLUMNS} FROM events WHERE audience IN ({marks}) AND seq < ? ORDER BY seq DESC LIMIT ?",  # noqa: S608
+            *audiences,
+            2**62 if before is None else before,
+            most,
+        )
+        found: list[Event] = []
+        for row in rows:
+            event = Event(*row)
+            if subscription.matches(event.topic):
+                found.append(event)
+                if len(found) == limit:
+                    return found, event.seq
+        return found, rows[-1][0] if len(rows) == most else None
+
+    def _missed(self, tx: Tx, subscription: Subscription, since: int, page: int) -> tuple[list[Event], int, int]:
+        """Return the next events after `since`, how far this looked, and up to where they are lost (0: none is)."""
+        newest, oldest = _newest(tx), _oldest(tx)
+        if since < oldest - 1:
+            return [], since, oldest - 1
+        audiences = self._audiences(tx, subscription.user_id)
+        marks = ", ".join("?" * len(audiences))
+        rows = tx.all(
+            f"SELECT {_COLUMNS} FROM events WHERE audience IN ({marks}) AND seq > ? ORDER BY seq LIMIT ?",  # noqa: S608
+            *audiences,
+            since,
+            page,
+        )
         events = [event for event in (Event(*row) for row in rows) if subscription.matches(event.topic)]
-        own = f"user:{subscription.user_id}"
-        sets = {event.audience.removeprefix("set:") for event in events if event.audience.startswith("set:")}
-        seen = {f"set:{set_id}" for set_id in self._may_see(tx, subscription.user_id, sorted(sets))} | {own}
-        return [event for event in events if event.audience in seen]
+        return events, (rows[-1][0] if len(rows) == page else newest), 0
+
+    def _audiences(self, tx: Tx, user_id: str) -> list[str]:
+        # Looked up now, not then: who has lost a right since does not hear of what happened before either.
+        seen = self._may_see(tx, user_id, self._places(tx, user_id))
+        return [f"user:{user_id}", EVERYBODY, *(f"set:{set_id}" for set_id in sorted(seen))]
+
+    def _seers(self, tx: Tx, audience: str) -> list[str]:
+        listeners = self._listeners
+        kind, _, id = audience.partition(":")
+        if kind == "user":
+            return [id] if id in listeners else []
+        if kind == EVERYBODY:
+            return list(listeners)
+        seers = [user_id for user_id in self._present(tx, id) if user_id in listeners] if listeners else []
+        if seers and not self._may_see(tx, _NOBODY, [id]):
+            seers = [user_id for user_id in seers if self._may_see(tx, user_id, [id])]
+        return seers
+
+    def _hear(self, tx: Tx, user_ids: list[str]) -> None:
+        now, newest = now_ms(), _newest(tx)
+        for user_id in user_ids:
+            tx.run(
+                "INSERT INTO listeners (user_id, from_seq, heard_at) VALUES (?, ?, ?)"
+                " ON CONFLICT (user_id) DO UPDATE SET heard_at = excluded.heard_at",
+                user_id,
+                newest,
+                now,
+            )
+            self._listeners.setdefault(user_id, newest)
+        tx.after_commit(lambda: self._heard_at.update(dict.fromkeys(user_ids, now)))
 
     def _forget(self, tx: Tx) -> None:
-        # The newest stays however old it is: by it a returning client's position is known to be the past.
-        row = tx.one("SELECT max(seq) FROM events")
-        newest: int = (row[0] if row else None) or 0
+        cutoff = now_ms() - self._max_age_ms
+        for (user_id,) in tx.all("SELECT user_id FROM listeners WHERE heard_at <= ?", cutoff):
+            self._listeners.pop(user_id, None)
+            self._heard_at.pop(user_id, None)
+        tx.run("DELETE FROM listeners WHERE heard_at <= ?", cutoff)
+        # From the oldest on, so that what is left has no holes. The newest stays however old it is: by it a returning
+        # client's position is known to be the past, and no number is given twice.
+        tx.run("DELETE FROM events WHERE seq <= (SELECT max(seq) FROM events) - ?", max(1, self._kept.max_events))
         tx.run(
-            "DELETE FROM events WHERE seq < ? AND (seq <= ? OR at < ?)",
-            newest,
-            newest - self._kept.max_events,
-            now_ms() - int(self._kept.max_age_s * 1000),
+            "DELETE FROM events WHERE seq < coalesce((SELECT min(seq) FROM events WHERE at > ?),"
+            " (SELECT max(seq) FROM events))",
+            cutoff,
         )
 
     def _announce(self, event: Event, seers: list[str]) -> None:
@@ -159,3 +249,13 @@ class Events:
             for subscription in self._by_user.get(user_id, ()):
                 if subscription.matches(event.topic):
                     subscription.tell(event)
+
+
+def _newest(tx: Tx) -> int:
+    row = tx.one("SELECT coalesce(max(seq), 0) FROM events")
+    return row[0] if row else 0
+
+
+def _oldest(tx: Tx) -> int:
+    row = tx.one("SELECT coalesce(min(seq), 0) FROM events")
+    return row[0] if row else 0

@@ -21,6 +21,8 @@ ASK = "a_06gzfsm4s1a2b3c4d5e6f7g8"
 SUBSCRIPTION = "sub_06gzfsm4k0a1b2c3d4e5f6g7"
 EPOCH = "e_06gzfsm4d5k9e7yw6gtwwz15"
 CREDENTIAL = "rpc_pZ0hCkQ3oWc1ZcJ9uYtq7xgk5dJbYx6mHn2LrV8sE4A"
+CREDENTIAL_ID = "c_06gzfsm4t1a2b3c4d5e6f7g8"
+TICKET_TEXT = "rpct_pZ0hCkQ3oWc1ZcJ9uYtq7xgk5dJbYx6mHn2LrV8sE4A"
 AT = 1795160441997
 
 
@@ -170,9 +172,27 @@ _IDENTITY = {
     "name": "anna",
     "home_set": HOME,
     "landing_set": LANDING,
+    "credential_id": CREDENTIAL_ID,
+    "label": "first credential",
+    "holder": None,
+    "scopes": ["*"],
+    "expires_at": None,
+}
+_RECORD = {
+    "credential_id": CREDENTIAL_ID,
+    "user": "anna",
     "label": "first credential",
     "scopes": ["*"],
     "expires_at": None,
+    "created_at": AT,
+    "holder": None,
+    "is_logged": False,
+    "is_renewable": False,
+    "max_calls": None,
+    "calls_per_interval": None,
+    "interval_s": None,
+    "calls_made": 0,
+    "calls_refused": 0,
 }
 _SERVER = {
     "version": "0.1.0",
@@ -287,6 +307,43 @@ SUBSCRIBE = (
 UNSUBSCRIBE = (Example("hear no more of it", {"subscription": SUBSCRIPTION}, True),)
 AUTHENTICATE = (Example("with a credential", {"credential": CREDENTIAL}, _IDENTITY),)
 WHOAMI = (Example("who am I", {}, _IDENTITY),)
+TICKET = (Example("for a page", {}, {"ticket": TICKET_TEXT, "expires_at": AT + 30_000}),)
+REFRESH = (Example("with another credential", {"credential": CREDENTIAL}, _IDENTITY),)
+LOGOUT = (Example("close this connection", {}, True),)
+CREDENTIALS = (Example("all of mine", {}, {"items": [_RECORD], "next_cursor": None}),)
+CREDENTIAL_CREATE = (
+    Example(
+        "for an agent: twenty calls of two methods within an hour",
+        {"label": "tidy up", "scopes": ["session.ls", "session.cd"], "expires_in_s": 3600.0, "max_calls": 20},
+        {"credential_id": CREDENTIAL_ID, "credential": CREDENTIAL},
+    ),
+)
+CREDENTIAL_REVOKE = (Example("no more of it", {"credential_id": CREDENTIAL_ID}, True),)
+CREDENTIAL_LOG = (
+    Example("what it was used for", {"credential_id": CREDENTIAL_ID}, {"items": [], "next_cursor": None}),
+)
+HISTORY = (Example("the last changes of my sessions", {"topics": ["session.*"]}, {"items": [], "next_cursor": None}),)
+PRESENCE = (
+    Example(
+        "who is here with me",
+        {"session_id": SESSION},
+        {
+            "session_id": SESSION,
+            "items": [
+                {
+                    "connection": "w_06gzfsm4v1a2b3c4d5e6f7g8",
+                    "client": "console",
+                    "version": "0.1.0",
+                    "type": "web",
+                    "label": "first credential",
+                    "holder": None,
+                    "since": AT,
+                    "is_me": True,
+                }
+            ],
+        },
+    ),
+)
 INFO = (Example("what is running there", {}, _SERVER),)
 PING = (Example("is it there", {}, "pong"),)
 IDENTIFY = (Example("a command line", {"client": "rpcserver call", "version": "0.1.0", "type": "cli"}, True),)

@@ -16,8 +16,11 @@ from store import new_id
 
 if TYPE_CHECKING:
     from rpcserver.app import App
-    from rpcserver.dispatch import Call
-    from rpcserver.events import Subscription
+    from rpcserver.calls import Call
+    from rpcserver.meters import Meter
+    from rpcserver.subscriptions import Subscription
+
+_CANCEL = orjson.dumps({"jsonrpc": "2.0", "method": "$/cancelRequest", "params": {"id": 1}})
 
 
 class Inside:
@@ -27,12 +30,22 @@ class Inside:
         self.label = new_id("i_")
         self.principal = principal
         self.is_operator = False
+        self.is_open = True
+        self.address = ""
+        self.loop = asyncio.get_running_loop()
         self.client: dict[str, Any] = {"client": "playbook", "version": "", "type": "service"}
         self.calls: dict[Any, Call] = {}
         self.in_flight = 0
         self.last_method = ""
+        self.meters: tuple[Meter, ...] = ()  # a script's pace is its job's, not its caller's
         self.subscriptions: dict[str, Subscription] = {}
+        self.sessions: set[str] = set()
         self._answered = answered
+
+    def reply(self, message: bytes | None) -> None:
+        """Take the answer to a call."""
+        if message is not None:
+            self.send_soon(message)
 
     def send_soon(self, message: bytes) -> None:
         """Take the answer; notices that come before it are for clients."""
@@ -55,8 +68,7 @@ async def call(app: "App", principal: Principal, method: str, params: dict[str, 
         if "error" in answer and answer["error"]["code"] == SHUTTING_DOWN:
             await asyncio.get_running_loop().create_future()
     except asyncio.CancelledError:
-        for under_way in list(connection.calls.values()):
-            under_way.cancel()
+        app.dispatcher.receive(cast(Connection, connection), _CANCEL)
         raise
     if "error" in answer:
         error = answer["error"]

@@ -17,6 +17,20 @@ RAISED: dict[str, tuple[int, str]] = {
     "INTERNAL": (e.INTERNAL, "The server failed; `data.ref` stands in its log."),
     "TIMED_OUT": (e.TIMED_OUT, "The call took longer than its deadline and was stopped."),
     "UNAUTHENTICATED": (e.UNAUTHENTICATED, "The call needs a credential that is valid."),
+    "CREDENTIAL_EXPIRED": (e.UNAUTHENTICATED, "The connection's credential has expired: refresh it in time."),
+    "CALLS_SPENT": (e.FORBIDDEN, "The limited credential has no call left."),
+    "CALLS_SPENT_FOR_NOW": (e.RATE_LIMITED, "The limited credential has no call left in this interval."),
+    "SCOPE_TOO_WIDE": (e.FORBIDDEN, "A credential makes none that reaches further than itself."),
+    "NOT_RENEWABLE": (e.FORBIDDEN, "The credential ends when it ends."),
+    "CREDENTIAL_NOT_FOUND": (e.NOT_FOUND, "No such credential, or not the caller's."),
+    "RATE_LIMITED": (e.RATE_LIMITED, "Too many calls or failed attempts; try again after `data.retry_after_ms`."),
+    "IDEMPOTENCY_CONFLICT": (e.IDEMPOTENCY_CONFLICT, "The key was used for another method or other params."),
+    "OUTCOME_UNKNOWN": (e.IDEMPOTENCY_CONFLICT, "The server stopped while the call under this key ran."),
+    "ANSWER_NOT_KEPT": (e.CONFLICT, "The call under this key was made; its answer held a secret, shown once."),
+    "MAINTENANCE": (e.SHUTTING_DOWN, "The operator has stopped the service; see `data.retry_after_ms`."),
+    "CLIENT_DECLINED": (e.DECLINED, "The client answered a request of the server with an error."),
+    "CLIENT_SILENT": (e.TIMED_OUT, "The client did not answer a request of the server in time."),
+    "CLIENT_GONE": (e.SERVER_CANCELLED, "The connection closed before the client answered the server."),
     "FORBIDDEN": (e.FORBIDDEN, "The credential's scopes, or the owner of the thing, do not allow it."),
     "SESSION_NOT_FOUND": (e.NOT_FOUND, "No such session, or not the caller's."),
     "NOT_IN_PALLET": (e.NOT_FOUND, "The command is not offered here now; `data.commands` are."),
@@ -58,10 +72,12 @@ ANY_CALL = (
     "CANCELLED",
     "SERVER_CANCELLED",
     "SHUTTING_DOWN",
+    "MAINTENANCE",
+    "RATE_LIMITED",
     "RESPONSE_TOO_LARGE",
     "INTERNAL",
 )
-AUTHENTICATED_CALL = ("UNAUTHENTICATED", "FORBIDDEN")
+AUTHENTICATED_CALL = ("UNAUTHENTICATED", "CREDENTIAL_EXPIRED", "FORBIDDEN", "CALLS_SPENT", "CALLS_SPENT_FOR_NOW")
 
 # What several methods share.
 STORAGE = ("STORAGE_FULL", "STORAGE_FAILED")

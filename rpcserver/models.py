@@ -11,15 +11,16 @@ Limit = Annotated[int, Field(ge=1, le=200, description="How many items at most."
 Cursor = Annotated[str | None, Field(max_length=4096, description="`next_cursor` of the page before.")]
 
 
-def _without_nul(text: str) -> str:
+def without_nul(text: str) -> str:
+    """Refuse the one character that no name holds and that SQLite would end a text at."""
     if "\x00" in text:
         raise ValueError("it holds a NUL character")
     return text
 
 
-Id = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_without_nul)]
-Text = Annotated[str, Field(max_length=1000), AfterValidator(_without_nul)]
-SessionName = Annotated[str, Field(min_length=3, max_length=120), AfterValidator(_without_nul)]
+Id = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(without_nul)]
+Text = Annotated[str, Field(max_length=1000), AfterValidator(without_nul)]
+SessionName = Annotated[str, Field(min_length=3, max_length=120), AfterValidator(without_nul)]
 ContextName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{2,119}$")]
 Kind = Literal["token", "child", "link", "user", "command"]
 Order = Literal["name", "-name", "added", "-added"]
@@ -173,9 +174,7 @@ class RunParams(SessionParams):
     data: dict[str, Any] = {}
     wait: bool = True
     timeout_s: Seconds | None = None
-    dedup_key: Annotated[str | None, Field(max_length=200), AfterValidator(lambda key: key and _without_nul(key))] = (
-        None
-    )
+    dedup_key: Annotated[str | None, Field(max_length=200), AfterValidator(lambda key: key and without_nul(key))] = None
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
     delay_s: Annotated[float, Field(ge=0, le=366 * 86400)] = 0
     callback: CallbackParams | None = None
@@ -238,68 +237,12 @@ class AnswerParams(Params):
     decline: bool = False
 
 
-class AuthenticateParams(Params):
-    """auth.authenticate."""
-
-    credential: Annotated[str, Field(min_length=1, max_length=1000)]
-
-
 class IdentifyParams(Params):
     """server.identify: who connects, for logs and presence."""
 
-    client: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_without_nul)]
+    client: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(without_nul)]
     version: Annotated[str, Field(max_length=50)] = ""
     type: Literal["web", "cli", "agent", "service", "other"] = "other"
-
-
-class Since(Params):
-    """The position of an event: where a client stopped to hear."""
-
-    epoch: Id
-    seq: Annotated[int, Field(ge=0)]
-
-
-class SubscribeParams(Params):
-    """events.subscribe."""
-
-    topics: Annotated[list[Annotated[str, Field(min_length=1, max_length=100)]], Field(min_length=1, max_length=50)]
-    since: Since | None = None
-
-
-class UnsubscribeParams(Params):
-    """events.unsubscribe."""
-
-    subscription: Id
-
-
-class NewUserParams(Params):
-    """operator.user_add."""
-
-    name: Text
-
-
-class DeferParams(Params):
-    """operator.user_defer: without an approver, the user's jobs run at once again."""
-
-    name: Text
-    approver: Text | None = None
-
-
-class ImportParams(Params):
-    """operator.import."""
-
-    path: Text
-    user: Text
-    into: Id | None = None
-    public: bool = False
-    exclude: list[Text] = []
-    format: Literal["folder", "json"] = "folder"
-
-
-class BackupParams(Params):
-    """operator.backup."""
-
-    path: Text
 
 
 class SessionRecord(BaseModel):

@@ -6,7 +6,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from rpcserver.play_results import PlaybookChange, PlaybookEvent
 from rpcserver.results import Question
@@ -36,6 +36,37 @@ class Closing(BaseModel):
     code: int
     reason: str
     reconnect: bool
+    retry_after_ms: int
+
+
+class Expiring(BaseModel):
+    """The connection's credential ends at UTC milliseconds `expires_at`; then the connection is closed with 4401."""
+
+    expires_at: int
+    in_s: float
+
+
+class CancelRequest(BaseModel):
+    """The server no longer wants the answer to its request of that id."""
+
+    id: str
+
+
+class Gap(BaseModel):
+    """Events of a subscription that were left out: those from the number `from` up to `to`."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    subscription: str
+    from_: int = Field(alias="from")
+    to: int
+
+
+class MaintenanceEvent(BaseModel):
+    """The operator has stopped or resumed the service."""
+
+    on: bool
+    message: str
     retry_after_ms: int
 
 
@@ -176,6 +207,9 @@ NOTIFICATIONS = (
     Notification("$/hello", "The first message: limits, heartbeat, and whether a credential is still due.", Hello),
     Notification("$/closing", "Before the server closes the connection.", Closing),
     Notification("$/progress", "While a call runs that gave a `_meta.progress_token`.", Progress),
+    Notification("$/cancelRequest", "A request of the server needs no answer any more.", CancelRequest),
+    Notification("$/authExpiring", "A minute before the connection's credential ends.", Expiring),
+    Notification("$/gap", "Events were left out for a slow client; what follows goes on after `to`.", Gap),
     Notification("session.created", "A session of the user was made.", SessionEvent),
     Notification("session.changed", "Name, options or params of a session were changed.", SessionEvent),
     Notification("session.destroyed", "A session of the user is gone.", SessionEvent),
@@ -195,5 +229,6 @@ NOTIFICATIONS = (
     Notification("ask.resolved", "A question was answered, declined or withdrawn.", ResolvedEvent),
     Notification("playbook.changed", "Actions were added to the playbook of a session of the user.", PlaybookChange),
     Notification("playbook.action", "An action of a session's playbook began, was done, or failed.", PlaybookEvent),
+    Notification("server.maintenance", "The operator has stopped or resumed the service.", MaintenanceEvent),
     Notification("schedule.missed", "A schedule of the user fell due while the server was down.", MissedEvent),
 )

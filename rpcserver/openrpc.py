@@ -30,6 +30,10 @@ META: Schema = {
     "properties": {
         "progress_token": {"type": ["string", "integer"], "description": "Names the call in `$/progress`."},
         "deadline_ms": {"type": "number", "exclusiveMinimum": 0, "description": "What the call may take."},
+        "idempotency_key": {
+            "type": "string",
+            "description": "Calls under one key run once, and are answered alike.",
+        },
         "traceparent": {"type": "string", "description": "W3C trace context: the call becomes a span of that trace."},
     },
 }

@@ -7,11 +7,15 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import orjson
+
 from plugins import loader
 from plugins.bus import Bus
-from rpcserver import archive
+from rpcserver import archive, credentials
+from rpcserver.access_models import OperatorCredentialParams
 from rpcserver.app import App, job_specs, opened
 from rpcserver.client import CallError, Client
+from rpcserver.errors import RpcError
 from rpcserver.settings import RUNNING, Settings
 from store import StoreError, StoreLocked
 
@@ -59,6 +63,52 @@ def import_tree(
     if left > 0:
         print(f"and {left} more", file=sys.stderr)
     return {name: answer[name] for name in ("set_id", "sets", "tokens")}
+
+
+def create_credential(settings: Settings, params: dict[str, Any]) -> str:
+    """Make a credential and return its text."""
+
+    async def directly(app: App) -> Any:
+        given = OperatorCredentialParams(**params)
+        return await app.issue((await app.user_named(given.user)).id, await app.terms(given))
+
+    return str(_operate(settings, "operator.credential_create", params, directly)["credential"])
+
+
+def list_credentials(settings: Settings, user: str | None) -> list[dict[str, Any]]:
+    """Return every credential of a user, or of everybody."""
+
+    async def directly(app: App) -> Any:
+        user_id = None if user is None else (await app.user_named(user)).id
+        return await app.store.read(lambda tx: {"items": credentials.page(tx, user_id, 2**31, None)})
+
+    found: list[dict[str, Any]] = []
+    cursor = None
+    while True:
+        params = {"limit": 200, **({"user": user} if user else {}), **({"cursor": cursor} if cursor else {})}
+        page = _operate(settings, "operator.credentials_list", params, directly)
+        found += orjson.loads(orjson.dumps(page["items"]))
+        cursor = page.get("next_cursor")
+        if cursor is None:
+            return found
+
+
+def revoke_credential(settings: Settings, credential_id: str) -> None:
+    """Revoke a credential; a running server closes its connections."""
+
+    async def directly(app: App) -> None:
+        await app.store.write(lambda tx: credentials.revoke(tx, credential_id, None))
+
+    _operate(settings, "operator.credential_revoke", {"credential_id": credential_id}, directly)
+
+
+def ask_running(settings: Settings, method: str, params: dict[str, Any]) -> Any:
+    """Ask the running server; without one there is nothing to ask."""
+
+    async def directly(app: App) -> Any:
+        raise OperatorError("No server runs on this data folder: start one with `rpcserver serve`.")
+
+    return _operate(settings, method, params, directly)
 
 
 def back_up(settings: Settings, file: Path) -> int:
@@ -112,6 +162,8 @@ def _operate(
 
     try:
         return asyncio.run(without_server())
+    except RpcError as error:
+        raise OperatorError(error.message) from error
     except StoreLocked as locked:
         note = settings.data / RUNNING
         if not note.exists():

@@ -13,13 +13,14 @@ from rpcserver.errors import (
     INVALID_PARAMS,
     RESPONSE_TOO_LARGE,
     SERVER_CANCELLED,
+    TIMED_OUT,
     ErrorObject,
     RpcError,
     describe,
 )
 
 if TYPE_CHECKING:
-    from rpcserver.dispatch import Call
+    from rpcserver.calls import Call
 
 log = structlog.get_logger("rpc")
 
@@ -41,16 +42,6 @@ class Batch:
             self._replies.append(reply)
         if self._left == 0 and self._replies:
             self._send(jsonrpc.encode_batch(self._replies))
-
-
-def sender(send: Callable[[bytes], None]) -> Reply:
-    """Return the reply function of a call that came alone."""
-
-    def reply(message: bytes | None) -> None:
-        if message is not None:
-            send(message)
-
-    return reply
 
 
 def encoded(call: "Call", outcome: Any) -> bytes | None:
@@ -80,6 +71,12 @@ def _result(call: "Call", outcome: Any) -> bytes | ErrorObject | None:
         message = f"The answer has {len(reply)} bytes, the limit is {limit}: ask for less at a time."
         return describe(RpcError(RESPONSE_TOO_LARGE, "RESPONSE_TOO_LARGE", message))
     return reply
+
+
+def timed_out(call: "Call") -> ErrorObject:
+    """Return the error for a call whose time is over."""
+    message = f"{call.method.name} took longer than {call.deadline_s:g} s and was stopped."
+    return describe(RpcError(TIMED_OUT, "TIMED_OUT", message, is_retryable=True))
 
 
 def cancelled() -> ErrorObject:

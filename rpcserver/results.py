@@ -157,7 +157,9 @@ class Identity(BaseModel):
     name: str
     home_set: str
     landing_set: str
+    credential_id: str | None
     label: str
+    holder: str | None
     scopes: list[str]
     expires_at: int | None
 
@@ -199,3 +201,102 @@ class OpenRpc(BaseModel):
     info: dict[str, Any]
     methods: list[dict[str, Any]]
     components: dict[str, Any]
+
+
+class Ticket(BaseModel):
+    """A one-shot ticket, and until when it opens (UTC milliseconds)."""
+
+    ticket: str
+    expires_at: int
+
+
+class OperatorTicket(Ticket):
+    """A ticket with the credential its connection gets, to be revoked by."""
+
+    credential_id: str
+
+
+class NewLimitedCredential(BaseModel):
+    """A credential that was made; its text is shown this once."""
+
+    credential_id: str
+    credential: str
+
+
+class CredentialRecord(BaseModel):
+    """A credential as `credentials.list` tells it, with what was used of it; times are UTC milliseconds."""
+
+    credential_id: str
+    user: str
+    label: str
+    scopes: list[str]
+    expires_at: int | None
+    created_at: int
+    holder: str | None
+    is_logged: bool
+    is_renewable: bool
+    max_calls: int | None
+    calls_per_interval: int | None
+    interval_s: int | None
+    calls_made: int
+    calls_refused: int
+
+
+class CredentialPage(BaseModel):
+    """A page of credentials, the oldest first."""
+
+    items: list[CredentialRecord]
+    next_cursor: str | None
+
+
+class LoggedCall(BaseModel):
+    """A call made with a limited credential; `outcome` is `ok`, the error's kind, or null while it runs."""
+
+    id: str
+    method: str
+    outcome: str | None
+    at: int
+
+
+class LogPage(BaseModel):
+    """A page of a credential's calls, the newest first."""
+
+    items: list[LoggedCall]
+    next_cursor: str | None
+
+
+class PastEvent(BaseModel):
+    """An event as `events.history` tells it."""
+
+    topic: str
+    seq: int
+    epoch: str
+    at: int
+    data: dict[str, Any]
+
+
+class EventPage(BaseModel):
+    """A page of events, the newest first; it may hold fewer than asked for and still go on."""
+
+    items: list[PastEvent]
+    next_cursor: str | None
+
+
+class Attached(BaseModel):
+    """A connection that has used a session, with what it says it is."""
+
+    connection: str
+    client: str
+    version: str
+    type: str
+    label: str
+    holder: str | None
+    since: int
+    is_me: bool
+
+
+class Presence(BaseModel):
+    """Who is attached to a session."""
+
+    session_id: str
+    items: list[Attached]

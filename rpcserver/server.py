@@ -1,37 +1,39 @@
-"""The sockets: who may connect, the hello, the time to authenticate, the end. GET pages stand on the same port.
+"""The sockets: who is connected, the hello, the time to authenticate, the end of credentials and of the server.
 
-Source: protocol.md 1, 7 and 9.
+Source: protocol.md 1 and 7.
 """
 
 import asyncio
-import hmac
-import http
 import socket
-from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
-from functools import partial
-from ipaddress import ip_address
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from websockets.asyncio.server import Server as SocketServer
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
-from websockets.http11 import Request, Response
 
-from rpcserver import __version__, auth, jsonrpc
+from rpcserver import __version__, jsonrpc, start_checks
 from rpcserver.auth import SUBPROTOCOL, Principal
 from rpcserver.connection import Connection
-from rpcserver.methods.auth import too_many
-from rpcserver.pages import PROBES, Asker, Page, Pages
+from rpcserver.crowds import Crowds
+from rpcserver.meters import Meter
+from rpcserver.refusals import TooManyConnections
+from rpcserver.settings import Settings
+from rpcserver.upgrade import Upgrade, select_subprotocol
+from store import now_ms
 
 if TYPE_CHECKING:
     from rpcserver.app import App
 
 log = structlog.get_logger("server")
 
-BAD_CREDENTIAL = 4501
+EXPIRED = 4401
 AUTHENTICATION_LATE = 4408
+REVOKED = 4501
+TOO_MANY = 4504
 RESTART = 1012
 TURNS_TO_REGISTER = 3
 
@@ -40,24 +42,16 @@ class Server:
     """Listens, and keeps the connections."""
 
     def __init__(self, app: "App") -> None:
+        settings = app.settings
         self._app = app
         self._sockets: SocketServer | None = None
         self._connections: set[Connection] = set()
-        self._pages = Pages(app)
-        self._per_user: Counter[str] = Counter()
+        self.users = Crowds(settings.max_connections_per_user, settings.calls_per_s_per_user)
+        self.addresses = Crowds(settings.connections_per_address, settings.calls_per_s_per_address)
+        self._mortal: set[Connection] = set()
+        self._sweep: asyncio.Handle | None = None
         self.url = ""
-        settings = app.settings
-        self.limits = {
-            "max_message_bytes": settings.max_message_bytes,
-            "max_response_bytes": settings.max_response_bytes,
-            "max_batch_items": settings.max_batch_items,
-            "max_depth": settings.max_depth,
-            "max_in_flight": settings.max_in_flight,
-            "max_connections_per_user": settings.max_connections_per_user,
-            "max_subscriptions": settings.max_subscriptions,
-            "max_sessions_per_user": settings.max_sessions_per_user,
-            "call_timeout_s": settings.call_timeout_s,
-        }
+        self.limits = limits(settings)
 
     async def start(self, listening: socket.socket | None = None) -> None:
         """Accept connections on the settings' address, or on a socket that listens already.
@@ -66,6 +60,7 @@ class Server:
         """
         settings = self._app.settings
         where: dict[str, Any] = {"host": settings.host, "port": settings.port}
+        tls = start_checks.tls_context(settings)
         self._sockets = await serve(
             self._serve,
             **({"sock": listening} if listening is not None else where),
@@ -75,30 +70,76 @@ class Server:
             open_timeout=settings.open_timeout_s,
             ping_interval=settings.heartbeat_s,
             ping_timeout=settings.heartbeat_s,
-            process_request=self._process_request,
-            select_subprotocol=_select_subprotocol,
+            process_request=Upgrade(self._app, self).process,
+            select_subprotocol=select_subprotocol,
             server_header=None,
+            ssl=tls,
         )
         bound = next(iter(self._sockets.sockets))
         host, port = bound.getsockname()[:2]
         self.port: int = port
         shown = f"[{host}]" if bound.family == socket.AF_INET6 else host
-        self.url = f"ws://{shown}:{port}/"
+        self.url = f"{'wss' if tls else 'ws'}://{shown}:{port}/"
+
+    @property
+    def is_full(self) -> bool:
+        """There are as many connections as there may be."""
+        return len(self._connections) >= self._app.settings.max_connections
+
+    @property
+    def connection_count(self) -> int:
+        """How many connections are open."""
+        return len(self._connections)
+
+    @property
+    def queue_bytes(self) -> int:
+        """Bytes that wait for clients to read, on all connections."""
+        return sum(connection.queue_bytes for connection in self._connections)
+
+    def own_origins(self) -> tuple[str, ...]:
+        """Return the origins of pages this server itself could have sent."""
+        names = {"127.0.0.1", "localhost", "[::1]", self._app.settings.host}
+        scheme = "http" if self._app.settings.tls_cert is None else "https"
+        return tuple(f"{scheme}://{name}:{self.port}" for name in names)
 
     async def admit(self, connection: Connection, principal: Principal) -> None:
-        """Make the connection a user's. Raises RpcError when the user has too many."""
-        if connection.principal is not None:
-            connection.principal = principal
-            return
+        """Make the connection a user's, or its credential another one of his. Raises TooManyConnections."""
+        await self._app.sessions.know_default(principal.user.id)
         if connection not in self._connections:
             return  # gone while we looked the credential up: what is counted now would never be given back
-        limit = self._app.settings.max_connections_per_user
-        if self._per_user[principal.user.id] >= limit:
-            raise too_many(limit)
-        self._per_user[principal.user.id] += 1
-        connection.principal = principal
-        await self._app.sessions.know_default(principal.user.id)
+        if connection.principal is None or not connection.authenticated.is_set():
+            if self.users.is_full(principal.user.id):
+                raise TooManyConnections("yours", self.users.limit)
+            self.users.join(principal.user.id, connection)
+        self._become(connection, principal)
         connection.authenticated.set()
+
+    def attached(self, user_id: str, session_id: str) -> list[Connection]:
+        """Return the user's connections that have used the session: to those go the questions of its jobs."""
+        return [connection for connection in self.users.of(user_id) if session_id in connection.sessions]
+
+    def detach(self, user_id: str, session_id: str) -> None:
+        """Forget who was attached to a session that is gone."""
+        for connection in self.users.of(user_id):
+            connection.sessions.discard(session_id)
+
+    def extend(self, credential_id: str, expires_at: int) -> None:
+        """Let the connections of a renewed credential live until then."""
+        for connection in self._holding(credential_id):
+            assert connection.principal is not None
+            self._become(connection, replace(connection.principal, expires_at=expires_at))
+
+    def close_credential(self, credential_id: str) -> None:
+        """Close the connections of a revoked credential and only those; calls under way finish unheard."""
+        for connection in self._holding(credential_id):
+            assert connection.principal is not None
+            # No call more from this moment on, whatever is on its way while the connection closes.
+            connection.principal = replace(connection.principal, expires_at=0)
+            self._end_soon(connection, REVOKED, "the credential was revoked", reconnect=False)
+
+    def log_out(self, connection: Connection) -> None:
+        """Close a connection at its user's wish."""
+        self._end_soon(connection, 1000, "logged out", reconnect=False)
 
     async def stop(self) -> None:
         """Accept no more, let running calls end, tell the clients when to come back, and close."""
@@ -113,6 +154,8 @@ class Server:
         await self._wait_until_idle()
         self._app.dispatcher.stop()
         await self._wait_until_idle()
+        if self._sweep is not None:
+            self._sweep.cancel()
         closing = [
             connection.end(RESTART, "the server restarts", retry_after_ms=1000) for connection in self._connections
         ]
@@ -126,32 +169,38 @@ class Server:
 
     def _connection(self, *args: Any, **options: Any) -> Connection:
         settings = self._app.settings
-        return Connection(
+        connection = Connection(
             *args,
             receive=self._app.dispatcher.receive,
             max_outbox_bytes=settings.max_outbox_bytes,
             max_outbox_age_s=settings.max_outbox_age_s,
+            max_reply_bytes=settings.max_response_bytes,
             **options,
         )
+        if settings.calls_per_s_per_connection:
+            connection.meters = (Meter(settings.calls_per_s_per_connection),)
+        return connection
 
     async def _serve(self, socket_connection: ServerConnection) -> None:
         connection = socket_connection
         assert isinstance(connection, Connection)  # made by _connection
         self._connections.add(connection)
         self._app.metrics.connections += 1
-        if connection.principal is not None:
-            # Counted from here on, and not in the handshake: one that fails has no end to be uncounted at.
-            self._per_user[connection.principal.user.id] += 1
+        self.addresses.join(connection.address, connection)
         try:
             if self._app.dispatcher.is_draining:
                 # Connected while we were closing: the next server is there in a moment.
                 await connection.end(RESTART, "the server restarts", retry_after_ms=1000)
                 return
+            if connection.principal is not None:
+                await self.admit(connection, connection.principal)
             connection.send_soon(jsonrpc.encode_notification("$/hello", self._hello(connection)))
             connection.start()
             if connection.principal is None and not connection.is_operator:
                 await self._await_authentication(connection)
             await connection.wait_closed()
+        except TooManyConnections as error:
+            await connection.end(TOO_MANY, error.message[:120], reconnect=False)
         except ConnectionClosed:
             pass  # gone while we spoke: nothing is lost, its calls finish and their replies are dropped
         finally:
@@ -173,14 +222,51 @@ class Server:
 
     def _forget(self, connection: Connection) -> None:
         self._connections.discard(connection)
+        self._mortal.discard(connection)
+        self.addresses.leave(connection.address, connection)
         for subscription in connection.subscriptions.values():
             self._app.events.close(subscription)
         connection.subscriptions.clear()
         if connection.principal is not None:
-            user_id = connection.principal.user.id
-            self._per_user[user_id] -= 1
-            if self._per_user[user_id] <= 0:
-                del self._per_user[user_id]
+            self.users.leave(connection.principal.user.id, connection)
+
+    def _holding(self, credential_id: str) -> Iterable[Connection]:
+        for connection in tuple(self._connections):
+            if connection.principal is not None and connection.principal.credential_id == credential_id:
+                yield connection
+
+    def _become(self, connection: Connection, principal: Principal) -> None:
+        connection.principal = principal
+        if principal.expires_at is None:
+            self._mortal.discard(connection)
+            return
+        self._mortal.add(connection)
+        if self._sweep is None:
+            # Not at once: a notice must not come before the hello.
+            self._sweep = asyncio.get_running_loop().call_soon(self._look_at_clocks)
+
+    def _look_at_clocks(self) -> None:
+        # A credential ends by the clock on the wall, which can be set; so it is looked at, not counted down to.
+        self._sweep = None
+        now, settings = now_ms(), self._app.settings
+        for connection in tuple(self._mortal):
+            expires_at = connection.principal.expires_at if connection.principal else None
+            if expires_at is None:
+                self._mortal.discard(connection)
+            elif expires_at <= now:
+                self._mortal.discard(connection)
+                self._end_soon(connection, EXPIRED, "the credential has expired", reconnect=True)
+            elif expires_at - now <= settings.expiry_notice_s * 1000 and connection.warned_of != expires_at:
+                connection.warned_of = expires_at
+                notice = {"expires_at": expires_at, "in_s": round((expires_at - now) / 1000, 3)}
+                connection.send_soon(jsonrpc.encode_notification("$/authExpiring", notice))
+        if self._mortal:
+            loop = asyncio.get_running_loop()
+            self._sweep = loop.call_later(settings.expiry_check_s, self._look_at_clocks)
+
+    def _end_soon(self, connection: Connection, code: int, reason: str, *, reconnect: bool) -> None:
+        log.info("connection_ended", connection=connection.label, code=code, reason=reason)
+        self._app.spawn(connection.end(code, reason, reconnect=reconnect))
 
     def _hello(self, connection: Connection) -> dict[str, Any]:
         return {
@@ -192,103 +278,28 @@ class Server:
             "epoch": self._app.events.epoch,
         }
 
-    async def _process_request(self, socket_connection: ServerConnection, request: Request) -> Response | None:
-        respond = partial(_refuse, socket_connection)
-        for name in ("Host", "Origin", "Authorization"):
-            if len(request.headers.get_all(name)) > 1:
-                return respond(400, f"The header {name} stands twice.")
-        path, settings = request.path.partition("?")[0], self._app.settings
-        is_page = request.headers.get("Upgrade", "").lower() != "websocket"
-        if is_page and path in PROBES:
-            return await self._probe(socket_connection, request, path)
-        host, origin = request.headers.get("Host"), request.headers.get("Origin")
-        if not self._is_ours(host):
-            return respond(403, f"Host {host!r} is not served here. Operator: add it to `hosts`.")
-        if not auth.is_origin_allowed(origin, (*settings.origins, *self._own_origins())):
-            return respond(403, f"Pages of {origin!r} may not connect. Operator: add it to `origins`.")
-        if is_page:
-            return await self._page(socket_connection, request, path)
-        if len(self._connections) >= settings.max_connections:
-            return respond(503, "The server has as many connections as it may have: try again later.")
-        offered = auth.offered(request.headers.get("Authorization"), _subprotocols(request))
-        if offered is None:
-            return None
-        connection = socket_connection
-        assert isinstance(connection, Connection)  # made by _connection
-        if hmac.compare_digest(offered.encode(), self._app.operator_secret.encode()):
-            connection.is_operator = True
-            return None
-        principal = await self._app.store.read(lambda tx: auth.find(tx, offered))
-        if principal is None:
-            return respond(401, "The credential is unknown, revoked or expired: ask the operator for another.")
-        limit = settings.max_connections_per_user
-        if self._per_user[principal.user.id] >= limit:
-            return respond(429, f"You have {limit} connections, the most allowed: close one first.")
-        await self._app.sessions.know_default(principal.user.id)
-        connection.principal = principal
-        return None
 
-    async def _probe(self, connection: ServerConnection, request: Request, path: str) -> Response:
-        # Balancers and containers probe by whatever address they know: by a strange one they learn one word only.
-        is_local = self._is_ours(request.headers.get("Host")) and _is_local(connection, request)
-        return _answer(connection, await self._pages.page(path, Asker(is_local)))
-
-    async def _page(self, connection: ServerConnection, request: Request, path: str) -> Response:
-        if request.method not in ("GET", "HEAD"):
-            return _answer(connection, Page(405, "Pages are read with GET.\n"))
-        offered = auth.offered(request.headers.get("Authorization"), [])
-        principal = None
-        if offered is not None:
-            principal = await self._app.store.read(lambda tx: auth.find(tx, offered))
-            if principal is None:
-                return _refuse(connection, 401, "The credential is unknown, revoked or expired.")
-        return _answer(connection, await self._pages.page(path, Asker(_is_local(connection, request), principal)))
-
-    @property
-    def connection_count(self) -> int:
-        """How many connections are open."""
-        return len(self._connections)
-
-    @property
-    def queue_bytes(self) -> int:
-        """Bytes that wait for clients to read, on all connections."""
-        return sum(connection.queue_bytes for connection in self._connections)
-
-    def _is_ours(self, host: str | None) -> bool:
-        return auth.is_host_allowed(host, (*self._app.settings.hosts, self._app.settings.host))
-
-    def _own_origins(self) -> tuple[str, ...]:
-        names = {"127.0.0.1", "localhost", "[::1]", self._app.settings.host}
-        return tuple(f"http://{name}:{self.port}" for name in names)
-
-
-def _refuse(connection: ServerConnection, status: int, text: str) -> Response:
-    log.info("connection_refused", status=status, reason=text)
-    return _answer(connection, Page(status, text + "\n"))
-
-
-def _answer(connection: ServerConnection, page: Page) -> Response:
-    response = connection.respond(http.HTTPStatus(page.status), page.body)
-    del response.headers["Content-Type"]
-    response.headers["Content-Type"] = page.content_type
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Cache-Control"] = "no-store"
-    return response
-
-
-def _is_local(connection: ServerConnection, request: Request) -> bool:
-    # Behind a proxy on this machine everybody comes from here: what it passes on says that it is one.
-    if any(name in request.headers for name in ("X-Forwarded-For", "X-Real-IP", "Forwarded")):
-        return False
-    peer = connection.remote_address
-    return isinstance(peer, tuple) and ip_address(str(peer[0]).partition("%")[0]).is_loopback
-
-
-def _subprotocols(request: Request) -> list[str]:
-    offered = request.headers.get_all("Sec-WebSocket-Protocol")
-    return [name.strip() for line in offered for name in line.split(",")]
-
-
-def _select_subprotocol(connection: ServerConnection, offered: Any) -> Any:
-    # Never the one that carries the credential: what is selected is echoed.
-    return SUBPROTOCOL if SUBPROTOCOL in offered else None
+def limits(settings: Settings) -> dict[str, float]:
+    """Return every limit a client can run into, as `$/hello` and `server.info` tell them; 0 stands for none."""
+    names = (
+        "max_message_bytes",
+        "max_unauthenticated_bytes",
+        "max_response_bytes",
+        "max_batch_items",
+        "max_depth",
+        "max_in_flight",
+        "max_connections",
+        "max_connections_per_user",
+        "calls_per_s_per_connection",
+        "calls_per_s_per_user",
+        "calls_per_s_per_address",
+        "max_subscriptions",
+        "max_subscriptions_per_user",
+        "max_outbox_bytes",
+        "max_outbox_age_s",
+        "max_sessions_per_user",
+        "authenticate_timeout_s",
+        "call_timeout_s",
+    )
+    told = {name: getattr(settings, name) for name in names}
+    return {**told, "max_connections_per_address": settings.connections_per_address}

@@ -234,6 +234,14 @@ def page(
     return [_existing(tx, row[0]) for row in tx.all(statement, *values, limit)]
 
 
+def places(tx: Tx, user_id: str) -> list[str]:
+    """Return the sets in which the user's sessions stand."""
+    rows = tx.all(
+        "SELECT DISTINCT working_set_id FROM sessions WHERE core_user_id = ? AND working_set_id IS NOT NULL", user_id
+    )
+    return [row[0] for row in rows]
+
+
 def half_made(tx: Tx) -> list[Session]:
     """Return the sessions a killed server left `creating` or `destroying`."""
     rows = tx.all("SELECT id FROM sessions WHERE state IN ('creating', 'destroying')")

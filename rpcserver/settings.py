@@ -10,6 +10,8 @@ from platformdirs import user_data_path
 from pydantic import BaseModel, ConfigDict, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from rpcserver.addresses import is_loopback
+
 RUNNING = "running.json"  # in the data folder: where the running server is reached by its operator
 
 
@@ -49,6 +51,26 @@ class Settings(BaseSettings):
     """Plugin files to load."""
     is_log_debug: bool = False
     """Log what is of use to who works on the server."""
+    tls_cert: Path | None = None
+    """Certificate chain of this server, a PEM file; with it the server speaks TLS itself."""
+    tls_key: Path | None = None
+    """Its private key, a PEM file."""
+    behind_proxy: bool = False
+    """A proxy does TLS, and says in X-Forwarded-For who is calling."""
+    trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+    """Addresses of proxies whose X-Forwarded-For is believed."""
+    jwt_keys: Path | None = None
+    """Public keys (JWKS) of an identity provider whose JSON Web Tokens let users in. Needs the extra `jwt`."""
+    jwt_issuer: str = ""
+    """What such a token's `iss` must be; empty: anything."""
+    jwt_audience: str = ""
+    """What such a token's `aud` must be; empty: anything."""
+    jwt_algorithms: tuple[str, ...] = ("RS256", "ES256", "Ed25519")
+    """Signature algorithms such a token may use."""
+    jwt_user_claim: str = "sub"
+    """Which claim of such a token is the user's name here."""
+    jwt_makes_users: bool = False
+    """A user such a token names is made when there is none of that name."""
 
     synchronous: str = "FULL"
     """FULL keeps what was acknowledged through a power loss; NORMAL through a killed process only."""
@@ -77,12 +99,40 @@ class Settings(BaseSettings):
     """Connections in all."""
     max_connections_per_user: int = 256
     """Connections of one user."""
+    max_connections_per_address: int = 0
+    """Connections of one address (IPv6: one /64); 0: as many as in all on one machine, else 1000."""
+    calls_per_s_per_connection: float = 0.0
+    """Calls a second of one connection, with a second's worth at once; 0: no limit."""
+    calls_per_s_per_user: float = 0.0
+    """Calls a second of one user's connections together; 0: no limit."""
+    calls_per_s_per_address: float = 0.0
+    """Calls a second of one address's connections together; 0: no limit."""
+    max_failed_logins_per_minute: int = 10
+    """Credentials an address may get wrong in a minute, before it has to wait."""
     max_subscriptions: int = 64
     """Subscriptions of one connection."""
+    max_subscriptions_per_user: int = 1024
+    """Subscriptions of one user's connections together."""
     max_outbox_bytes: int = 1024 * 1024
     """What may wait for a client that reads slowly, before it is cut off."""
     max_outbox_age_s: float = 10.0
     """How long a client may not read at all, before it is cut off."""
+    progress_interval_s: float = 0.1
+    """Between two reports of progress of one call."""
+    ticket_life_s: float = 30.0
+    """How long a one-shot ticket opens."""
+    expiry_notice_s: float = 60.0
+    """How long before the end of its credential a connection is told."""
+    expiry_check_s: float = 0.25
+    """Between two looks at which credentials have expired."""
+    idempotency_age_s: float = 24 * 3600.0
+    """How long the answer to a call with an idempotency key is kept."""
+    max_keys_per_user: int = 10_000
+    """Idempotency keys kept for one user."""
+    max_logged_calls: int = 1000
+    """Calls kept in the log of a limited credential."""
+    blocked_loop_s: float = 0.1
+    """How long the event loop may be busy with one thing without the log naming it."""
     authenticate_timeout_s: float = 10.0
     """How long a connection may stay without a user."""
     open_timeout_s: float = 10.0
@@ -141,6 +191,20 @@ class Settings(BaseSettings):
     """Events kept for clients that come back."""
     max_event_age_s: float = 7 * 24 * 3600.0
     """How long events are kept for clients that come back."""
+    max_replay_events: int = 200
+    """Missed events sent at a time to a client that comes back."""
+    upkeep_s: float = 600.0
+    """Between two times of forgetting what is too old."""
+
+    @property
+    def is_local(self) -> bool:
+        """Only programs of this machine reach the server, and no proxy speaks for others."""
+        return is_loopback(self.host) and not self.behind_proxy
+
+    @property
+    def connections_per_address(self) -> int:
+        """How many connections an address may have; 0 stands for what fits: on one machine all, else 1000."""
+        return self.max_connections_per_address or (self.max_connections if self.is_local else 1000)
 
     playbook_roots: tuple[Path, ...] = ()
     """Folders playbooks may be read from by path; none by default."""

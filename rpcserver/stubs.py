@@ -249,6 +249,10 @@ def _py_type(schema: Schema) -> str:
 
 
 def _py_typed_dict(name: str, words: str, fields: list[_Field]) -> str:
+    if any(keyword.iskeyword(field) for field, *_ in fields):
+        # A class cannot have a field of such a name.
+        inner = ", ".join(f'"{field}": {type}' for field, type, *_ in fields)
+        return f'{name} = TypedDict("{name}", {{{inner}}})'
     lines = [f"class {name}(TypedDict):", f'    """{" ".join(words.split())}"""']
     if fields:
         lines.append("")

@@ -10,6 +10,7 @@ from jobs.model import JobRow
 from jobs.schedules import Schedule
 from jobs.session import Listing
 from plugins.hooks import Command, Exit, Place
+from rpcserver.connection import Connection
 from rpcserver.sessions import Session
 from store import now_ms
 
@@ -159,6 +160,21 @@ def schedule(row: Schedule) -> dict[str, Any]:
 
 def _fragment(text: str | None) -> orjson.Fragment | None:
     return None if text is None else orjson.Fragment(text)
+
+
+def attached(connection: Connection, is_me: bool) -> dict[str, Any]:
+    """Return a connection as `session.presence` tells it."""
+    principal = connection.principal
+    return {
+        "connection": connection.label,
+        "client": connection.client.get("client", ""),
+        "version": connection.client.get("version", ""),
+        "type": connection.client.get("type", "other"),
+        "label": principal.label if principal else "",
+        "holder": principal.holder if principal else None,
+        "since": connection.opened_at,
+        "is_me": is_me,
+    }
 
 
 def _token(entry: Any, session_id: str, here: str) -> dict[str, Any]:

@@ -53,14 +53,21 @@ def find_session(call: Call, session_id: str | None) -> Session | Awaitable[Sess
         return _make_default(call)
     session = store.cached(session_id)
     if session is not None and session.core_user_id == call.user_id:
+        call.connection.sessions.add(session_id)
         return session
-    return store.get(session_id, call.user_id)
+    return _looked_up(call, session_id)
 
 
 async def the_session(call: Call, session_id: str | None) -> Session:
     """Return the caller's session. Raises SessionNotFound."""
     found = find_session(call, session_id)
     return found if isinstance(found, Session) else await found
+
+
+async def _looked_up(call: Call, session_id: str) -> Session:
+    session = await call.app.sessions.get(session_id, call.user_id)
+    call.connection.sessions.add(session_id)
+    return session
 
 
 async def _make_default(call: Call) -> Session:

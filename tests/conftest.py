@@ -47,6 +47,14 @@ class Running:
         client = Client(self.url, await self.credential(user), **options)
         return await self._stack.enter_async_context(client)
 
+    async def connect(self, credential: str, **options: Any) -> Client:
+        """Return a client connected with this credential; it is closed with the test."""
+        return await self._stack.enter_async_context(Client(self.url, credential, **options))
+
+    async def operator(self) -> Client:
+        """Return a client that speaks as the operator."""
+        return await self.connect(str(self.app.operator_secret))
+
 
 @asynccontextmanager
 async def run_server(data: Path, **settings: Any) -> AsyncIterator[Running]:

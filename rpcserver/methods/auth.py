@@ -1,44 +1,98 @@
-"""auth.authenticate and auth.whoami."""
+"""auth.*: who is calling, and for how long."""
 
+from dataclasses import replace
 from typing import Any
 
-from rpcserver import auth, examples
+from rpcserver import credentials, examples, tickets
+from rpcserver.access_models import AuthenticateParams, LogoutParams, RefreshParams
 from rpcserver.auth import Principal
 from rpcserver.dispatch import Call, method
-from rpcserver.errors import BUSY, RpcError, Unauthenticated
-from rpcserver.models import AuthenticateParams, NoParams
-from rpcserver.results import Identity
+from rpcserver.errors import Unauthenticated
+from rpcserver.models import NoParams
+from rpcserver.refusals import NotRenewable
+from rpcserver.results import Identity, Ticket
+from store import Tx
 
 
 @method(
     "auth.authenticate",
     AuthenticateParams,
     needs_auth=False,
+    is_change=False,
     result=Identity,
-    errors=("UNAUTHENTICATED", "TOO_MANY_CONNECTIONS"),
+    errors=("UNAUTHENTICATED", "RATE_LIMITED", "TOO_MANY_CONNECTIONS"),
     examples=examples.AUTHENTICATE,
 )
 async def authenticate(call: Call, params: AuthenticateParams) -> dict[str, Any]:
-    """Tell the server who is calling. One connection is one user for its life."""
-    principal = await call.app.store.read(lambda tx: auth.find(tx, params.credential))
-    if principal is None:
-        raise Unauthenticated("The credential is unknown, revoked or expired: ask the operator for another.")
-    held = call.connection.principal
-    if held is not None and held.user.id != principal.user.id:
-        raise Unauthenticated("This connection is another user's: open a new one.")
-    await call.app.server.admit(call.connection, principal)
-    return _identity(principal)
+    """Tell the server who is calling, with a credential or a one-shot ticket.
+
+    One connection is one user for its life; another credential of the same user takes the place of the first.
+    """
+    entrance, address = call.app.entrance, call.connection.address
+    if params.ticket is not None:
+        principal = await entrance.redeem(params.ticket, address)
+    else:
+        assert params.credential is not None  # the model asks for one of the two
+        principal = await entrance.identify(params.credential, address)
+    return await _become(call, principal)
 
 
-@method("auth.whoami", NoParams, result=Identity, examples=examples.WHOAMI)
+@method("auth.ticket", NoParams, has_secret=True, result=Ticket, examples=examples.TICKET)
+async def ticket(call: Call, params: NoParams) -> dict[str, Any]:
+    """Make a ticket that opens one connection as this one, once, within the time told; for a page to connect with."""
+    life_s = call.app.settings.ticket_life_s
+    text, expires_at = await call.app.store.write(lambda tx: tickets.issue(tx, call.principal, life_s))
+    return {"ticket": str(text), "expires_at": expires_at}
+
+
+@method(
+    "auth.refresh",
+    RefreshParams,
+    is_change=False,
+    result=Identity,
+    errors=("NOT_RENEWABLE", "RATE_LIMITED"),
+    examples=examples.REFRESH,
+)
+async def refresh(call: Call, params: RefreshParams) -> dict[str, Any]:
+    """Extend this connection's time: with another credential of the same user, or by renewing a renewable one."""
+    if params.credential is not None:
+        return await _become(call, await call.app.entrance.identify(params.credential, call.connection.address))
+    held, app = call.principal, call.app
+    if not held.credential_id:
+        raise NotRenewable
+
+    def renew(tx: Tx) -> int:
+        expires_at = credentials.renew(tx, held.credential_id)
+        tx.after_commit(lambda: app.server.extend(held.credential_id, expires_at))
+        return expires_at
+
+    return _identity(replace(held, expires_at=await app.store.write(renew)))
+
+
+@method("auth.logout", LogoutParams, is_change=False, result=bool, examples=examples.LOGOUT)
+async def logout(call: Call, params: LogoutParams) -> bool:
+    """Close this connection after the answer; with `revoke` the credential is revoked and all its connections close."""
+    held, app = call.principal, call.app
+    if params.revoke and held.credential_id:
+        await app.store.write(lambda tx: credentials.revoke(tx, held.credential_id, held.user.id))
+        call.after_reply(lambda: app.server.close_credential(held.credential_id))
+    else:
+        call.after_reply(lambda: app.server.log_out(call.connection))
+    return True
+
+
+@method("auth.whoami", NoParams, is_change=False, result=Identity, examples=examples.WHOAMI)
 def whoami(call: Call, params: NoParams) -> dict[str, Any]:
     """Return the calling user and how far the credential reaches."""
     return _identity(call.principal)
 
 
-def too_many(limit: int) -> RpcError:
-    """Return the error for one connection too many."""
-    return RpcError(BUSY, "TOO_MANY_CONNECTIONS", f"You have {limit} connections, the most allowed: close one first.")
+async def _become(call: Call, principal: Principal) -> dict[str, Any]:
+    held = call.connection.principal
+    if held is not None and held.user.id != principal.user.id:
+        raise Unauthenticated("This connection is another user's: open a new one.")
+    await call.app.server.admit(call.connection, principal)
+    return _identity(principal)
 
 
 def _identity(principal: Principal) -> dict[str, Any]:
@@ -47,10 +101,12 @@ def _identity(principal: Principal) -> dict[str, Any]:
         "name": principal.user.name,
         "home_set": principal.user.home_set_id,
         "landing_set": principal.user.landing_set_id,
+        "credential_id": principal.credential_id or None,
         "label": principal.label,
+        "holder": principal.holder,
         "scopes": list(principal.scopes),
         "expires_at": principal.expires_at,
     }
 
 
-METHODS = (authenticate, whoami)
+METHODS = (authenticate, ticket, refresh, logout, whoami)

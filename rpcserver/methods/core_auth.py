@@ -21,8 +21,9 @@ class CreateBearerParams(Params):
 @method(
     "core.user.auth.create",
     CreateBearerParams,
+    has_secret=True,
     result=NewCredential,
-    errors=kinds.STORAGE,
+    errors=(*kinds.STORAGE, "SCOPE_TOO_WIDE"),
     examples=examples.AUTH_CREATE,
 )
 async def create(call: Call, params: CreateBearerParams) -> dict[str, Any]:
@@ -34,7 +35,7 @@ async def create(call: Call, params: CreateBearerParams) -> dict[str, Any]:
     return {"credential": str(text), "expires_at": expires_at}
 
 
-@method("core.user.auth.pass_through", NoParams, result=JsonValue, examples=examples.AUTH_PASS_THROUGH)
+@method("core.user.auth.pass_through", NoParams, is_change=False, result=JsonValue, examples=examples.AUTH_PASS_THROUGH)
 async def pass_through(call: Call, params: NoParams) -> Any:
     """Return what was written on the credential used."""
     return await call.app.store.read(lambda tx: bearers.note(tx, call.principal))
@@ -48,8 +49,10 @@ async def pass_through(call: Call, params: NoParams) -> Any:
     examples=examples.AUTH_DESTROY,
 )
 async def destroy(call: Call, params: NoParams) -> bool:
-    """Delete the credential used. Refuses to delete the caller's last one."""
-    await call.app.store.write(lambda tx: bearers.destroy(tx, call.principal))
+    """Delete the credential used; its connections close. Refuses to delete the caller's last one."""
+    used, app = call.principal, call.app
+    await app.store.write(lambda tx: bearers.destroy(tx, used))
+    call.after_reply(lambda: app.server.close_credential(used.credential_id))
     return True
 
 

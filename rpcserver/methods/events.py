@@ -1,19 +1,25 @@
-"""events.subscribe and events.unsubscribe."""
+"""events.subscribe, events.unsubscribe and events.history."""
 
+from functools import partial
 from typing import Any
+
+import orjson
 
 from rpcserver import examples
 from rpcserver.dispatch import Call, method
 from rpcserver.errors import TOO_MANY_SUBSCRIPTIONS, RpcError
-from rpcserver.events import Subscription
-from rpcserver.models import SubscribeParams, UnsubscribeParams
-from rpcserver.results import Subscribed
+from rpcserver.event_models import HistoryParams, SubscribeParams, UnsubscribeParams
+from rpcserver.results import EventPage, Subscribed
+from rpcserver.subscriptions import Subscription
 from store import new_id
+
+LOOKED_AT = 2000  # rows of the log that one page of history may cost
 
 
 @method(
     "events.subscribe",
     SubscribeParams,
+    is_change=False,
     result=Subscribed,
     errors=("TOO_MANY_SUBSCRIPTIONS",),
     examples=examples.SUBSCRIBE,
@@ -22,35 +28,32 @@ async def subscribe(call: Call, params: SubscribeParams) -> dict[str, Any]:
     """Hear of what happens: `topics` are names with `*`. `since` gives, first, all that was missed.
 
     `recovered` is false when that is no longer kept: read anew what matters, then go on from the seq told here.
+    `policy` says what becomes of events the client is too slow for: `close` ends the connection, `drop_oldest` and
+    `latest` leave some out and say so with `$/gap`.
     """
-    app, connection = call.app, call.connection
-    limit = app.settings.max_subscriptions
-    if len(connection.subscriptions) >= limit:
-        message = f"This connection has {limit} subscriptions, the most allowed: unsubscribe one first."
-        raise RpcError(TOO_MANY_SUBSCRIPTIONS, "TOO_MANY_SUBSCRIPTIONS", message, limit=limit)
-    events = app.events
-    start = events.last_seq
-    subscription = Subscription(new_id("sub_"), call.user_id, params.topics, events.epoch, start, connection.send_soon)
-    # Open before looking back: what is committed meanwhile is held, and sent after what was missed.
-    events.open(subscription)
-    connection.subscriptions[subscription.id] = subscription
-    missed = None
+    connection, events = call.connection, call.app.events
+    _check_room(call)
     since = params.since
-    if since is not None and since.epoch == events.epoch:
-        position = since.seq
-        missed = await app.store.read(lambda tx: events.missed(tx, subscription, position))
-        if missed is not None:
-            subscription.seq = start = position
+    # Asked first: listening begins a new record, and what was before it must not be taken for kept.
+    recovered = since is not None and await events.can_resume(call.user_id, since.epoch, since.seq)
+    await events.listen(call.user_id)
+    _check_room(call)  # again: others may have come in between
+    start = since.seq if since is not None and recovered else events.last_seq
+    id = new_id("sub_")
+    subscription = Subscription(id, call.user_id, params.topics, events.epoch, start, connection, params.policy)
+    if connection.is_open:
+        events.open(subscription)
+        connection.subscriptions[id] = subscription
+        call.after_reply(partial(_go_on, call, subscription))
     if since is not None:
-        app.metrics.resumes["not_recovered" if missed is None else "recovered"] += 1
-    call.after_reply(lambda: subscription.release(missed or []))
-    answer: dict[str, Any] = {"subscription": subscription.id, "epoch": events.epoch, "seq": start}
+        call.app.metrics.resumes["recovered" if recovered else "not_recovered"] += 1
+    answer: dict[str, Any] = {"subscription": id, "epoch": events.epoch, "seq": start}
     if since is not None:
-        answer["recovered"] = missed is not None
+        answer["recovered"] = recovered
     return answer
 
 
-@method("events.unsubscribe", UnsubscribeParams, result=bool, examples=examples.UNSUBSCRIBE)
+@method("events.unsubscribe", UnsubscribeParams, is_change=False, result=bool, examples=examples.UNSUBSCRIBE)
 def unsubscribe(call: Call, params: UnsubscribeParams) -> bool:
     """Hear no more of a subscription; true when there was one."""
     subscription = call.connection.subscriptions.pop(params.subscription, None)
@@ -60,4 +63,53 @@ def unsubscribe(call: Call, params: UnsubscribeParams) -> bool:
     return True
 
 
-METHODS = (subscribe, unsubscribe)
+@method(
+    "events.history",
+    HistoryParams,
+    is_change=False,
+    result=EventPage,
+    errors=("INVALID_CURSOR",),
+    examples=examples.HISTORY,
+)
+async def history(call: Call, params: HistoryParams) -> dict[str, Any]:
+    """Return what happened, the newest first, as far as it is kept: from the user's first subscription on.
+
+    A page may hold fewer items than asked for and still have a `next_cursor`.
+    """
+    app, events = call.app, call.app.events
+    await events.listen(call.user_id)
+    scope = ("events", call.user_id, params.topics)
+    position = app.cursors.decode(params.cursor, *scope)
+    before = position[0] if position else None
+    asker = Subscription("", call.user_id, params.topics, events.epoch, 0, call.connection)
+    found, onward = await app.store.read(lambda tx: events.history(tx, asker, before, params.limit, LOOKED_AT))
+    items = [
+        {
+            "topic": event.topic,
+            "seq": event.seq,
+            "epoch": events.epoch,
+            "at": event.at,
+            "data": orjson.Fragment(event.data),
+        }
+        for event in found
+    ]
+    return {"items": items, "next_cursor": app.cursors.encode([onward] if onward else None, *scope)}
+
+
+def _go_on(call: Call, subscription: Subscription) -> None:
+    app = call.app
+    app.spawn(app.events.replay(subscription, app.settings.max_replay_events))
+
+
+def _check_room(call: Call) -> None:
+    settings = call.app.settings
+    for held, limit, whose in (
+        (len(call.connection.subscriptions), settings.max_subscriptions, "This connection has"),
+        (call.app.events.count(call.user_id), settings.max_subscriptions_per_user, "You have"),
+    ):
+        if held >= limit:
+            message = f"{whose} {limit} subscriptions, the most allowed: unsubscribe one first."
+            raise RpcError(TOO_MANY_SUBSCRIPTIONS, "TOO_MANY_SUBSCRIPTIONS", message, limit=limit)
+
+
+METHODS = (subscribe, unsubscribe, history)

@@ -60,7 +60,7 @@ async def run(call: Call, params: RunParams) -> dict[str, Any]:
     return answer
 
 
-@method("job.get", JobParams, result=JobRecord, errors=("JOB_NOT_FOUND",), examples=examples.JOB_GET)
+@method("job.get", JobParams, result=JobRecord, errors=("JOB_NOT_FOUND",), examples=examples.JOB_GET, is_change=False)
 async def get(call: Call, params: JobParams) -> dict[str, Any]:
     """Return one of the caller's jobs, or one that waits for his approval, with how telling of its end fares."""
     record = views.job_record(await _visible(call, params.job_id))

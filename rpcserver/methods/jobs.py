@@ -10,7 +10,14 @@ from rpcserver.results import JobFunctions, JobPage, JobStatistics, SchedulePage
 from store import Tx
 
 
-@method("jobs.list", ListJobsParams, result=JobPage, errors=("INVALID_CURSOR",), examples=examples.JOBS)
+@method(
+    "jobs.list",
+    ListJobsParams,
+    is_change=False,
+    result=JobPage,
+    errors=("INVALID_CURSOR",),
+    examples=examples.JOBS,
+)
 async def list_(call: Call, params: ListJobsParams) -> dict[str, Any]:
     """Return the caller's jobs, the newest first. Jobs that only read leave no row."""
     scope = ("jobs", call.user_id, params.state, params.function, params.session_id, params.held)
@@ -26,7 +33,7 @@ async def list_(call: Call, params: ListJobsParams) -> dict[str, Any]:
     return call.app.cursors.page(await call.app.store.read(page), params.limit, views.job_record, *scope)
 
 
-@method("jobs.functions", NoParams, result=JobFunctions, examples=examples.FUNCTIONS)
+@method("jobs.functions", NoParams, is_change=False, result=JobFunctions, examples=examples.FUNCTIONS)
 def functions(call: Call, params: NoParams) -> dict[str, Any]:
     """Return every job function: what it does, what it takes, and the core calls it declares.
 

@@ -1,4 +1,4 @@
-"""operator.*: what the command line asks of the server that has the data folder open.
+"""operator.*: what the command line asks of the server that has the data folder open; and server.maintenance.
 
 Only the holder of the secret in the folder's `running.json`, which the operator alone can read, may call these.
 """
@@ -6,13 +6,35 @@ Only the holder of the secret in the folder's `running.json`, which the operator
 from pathlib import Path
 from typing import Any
 
+from rpcserver import auth, credentials, tickets
+from rpcserver.access_models import (
+    BackupParams,
+    CredentialParams,
+    DeferParams,
+    ImportParams,
+    MaintenanceParams,
+    NewUserParams,
+    OperatorCredentialParams,
+    OperatorListParams,
+    OperatorTicketParams,
+)
 from rpcserver.dispatch import Call, method
-from rpcserver.models import BackupParams, DeferParams, ImportParams, NewUserParams
+from rpcserver.events import EVERYBODY
+from rpcserver.methods.credentials import listed
 from rpcserver.play_models import GiveBackParams, LendParams
-from rpcserver.results import Imported
+from rpcserver.refusals import Maintenance
+from rpcserver.results import CredentialPage, Imported, NewLimitedCredential, OperatorTicket
+from store import Tx
 
 
-@method("operator.user_add", NewUserParams, is_operator=True, result=str, errors=("BAD_NAME", "NAME_TAKEN"))
+@method(
+    "operator.user_add",
+    NewUserParams,
+    is_operator=True,
+    has_secret=True,
+    result=str,
+    errors=("BAD_NAME", "NAME_TAKEN"),
+)
 async def user_add(call: Call, params: NewUserParams) -> str:
     """Add a user and return the credential."""
     return await call.app.add_user(params.name)
@@ -35,6 +57,83 @@ async def import_(call: Call, params: ImportParams) -> dict[str, Any]:
     )
 
 
+@method(
+    "operator.credential_create",
+    OperatorCredentialParams,
+    is_operator=True,
+    has_secret=True,
+    result=NewLimitedCredential,
+    errors=("USER_NOT_FOUND",),
+)
+async def credential_create(call: Call, params: OperatorCredentialParams) -> dict[str, Any]:
+    """Make a credential in a user's name and return its id and its text, which is shown this once."""
+    user = await call.app.user_named(params.user)
+    return await call.app.issue(user.id, await call.app.terms(params))
+
+
+@method(
+    "operator.credentials_list",
+    OperatorListParams,
+    is_operator=True,
+    is_change=False,
+    result=CredentialPage,
+    errors=("USER_NOT_FOUND", "INVALID_CURSOR"),
+)
+async def credentials_list(call: Call, params: OperatorListParams) -> dict[str, Any]:
+    """Return the credentials of a user, or of everybody."""
+    user_id = None if params.user is None else (await call.app.user_named(params.user)).id
+    return await listed(call, params, user_id)
+
+
+@method(
+    "operator.credential_revoke",
+    CredentialParams,
+    is_operator=True,
+    result=bool,
+    errors=("CREDENTIAL_NOT_FOUND",),
+)
+async def credential_revoke(call: Call, params: CredentialParams) -> bool:
+    """Revoke a credential, whoever's it is, and close its connections."""
+    await call.app.store.write(lambda tx: credentials.revoke(tx, params.credential_id, None))
+    call.app.server.close_credential(params.credential_id)
+    return True
+
+
+@method(
+    "operator.ticket",
+    OperatorTicketParams,
+    is_operator=True,
+    has_secret=True,
+    result=OperatorTicket,
+    errors=("USER_NOT_FOUND",),
+)
+async def ticket(call: Call, params: OperatorTicketParams) -> dict[str, Any]:
+    """Make a one-shot ticket for a user's page; the connection it opens has a credential of its own, to be revoked."""
+    app = call.app
+    user = await app.user_named(params.user)
+
+    def make(tx: Tx) -> dict[str, Any]:
+        terms = credentials.Terms("ticket", expires_in_s=params.life_s)
+        credential_id, _ = credentials.issue(tx, user.id, terms)
+        principal = auth.find_by_id(tx, credential_id)
+        assert principal is not None  # made just now
+        text, expires_at = tickets.issue(tx, principal, app.settings.ticket_life_s)
+        return {"ticket": str(text), "expires_at": expires_at, "credential_id": credential_id}
+
+    return await app.store.write(make)
+
+
+@method("server.maintenance", MaintenanceParams, is_operator=True, result=bool)
+async def maintenance(call: Call, params: MaintenanceParams) -> bool:
+    """Refuse every call but the operator's, or take them again; running calls finish. A restart ends it, too."""
+    app = call.app
+    retry_after_ms = int(params.retry_after_s * 1000)
+    data = {"on": params.on, "message": params.message, "retry_after_ms": retry_after_ms}
+    app.dispatcher.maintenance = Maintenance(params.message, retry_after_ms) if params.on else None
+    await app.store.write(lambda tx: app.events.append(tx, "server.maintenance", EVERYBODY, data))
+    return params.on
+
+
 @method("operator.backup", BackupParams, is_operator=True, timeout_s=24 * 3600, result=int, errors=("BACKUP_FAILED",))
 async def backup(call: Call, params: BackupParams) -> int:
     """Back the data folder up into a new file of the server's machine, and return its size in bytes."""
@@ -53,4 +152,16 @@ async def give_back(call: Call, params: GiveBackParams) -> bool:
     return await call.app.give_back(params.credential)
 
 
-METHODS = (user_add, user_defer, import_, backup, lend, give_back)
+METHODS = (
+    user_add,
+    user_defer,
+    import_,
+    backup,
+    credential_create,
+    credentials_list,
+    credential_revoke,
+    ticket,
+    maintenance,
+    lend,
+    give_back,
+)

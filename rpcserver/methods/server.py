@@ -9,7 +9,7 @@ from rpcserver.models import IdentifyParams, NoParams
 from rpcserver.results import ServerInfo
 
 
-@method("server.info", NoParams, result=ServerInfo, examples=examples.INFO)
+@method("server.info", NoParams, is_change=False, result=ServerInfo, examples=examples.INFO)
 def info(call: Call, params: NoParams) -> dict[str, Any]:
     """Return the server's version, limits, plugins, methods and uptime."""
     app = call.app
@@ -23,13 +23,13 @@ def info(call: Call, params: NoParams) -> dict[str, Any]:
     }
 
 
-@method("server.ping", NoParams, needs_auth=False, result=Literal["pong"], examples=examples.PING)
+@method("server.ping", NoParams, needs_auth=False, is_change=False, result=Literal["pong"], examples=examples.PING)
 def ping(call: Call, params: NoParams) -> str:
     """Answer `pong`."""
     return "pong"
 
 
-@method("server.identify", IdentifyParams, result=bool, examples=examples.IDENTIFY)
+@method("server.identify", IdentifyParams, is_change=False, result=bool, examples=examples.IDENTIFY)
 def identify(call: Call, params: IdentifyParams) -> bool:
     """Say which program connects; it is shown in presence and logs."""
     call.connection.client = params.model_dump()

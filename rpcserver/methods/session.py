@@ -24,11 +24,12 @@ from rpcserver.models import (
     DestroyParams,
     GetParams,
     LsParams,
+    SessionParams,
     SessionRecord,
     UpdateParams,
 )
 from rpcserver.play_models import CreateParams
-from rpcserver.results import SessionId
+from rpcserver.results import Presence, SessionId
 from rpcserver.sessions import NewSession, Session
 from rpcserver.sources import Source, code_folder
 from rpcserver.stores import session_store
@@ -107,10 +108,11 @@ async def destroy(call: Call, params: DestroyParams) -> dict[str, Any]:
     destroyed = await app.runner.run("session.destroy_session", data, walking.request_of(session), then=remove)
     app.pallets.known.pop(session.id, None)
     await app.stores.destroy(session.core_user_id, session.context_name, session_store(session.id))
+    app.server.detach(session.core_user_id, session.id)
     return {"session_id": destroyed}
 
 
-@method("session.get", GetParams, result=SessionRecord, errors=kinds.LOOK, examples=examples.GET)
+@method("session.get", GetParams, is_change=False, result=SessionRecord, errors=kinds.LOOK, examples=examples.GET)
 def get(call: Call, params: GetParams) -> dict[str, Any] | Awaitable[dict[str, Any]]:
     """Return the session's record; `include` adds its history and the tokens of its data set."""
     found = walking.find_session(call, params.session_id)
@@ -136,6 +138,7 @@ async def _get(call: Call, found: Session | Awaitable[Session], params: GetParam
 @method(
     "session.ls",
     LsParams,
+    is_change=False,
     result=models.Listing,
     errors=(*kinds.LOOK, "TOKEN_NOT_FOUND", "INVALID_CURSOR"),
     examples=examples.LS,
@@ -307,4 +310,22 @@ def _pick(session: Session, token_id: str, version: int, commands: list[Command]
     raise NotInPallet(token_id, version, views.commands(session.id, commands))
 
 
-METHODS = (create, destroy, get, ls, cd, action, update)
+@method(
+    "session.presence",
+    SessionParams,
+    is_change=False,
+    result=Presence,
+    errors=kinds.SESSION,
+    examples=examples.PRESENCE,
+)
+async def presence(call: Call, params: SessionParams) -> dict[str, Any]:
+    """Return who is attached to a session: the connections that have used it, with what each says it is."""
+    session = await walking.the_session(call, params.session_id)
+    attached = call.app.server.attached(session.core_user_id, session.id)
+    return {
+        "session_id": session.id,
+        "items": [views.attached(one, one is call.connection) for one in sorted(attached, key=lambda one: one.label)],
+    }
+
+
+METHODS = (create, destroy, get, ls, cd, action, update, presence)

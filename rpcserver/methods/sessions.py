@@ -11,6 +11,7 @@ from rpcserver.results import SessionPage
 @method(
     "sessions.list",
     ListSessionsParams,
+    is_change=False,
     result=SessionPage,
     errors=(*kinds.STORAGE, "INVALID_CURSOR"),
     examples=examples.SESSIONS,

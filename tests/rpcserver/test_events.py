@@ -13,10 +13,10 @@ from tests.rpcserver.test_sessions import make_set
 
 async def test_nothing_of_a_subscription_before_its_response(server: Running, anna: Client) -> None:
     """The response comes first, then what was missed in order, then what happens: each event once."""
+    first = await anna.subscribe("none")
     await anna.create_session("one")
-    epoch = anna.hello["epoch"]
     wire = await Wire.open(server.url, await server.credential("anna"))
-    since = {"epoch": epoch, "seq": 0}
+    since = {"epoch": first.epoch, "seq": first.seq}
     await wire.send({"jsonrpc": "2.0", "method": "session.create", "params": {"name": "two"}, "id": "c"})
     params = {"topics": ["session.created"], "since": since}
     await wire.send({"jsonrpc": "2.0", "method": "events.subscribe", "params": params, "id": "s"})

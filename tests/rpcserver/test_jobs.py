@@ -357,6 +357,7 @@ async def test_missed_runs_are_told(tmp_path: Path, catch_up: bool) -> None:
     data = tmp_path / "data"
     async with run_server(data, plugins=(GUEST,)) as server:
         client = await server.client("anna")
+        await client.subscribe("schedule.*")  # from now on her events are kept
         made = await client.call("job.schedule", function="guest.steps", every_s=600, catch_up=catch_up)
         credentials = server.credentials
     an_hour = 3600_000

@@ -142,7 +142,8 @@ async def test_metrics_show_the_rest(server: Running) -> None:
     client, other = await server.client("anna"), await server.client("bob")
     session_id = await client.create_session("work")
     await client.action("bookmarks.add", session_id)
-    await client.subscribe("*", since=(client.hello["epoch"], 0))
+    first = await client.subscribe("*")
+    await client.subscribe("*", since=(first.epoch, first.seq))
     await client.subscribe("*", since=("e_another", 0))
     seen = await samples(server)
     assert seen["rpcserver_connections", ()] == 2

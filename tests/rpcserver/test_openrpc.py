@@ -112,6 +112,7 @@ async def _real_ids(server: Running, client: Client, method: str) -> dict[str, s
         examples.USER: who["user_id"],
         examples.EPOCH: client.hello["epoch"],
         examples.CREDENTIAL: await server.credential("anna"),
+        examples.CREDENTIAL_ID: who["credential_id"],
     }
     if method.startswith(("session.", "sessions.", "job.", "jobs.")) and method != "session.create":
         real[examples.SESSION] = await client.create_session("work")
@@ -125,6 +126,10 @@ async def _real_ids(server: Running, client: Client, method: str) -> dict[str, s
     if method == "job.release":
         real[examples.HELD_JOB] = await _held_job(server)
     await _fill(client, method, real.get(examples.SESSION, ""))
+    if method == "credential.log":
+        real[examples.CREDENTIAL_ID] = (await client.call("credential.create", label="bot", max_calls=1))[
+            "credential_id"
+        ]
     if method.startswith("schedule"):
         planned = {"function": "bookmarks.list", "data": {"home_set_id": who["home_set"]}, "cron": "0 8 * * *"}
         real[examples.SCHEDULE] = (await client.call("job.schedule", **planned))["schedule_id"]

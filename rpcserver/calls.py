@@ -1,0 +1,178 @@
+"""A method of the API, and one call of it on its way: what a handler may know besides its params."""
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from rpcserver.auth import Principal
+from rpcserver.connection import Connection
+from rpcserver.errors import Unauthenticated
+from rpcserver.examples import Example
+from rpcserver.jsonrpc import Id, Request
+from rpcserver.progress import Progress
+from rpcserver.replies import Reply
+from rpcserver.tracing import Span
+
+if TYPE_CHECKING:
+    from rpcserver.app import App
+
+Handler = Callable[["Call", Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method of the API.
+
+    Args:
+        params: the model that checks the call; its fields are the parameters, by name or in this order.
+        handler: `handler(call, params)`, plain or async; what it returns is the result.
+        is_ordered: calls on one session run one after another, in the order sent.
+        needs_auth: False for the few that anybody may call.
+        is_operator: only the operator of the data folder may call it; to others it does not exist.
+        timeout_s: seconds it may take; None: the server's limit.
+        is_change: it changes what outlives the connection, so that an idempotency key counts; others ignore it.
+        has_secret: its result is shown once and never kept, also not for a repeated key.
+        result: the model or type of what is answered.
+        errors: the kinds of error it can be answered with, besides those any call can.
+        examples: calls that a test makes.
+    """
+
+    name: str
+    params: type[BaseModel]
+    handler: Handler
+    is_ordered: bool = False
+    needs_auth: bool = True
+    is_operator: bool = False
+    timeout_s: float | None = None
+    is_change: bool = True
+    has_secret: bool = False
+    result: Any = Any
+    errors: tuple[str, ...] = ()
+    examples: tuple[Example, ...] = ()
+
+    @property
+    def doc(self) -> str:
+        """The handler's own words."""
+        return inspect.cleandoc(self.handler.__doc__ or "")
+
+
+def method(
+    name: str,
+    params: type[BaseModel],
+    *,
+    is_ordered: bool = False,
+    needs_auth: bool = True,
+    is_operator: bool = False,
+    timeout_s: float | None = None,
+    is_change: bool = True,
+    has_secret: bool = False,
+    result: Any = Any,
+    errors: tuple[str, ...] = (),
+    examples: tuple[Example, ...] = (),
+) -> Callable[[Handler], Method]:
+    """Make a handler the method `name`."""
+    return lambda handler: Method(
+        name,
+        params,
+        handler,
+        is_ordered,
+        needs_auth,
+        is_operator,
+        timeout_s,
+        is_change,
+        has_secret,
+        result,
+        errors,
+        examples,
+    )
+
+
+class Call:
+    """One call on its way."""
+
+    __slots__ = (
+        "_after_reply",
+        "_progress",
+        "app",
+        "connection",
+        "deadline_s",
+        "has_turn",
+        "id",
+        "idempotency_key",
+        "is_cancelled",
+        "is_over",
+        "key",
+        "meta",
+        "method",
+        "reply",
+        "request",
+        "span",
+        "started",
+        "task",
+        "timer",
+    )
+
+    def __init__(self, app: "App", connection: Connection, method: Method, request: Request, reply: Reply) -> None:
+        self.app = app
+        self.connection = connection
+        self.method = method
+        self.request = request
+        self.id: Id = request.id
+        self.reply = reply
+        self.meta: dict[str, Any] = {}
+        self.key: str | None = None
+        self.idempotency_key: str | None = None
+        self.deadline_s = method.timeout_s or app.settings.call_timeout_s
+        self.is_cancelled = False
+        self.is_over = False
+        self.has_turn = False
+        self.started = 0.0
+        self.span: Span | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self._progress: Progress | None = None
+        self._after_reply: list[Callable[[], None]] | None = None
+
+    @property
+    def principal(self) -> Principal:
+        """Who calls. Raises Unauthenticated."""
+        if self.connection.principal is None:
+            raise Unauthenticated
+        return self.connection.principal
+
+    @property
+    def user_id(self) -> str:
+        """The calling user's id."""
+        return self.principal.user.id
+
+    def progress(self, done: float, total: float | None, message: str) -> None:
+        """Tell the caller how far the call is, if he gave a `_meta.progress_token`."""
+        if self._progress is None:
+            token = self.meta.get("progress_token")
+            if not isinstance(token, str | int) or isinstance(token, bool):
+                return
+            interval_s = self.app.settings.progress_interval_s
+            self._progress = Progress(token, interval_s, self.connection.send_soon)
+        self._progress.report(done, total, message)
+
+    def after_reply(self, notice: Callable[[], None]) -> None:
+        """Have `notice` called once the reply is queued: nothing it sends can overtake the reply."""
+        if self._after_reply is None:
+            self._after_reply = []
+        self._after_reply.append(notice)
+
+    def answer(self, reply: bytes | None) -> None:
+        """Send the reply: what progress is left before it, what had to wait for it after it."""
+        self.is_over = True
+        if self.timer is not None:
+            self.timer.cancel()
+        if self._progress is not None:
+            self._progress.end()
+        self.reply(reply)
+        if self._after_reply is not None:
+            for notice in self._after_reply:
+                notice()

@@ -1,0 +1,176 @@
+"""Idempotency keys: a call made twice under one key runs once, and both are answered alike.
+
+The key is on disk before the call begins, the answer before it is sent. A call whose server was killed in between is
+never run again: whoever asks hears that its outcome is not known. Source: protocol.md 2; written by this module only:
+idempotency_keys.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import structlog
+
+from rpcserver.calls import Call
+from rpcserver.errors import CANCELLED, CONFLICT, IDEMPOTENCY_CONFLICT, SERVER_CANCELLED, ErrorObject, describe
+from rpcserver.refusals import KeyConflict
+from store import Store, Tx, now_ms
+
+log = structlog.get_logger("rpc")
+
+OPERATOR = "operator"
+# Nothing was stored, and it was not for what the call says: another try may go better.
+_FORGOTTEN = ("STORAGE_FULL", "STORAGE_FAILED", "SHUTTING_DOWN")
+
+
+@dataclass(slots=True)
+class _Running:
+    body_hash: str
+    outcome: asyncio.Future[Any]
+
+
+class Answers:
+    """The first answers, by owner and key."""
+
+    def __init__(self, store: Store, age_s: float, max_keys: int) -> None:
+        self._store = store
+        self._age_ms = int(age_s * 1000)
+        self._max_keys = max_keys
+        self._running: dict[tuple[str, str], _Running] = {}
+
+    async def load(self) -> None:
+        """Mark the calls that a killed server left under way: nobody knows what became of them."""
+        message = "The server stopped while the call ran: look what became of it, then call again with a new key."
+        unknown = _row_text(ErrorObject(IDEMPOTENCY_CONFLICT, message, {"kind": "OUTCOME_UNKNOWN", "retryable": False}))
+
+        def mark(tx: Tx) -> None:
+            tx.run("UPDATE idempotency_keys SET error = ? WHERE result IS NULL AND error IS NULL", unknown)
+
+        await self._store.write(mark)
+
+    async def once(self, call: Call, key: str, run: Callable[[Call], Awaitable[Any]]) -> Any:
+        """Run the call, unless one was made under this key: then give that one's answer, waiting for it if need be.
+
+        Raises KeyConflict when that one was another method or had other params.
+        """
+        principal = call.connection.principal
+        place = (principal.user.id if principal else OPERATOR, key)
+        body_hash = _hash(call)
+        running = self._running.get(place)
+        if running is not None:
+            if running.body_hash != body_hash:
+                raise KeyConflict
+            return await asyncio.shield(running.outcome)
+        # Known before the first await: a second call that comes now attaches to this one.
+        outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._running[place] = _Running(body_hash, outcome)
+        result: Any = describe(KeyConflict())
+        try:
+            result = await self._first(call, place, body_hash, run)
+            return result
+        except asyncio.CancelledError:
+            # Cancelled, or out of time: that is the answer from now on, as it is this caller's.
+            result = _stopped(call)
+            self._store.write(lambda tx: _finish(tx, place, result)).add_done_callback(_note_unwritten)
+            raise
+        finally:
+            del self._running[place]
+            outcome.set_result(result)
+
+    def upkeep(self, tx: Tx) -> None:
+        """Forget what is older than a retry can be."""
+        tx.run("DELETE FROM idempotency_keys WHERE created_at < ?", now_ms() - self._age_ms)
+
+    async def _first(
+        self, call: Call, place: tuple[str, str], body_hash: str, run: Callable[[Call], Awaitable[Any]]
+    ) -> Any:
+        row = await self._store.write(lambda tx: self._begin(tx, place, body_hash))
+        if row is not None:
+            known_hash, result, error = row
+            if known_hash != body_hash:
+                return describe(KeyConflict())
+            if result is not None:
+                return result.encode()
+            return ErrorObject(**orjson.loads(error)) if error is not None else _stopped(call)
+        outcome = await run(call)
+        answer = outcome if isinstance(outcome, ErrorObject | bytes) else _encoded(outcome)
+        if isinstance(answer, ErrorObject) and answer.data.get("kind") in _FORGOTTEN:
+            self._store.write(lambda tx: _forget(tx, place)).add_done_callback(_note_unwritten)
+            return answer
+        kept = _not_kept() if call.method.has_secret and not isinstance(answer, ErrorObject) else answer
+        await self._store.write(lambda tx: _finish(tx, place, kept))
+        return answer
+
+    def _begin(self, tx: Tx, place: tuple[str, str], body_hash: str) -> tuple[Any, ...] | None:
+        row = tx.one("SELECT body_hash, result, error FROM idempotency_keys WHERE owner_id = ? AND key = ?", *place)
+        if row is not None:
+            return row
+        now = now_ms()
+        tx.run(
+            "INSERT INTO idempotency_keys (owner_id, key, body_hash, created_at) VALUES (?, ?, ?, ?)",
+            *place,
+            body_hash,
+            now,
+        )
+        count = tx.one("SELECT count(*) FROM idempotency_keys WHERE owner_id = ?", place[0])
+        if count and count[0] > self._max_keys:
+            # The oldest tenth at once, so that the next calls do not pay for it too.
+            tx.run(
+                "DELETE FROM idempotency_keys WHERE owner_id = ? AND (result IS NOT NULL OR error IS NOT NULL)"
+                " AND created_at <= (SELECT created_at FROM idempotency_keys WHERE owner_id = ?"
+                " ORDER BY created_at LIMIT 1 OFFSET ?)",
+                place[0],
+                place[0],
+                self._max_keys // 10,
+            )
+        return None
+
+
+def _hash(call: Call) -> str:
+    body = orjson.dumps(call.request.params, option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(call.method.name.encode() + b"\x00" + body).hexdigest()
+
+
+def _encoded(outcome: Any) -> bytes | ErrorObject:
+    try:
+        return orjson.dumps(outcome)
+    except orjson.JSONEncodeError as error:
+        return describe(error)
+
+
+def _finish(tx: Tx, place: tuple[str, str], answer: bytes | ErrorObject) -> None:
+    result, error = (None, _row_text(answer)) if isinstance(answer, ErrorObject) else (answer.decode(), None)
+    tx.run(
+        "UPDATE idempotency_keys SET result = ?, error = ? WHERE owner_id = ? AND key = ?"
+        " AND result IS NULL AND error IS NULL",
+        result,
+        error,
+        *place,
+    )
+
+
+def _forget(tx: Tx, place: tuple[str, str]) -> None:
+    tx.run("DELETE FROM idempotency_keys WHERE owner_id = ? AND key = ?", *place)
+
+
+def _row_text(error: ErrorObject) -> str:
+    return orjson.dumps(error.as_dict()).decode()
+
+
+def _stopped(call: Call) -> ErrorObject:
+    code = CANCELLED if call.is_cancelled else SERVER_CANCELLED
+    message = "The first call under this key was stopped: look what became of it, then call again with a new key."
+    return ErrorObject(code, message, {"kind": "CANCELLED", "retryable": False})
+
+
+def _not_kept() -> ErrorObject:
+    message = "The call was made, and its answer was shown once: it holds a secret that is kept nowhere."
+    return ErrorObject(CONFLICT, message, {"kind": "ANSWER_NOT_KEPT", "retryable": False})
+
+
+def _note_unwritten(written: asyncio.Future[None]) -> None:
+    if not written.cancelled() and (error := written.exception()):
+        log.error("answer_not_stored", error=str(error))

@@ -1,0 +1,117 @@
+"""What the edge refuses to callers: for their credential, their number, or what they said before."""
+
+from typing import Any
+
+from rpcserver.errors import (
+    BUSY,
+    DECLINED,
+    FORBIDDEN,
+    IDEMPOTENCY_CONFLICT,
+    NOT_FOUND,
+    RATE_LIMITED,
+    SERVER_CANCELLED,
+    SHUTTING_DOWN,
+    TIMED_OUT,
+    UNAUTHENTICATED,
+    RpcError,
+)
+
+
+class CredentialExpired(RpcError):
+    """The credential this connection was opened with has expired."""
+
+    def __init__(self) -> None:
+        message = "The credential has expired: call auth.refresh in time, or authenticate with another."
+        super().__init__(UNAUTHENTICATED, "CREDENTIAL_EXPIRED", message)
+
+
+class CallsSpent(RpcError):
+    """The credential has no call left, for now or for good."""
+
+    def __init__(self, limit: int, retry_after_ms: int | None) -> None:
+        if retry_after_ms is None:
+            message = f"This credential was good for {limit} calls, and they are spent: ask its owner for another."
+            super().__init__(FORBIDDEN, "CALLS_SPENT", message, limit=limit)
+        else:
+            message = f"This credential is good for {limit} calls in each interval: wait for the next."
+            details = {"limit": limit, "retry_after_ms": retry_after_ms}
+            super().__init__(RATE_LIMITED, "CALLS_SPENT_FOR_NOW", message, is_retryable=True, **details)
+
+
+class CredentialNotFound(RpcError):
+    """There is no such credential, or it is another user's."""
+
+    def __init__(self, credential_id: str) -> None:
+        message = f"No credential {credential_id[:80]!r} of yours. credentials.list names yours."
+        super().__init__(NOT_FOUND, "CREDENTIAL_NOT_FOUND", message)
+
+
+class ScopeTooWide(RpcError):
+    """A credential cannot give more than it has."""
+
+    def __init__(self, what: str) -> None:
+        message = f"This credential cannot make one that {what}: it would reach further than itself."
+        super().__init__(FORBIDDEN, "SCOPE_TOO_WIDE", message)
+
+
+class NotRenewable(RpcError):
+    """The credential cannot be extended."""
+
+    def __init__(self) -> None:
+        message = "This credential ends when it ends: give auth.refresh another one, or have a renewable one made."
+        super().__init__(FORBIDDEN, "NOT_RENEWABLE", message)
+
+
+class RateLimited(RpcError):
+    """Too many calls, or attempts, in too short a time."""
+
+    def __init__(self, wait_s: float, message: str = "Too many calls: slow down.") -> None:
+        wait_ms = max(1, round(wait_s * 1000))
+        super().__init__(RATE_LIMITED, "RATE_LIMITED", message, is_retryable=True, retry_after_ms=wait_ms)
+
+
+class TooManyConnections(RpcError):
+    """The user or address has as many connections as it may have."""
+
+    def __init__(self, whose: str, limit: int) -> None:
+        message = f"There are {limit} connections of {whose}, the most allowed: close one first."
+        super().__init__(BUSY, "TOO_MANY_CONNECTIONS", message, limit=limit)
+
+
+class Maintenance(RpcError):
+    """The operator has stopped the service for a while."""
+
+    def __init__(self, message: str, retry_after_ms: int) -> None:
+        super().__init__(SHUTTING_DOWN, "MAINTENANCE", message, is_retryable=True, retry_after_ms=retry_after_ms)
+
+
+class KeyConflict(RpcError):
+    """The idempotency key belongs to another call."""
+
+    def __init__(self) -> None:
+        message = "This idempotency key was used for another method or other params: take a new key for a new call."
+        super().__init__(IDEMPOTENCY_CONFLICT, "IDEMPOTENCY_CONFLICT", message)
+
+
+class ClientDeclined(RpcError):
+    """The client answered a request of the server with an error."""
+
+    def __init__(self, method: str, error: dict[str, Any]) -> None:
+        self.error = error
+        super().__init__(DECLINED, "CLIENT_DECLINED", f"The client declined {method}.", client_error=error)
+
+
+class ClientSilent(RpcError):
+    """The client did not answer a request of the server in time."""
+
+    def __init__(self, method: str, timeout_s: float) -> None:
+        message = f"The client did not answer {method} within {timeout_s:g} s."
+        super().__init__(TIMED_OUT, "CLIENT_SILENT", message, is_retryable=True)
+
+
+class ClientGone(RpcError):
+    """The connection was closed before the client answered a request of the server."""
+
+    def __init__(self, method: str) -> None:
+        message = f"The connection was closed before the client answered {method}."
+        super().__init__(SERVER_CANCELLED, "CLIENT_GONE", message, is_retryable=True)

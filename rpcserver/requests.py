@@ -1,0 +1,62 @@
+"""Requests of the server to a client: an id space of their own, and a deadline each. Source: protocol.md 5."""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rpcserver.jsonrpc import Response, encode_notification, encode_request
+from rpcserver.refusals import ClientDeclined, ClientGone, ClientSilent
+
+
+class Requests:
+    """What one connection was asked and has not answered yet."""
+
+    def __init__(self, send: Callable[[bytes], None]) -> None:
+        self._send = send
+        self._ids = itertools.count(1)
+        self._waiting: dict[str, tuple[str, asyncio.Future[Any]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    async def ask(self, method: str, params: Mapping[str, Any], timeout_s: float) -> Any:
+        """Send a request and return the client's result.
+
+        Raises:
+            ClientDeclined: the client answered with an error.
+            ClientSilent: it did not answer in time; it is told that the answer is no longer wanted.
+            ClientGone: the connection was closed first.
+        """
+        id = f"s{next(self._ids)}"
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting[id] = (method, answer)
+        self._send(encode_request(id, method, params))
+        try:
+            async with asyncio.timeout(timeout_s) as limit:
+                return await answer
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise ClientSilent(method, timeout_s) from error
+        finally:
+            if self._waiting.pop(id, None) is not None:
+                self._send(encode_notification("$/cancelRequest", {"id": id}))
+
+    def take(self, response: Response) -> None:
+        """Take the client's answer; one to a question nobody asks any more is left alone."""
+        id = response.id
+        method, answer = self._waiting.pop(id, ("", None)) if isinstance(id, str) else ("", None)
+        if answer is None or answer.done():
+            return
+        if response.error is not None:
+            answer.set_exception(ClientDeclined(method, response.error))
+        else:
+            answer.set_result(response.result)
+
+    def fail(self) -> None:
+        """Tell all who wait that the connection is gone."""
+        for method, answer in self._waiting.values():
+            if not answer.done():
+                answer.set_exception(ClientGone(method))
+        self._waiting.clear()

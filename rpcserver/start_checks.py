@@ -1,0 +1,62 @@
+"""What must not be: a server that starts where its own settings make it unsafe. Each refusal says what to do.
+
+Source: protocol.md 1; house rule: one open by accident is worse than one that does not start.
+"""
+
+import ssl
+import stat
+from pathlib import Path
+
+from rpcserver.addresses import is_loopback
+from rpcserver.settings import Settings
+
+NO_ORIGIN = "none"  # said in `origins` by who knows that no page shall connect
+
+
+class UnsafeStart(Exception):
+    """The server does not start, because it would not be safe."""
+
+
+def check(settings: Settings) -> None:
+    """Look at what can be known before anything is opened. Raises UnsafeStart with the remedy."""
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        raise UnsafeStart("TLS needs both --tls-cert and --tls-key: give the other one too.")
+    if not is_loopback(settings.host) and settings.tls_cert is None and not settings.behind_proxy:
+        raise UnsafeStart(
+            f"{settings.host} can be reached from other machines, and credentials would travel in the clear: "
+            "give --tls-cert and --tls-key, or --behind-proxy when a proxy on the way does TLS, "
+            "or listen on 127.0.0.1."
+        )
+    if not settings.is_local and not settings.origins:
+        raise UnsafeStart(
+            "The server can be reached from other machines, and no page's origin is listed: give "
+            f"--origin https://your.host for each page that may connect, or --origin {NO_ORIGIN} when no page shall."
+        )
+    _check_private(settings.data, f"chmod 700 {settings.data}")
+    if settings.tls_key is not None:
+        _check_private(settings.tls_key, f"chmod 600 {settings.tls_key}")
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """Return the TLS context of the settings, None without TLS. Raises UnsafeStart when the files cannot be used."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise UnsafeStart(
+            f"The certificate {settings.tls_cert} and key {settings.tls_key} cannot be used ({error}): "
+            "give PEM files that belong together."
+        ) from error
+    return context
+
+
+def _check_private(path: Path, remedy: str) -> None:
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return  # not there yet: it will be made private
+    if mode & (stat.S_IROTH | stat.S_IWOTH | (stat.S_IXOTH if stat.S_ISDIR(mode) else 0)):
+        raise UnsafeStart(f"{path} is open to every user of this machine: run `{remedy}`.")

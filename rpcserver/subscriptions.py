@@ -1,0 +1,147 @@
+"""One subscription: what a connection wants to hear, how far it has heard, and what becomes of what it is too slow for.
+
+It is born behind: a replay reads the log up to the present, and only then is it told of events as they come, so that
+each comes once and in order. Source: protocol.md 4.
+"""
+
+import fnmatch
+import re
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import orjson
+
+from rpcserver.jsonrpc import encode_notification
+
+Policy = Literal["close", "drop_oldest", "latest"]
+
+MAX_KEPT = {"drop_oldest": 256, "latest": 1}
+MAX_KEPT_BYTES = 8 * 1024  # of one subscription; 64 of them together stay below what a stalled client may cost
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A row of `events`; `data` is JSON text."""
+
+    seq: int
+    topic: str
+    audience: str
+    data: str
+    at: int
+
+
+class Outlet(Protocol):
+    """What a subscription needs of a connection."""
+
+    paused: bool
+
+    def send_soon(self, message: bytes) -> None:
+        """Send a message with this turn's others."""
+
+    async def writable(self) -> None:
+        """Wait until the client has read enough for more to be sent."""
+
+
+class Subscription:
+    """A list of topics with `*`, for one connection of one user.
+
+    Args:
+        seq: the position after which to begin.
+        policy: what becomes of events while the client does not read: `close` keeps them for it until the connection
+            is cut off; `drop_oldest` keeps the newest few; `latest` keeps one. What was dropped is told by `$/gap`.
+    """
+
+    __slots__ = (
+        "_gap_from",
+        "_gap_to",
+        "_head",
+        "_kept",
+        "_kept_bytes",
+        "_max_kept",
+        "id",
+        "is_behind",
+        "is_lossy",
+        "is_open",
+        "matches",
+        "outlet",
+        "seq",
+        "user_id",
+    )
+
+    def __init__(
+        self,
+        id: str,
+        user_id: str,
+        topics: Iterable[str],
+        epoch: str,
+        seq: int,
+        outlet: Outlet,
+        policy: Policy = "close",
+    ) -> None:
+        self.id = id
+        self.user_id = user_id
+        self.matches = re.compile("|".join(fnmatch.translate(topic) for topic in topics)).match
+        self.seq = seq
+        self.outlet = outlet
+        self.is_behind = True
+        self.is_open = True
+        self.is_lossy = policy != "close"
+        self._max_kept = MAX_KEPT.get(policy, 0)
+        self._kept: deque[Event] = deque()
+        self._kept_bytes = 0
+        self._gap_from = self._gap_to = 0
+        self._head = orjson.dumps({"subscription": id, "epoch": epoch})[:-1]
+
+    def tell(self, event: Event) -> None:
+        """Hear of an event as it comes. While behind it is left to the replay, which finds it in the log."""
+        if self.is_behind or not self.is_open or event.seq <= self.seq:
+            return
+        self.seq = event.seq
+        if self.is_lossy and (self.outlet.paused or self._kept):
+            self._keep(event)
+        else:
+            self._say(event)
+
+    def replay(self, events: Iterable[Event], upto: int) -> None:
+        """Hear of a page of missed events; `upto` is how far the page looked."""
+        for event in events:
+            if self.is_open and event.seq > self.seq:
+                self.seq = event.seq
+                self._say(event)
+        self.seq = max(self.seq, upto)
+
+    def skip(self, upto: int) -> None:
+        """Tell that everything up to an event is gone."""
+        self._say_gap(self.seq + 1, upto)
+        self.seq = upto
+
+    def go_on(self) -> None:
+        """Say what was kept while the client did not read."""
+        while self._kept and not self.outlet.paused:
+            if self._gap_from:
+                self._say_gap(self._gap_from, self._gap_to)
+                self._gap_from = 0
+            event = self._kept.popleft()
+            self._kept_bytes -= len(event.data)
+            self._say(event)
+
+    def _keep(self, event: Event) -> None:
+        self._kept.append(event)
+        self._kept_bytes += len(event.data)
+        while len(self._kept) > self._max_kept or (self._kept_bytes > MAX_KEPT_BYTES and len(self._kept) > 1):
+            dropped = self._kept.popleft()
+            self._kept_bytes -= len(dropped.data)
+            self._gap_from = self._gap_from or dropped.seq
+            self._gap_to = dropped.seq
+
+    def _say(self, event: Event) -> None:
+        self.outlet.send_soon(
+            b'{"jsonrpc":"2.0","method":%b,"params":%b,"seq":%d,"at":%d,"data":%b}}'
+            % (orjson.dumps(event.topic), self._head, event.seq, event.at, event.data.encode())
+        )
+
+    def _say_gap(self, first: int, last: int) -> None:
+        gap = {"subscription": self.id, "from": first, "to": last}
+        self.outlet.send_soon(encode_notification("$/gap", gap))

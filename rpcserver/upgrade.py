@@ -1,0 +1,149 @@
+"""The upgrade: who may connect at all, and as whom. GET pages stand on the same port. Source: protocol.md 1 and 9."""
+
+import hmac
+import http
+from collections.abc import Callable
+from functools import partial
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import structlog
+from websockets.asyncio.server import ServerConnection
+from websockets.http11 import Request, Response
+
+from rpcserver import auth
+from rpcserver.addresses import address_key, forwarded_address
+from rpcserver.auth import SUBPROTOCOL
+from rpcserver.connection import Connection
+from rpcserver.errors import RpcError
+from rpcserver.pages import PROBES, Asker, Page, Pages
+from rpcserver.refusals import RateLimited
+from rpcserver.start_checks import NO_ORIGIN
+
+if TYPE_CHECKING:
+    from rpcserver.app import App
+    from rpcserver.server import Server
+
+log = structlog.get_logger("server")
+
+Respond = Callable[[int, str], Response]
+
+
+class Upgrade:
+    """Answers the request every connection begins with."""
+
+    def __init__(self, app: "App", server: "Server") -> None:
+        self._app = app
+        self._server = server
+        settings = app.settings
+        self._pages = Pages(app)
+        self._trusted = frozenset(settings.trusted_proxies if settings.behind_proxy else ())
+        origins = tuple(origin for origin in settings.origins if origin != NO_ORIGIN)
+        # Whoever names the page's origin has named the host the page is on.
+        self._hosts = (*settings.hosts, settings.host, *(urlsplit(origin).netloc for origin in origins))
+        self._origins = origins
+
+    async def process(self, socket_connection: ServerConnection, request: Request) -> Response | None:
+        """Return a page or a refusal; None lets the WebSocket be opened."""
+        connection = socket_connection
+        assert isinstance(connection, Connection)  # made by Server
+        respond = partial(_refuse, connection)
+        for name in ("Host", "Origin", "Authorization"):
+            if len(request.headers.get_all(name)) > 1:
+                return respond(400, f"The header {name} stands twice.")
+        path = request.path.partition("?")[0]
+        is_page = request.headers.get("Upgrade", "").lower() != "websocket"
+        if is_page and path in PROBES:
+            return await self._probe(connection, request, path)
+        host, origin = request.headers.get("Host"), request.headers.get("Origin")
+        if not auth.is_host_allowed(host, self._hosts):
+            return respond(403, f"Host {host!r} is not served here. Operator: add it to `hosts`.")
+        if not auth.is_origin_allowed(origin, (*self._origins, *self._server.own_origins())):
+            return respond(403, f"Pages of {origin!r} may not connect. Operator: add it to `origins`.")
+        peer = str(connection.remote_address[0]) if connection.remote_address else ""
+        forwarded = request.headers.get_all("X-Forwarded-For")
+        connection.address = address_key(forwarded_address(peer, forwarded, self._trusted))
+        return await (self._page if is_page else self._open)(connection, request, path)
+
+    async def _open(self, connection: Connection, request: Request, path: str) -> Response | None:
+        respond = partial(_refuse, connection)
+        if self._server.is_full:
+            return respond(503, "The server has as many connections as it may have: try again later.")
+        if self._server.addresses.is_full(connection.address):
+            limit = self._server.addresses.limit
+            return respond(429, f"Your address has {limit} connections, the most allowed: close one first.")
+        return await self._identify(connection, request, respond)
+
+    async def _probe(self, connection: Connection, request: Request, path: str) -> Response:
+        # Balancers and containers probe by whatever address they know: by a strange one they learn one word only.
+        is_local = auth.is_host_allowed(request.headers.get("Host"), self._hosts) and _is_local(connection, request)
+        return _answer(connection, await self._pages.page(path, Asker(is_local)))
+
+    async def _page(self, connection: Connection, request: Request, path: str) -> Response:
+        if request.method not in ("GET", "HEAD"):
+            return _answer(connection, Page(405, "Pages are read with GET.\n"))
+        offered = auth.offered(request.headers.get("Authorization"), [])
+        principal = None
+        if offered is not None:
+            try:
+                principal = await self._app.entrance.identify(offered, connection.address)
+            except RpcError as error:
+                return _unwelcome(connection, error)
+        return _answer(connection, await self._pages.page(path, Asker(_is_local(connection, request), principal)))
+
+    async def _identify(self, connection: Connection, request: Request, respond: Respond) -> Response | None:
+        offered = auth.offered(request.headers.get("Authorization"), _subprotocols(request))
+        if offered is None:
+            return None
+        if hmac.compare_digest(offered.encode(), self._app.operator_secret.encode()):
+            connection.is_operator = True
+            return None
+        try:
+            principal = await self._app.entrance.identify(offered, connection.address)
+        except RpcError as error:
+            return _unwelcome(connection, error)
+        if self._server.users.is_full(principal.user.id):
+            limit = self._server.users.limit
+            return respond(429, f"You have {limit} connections, the most allowed: close one first.")
+        connection.principal = principal
+        return None
+
+
+def select_subprotocol(connection: ServerConnection, offered: Any) -> Any:
+    """Return our subprotocol where it is offered: never the one that carries a credential, for that is echoed."""
+    return SUBPROTOCOL if SUBPROTOCOL in offered else None
+
+
+def _unwelcome(connection: ServerConnection, error: RpcError) -> Response:
+    response = _refuse(connection, 429 if isinstance(error, RateLimited) else 401, error.message)
+    if isinstance(error, RateLimited):
+        response.headers["Retry-After"] = str(-(-error.details["retry_after_ms"] // 1000))
+    return response
+
+
+def _refuse(connection: ServerConnection, status: int, text: str) -> Response:
+    log.info("connection_refused", status=status, reason=text)
+    return _answer(connection, Page(status, text + "\n"))
+
+
+def _answer(connection: ServerConnection, page: Page) -> Response:
+    response = connection.respond(http.HTTPStatus(page.status), page.body)
+    del response.headers["Content-Type"]
+    response.headers["Content-Type"] = page.content_type
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _is_local(connection: ServerConnection, request: Request) -> bool:
+    # Behind a proxy on this machine everybody comes from here: what it passes on says that it is one.
+    if any(name in request.headers for name in ("X-Forwarded-For", "X-Real-IP", "Forwarded")):
+        return False
+    peer = connection.remote_address
+    return isinstance(peer, tuple) and ip_address(str(peer[0]).partition("%")[0]).is_loopback
+
+
+def _subprotocols(request: Request) -> list[str]:
+    offered = request.headers.get_all("Sec-WebSocket-Protocol")
+    return [name.strip() for line in offered for name in line.split(",")]

@@ -1,0 +1,206 @@
+"""The door: how often one may be wrong, and who else may vouch for a user."""
+
+import asyncio
+import base64
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from joserfc import jwk, jwt
+
+from plugins import Identity, hookimpl
+from plugins.errors import BadPlugin
+from plugins.jwt_users import JwtUsers
+from rpcserver.auth import BEARER_SUBPROTOCOL
+from rpcserver.client import CallError, Client
+from tests.builders import Wire, write_guest
+from tests.conftest import Running, run_server
+
+
+async def attempt(url: str, credential: str) -> str:
+    """Try to connect and return how it ended: `in`, or the kind of refusal."""
+    try:
+        async with Client(url, credential):
+            return "in"
+    except CallError as error:
+        return "wait" if "Too many attempts" in error.message else str(error.kind)
+
+
+async def test_an_address_that_is_wrong_too_often_has_to_wait(tmp_path: Path) -> None:
+    """Ten wrong credentials in a minute: the eleventh is not looked at, and neither is a good one; others get in."""
+    async with run_server(tmp_path / "data", behind_proxy=True, origins=("none",)) as server:
+        good = await server.credential("anna")
+
+        async def come(address: str, credential: str) -> str:
+            headers = {"Authorization": f"Bearer {credential}", "X-Forwarded-For": f"6.6.6.6, {address}"}
+            try:
+                wire = await Wire.open(server.url, additional_headers=headers)
+            except Exception as refused:
+                return str(refused)[-3:]
+            await wire.close()
+            return "in"
+
+        assert [await come("203.0.113.7", f"wrong{n}") for n in range(11)] == ["401"] * 10 + ["429"]
+        assert await come("203.0.113.7", good) == "429"
+        assert await come("203.0.113.8", good) == "in"
+        assert await come("2001:db8:1:2::1", good) == "in"
+        assert [await come(f"2001:db8:1:2::{n}", "wrong") for n in range(1, 12)][-1] == "429"
+
+
+async def test_of_many_attempts_at_once_few_learn_anything(server: Running) -> None:
+    """A hundred wrong credentials side by side: at most ten hear that they are wrong."""
+    outcomes = await asyncio.gather(*(attempt(server.url, f"wrong{n}") for n in range(100)))
+    assert outcomes.count("UNAUTHENTICATED") == 10 and outcomes.count("REFUSED") + outcomes.count("wait") == 90
+
+
+async def test_wrong_credentials_on_an_open_socket_count_alike(tmp_path: Path) -> None:
+    """auth.authenticate is the same door."""
+    async with run_server(tmp_path / "data", max_failed_logins_per_minute=3) as server:
+        good = await server.credential("anna")
+        wire = await Wire.open(server.url)
+        kinds = []
+        for text in ("a", "b", "c", good):
+            answer = await wire.call("auth.authenticate", {"credential": text})
+            kinds.append((answer["error"]["code"], answer["error"]["data"].get("retry_after_ms", 0) > 0))
+        assert kinds == [(-32002, False)] * 3 + [(-32012, True)]
+        await wire.close()
+
+
+async def test_no_secret_reaches_the_log(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A credential in a header, a subprotocol, a message, or a guest's exception stands in no log line."""
+    canary = "rpc_canary" + "x" * 30
+    guest = write_guest(
+        tmp_path,
+        "leaky",
+        """
+        @hookimpl
+        def authenticate(credential):
+            raise ValueError(credential)
+        """,
+    )
+    caplog.set_level("DEBUG")
+    async with run_server(tmp_path / "data", plugins=(guest,), is_log_debug=True) as server:
+        await attempt(server.url, canary)
+        encoded = base64.urlsafe_b64encode(canary.encode()).decode().rstrip("=")
+        with pytest.raises(Exception, match="401"):
+            await Wire.open(server.url, subprotocols=["rpcserver.v1", BEARER_SUBPROTOCOL + encoded])
+        wire = await Wire.open(server.url)
+        foreign = "foreign-" + canary
+        answer = await wire.call("auth.authenticate", {"credential": foreign})
+        assert canary not in json.dumps(answer)
+        await wire.call("auth.authenticate", {"credential": canary})
+        await wire.close()
+    ours = [record.getMessage() for record in caplog.records if record.name.startswith(("rpcserver", "plugins"))]
+    assert canary not in "".join(capfd.readouterr()) and canary not in "".join(ours)
+
+
+class Elsewhere:
+    """An identity system of the test's."""
+
+    def __init__(self, known: dict[str, Identity]) -> None:
+        self.known = known
+        self.asked: list[str] = []
+
+    @hookimpl
+    def authenticate(self, credential: str) -> Identity | None:
+        """Look it up."""
+        self.asked.append(credential)
+        return self.known.get(credential)
+
+
+async def test_another_identity_system_vouches_for_a_user(server: Running) -> None:
+    """The first guest that knows a credential says whose it is, how far it reaches and how long it lasts."""
+    await server.credential("anna")
+    in_an_hour = int(time.time() * 1000) + 3_600_000
+    elsewhere = Elsewhere(
+        {
+            "t1": Identity("anna", ("session.ls", "auth.*"), in_an_hour, label="the other system"),
+            "t2": Identity("nobody"),
+            "t3": Identity("newcomer", may_be_made=True),
+            "t4": Identity("anna", expires_at=1),
+            "t5": Identity("No Such Name!", may_be_made=True),
+        }
+    )
+    server.app.bus.register(elsewhere, "elsewhere")
+    client = await server.connect("t1")
+    identity = await client.call("auth.whoami")
+    assert (identity["name"], identity["label"], identity["credential_id"]) == ("anna", "the other system", None)
+    assert identity["expires_at"] == in_an_hour
+    with pytest.raises(CallError, match="may not call"):
+        await client.call("session.create")
+    assert await attempt(server.url, "t2") == "UNAUTHENTICATED"
+    assert (await (await server.connect("t3")).call("auth.whoami"))["name"] == "newcomer"
+    assert await attempt(server.url, "t4") == "UNAUTHENTICATED"
+    assert await attempt(server.url, "t5") == "UNAUTHENTICATED"
+    assert all(not text.startswith("rpc_") for text in elsewhere.asked)
+    ticket = (await client.call("auth.ticket"))["ticket"]
+    page = await Wire.open(server.url)
+    opened = (await page.call("auth.authenticate", {"ticket": ticket}))["result"]
+    assert (opened["name"], opened["scopes"], opened["expires_at"]) == ("anna", ["session.ls", "auth.*"], in_an_hour)
+    await page.close()
+
+
+KEY = jwk.OKPKey.generate_key("Ed25519", {"kid": "one"})
+
+
+def token(key: Any = KEY, algorithm: str = "Ed25519", **claims: Any) -> str:
+    """Return a signed token of the identity provider."""
+    fresh = {"sub": "anna", "iss": "https://id.example.org", "aud": "rpc", "exp": int(time.time()) + 600, **claims}
+    known = {name: value for name, value in fresh.items() if value is not None}
+    return str(jwt.encode({"alg": algorithm, "kid": "one"}, known, key, algorithms=[algorithm]))
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    """The provider's public keys, in a file."""
+    path = tmp_path / "jwks.json"
+    path.write_text(json.dumps({"keys": [KEY.as_dict(private=False)]}))
+    return path
+
+
+async def test_a_json_web_token_lets_its_user_in(tmp_path: Path, keys: Path) -> None:
+    """A token of the provider is good; anything forged, stale or for somebody else is not."""
+    stranger = jwk.OKPKey.generate_key("Ed25519", {"kid": "one"})
+    shared = jwk.OctKey.import_key(json.dumps(KEY.as_dict(private=False)).encode())
+    options = {"jwt_keys": keys, "jwt_issuer": "https://id.example.org", "jwt_audience": "rpc"}
+    async with run_server(tmp_path / "data", max_failed_logins_per_minute=100, **options) as server:
+        await server.credential("anna")
+        client = await server.connect(token(rpcserver_scopes=["auth.*"]))
+        identity = await client.call("auth.whoami")
+        assert (identity["name"], identity["scopes"]) == ("anna", ["auth.*"])
+        assert identity["expires_at"] == pytest.approx((time.time() + 600) * 1000, abs=5000)
+        for bad in (
+            token(stranger),
+            token(shared, "HS256"),
+            token(exp=int(time.time()) - 1),
+            token(exp=None),
+            token(iss="https://evil.example.org"),
+            token(aud="another"),
+            token(sub=None),
+            token(sub=7),
+            token(sub="nobody"),
+            token(rpcserver_scopes="*"),
+            token()[:-4] + "AAAA",
+            "a.b.c",
+        ):
+            assert await attempt(server.url, bad) == "UNAUTHENTICATED", bad
+
+
+async def test_a_token_can_make_its_user(tmp_path: Path, keys: Path) -> None:
+    """With `jwt_makes_users` the provider's users need no operator."""
+    async with run_server(tmp_path / "data", jwt_keys=keys, jwt_makes_users=True) as server:
+        client = await server.connect(token(sub="carla"))
+        assert (await client.call("auth.whoami"))["name"] == "carla"
+
+
+def test_keys_that_are_none_stop_the_start(tmp_path: Path) -> None:
+    """A missing or wrong key file is named."""
+    wrong = tmp_path / "wrong.json"
+    wrong.write_text("{}")
+    for path in (wrong, tmp_path / "missing.json"):
+        with pytest.raises(BadPlugin, match=path.name):
+            JwtUsers(path, issuer="", audience="", algorithms=["RS256"], user_claim="sub", may_make_users=False)

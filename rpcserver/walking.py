@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import orjson
 import structlog
 
 from core.conditions import Answers
@@ -120,7 +121,9 @@ async def look(call: Call, session: Session, **options: Any) -> Listing:
     """Run `session.ls` for the session's working set, or for `set_id`, with the ways back and forward."""
     options.setdefault("set_id", session.place)
     if options["set_id"] == session.working_set_id:
-        options.update(pallet_set_id=session.pallet_set_id, has_commands=True)
+        # As the session is set, whatever one call asks of its contents: else the pallet would change to and fro.
+        is_human = bool(orjson.loads(session.options).get("human"))
+        options.update(pallet_set_id=session.pallet_set_id, has_commands=True, has_human_commands=is_human)
     data = ListSet(back=session.back[::-1], forward=session.forward[::-1], **options)
     listing: Listing = await call.app.runner.run("session.ls", data, request_of(session))
     return listing

@@ -33,6 +33,8 @@ def _method(open_call: OpenCall) -> Method:
         params,
         handler,
         is_operator=open_call.is_operators,
+        is_change=not open_call.is_paged,
+        has_secret=open_call.name == "core.user.create",
         result=_result(open_call),
         errors=(*kinds.JOB, *kinds.CORE),
         examples=examples.CORE.get(open_call.name, ()),

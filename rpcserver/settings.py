@@ -95,6 +95,8 @@ class Settings(BaseSettings):
     """Nesting of a message."""
     max_in_flight: int = 32
     """Calls under way on one connection."""
+    max_in_line: int = 256
+    """Calls of one connection that wait for an earlier one on the same session."""
     max_connections: int = 20_000
     """Connections in all."""
     max_connections_per_user: int = 256

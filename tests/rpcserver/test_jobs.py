@@ -215,6 +215,40 @@ async def test_questions_are_answered_by_the_first_valid_answer(server: Running,
     assert (record["state"], record["result"]) == ("succeeded", ["Anna", "red", 41])
 
 
+async def test_whoever_is_attached_is_asked_at_once(server: Running, anna: Client) -> None:
+    """Every connection that uses the session gets `client.ask`; the first valid answer wins, the rest are told."""
+    session_id = await anna.create_session("work")
+    tab, late = await server.client("anna"), await server.client("anna")
+    asked: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue()
+    taken_back: asyncio.Queue[str] = asyncio.Queue()
+
+    def answering(name: str, answers: list[Any]) -> Any:
+        async def handler(params: dict[str, Any]) -> Any:
+            await asked.put((name, params))
+            if not answers:
+                await asyncio.Event().wait()
+            return answers.pop(0)
+
+        return handler
+
+    anna.on("client.ask", answering("anna", []))
+    tab.on("client.ask", answering("tab", [7, "Anna", "green"]))
+    late.on("client.ask", answering("late", [41]))
+    anna.on("ask.resolved", lambda params: taken_back.put_nowait(params["state"]))
+    await tab.get_session(session_id)
+    job_id = await start(anna, "guest.asks", session_id=session_id)
+    names = {(await asked.get())[0] for _ in range(2)}
+    assert names == {"anna", "tab"}
+    again = (await asked.get())[1]
+    assert "problem" in again and again["text"] == "Your name?"
+    assert await taken_back.get() == "answered"
+    while (await asked.get())[1]["text"] != "How old?":
+        pass
+    await late.get_session(session_id)
+    record = await anna.call("job.wait", job_id=job_id)
+    assert (record["state"], record["result"]) == ("succeeded", ["Anna", "green", 41])
+
+
 async def test_a_declined_question_without_default_fails_the_job(anna: Client) -> None:
     """Declining leaves the job with an error that says so."""
     job_id = await start(anna, "guest.asks")

@@ -260,6 +260,7 @@ class Hooks:
     def play_action(self, play: Play) -> Any:
         """Filter: play one action of a playbook; register with `plays`. What the guest returns is its result."""
 
+    @hookspec
     def authenticate(self, credential: str) -> Identity | None:
         """First answer wins: return whose the credential of another system is, None when it is not of that system.
 

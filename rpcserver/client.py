@@ -110,7 +110,7 @@ class Client:
         self._name = name
         self._type = type
         self._tls = tls
-        self._handlers = Handlers(self._write)
+        self._handlers = Handlers(self._write_if_open)
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._subscriptions: dict[str, Subscription] = {}
@@ -292,6 +292,11 @@ class Client:
             raise Disconnected("the connection is being closed")
         self._socket.protocol.send_text(json.dumps(message, ensure_ascii=False, allow_nan=False).encode())
         self._socket.send_data()
+
+    def _write_if_open(self, message: dict[str, Any]) -> None:
+        # An answer to the server that closing has overtaken is nobody's loss.
+        if self._socket is not None and self._socket.state is State.OPEN:
+            self._write(message)
 
     def _cancel(self, future: asyncio.Future[Any]) -> None:
         id = getattr(future, "rpc_id", None)

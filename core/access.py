@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from core.calls import Scene, core_call
-from core.errors import NotWritable, TokenNotFound, UserNotFound
-from core.tokens import find
+from core.errors import NotWritable, UserNotFound
+from core.tokens import readable
 from store import Tx
 
 Access = Literal["read", "write"]
@@ -41,13 +41,8 @@ def grant(scene: Scene, token_id: str, user_id: str, access: Access | None) -> N
         TokenNotFound, UserNotFound: unknown, or not the caller's to see.
         NotWritable: readable, but only the owner shares it.
     """
-    token = find(scene.tx, token_id)
-    if token is None:
-        raise TokenNotFound(token_id)
-    held = rights(scene.tx, scene.user_id, token_id, token.owner_id, token.is_public)
-    if not held.can_read:
-        raise TokenNotFound(token_id)
-    if not held.is_owner:
+    token = readable(scene, token_id)
+    if token.owner_id != scene.user_id:
         raise NotWritable(token_id, token.name)
     if scene.tx.one("SELECT 1 FROM users WHERE id = ?", user_id) is None:
         raise UserNotFound(user_id)

@@ -10,7 +10,7 @@ from typing import Any
 
 from core import known, live, sets, tokens
 from core.calls import Scene, core_call
-from core.listing import VISIBLE
+from core.listing import HUMAN, VISIBLE
 from core.names import sort_key
 from core.sources import Source
 from core.tokens import Token
@@ -52,7 +52,7 @@ def offered(
     for place in places:
         rows = scene.tx.all(
             f"SELECT t.id FROM commands c JOIN tokens t ON t.id = c.token_id"  # noqa: S608 (constants)
-            f" WHERE c.set_id = ? AND {VISIBLE} AND (? = 0 OR t.is_human = 1) ORDER BY t.id LIMIT ?",
+            f" WHERE c.set_id = ? AND {VISIBLE} AND (? = 0 OR ({HUMAN})) ORDER BY t.id LIMIT ?",
             *(place, scene.user_id, scene.user_id, int(is_human), MAX_COMMANDS),
         )
         near = [_command(scene, row[0], place, fresh_s) for row in rows]

@@ -58,9 +58,10 @@ def list_(scene: Scene, set_id: str) -> list[Gift]:
 def delete(scene: Scene, gift_id: str) -> None:
     """Have a set give something no longer; what was given stays until its visitor leaves."""
     row = scene.tx.one("SELECT set_id FROM gifts WHERE id = ?", gift_id)
-    if row is None:
+    place = sets.find(scene.tx, scene.user_id, row[0]) if row else None
+    if place is None or not place.rights.can_read:
         raise GiftNotFound(gift_id)
-    sets.writable(scene, row[0])
+    sets.writable(scene, place.id)
     scene.tx.run("DELETE FROM gifts WHERE id = ?", gift_id)
 
 

@@ -44,7 +44,7 @@ _COLUMNS = (
 VISIBLE = (
     "(t.is_public = 1 OR t.owner_id = ? OR EXISTS (SELECT 1 FROM grants g WHERE g.token_id = t.id AND g.user_id = ?))"
 )
-_HUMAN = (
+HUMAN = (
     "t.is_human = 1 AND NOT EXISTS (SELECT 1 FROM type_ancestors a JOIN types y ON y.name = a.ancestor"
     " WHERE a.type = t.type AND y.is_human = 0)"
 )
@@ -209,7 +209,7 @@ def _wanted(kind: Kind | None, filter: str | None, is_human: bool) -> tuple[list
         conditions.append("m.sort GLOB ?")
         values.append(_pattern(filter))
     if is_human:
-        conditions.append(_HUMAN)
+        conditions.append(HUMAN)
     return conditions, values
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core import conditions, groups, tokens, types
+from core.access import rights
 from core.calls import Scene, core_call
 from core.conditions import Answers, Passer
 from core.errors import BadRule, EventRefused, RuleNotFound, SetNotFound, TooMany, TypeNotFound
@@ -213,8 +214,15 @@ def _check_references(scene: Scene, decision: dict[str, Any]) -> None:
                 raise TypeNotFound(name)
         elif kind == "visited":
             for set_id in value:
-                if scene.tx.one("SELECT 1 FROM sets WHERE id = ?", set_id) is None:
-                    raise SetNotFound(set_id)
+                _check_readable(scene, set_id)
+
+
+def _check_readable(scene: Scene, set_id: str) -> None:
+    row = scene.tx.one(
+        "SELECT t.id, t.owner_id, t.is_public FROM sets s JOIN tokens t ON t.id = s.token_id WHERE s.id = ?", set_id
+    )
+    if row is None or not rights(scene.tx, scene.user_id, *row).can_read:
+        raise SetNotFound(set_id)
 
 
 def _rule(row: tuple[Any, ...]) -> Rule:

@@ -80,6 +80,15 @@ class JobContext:
         """Add a line to the job's log."""
         self._live.log(text)
 
+    @property
+    def asked(self) -> int:
+        """How many questions it has put: a job run again after a crash finds its answers by their numbers."""
+        return self._live.asked
+
+    def skip_asks(self, number: int) -> None:
+        """Take the questions up to `number` as put by what the job has done before and does not do again."""
+        self._live.asked = number
+
     async def ask(
         self,
         text: str,

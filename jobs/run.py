@@ -48,6 +48,7 @@ class Run:
         "_limit",
         "_lines",
         "_progress",
+        "_started",
         "asked",
         "attempt",
         "context",
@@ -57,6 +58,7 @@ class Run:
         "engine",
         "id",
         "is_cancelling",
+        "is_error",
         "is_stored",
         "on_progress",
         "request",
@@ -90,6 +92,8 @@ class Run:
         self.created_at = now_ms()
         self.is_stored = id is not None
         self.is_cancelling = False
+        self.is_error = True
+        self._started = time.monotonic()
         self.task: asyncio.Task[Any] | None = None
         self.asked = 0
         self.context = JobContext(self)
@@ -100,9 +104,11 @@ class Run:
     async def in_memory(self) -> Any:
         """Run a job that only reads: no row, nothing told."""
         try:
-            return await self._attempt()
+            result = await self._attempt()
+            self.is_error = False
+            return result
         finally:
-            self.context.end()
+            self._over()
 
     async def at_once(self) -> Any:
         """Run a job of the local lane, or one inside another job, in the caller's task, and return its result.
@@ -110,7 +116,9 @@ class Run:
         Raises what the job raised, JobTimeout, JobFailed or JobCancelled; whatever happens, the row says so.
         """
         try:
-            return await self._succeed(await self._attempt())
+            result = await self._succeed(await self._attempt())
+            self.is_error = False
+            return result
         except asyncio.CancelledError as error:
             await asyncio.shield(self._end_badly("cancelled", error))
             if not self.is_cancelling or self.task is None:
@@ -129,6 +137,7 @@ class Run:
         """Run an attempt of the long lane in a task of its own: nothing is raised, whoever waits is told."""
         try:
             await self._succeed(await self._attempt())
+            self.is_error = False
         except asyncio.CancelledError as error:
             if not self.is_cancelling:
                 raise  # the server stops: the row stays as it is, and the next start decides
@@ -237,8 +246,6 @@ class Run:
         )
 
     async def _attempt(self) -> Any:
-        started = time.monotonic()
-        is_error = True
         work = self.spec.fn(self.context, self.data)
         try:
             # The first stretch is run at once: only a job that has to wait for something needs a clock, and a row
@@ -246,23 +253,19 @@ class Run:
             try:
                 awaited = work.send(None)
             except StopIteration as done:
-                is_error = False
                 return done.value
             self._has_to_wait()
             async with asyncio.timeout(self.spec.timeout_s) as self._limit:
-                outcome = await _go_on(work, awaited)
-            is_error = False
-            return outcome
+                return await _go_on(work, awaited)
         except TimeoutError as error:
             if self._limit is not None and self._limit.expired():
                 raise JobTimeout(self.id, self.spec.name, self.spec.timeout_s) from error
             raise self._unforeseen(error) from error
         except (CoreError, JobsError, StoreError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            # A guest's sys.exit() is a fault of one job, not the end of the server.
             raise self._unforeseen(error) from error
-        finally:
-            self.engine.stats.note(self.spec.name, time.monotonic() - started, is_error)
 
     def _has_to_wait(self) -> None:
         self.task = asyncio.current_task()
@@ -285,7 +288,7 @@ class Run:
             return await ending
         except (CoreError, JobsError, StoreError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._unforeseen(error) from error
 
     def _end_well(self, tx: Tx, outcome: Any) -> Any:
@@ -358,12 +361,13 @@ class Run:
         )
 
     def _over(self) -> None:
+        self.engine.stats.note(self.request.owner_id, self.spec.name, time.monotonic() - self._started, self.is_error)
         self.engine.live.pop(self.id, None)
         self.context.end()
         if self._progress is not None:
             self._progress.end()
 
-    def _unforeseen(self, error: Exception) -> JobFailed:
+    def _unforeseen(self, error: BaseException) -> JobFailed:
         ref = new_id("r_")
         log.error("job_failed", ref=ref, job_id=self.id, function=self.spec.name, exc_info=error)
         return JobFailed(self.id, self.spec.name, ref)

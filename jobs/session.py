@@ -56,6 +56,7 @@ class List(_Data):
     forward: tuple[str, ...] = ()
     pallet_set_id: str | None = None
     has_commands: bool = False
+    has_human_commands: bool = False
 
 
 class Move(_Data):
@@ -244,7 +245,7 @@ def _list(core: Core, user_id: str, data: List) -> Listing:
 
 
 def _commands(core: Core, data: List) -> list[TokenCommand]:
-    return core(commands.offered, data.set_id, data.pallet_set_id, is_human=data.is_human)
+    return core(commands.offered, data.set_id, data.pallet_set_id, is_human=data.has_human_commands)
 
 
 def _contents(core: Core, data: List) -> tuple[list[Entry], Position | None]:

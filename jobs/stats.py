@@ -1,37 +1,54 @@
-"""Counts by job function: runs, errors, and how long they took."""
+"""Counts by job function, for each user his own: runs, errors, and how long they took."""
 
-from collections import defaultdict, deque
+from collections import OrderedDict, deque
 from typing import Any
 
-KEPT = 1024  # durations kept for each function, the newest
+KEPT = 512  # durations kept of each function, the newest
+MAX_USERS = 5000  # whoever was idle longest is forgotten first
+
+
+class _Counts:
+    __slots__ = ("errors", "runs", "seconds")
+
+    def __init__(self) -> None:
+        self.runs = 0
+        self.errors = 0
+        self.seconds: deque[float] = deque(maxlen=KEPT)
 
 
 class Stats:
     """Counts since the server started."""
 
     def __init__(self) -> None:
-        self._runs: defaultdict[str, int] = defaultdict(int)
-        self._errors: defaultdict[str, int] = defaultdict(int)
-        self._seconds: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=KEPT))
+        self._users: OrderedDict[str, dict[str, _Counts]] = OrderedDict()
 
-    def note(self, function: str, seconds: float, is_error: bool) -> None:
-        """Count one attempt."""
-        self._runs[function] += 1
-        self._seconds[function].append(seconds)
-        if is_error:
-            self._errors[function] += 1
+    def note(self, user_id: str, function: str, seconds: float, is_error: bool) -> None:
+        """Count one run."""
+        functions = self._users.get(user_id)
+        if functions is None:
+            functions = self._users[user_id] = {}
+            if len(self._users) > MAX_USERS:
+                self._users.popitem(last=False)
+        else:
+            self._users.move_to_end(user_id)
+        counts = functions.get(function)
+        if counts is None:
+            counts = functions[function] = _Counts()
+        counts.runs += 1
+        counts.errors += is_error
+        counts.seconds.append(seconds)
 
-    def table(self) -> list[dict[str, Any]]:
-        """Return, by function: runs, errors, p50_ms and p99_ms of the newest durations."""
+    def table(self, user_id: str) -> list[dict[str, Any]]:
+        """Return a user's counts, by function: runs, errors, p50_ms and p99_ms of the newest durations."""
         return [
             {
                 "function": name,
-                "runs": self._runs[name],
-                "errors": self._errors[name],
-                "p50_ms": _percentile(self._seconds[name], 0.50),
-                "p99_ms": _percentile(self._seconds[name], 0.99),
+                "runs": counts.runs,
+                "errors": counts.errors,
+                "p50_ms": _percentile(counts.seconds, 0.50),
+                "p99_ms": _percentile(counts.seconds, 0.99),
             }
-            for name in sorted(self._runs)
+            for name, counts in sorted(self._users.get(user_id, {}).items())
         ]
 
 

@@ -32,7 +32,7 @@ from core import (
 )
 from core.calls import Core, CoreCall
 from jobs.context import JobContext
-from jobs.model import Commit, JobSpec
+from jobs.model import Commit, JobSpec, Lane
 
 MAX_PAGE = 200
 
@@ -162,7 +162,10 @@ def job_of(call: CoreCall[..., Any]) -> JobSpec:
     run = _read if call.is_reading else _write
     fn: Callable[[JobContext, Any], Any] = partial(run, call)
     fn.__doc__ = doc
-    return JobSpec(call.name, fn, data, frozenset({call.name}), "memory" if call.is_reading else "local", 30.0)
+    lane: Lane = "memory" if call.is_reading else "local"
+    # What is the operator's alone must not be reached by way of job.run.
+    is_internal = call.name in OPERATORS
+    return JobSpec(call.name, fn, data, frozenset({call.name}), lane, 30.0, is_internal=is_internal)
 
 
 async def _read(call: CoreCall[..., Any], job: JobContext, data: BaseModel) -> Any:

@@ -217,12 +217,12 @@ class Store:
                 return True
         return False
 
-    def keys(self, prefix: str = "") -> Iterator[str]:
-        """Yield the keys that begin with `prefix`, sorted.
+    def keys(self, prefix: str = "", after: str = "") -> Iterator[str]:
+        """Yield the keys that begin with `prefix`, sorted; with `after`, those behind that key only.
 
         Holds 10,000 keys at a time however many there are; keys set or deleted meanwhile may be seen or not.
         """
-        last, begins = "", _beginning(prefix)
+        last, begins = after, _beginning(prefix)
         while True:
             found = (_key_of(name) for name in self._files() if name[0] != "=")
             page = heapq.nsmallest(_KEYS_AT_ONCE, (key for key in found if key > last and begins(key)))

@@ -1,7 +1,7 @@
 """`Params`: the parameters, arguments and comments of one action."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from play.errors import BadKey
 from play.filters import glob
@@ -141,6 +141,11 @@ class Params(Getters):
             if "{" in value:
                 filled = _PLACE.sub(lambda place: fixed.get(name_fix(place[1]), place[0]), value)
                 self._values[key] = _LINE_BREAK.sub("\n", filled).strip(BLANKS)
+
+    def change_values(self, change: Callable[[str], str]) -> None:
+        """Put `change(value)` in the place of every value."""
+        for key, value in self._values.items():
+            self._values[key] = change(value)
 
     def filter_match(self, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> bool:
         """Tell whether any of `include` matches (or there is none) and none of `exclude` does.

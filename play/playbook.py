@@ -78,13 +78,21 @@ class PlayBook:
             ParseError: with the mistakes of all texts and files.
             SourceError: a path or url cannot be read, or lies outside the roots.
         """
+        sources = self._sources(text, self.fetched(url, git_pull, git_reset) if url else path)
+        added, other = self._read(sources, prio, replace or {})
+        self.actions += added
+        self.othertext += other
+        return added
+
+    def _read(self, sources: list[tuple[str, str]], prio: int, words: Mapping[str, str]) -> tuple[list[Action], str]:
+        """Read named texts, all of them before the first mistake counts; give actions and other text."""
         added: list[Action] = []
         mistakes: list[Mistake] = []
         other = ""
-        for file, source in self._sources(text, self.fetched(url, git_pull, git_reset) if url else path):
+        for file, source in sources:
             first_id = len(self.actions) + len(added) + 1
             try:
-                script = parse(replaced(source, replace or {}), file=file, first_id=first_id, priority=prio)
+                script = parse(replaced(source, words), file=file, first_id=first_id, priority=prio)
             except ParseError as error:
                 mistakes += error.mistakes
                 continue
@@ -92,9 +100,7 @@ class PlayBook:
             other += script.othertext
         if mistakes:
             raise ParseError(mistakes)
-        self.actions += added
-        self.othertext += other
-        return added
+        return added, other
 
     def _sources(self, text: str, path: str | Path | None) -> list[tuple[str, str]]:
         """Give the names and texts of all files of a path, or the text when there is no path."""

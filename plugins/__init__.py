@@ -4,7 +4,20 @@ A guest is a module (or object) whose functions, marked `@hookimpl`, are named a
 """
 
 from jobs import Commit, JobContext, JobError, JobSpec, job
-from plugins.hooks import Action, Command, Exit, Identity, Move, Pallet, Passage, Place, SessionView, hookimpl
+from plugins.hooks import (
+    Action,
+    Command,
+    Exit,
+    Identity,
+    Move,
+    Pallet,
+    Passage,
+    Place,
+    Play,
+    SessionView,
+    hookimpl,
+    plays,
+)
 
 __all__ = [
     "Action",
@@ -19,7 +32,9 @@ __all__ = [
     "Pallet",
     "Passage",
     "Place",
+    "Play",
     "SessionView",
     "hookimpl",
     "job",
+    "plays",
 ]

@@ -5,6 +5,7 @@ The one place, with the runner and the dispatcher, that catches every exception:
 
 import asyncio
 import inspect
+import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -15,10 +16,13 @@ import structlog
 
 from jobs.errors import JobError
 from jobs.model import JobSpec
+from play.filters import ActionFilter
 from plugins.errors import BadPlugin, PluginError
-from plugins.hooks import PROJECT, Action, Command, Hooks, Identity, Move, Pallet, Passage
+from plugins.hooks import PROJECT, Action, Command, Hooks, Identity, Move, Pallet, Passage, Play
 
 log = structlog.get_logger("plugins")
+
+_SECRETIVE = frozenset({"play_action", "authenticate"})
 
 
 class Bus:
@@ -58,7 +62,7 @@ class Bus:
         for name, guest in self._guests("register_jobs"):
             try:
                 specs = list(guest())
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise BadPlugin(name, f"register_jobs raised {error!r}") from error
             for spec in specs:
                 if not isinstance(spec, JobSpec):
@@ -109,6 +113,31 @@ class Bus:
             raise first_error
         return handled_by
 
+    async def play(self, play: Play) -> tuple[str | None, Any]:
+        """Offer an action of a playbook to the guests that play its kind, until one has handled it.
+
+        Returns who handled it (None: nobody) and what he returned. Raises PluginError: the action failed, whoever
+        else might have played it.
+        """
+        for name, guest in self._players(play.action.actor, play.action.name, has_plain=True):
+            answer = await self._ask(name, "play_action", guest, None, play=play)
+            if play.handled or answer is not None:
+                return name, answer
+        return None, None
+
+    def player_of(self, actor: str, name: str) -> str | None:
+        """Return who said, with `plays`, that he plays such an action."""
+        return next((guest for guest, _ in self._players(actor, name, has_plain=False)), None)
+
+    def can_play_unsaid(self) -> bool:
+        """Tell whether a guest plays actions without having said which."""
+        return any(not _filter_of(one) for one in self._implementations("play_action"))
+
+    def playable(self) -> list[str]:
+        """Return the names and patterns of the actions that some guest plays."""
+        filters = (_filter_of(one) for one in self._implementations("play_action"))
+        return [item.strip() for text in filters if text for item in text.split(",")]
+
     async def refusal(self, hook: str, passage: Passage) -> tuple[str, str] | None:
         """Ask the guards and return (guest, message) of the first that refuses; one that fails refuses too."""
         for name, guest in self._guests(hook):
@@ -132,12 +161,21 @@ class Bus:
         return None
 
     def _guests(self, hook: str) -> Iterator[tuple[str, Any]]:
-        # pluggy lists the last registered as the one to call first; a filter here runs in order of registration.
-        found = getattr(self._manager.hook, hook).get_hookimpls()
-        for one in sorted(found, key=lambda item: (not item.tryfirst) + item.trylast):
+        for one in self._implementations(hook):
             yield one.plugin_name, _call_with(one)
 
-    async def _ask(self, name: str, hook: str, guest: Any, timeout_s: float, **arguments: Any) -> Any:
+    def _players(self, actor: str, name: str, has_plain: bool) -> Iterator[tuple[str, Any]]:
+        for one in self._implementations("play_action"):
+            text = _filter_of(one)
+            if ActionFilter(text).matches(actor, name) if text else has_plain:
+                yield one.plugin_name, _call_with(one)
+
+    def _implementations(self, hook: str) -> list[Any]:
+        # pluggy lists the last registered as the one to call first; a filter here runs in order of registration.
+        found = getattr(self._manager.hook, hook).get_hookimpls()
+        return sorted(found, key=lambda item: (not item.tryfirst) + item.trylast)
+
+    async def _ask(self, name: str, hook: str, guest: Any, timeout_s: float | None, **arguments: Any) -> Any:
         try:
             answer = guest(**arguments)
             if inspect.isawaitable(answer):
@@ -147,9 +185,12 @@ class Bus:
         except TimeoutError as error:
             reason = f"took longer than {timeout_s:g} s" if limit.expired() else "raised TimeoutError"
             raise PluginError(name, hook, reason, error) from error
-        except Exception as error:
-            # What the guest was asked with may stand in the exception's text: a credential never reaches the log.
-            log.info("plugin_raised", plugin=name, hook=hook, exc_info=None if hook == "authenticate" else error)
+        except (Exception, SystemExit) as error:
+            if hook in _SECRETIVE:
+                # Not the error itself: its text may repeat what the guest was asked with, which may be a secret.
+                log.info("plugin_raised", plugin=name, hook=hook, error=type(error).__name__, where=_where(error))
+            else:
+                log.info("plugin_raised", plugin=name, hook=hook, exc_info=error)
             raise PluginError(name, hook, f"raised {type(error).__name__}", error) from error
 
 
@@ -166,6 +207,15 @@ def _checked(guest: str, left: Any, added: Any) -> list[Command]:
         return [_named(command, guest) for command in (*left, *(added or ()))]
     except TypeError as error:
         raise PluginError(guest, "session_pallet", "left or returned what is no list of commands", error) from error
+
+
+def _where(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames[-5:]))
+
+
+def _filter_of(implementation: Any) -> str:
+    return getattr(implementation.function, "play_filter", "")
 
 
 def _named(command: Command, guest: str) -> Command:

@@ -21,7 +21,7 @@ class BadPlugin(PluginsError):
 class PluginError(PluginsError):
     """A plugin failed; the server and the other plugins go on."""
 
-    def __init__(self, plugin: str, hook: str, reason: str, cause: Exception | None = None) -> None:
+    def __init__(self, plugin: str, hook: str, reason: str, cause: BaseException | None = None) -> None:
         self.plugin = plugin
         self.hook = hook
         self.cause = cause

@@ -7,13 +7,16 @@ what the one before left, and each has a time budget; one that raises or hangs i
 Source: seeds/sessions.md ("sends a filter event that the plugin can listen to, and that plugin can run a job").
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import pluggy
 
 from jobs.model import JobSpec
+from play import Action as PlayAction
+from play.filters import ActionFilter
 
 PROJECT = "rpcserver"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -37,6 +40,7 @@ class SessionView:
     working_set_id: str
     home_set_id: str
     is_interactive: bool
+    context_name: str = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +140,80 @@ class Passage:
     run: RunJob
 
 
+class CallMethod(Protocol):
+    """Calls a method of the API in the session user's name and order, as far as his credential reaches."""
+
+    def __call__(self, method: str, /, **params: Any) -> Awaitable[Any]:
+        """Return the result, or raise what the caller would be told."""
+
+
+class AskPerson(Protocol):
+    """Puts a question to the session's people; see `JobContext.ask`. A guest's time does not run meanwhile."""
+
+    def __call__(
+        self,
+        text: str,
+        *,
+        schema: dict[str, Any] | None = None,
+        choices: tuple[Any, ...] | None = None,
+        default: Any = ...,
+        is_secret: bool = False,
+        timeout_s: float | None = None,
+    ) -> Awaitable[Any]:
+        """Return the answer, or raise AskDeclined."""
+
+
+@dataclass(slots=True)
+class Play:
+    """The value of the play filter: one action of the session's playbook, offered to whoever plays its kind.
+
+    Args:
+        action: the action, its `{WORDS}` and `{secret:NAMES}` replaced.
+        run: runs a job inside the play; call: calls a method of the API; ask: asks a person.
+        env: the session's words; what a guest changes in it is stored with the action's end.
+        coderoot: the folder all checkouts of the session lie in.
+        log: adds a line to the play's log.
+        may: tells whether the credential the play was started with reaches a method, such as `job.run`.
+        handled: set it to claim the action without looping over `find`; unset it to leave the action to others.
+    """
+
+    session: SessionView
+    action: PlayAction
+    run: RunJob
+    call: CallMethod
+    ask: AskPerson
+    env: dict[str, str]
+    coderoot: Path
+    log: Callable[[str], None]
+    may: Callable[[str], bool]
+    handled: bool = False
+
+    def find(self, filter: str = "") -> Iterator[PlayAction]:
+        """Yield the action when the filter matches it: who loops over it has handled it."""
+        if ActionFilter(filter).matches(self.action.actor, self.action.name):
+            self.handled = True
+            yield self.action
+
+
+G = TypeVar("G", bound=Callable[..., Any])
+
+
+def plays(filter: str) -> Callable[[G], G]:
+    """Make a function of a guest play the actions that `filter` matches, such as `gittools.*` or `site.page,site.add`.
+
+    The function is called with a `Play` for each of them, one after another, in the order of the playbook's
+    priorities; a guest may have several such functions. What it returns is the action's result. Naming every action
+    rather than `*` lets the server name the nearest one when a script holds a misspelt one.
+    """
+
+    def mark(function: G) -> G:
+        function.play_filter = filter  # type: ignore[attr-defined]
+        marked: G = hookimpl(specname="play_action")(function)
+        return marked
+
+    return mark
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Whose a credential of another identity system is.
@@ -177,6 +255,10 @@ class Hooks:
     @hookspec
     def set_entering(self, passage: Passage) -> Verdict:
         """Guard: return a message to refuse that the session enters the set, None to allow. Every refusal counts."""
+
+    @hookspec
+    def play_action(self, play: Play) -> Any:
+        """Filter: play one action of a playbook; register with `plays`. What the guest returns is its result."""
 
     @hookspec
     def authenticate(self, credential: str) -> Identity | None:

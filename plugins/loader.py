@@ -6,22 +6,32 @@ from collections.abc import Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from plugins import bookmarks, navigation
+from jobs.hosts import Hosts
+from plugins import bookmarks, navigation, playbooks, scripting, stores, world
 from plugins.bus import Bus
 from plugins.errors import BadPlugin
+from plugins.git import Git
 
 GROUP = "rpcserver.plugins"
-OWN = {"navigation": navigation, "bookmarks": bookmarks}
+OWN = {
+    "navigation": navigation,
+    "bookmarks": bookmarks,
+    "playbooks": playbooks,
+    "scripting": scripting,
+    "world": world,
+    "stores": stores,
+}
 
 
-def load(bus: Bus, files: Iterable[Path]) -> None:
+def load(bus: Bus, files: Iterable[Path], hosts: Hosts | None = None) -> None:
     """Register every guest, each named after its module, entry point or file. Raises BadPlugin, naming it."""
     for name, module in OWN.items():
         bus.register(module, name)
+    bus.register(Git(hosts or Hosts()), "git")
     for point in entry_points(group=GROUP):
         try:
             guest = point.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise BadPlugin(point.name, f"importing it raised {error!r}") from error
         bus.register(guest, point.name)
     for path in files:
@@ -39,6 +49,6 @@ def _import_file(path: Path) -> object:
     sys.modules[name] = module  # dataclasses and pydantic look their module up by name
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadPlugin(path.stem, f"importing {path} raised {error!r}") from error
     return module

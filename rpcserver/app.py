@@ -26,6 +26,7 @@ from jobs import behind, importer, rows, world, worldimport
 from jobs import session as session_jobs
 from jobs import user as user_jobs
 from jobs.callbacks import Callbacks
+from jobs.hosts import Hosts
 from jobs.model import JobEvent, JobSpec, Request
 from jobs.outside import Outside
 from jobs.progress import OnProgress
@@ -47,14 +48,18 @@ from rpcserver.methods.credentials import terms_of
 from rpcserver.metrics import Metrics
 from rpcserver.openrpc import Description
 from rpcserver.outside import outside
+from rpcserver.playing import Player
 from rpcserver.server import Server
 from rpcserver.sessions import Session, Sessions
 from rpcserver.settings import Settings
+from rpcserver.sources import Sources
+from rpcserver.stores import Stores
 from rpcserver.walking import Pallets
 from rpcserver.watchdog import Watchdog
-from store import Store, StoreError, Tx
+from store import Store, StoreError, Tx, now_ms
 
 log = structlog.get_logger("app")
+LOAN_MS = 7 * 24 * 3600 * 1000
 
 
 class App:
@@ -91,6 +96,10 @@ class App:
         callbacks = Callbacks(store, self.outside.remotes.post, self.secret, views.job_record)
         announce = partial(_announce, self.events, self.metrics)
         self.runner = EmbeddedRunner(store, specs, announce, errors.describe_for_job, callbacks=callbacks)
+        self.sources = Sources(settings, self.runner)
+        self.stores = Stores(settings.data / "stores", _secret(settings))
+        self.player = Player(self)
+        self.runner.register(self.player.spec())
         self.dispatcher = Dispatcher(self, METHODS, tasks.create_task)
         self.description = Description(self.dispatcher.methods.values())
         self.operator_secret = auth.Secret("rpcop_" + secrets.token_urlsafe(32))
@@ -115,6 +124,25 @@ class App:
     async def back_up(self, file: Path) -> int:
         """Back the data folder up into a new file while it is used, and return its size in bytes."""
         return await asyncio.to_thread(archive.write, self.store.folder, file)
+
+    async def lend(self, user_name: str | None) -> auth.Secret:
+        """Return a credential of a user, by default of the first there is, for the command line; `give_back` ends it.
+
+        Raises UserNotFound. A folder without users gets an owner.
+        """
+
+        def lend(tx: Tx) -> auth.Secret | None:
+            row = tx.one("SELECT name FROM users ORDER BY id LIMIT 1") if user_name is None else (user_name,)
+            user = users.find_by_name(tx, row[0]) if row else None
+            if user is None and user_name is not None:
+                raise UserNotFound(user_name)
+            return None if user is None else auth.issue(tx, user.id, "command line", expires_at=now_ms() + LOAN_MS)
+
+        return await self.store.write(lend) or await self.add_user("owner")
+
+    async def give_back(self, credential: str) -> bool:
+        """End a credential that was lent."""
+        return await self.store.write(lambda tx: auth.end(tx, credential))
 
     async def defer_user(self, name: str, approver_name: str | None) -> None:
         """Have a user's long jobs wait for the approval of another; None: no more. Raises UserNotFound."""
@@ -197,6 +225,22 @@ class App:
         return asdict(made)
 
 
+def fetch_hosts(settings: Settings) -> Hosts:
+    """Return from which hosts playbooks and repositories may be fetched."""
+    return Hosts(
+        settings.fetch_hosts,
+        settings.fetch_private_hosts,
+        settings.fetch_ca_file,
+        settings.fetch_timeout_s,
+        settings.max_fetch_bytes,
+    )
+
+
+def _secret(settings: Settings) -> auth.Secret | None:
+    secret = settings.stores_secret
+    return None if secret is None else auth.Secret(secret.get_secret_value())
+
+
 def job_specs(bus: Bus, outside: Outside | None) -> list[JobSpec]:
     """Return every job function: ours, then the guests'; without `outside` only to be shown."""
     own = (*session_jobs.JOBS, *user_jobs.JOBS, *importer.JOBS, *worldimport.JOBS, *world.JOBS, *behind.jobs(outside))
@@ -211,7 +255,7 @@ async def opened(settings: Settings) -> AsyncIterator[App]:
     """
     _check_rooms()
     bus = Bus(settings.filter_timeout_s, settings.action_timeout_s)
-    loader.load(bus, settings.plugins)
+    loader.load(bus, settings.plugins, fetch_hosts(settings))
     if settings.jwt_keys is not None:
         bus.register(_jwt_users(settings, settings.jwt_keys), JWT_USERS)
     store = await Store.open(

@@ -88,6 +88,11 @@ def issue(tx: Tx, user_id: str, label: str, scopes: tuple[str, ...] = ("*",), ex
     return text
 
 
+def end(tx: Tx, text: str) -> bool:
+    """Delete a credential by its text; tell whether there was one."""
+    return bool(tx.run("DELETE FROM credentials WHERE hash = ?", hash_of(text)))
+
+
 def find(tx: Tx, text: str) -> Principal | None:
     """Return who holds the credential, None when it is unknown, expired, or its user is frozen."""
     # Looking up the hash of 256 random bits leaks nothing by its timing: a guess cannot be steered byte by byte.

@@ -193,6 +193,35 @@ def health(host: Host = None, port: Port = None, data: Data = None) -> None:
 
 
 @app.command()
+def play(
+    target: Annotated[str, typer.Argument(help="A playbook: a file, a folder, or an https address.")],
+    context: Annotated[str, typer.Option(help="The context.")] = "default",
+    session: Annotated[str | None, typer.Option(help="The session, made when it is not there.")] = None,
+    param: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A parameter of the session; several may be given.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say who would play what.")] = False,
+    no_interactive: Annotated[bool, typer.Option("--no-interactive", help="Ask nothing.")] = False,
+    user: Annotated[str | None, typer.Option(help="In whose name. [default: the first user]")] = None,
+    data: Data = None,
+    plugin: PluginFiles = None,
+) -> None:
+    """Play a playbook on the running server, or in this process when none runs; exit with 1 when an action failed.
+
+    A playbook that begins with `#!/usr/bin/env -S rpcserver play` can be run by its name.
+    """
+    from rpcserver.play_command import Wish
+    from rpcserver.play_command import play as run
+
+    pairs = [item.partition("=") for item in param or ()]
+    if any(not name or not mark for name, mark, _ in pairs):
+        stop_with("--param is written NAME=VALUE")
+    params = {name: value for name, _, value in pairs}
+    wish = Wish(target, context, session, user, params, dry_run, not no_interactive)
+    sys.exit(guarded(run, {"data": data, "plugins": tuple(plugin) if plugin else None}, wish))
+
+
+@app.command()
 def demo(
     world: Annotated[
         str | None, typer.Option(metavar="NAME", help="Walk through an example world: help-desk, museum or shop.")

@@ -4,13 +4,14 @@ Every error object carries `data = {kind, retryable, ...}`. The text of an unfor
 client gets a `ref` that stands in the log. Source: protocol.md 6, sessions.md 2.14.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import structlog
 
 from core import errors as core
 from jobs import errors as jobs
+from play import errors as play
 from plugins.errors import PluginError
 from store import errors as store
 from store import new_id
@@ -236,12 +237,21 @@ TABLE: dict[type[BaseException], tuple[int, str, bool]] = {
     jobs.BadAnswer: (INVALID_PARAMS, "BAD_ANSWER", False),
     jobs.BadSchedule: (INVALID_PARAMS, "BAD_SCHEDULE", False),
     jobs.ScheduleNotFound: (NOT_FOUND, "SCHEDULE_NOT_FOUND", False),
+    play.ParseError: (INVALID_PARAMS, "BAD_SCRIPT", False),
+    play.ParamError: (INVALID_PARAMS, "BAD_PARAM", False),
+    play.SourceError: (NOT_FOUND, "SOURCE_UNREADABLE", False),
+    play.MissingKey: (NOT_FOUND, "KEY_NOT_FOUND", False),
+    play.BadKey: (INVALID_PARAMS, "BAD_KEY", False),
+    play.BadSecret: (FORBIDDEN, "BAD_SECRET", False),
+    play.StoreError: (CONFLICT, "KEYS_REFUSED", False),
+    play.PlayError: (INVALID_PARAMS, "BAD_SCRIPT", False),
     store.StoreFull: (BUSY, "STORAGE_FULL", True),
     store.StoreFailed: (INTERNAL, "STORAGE_FAILED", False),
     store.BackupError: (CONFLICT, "BACKUP_FAILED", False),
     store.StoreClosed: (SHUTTING_DOWN, "SHUTTING_DOWN", True),
     PluginError: (REFUSED, "PLUGIN_ERROR", False),
 }
+_TOLD = slice(1000)  # of a script's mistakes
 _DETAILS = (
     "set_id",
     "set_name",
@@ -265,7 +275,11 @@ def describe(error: BaseException) -> ErrorObject:
     if isinstance(error, RpcError):
         data = {"kind": error.kind, "retryable": error.is_retryable, **error.details}
         return ErrorObject(error.code, error.message, data)
-    if isinstance(error, PluginError) and error.cause is not None and _entry(error.cause):
+    if (
+        isinstance(error, PluginError)
+        and error.cause is not None
+        and (_entry(error.cause) or isinstance(error.cause, RpcError))
+    ):
         # The guest only passed on what a job of its own ran into: that is the answer, with the guest's name.
         inner = describe(error.cause)
         return ErrorObject(inner.code, inner.message, {**inner.data, "plugin": error.plugin})
@@ -279,6 +293,8 @@ def describe(error: BaseException) -> ErrorObject:
         return _unforeseen(error)
     code, kind, is_retryable = entry
     data = {"kind": kind, "retryable": is_retryable}
+    if isinstance(error, play.ParseError):
+        data["mistakes"] = [asdict(mistake) for mistake in error.mistakes[_TOLD]]
     for name in _DETAILS:
         value = getattr(error, name, None)
         if value is not None:

@@ -46,6 +46,10 @@ RAISED: dict[str, tuple[int, str]] = {
     "LAST_CREDENTIAL": (e.CONFLICT, "The last credential of a user is not destroyed: make another first."),
     "REVISION_CONFLICT": (e.CONFLICT, "The session was changed since the caller looked; `data.revision` is current."),
     "JOB_NOT_FAILED": (e.CONFLICT, "Only a job that failed, was cancelled or lost can be retried."),
+    "CODEROOT_REFUSED": (e.FORBIDDEN, "The coderoot lies outside the folders the operator allowed."),
+    "PLAYBOOK_TOO_LARGE": (e.INVALID_PARAMS, "The playbook has more actions than allowed: split it."),
+    "UNKNOWN_ACTION": (e.INVALID_PARAMS, "No plugin plays an action; `data.mistakes` names each, with near names."),
+    "PLAY_RUNNING": (e.CONFLICT, "The session's playbook is being played, by the job `data.job_id`."),
     "INVALID_CURSOR": (e.INVALID_PARAMS, "The cursor is not of this list and these arguments: begin again without."),
     "CANCELLED": (e.CANCELLED, "The caller cancelled the call."),
     "SERVER_CANCELLED": (e.SERVER_CANCELLED, "The server stopped the call, as when it shuts down."),
@@ -91,3 +95,7 @@ RUN = (
 SESSION = ("SESSION_NOT_FOUND", "SESSION_NOT_READY")
 CORE = tuple(dict.fromkeys(kind for error, (_, kind, _) in e.TABLE.items() if error.__module__ == "core.errors"))
 LOOK = (*JOB, *SESSION, "SET_NOT_FOUND", "ENTER_REFUSED")
+SCRIPT = (*RUN, *SESSION, "BAD_SCRIPT", "SOURCE_UNREADABLE", "PLAYBOOK_TOO_LARGE", "CODEROOT_REFUSED")
+KEYS_READ = ("SESSION_NOT_FOUND", "KEY_NOT_FOUND", "BAD_KEY", "BAD_SECRET")
+KEYS_LIST = (*KEYS_READ, "INVALID_CURSOR")
+KEYS_WRITE = (*KEYS_READ, "KEYS_REFUSED")

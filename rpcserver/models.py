@@ -42,18 +42,6 @@ class SessionParams(Params):
     session_id: Id | None = None
 
 
-class CreateParams(Params):
-    """session.create."""
-
-    name: SessionName | None = None
-    context_name: ContextName = "default"
-    set_id: Id | None = None
-    interactive: bool = True
-    params: dict[str, Any] | None = None
-    human: bool = False
-    filter: Text | None = None
-
-
 class DestroyParams(Params):
     """session.destroy."""
 
@@ -63,7 +51,9 @@ class DestroyParams(Params):
 class GetParams(SessionParams):
     """session.get."""
 
-    include: list[Literal["data", "history"]] = Field(default_factory=list)  # a list would be deep-copied each time
+    include: list[Literal["data", "history", "playbook"]] = Field(
+        default_factory=list
+    )  # a list would be deep-copied each time
 
 
 class ListSessionsParams(Params):
@@ -129,7 +119,10 @@ class UpdateParams(Params):
     name: SessionName | None = None
     interactive: bool | None = None
     options: Options | None = None
-    params: dict[str, Any] | None = None
+    params: dict[str, Any] | str | None = None
+    coderoot: Text | None = None
+    start: Text | None = None
+    end: Text | None = None
     if_revision: int | None = None
 
 
@@ -277,6 +270,7 @@ class SessionRecord(BaseModel):
     last_used_at: int
     history: list[str] | None = None
     data: list[Any] | None = None
+    playbook: dict[str, Any] | None = None
 
 
 class Owner(BaseModel):

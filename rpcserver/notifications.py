@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rpcserver.play_results import PlaybookChange, PlaybookEvent
 from rpcserver.results import Question
 
 
@@ -226,6 +227,8 @@ NOTIFICATIONS = (
     Notification("job.cancelled", "A job of the user was cancelled.", FailedEvent),
     Notification("ask.opened", "A job or a plugin asks the user.", AskEvent),
     Notification("ask.resolved", "A question was answered, declined or withdrawn.", ResolvedEvent),
+    Notification("playbook.changed", "Actions were added to the playbook of a session of the user.", PlaybookChange),
+    Notification("playbook.action", "An action of a session's playbook began, was done, or failed.", PlaybookEvent),
     Notification("server.maintenance", "The operator has stopped or resumed the service.", MaintenanceEvent),
     Notification("schedule.missed", "A schedule of the user fell due while the server was down.", MissedEvent),
 )

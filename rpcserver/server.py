@@ -146,11 +146,7 @@ class Server:
         if self._sockets is None:
             return
         self._app.dispatcher.is_draining = True
-        self._sockets.close(close_connections=False)
-        for _ in range(TURNS_TO_REGISTER):
-            # A connection accepted in this very turn is known to nobody yet, and would be dropped without a word
-            # (python/cpython#79033): let it come as far as its handshake, which is waited for.
-            await asyncio.sleep(0)
+        await self._accept_no_more(self._sockets)
         await self._wait_until_idle()
         self._app.dispatcher.stop()
         await self._wait_until_idle()
@@ -161,6 +157,17 @@ class Server:
         ]
         await asyncio.gather(*closing, return_exceptions=True)
         await self._sockets.wait_closed()
+
+    async def _accept_no_more(self, sockets: SocketServer) -> None:
+        # A connection accepted in this very turn has no transport yet: a server closed now would drop it without a
+        # word (before Python 3.12). So first only stop to look for more, until what came has reached its handshake,
+        # which the closed server waits for.
+        loop = asyncio.get_running_loop()
+        for listening in sockets.sockets:
+            loop.remove_reader(listening.fileno())
+        for _ in range(TURNS_TO_REGISTER):
+            await asyncio.sleep(0)
+        sockets.close(close_connections=False)
 
     async def _wait_until_idle(self) -> None:
         with suppress(TimeoutError):

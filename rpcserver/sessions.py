@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from rpcserver import playbooks
 from rpcserver.errors import RevisionConflict, SessionLimit, SessionNameTaken, SessionNotFound, SessionNotReady
 from store import Store, Tx, new_id, now_ms
 
@@ -130,7 +131,8 @@ def set_state(tx: Tx, session_id: str, state: str) -> Session:
 
 
 def remove(tx: Tx, session_id: str) -> None:
-    """Delete the row and its history."""
+    """Delete the row with its history and its playbook."""
+    playbooks.forget(tx, session_id)
     tx.run("DELETE FROM session_history WHERE session_id = ?", session_id)
     tx.run("DELETE FROM sessions WHERE id = ?", session_id)
 
@@ -174,7 +176,10 @@ def move(
 
 
 def update(tx: Tx, session: Session, changes: dict[str, Any], if_revision: int | None) -> Session:
-    """Change name, is_interactive, options or params. Raises RevisionConflict or SessionNameTaken."""
+    """Change name, is_interactive, options, params, coderoot, start_at or end_at.
+
+    Raises RevisionConflict or SessionNameTaken.
+    """
     current = _existing(tx, session.id)
     if if_revision is not None and current.revision != if_revision:
         raise RevisionConflict(current.revision)
@@ -182,12 +187,15 @@ def update(tx: Tx, session: Session, changes: dict[str, Any], if_revision: int |
     if name != current.name and _is_named(tx, current.core_user_id, current.context_name, name):
         raise SessionNameTaken(name)
     tx.run(
-        "UPDATE sessions SET name = ?, is_interactive = ?, options = ?, params = ?, revision = revision + 1"
-        " WHERE id = ?",
+        "UPDATE sessions SET name = ?, is_interactive = ?, options = ?, params = ?, coderoot = ?, start_at = ?,"
+        " end_at = ?, revision = revision + 1 WHERE id = ?",
         name,
         int(changes.get("is_interactive", current.is_interactive)),
         orjson.dumps(changes["options"]).decode() if "options" in changes else current.options,
         orjson.dumps(changes["params"]).decode() if "params" in changes else current.params,
+        changes.get("coderoot", current.coderoot),
+        changes.get("start_at", current.start_at),
+        changes.get("end_at", current.end_at),
         session.id,
     )
     return _existing(tx, session.id)

@@ -206,6 +206,27 @@ class Settings(BaseSettings):
         """How many connections an address may have; 0 stands for what fits: on one machine all, else 1000."""
         return self.max_connections_per_address or (self.max_connections if self.is_local else 1000)
 
+    playbook_roots: tuple[Path, ...] = ()
+    """Folders playbooks may be read from by path; none by default."""
+    code_roots: tuple[Path, ...] = ()
+    """Folders, besides the data folder's, in which users may keep checkouts."""
+    fetch_hosts: tuple[str, ...] = ()
+    """Hosts that may be called over https: `example.org`, `*.example.org`, `example.org:8443`; none by default."""
+    fetch_private_hosts: tuple[str, ...] = ()
+    """Those of them that may lie on this machine or in a private network."""
+    fetch_ca_file: Path | None = None
+    """A file of further certificate authorities for calls to other hosts."""
+    fetch_timeout_s: float = 60.0
+    """Seconds another host may leave a call without a byte."""
+    max_fetch_bytes: int = 256 * 1024 * 1024
+    """Bytes a fetch from another host may take."""
+    stores_secret: SecretStr | None = None
+    """Seals what the key-value stores hold; needs the extra `kvs`."""
+    max_playbook_actions: int = 100_000
+    """Actions a session's playbook may have."""
+    play_timeout_s: float = 24 * 3600.0
+    """Seconds one play may run, its questions not counted."""
+
     @classmethod
     def settings_customise_sources(
         cls,

@@ -5,11 +5,12 @@ Source: sessions.md 2.5 to 2.7.
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import orjson
 import structlog
 
 from core.conditions import Answers
@@ -79,8 +80,10 @@ async def _make_default(call: Call) -> Session:
         return await create(call, NewSession(call.user_id, ""), None)
 
 
-async def create(call: Call, new: NewSession, set_id: str | None) -> Session:
-    """Make a session: the row, the job, the row filled in with what the job made."""
+async def create(
+    call: Call, new: NewSession, set_id: str | None, also: Callable[[Tx, Session], None] | None = None
+) -> Session:
+    """Make a session: the row, the job, the row filled in with what the job made, and whatever `also` stores."""
     app = call.app
     inserting = app.store.write(lambda tx: sessions.insert(tx, new, app.settings.max_sessions_per_user))
 
@@ -89,6 +92,8 @@ async def create(call: Call, new: NewSession, set_id: str | None) -> Session:
         app.events.append(tx, "session.created", f"user:{new.user_id}", {"session_id": session_id})
         if made.is_first_there:
             _tell_contents(call, tx, made.working_set_id, "entered")
+        if also is not None:
+            also(tx, session)
         return app.sessions.changed(tx, session)
 
     try:
@@ -116,7 +121,9 @@ async def look(call: Call, session: Session, **options: Any) -> Listing:
     """Run `session.ls` for the session's working set, or for `set_id`, with the ways back and forward."""
     options.setdefault("set_id", session.place)
     if options["set_id"] == session.working_set_id:
-        options.update(pallet_set_id=session.pallet_set_id, has_commands=True)
+        # As the session is set, whatever one call asks of its contents: else the pallet would change to and fro.
+        is_human = bool(orjson.loads(session.options).get("human"))
+        options.update(pallet_set_id=session.pallet_set_id, has_commands=True, has_human_commands=is_human)
     data = ListSet(back=session.back[::-1], forward=session.forward[::-1], **options)
     listing: Listing = await call.app.runner.run("session.ls", data, request_of(session))
     return listing
@@ -317,4 +324,5 @@ def view(call: Call, session: Session) -> SessionView:
         session.place,
         call.principal.user.home_set_id,
         bool(session.is_interactive),
+        session.context_name,
     )

@@ -4,6 +4,7 @@ from rpcserver.dispatch import Method
 from rpcserver.methods import (
     ask,
     auth,
+    context,
     core,
     core_auth,
     credentials,
@@ -11,15 +12,20 @@ from rpcserver.methods import (
     job,
     jobs,
     operator,
+    playbook,
     rpc,
     server,
     session,
     sessions,
+    stores,
 )
 
 METHODS: tuple[Method, ...] = (
     *session.METHODS,
     *sessions.METHODS,
+    *playbook.METHODS,
+    *context.METHODS,
+    *stores.METHODS,
     *job.METHODS,
     *jobs.METHODS,
     *ask.METHODS,

@@ -58,8 +58,8 @@ def functions(call: Call, params: NoParams) -> dict[str, Any]:
 
 @method("jobs.stats", NoParams, result=JobStatistics, examples=examples.STATS)
 def stats(call: Call, params: NoParams) -> dict[str, Any]:
-    """Return, by function and since the server started: runs, errors, and how long they took."""
-    return {"items": call.app.runner.stats.table()}
+    """Return, of the caller's jobs by function and since the server started: runs, errors, and how long they took."""
+    return {"items": call.app.runner.stats.table(call.user_id)}
 
 
 @method("schedules.list", PageParams, result=SchedulePage, errors=("INVALID_CURSOR",), examples=examples.SCHEDULES)

@@ -21,6 +21,7 @@ from rpcserver.access_models import (
 from rpcserver.dispatch import Call, method
 from rpcserver.events import EVERYBODY
 from rpcserver.methods.credentials import listed
+from rpcserver.play_models import GiveBackParams, LendParams
 from rpcserver.refusals import Maintenance
 from rpcserver.results import CredentialPage, Imported, NewLimitedCredential, OperatorTicket
 from store import Tx
@@ -139,6 +140,18 @@ async def backup(call: Call, params: BackupParams) -> int:
     return await call.app.back_up(Path(params.path))
 
 
+@method("operator.lend", LendParams, is_operator=True, result=str, errors=("USER_NOT_FOUND",))
+async def lend(call: Call, params: LendParams) -> str:
+    """Return a credential of a user for the command line, by default of the first user."""
+    return str(await call.app.lend(params.name))
+
+
+@method("operator.give_back", GiveBackParams, is_operator=True, result=bool)
+async def give_back(call: Call, params: GiveBackParams) -> bool:
+    """End a credential that was lent."""
+    return await call.app.give_back(params.credential)
+
+
 METHODS = (
     user_add,
     user_defer,
@@ -149,4 +162,6 @@ METHODS = (
     credential_revoke,
     ticket,
     maintenance,
+    lend,
+    give_back,
 )

@@ -13,14 +13,14 @@ from jobs.session import DestroySession, Listing
 from plugins.errors import PluginError
 from plugins.hooks import Action, Command
 from rpcserver import commands as token_commands
-from rpcserver import examples, kinds, models, sessions, views, walking
+from rpcserver import contexts, examples, kinds, models, playbooks, playparams, sessions, views, walking
 from rpcserver.dispatch import Call, method
 from rpcserver.errors import NotInPallet, RevisionConflict
+from rpcserver.methods.playbook import read, store_actions
 from rpcserver.models import (
     ActionParams,
     ActionResult,
     CdParams,
-    CreateParams,
     DestroyParams,
     GetParams,
     LsParams,
@@ -28,8 +28,11 @@ from rpcserver.models import (
     SessionRecord,
     UpdateParams,
 )
+from rpcserver.play_models import CreateParams
 from rpcserver.results import Presence, SessionId
 from rpcserver.sessions import NewSession, Session
+from rpcserver.sources import Source, code_folder
+from rpcserver.stores import session_store
 from store import Tx
 
 
@@ -37,19 +40,41 @@ from store import Tx
     "session.create",
     CreateParams,
     result=SessionId,
-    errors=(*kinds.LOOK, "SESSION_NAME_TAKEN", "SESSION_LIMIT"),
+    errors=(*kinds.LOOK, *kinds.SCRIPT, "SESSION_NAME_TAKEN", "SESSION_LIMIT"),
     examples=examples.CREATE,
+    timeout_s=3600.0,
 )
 async def create(call: Call, params: CreateParams) -> dict[str, Any]:
     """Make a session and return its id; it starts in `set_id`, else in the caller's home.
 
-    Without a name it is called by the time, as `YYYY_MM_DD_HH_MM_SS`.
+    Without a name it is called by the time, as `YYYY_MM_DD_HH_MM_SS`. A playbook is added, not yet played; one with
+    mistakes makes no session.
     """
     options: dict[str, Any] = {"human": params.human}
     if params.filter is not None:
         options["filter"] = params.filter
-    new = NewSession(call.user_id, params.name or "", params.context_name, params.interactive, params.params, options)
-    session = await walking.create(call, new, params.set_id)
+    new = NewSession(
+        call.user_id,
+        params.name or "",
+        params.context_name,
+        params.interactive,
+        playparams.read(params.params),
+        options,
+        params.coderoot,
+        playparams.moment(params.start),
+    )
+    if params.coderoot is not None:
+        code_folder(call.app.settings, call.user_id, params.context_name, params.coderoot)
+    source = Source(params.playbook_text, params.playbook_path, params.playbook_url)
+    is_given = any(value is not None for value in (source.text, source.path, source.url))
+    actions = await read(call, params.context_name, params.coderoot, source) if is_given else []
+
+    def with_playbook(tx: Tx, session: Session) -> None:
+        contexts.ensure(tx, call.user_id, params.context_name)
+        if actions:
+            store_actions(call, tx, session.id, actions)
+
+    session = await walking.create(call, new, params.set_id, with_playbook)
     return {"session_id": session.id}
 
 
@@ -82,6 +107,7 @@ async def destroy(call: Call, params: DestroyParams) -> dict[str, Any]:
     data = DestroySession(session_id=session.id, data_set_id=session.data_set_id, pallet_set_id=session.pallet_set_id)
     destroyed = await app.runner.run("session.destroy_session", data, walking.request_of(session), then=remove)
     app.pallets.known.pop(session.id, None)
+    await app.stores.destroy(session.core_user_id, session.context_name, session_store(session.id))
     app.server.detach(session.core_user_id, session.id)
     return {"session_id": destroyed}
 
@@ -100,6 +126,8 @@ async def _get(call: Call, found: Session | Awaitable[Session], params: GetParam
     record = views.session_record(session)
     if "history" in params.include:
         record["history"] = list(session.back)
+    if "playbook" in params.include:
+        record["playbook"] = await call.app.store.read(lambda tx: playbooks.summary(tx, session.id))
     if "data" in params.include and session.data_set_id is not None:
         listing = await walking.look(call, session, set_id=session.data_set_id, limit=200)
         remembered = views.contents(listing, session.id, None)["tokens"]
@@ -219,10 +247,15 @@ async def action(call: Call, params: ActionParams) -> dict[str, Any]:
 async def update(call: Call, params: UpdateParams) -> dict[str, Any]:
     """Change a session's name, options or params, if it is still at `if_revision`; return the record."""
     session = await walking.the_session(call, params.session_id)
-    given = params.model_dump(include={"name", "options", "params"}, exclude_none=True)
+    given = params.model_dump(include={"name", "options", "coderoot"}, exclude_none=True)
     if params.interactive is not None:
         given["is_interactive"] = params.interactive
+    if params.params is not None:
+        given["params"] = playparams.read(params.params)
+    given |= {f"{name}_at": playparams.moment(text) for name in ("start", "end") if (text := getattr(params, name))}
     app = call.app
+    if params.coderoot is not None:
+        code_folder(app.settings, call.user_id, session.context_name, params.coderoot)
 
     def change(tx: Tx) -> Session:
         changed = sessions.update(tx, session, given, params.if_revision)

@@ -223,6 +223,7 @@ def test_a_rule_names_only_what_is_there(world: World) -> None:
         ({"group": "g_x"}, GroupNotFound),
         ({"type": "anna.x"}, TypeNotFound),
         ({"visited": ["set_x"]}, SetNotFound),
+        ({"visited": [world.home("bob")]}, SetNotFound),
         ({"script": "sc_x"}, ScriptNotFound),
     ]
     for condition, error in missing:

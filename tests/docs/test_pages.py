@@ -39,6 +39,13 @@ def test_how_to_run_jobs(terminal: Open, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(300)
+def test_how_to_deploy(terminal: Open, tmp_path: Path) -> None:
+    """The page's commands look, back up and restore."""
+    (tmp_path / "work").mkdir()
+    terminal(tmp_path / "work").run_page(CHECKOUT / "docs" / "how-to" / "deploy.md")
+
+
+@pytest.mark.timeout(300)
 def test_how_to_write_a_plugin(terminal: Open, tmp_path: Path) -> None:
     """The page's plugin loads, writes, and guards."""
     terminal(tmp_path).run_page(CHECKOUT / "docs" / "how-to" / "plugin.md")

@@ -304,9 +304,10 @@ async def test_counts_by_function(engine: Engine) -> None:
     await engine.runner.run("echo", {"text": "x"}, ANNA)
     with pytest.raises(JobError):
         await engine.runner.run("refuses", {}, ANNA)
-    table = {line["function"]: line for line in engine.runner.stats.table()}
+    table = {line["function"]: line for line in engine.runner.stats.table(ANNA.owner_id)}
     assert (table["echo"]["runs"], table["echo"]["errors"]) == (1, 0)
     assert (table["refuses"]["runs"], table["refuses"]["errors"]) == (1, 1)
+    assert engine.runner.stats.table(BOB.owner_id) == []
     assert table["echo"]["p99_ms"] >= table["echo"]["p50_ms"] >= 0
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from jobs import guard
-from jobs.guard import GuardedBackend, Unreachable, is_public
+from jobs.addresses import is_public
+from jobs.guard import GuardedBackend, Unreachable
 from jobs.remoting import is_allowed
 
 

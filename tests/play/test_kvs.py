@@ -1,6 +1,8 @@
 """Key-value stores in files."""
 
 import os
+import subprocess
+import sys
 import threading
 import tracemalloc
 from pathlib import Path
@@ -185,3 +187,34 @@ def test_counts_right_with_many_writers(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert sorted(given) == list(range(1, 201))
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from play.kvs import Collection
+
+store = Collection(Path(sys.argv[1])).db_get("one")
+os.replace = lambda *_: os.kill(os.getpid(), 9)
+store.set("k", "new" * 1000)
+"""
+
+
+def test_a_kill_in_the_middle_of_a_write_leaves_the_old_value(tmp_path: Path) -> None:
+    """A process killed before its file is in place leaves what was there, whole, and nothing in the way of the next."""
+    store = Collection(tmp_path).db_create("one")
+    store.set("k", "old" * 1000)
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
+    assert killed.returncode == -9
+    assert any(path.name.startswith(".new-") for path in (tmp_path / "one").iterdir())
+    assert store.get("k") == "old" * 1000
+    assert list(store.keys()) == ["k"] and store.set("k", "next") == 1 and store.get("k") == "next"
+
+
+def test_keys_go_on_behind_a_key(collection: Collection) -> None:
+    """`after` gives the keys behind one only, whether it is there or not."""
+    store = collection.db_create("one")
+    for key in ("a", "b", "c", "d"):
+        store.set(key, "v")
+    assert list(store.keys(after="b")) == ["c", "d"]
+    assert list(store.keys("", "bb")) == ["c", "d"]

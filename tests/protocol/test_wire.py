@@ -170,7 +170,7 @@ async def test_params_by_position_and_by_name(wire: Wire) -> None:
         ({"name": 5}, "name"),
         ({"name": "ab"}, "name"),
         ({"nam": "abc"}, "nam"),
-        (["abc", "default", None, True, {}, False, None, "one too many"], "too many"),
+        (["abc", "default", None, True, {}, False, *[None] * 6, "one too many"], "too many"),
         ({"name": "a\0b"}, "NUL"),
         ({"_meta": 5}, "_meta"),
         ({"_meta": {"deadline_ms": -1}}, "deadline_ms"),

@@ -44,6 +44,12 @@ async def fails(job: JobContext, data: Note) -> None:
     raise JobError(f"no {data.text}")
 
 
+@job("guest.exits", Note)
+async def exits(job: JobContext, data: Note) -> None:
+    """Try to end the whole process."""
+    raise SystemExit(3)
+
+
 @job("guest.asks", Note, lane="long", on_crash="retry", timeout_s=60)
 async def asks(job: JobContext, data: Note) -> list[Any]:
     """Ask for a name, a colour and an age."""
@@ -68,7 +74,7 @@ async def hurried(job: JobContext, data: Note) -> str:
 @hookimpl
 def register_jobs() -> Iterable[JobSpec]:
     """Bring the jobs above."""
-    return [echo, steps, forever, fails, asks, secret, hurried]
+    return [echo, steps, forever, fails, exits, asks, secret, hurried]
 
 
 @hookimpl

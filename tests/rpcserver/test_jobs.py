@@ -80,6 +80,28 @@ async def test_what_cannot_be_run(anna: Client) -> None:
         assert await kind_of(anna.call(method, job_id="j_unknown")) == "JOB_NOT_FOUND"
 
 
+async def test_what_is_the_operators_cannot_be_run_as_a_job(anna: Client) -> None:
+    """A core call that only the operator may make is no job for users, now or on a schedule."""
+    call = {"function": "core.user.create", "data": {"name": "sneaky"}}
+    assert await kind_of(anna.call("job.run", **call)) == "FUNCTION_NOT_FOUND"
+    assert await kind_of(anna.call("job.schedule", **call, every_s=60)) == "FUNCTION_NOT_FOUND"
+
+
+async def test_a_job_that_exits_fails_alone(anna: Client) -> None:
+    """A guest that calls sys.exit() loses its job, and nothing else."""
+    with pytest.raises(CallError) as caught:
+        await anna.call("job.run", function="guest.exits")
+    assert (caught.value.kind, "ref" in caught.value.data) == ("JOB_FAILED", True)
+    assert (await anna.call("job.run", function="guest.echo", data={"text": "still here"}))["result"] == "still here"
+
+
+async def test_a_commit_that_fails_counts_as_an_error(anna: Client) -> None:
+    """Whatever made a job fail, its last transaction included, `jobs.stats` counts it; to others it is nothing."""
+    assert await kind_of(anna.call("job.run", function="core.set.delete", data={"set_id": "set_unknown"}))
+    counts = {item["function"]: item for item in (await anna.call("jobs.stats"))["items"]}
+    assert (counts["core.set.delete"]["runs"], counts["core.set.delete"]["errors"]) == (1, 1)
+
+
 async def test_nobody_sees_anothers_jobs(anna: Client, bob: Client) -> None:
     """A job of somebody else does not exist, whatever is asked about it."""
     job_id = await start(anna, "guest.forever")

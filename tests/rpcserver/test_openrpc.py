@@ -125,6 +125,7 @@ async def _real_ids(server: Running, client: Client, method: str) -> dict[str, s
         real[examples.FAILED_JOB] = (await client.list_jobs(state="failed"))[0].job_id
     if method == "job.release":
         real[examples.HELD_JOB] = await _held_job(server)
+    await _fill(client, method, real.get(examples.SESSION, ""))
     if method == "credential.log":
         real[examples.CREDENTIAL_ID] = (await client.call("credential.create", label="bot", max_calls=1))[
             "credential_id"
@@ -141,6 +142,17 @@ async def _real_ids(server: Running, client: Client, method: str) -> dict[str, s
     if method == "events.unsubscribe":
         real[examples.SUBSCRIPTION] = (await client.subscribe("*")).id
     return real
+
+
+async def _fill(client: Client, method: str, session_id: str) -> None:
+    """Put in place what an example about playbooks, contexts and stores speaks of."""
+    if method == "session.playbook_find":
+        await client.call("session.playbook_add", session_id=session_id, text="!!play.echo content:hello")
+    if ".db." in method and not method.endswith(".set"):
+        about = {"session_id": session_id} if method.startswith("session.") else {}
+        await client.call(f"{method.partition('.')[0]}.db.set", **about, key="colour", value="red")
+    if method.startswith("contexts"):
+        await client.call("context.get")
 
 
 async def _held_job(server: Running) -> str:

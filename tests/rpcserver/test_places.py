@@ -343,6 +343,23 @@ async def test_human_mode_hides_and_permits_nothing(anna: Client) -> None:
     assert (await anna.call("core.attribute.permissions", token_id=made[1], attribute="serial"))["can_write"]
 
 
+async def test_human_mode_hides_commands_as_the_session_is_set(anna: Client) -> None:
+    """A command not for people is left out of a human session's pallet, and one call's `human` changes no pallet."""
+    hall, _ = await a_place(anna, "hall")
+    await a_command(anna, hall, "Press", read=1)
+    plumbing = {"type": "command", "name": "Plumbing", "attributes": {"read": 2}, "is_human": False}
+    token = await anna.call("core.token.create", **plumbing)
+    await anna.call("core.set.tokens.add", set_id=hall, token_ids=[token])
+    people = await anna.create_session("people", set_id=hall, human=True)
+    first = await anna.ls(people)
+    assert names(first.commands) == ["Press"]
+    assert (await anna.ls(people, human=False)).pallet_version == first.pallet_version
+    press = next(command.id for command in first.commands or [] if command.name == "Press")
+    assert (await anna.action(press, people)).pallet_version == first.pallet_version
+    programs = await anna.create_session("programs", set_id=hall)
+    assert names((await anna.ls(programs, human=True)).commands) == ["Plumbing", "Press"]
+
+
 async def test_twenty_endless_scripts_leave_the_others_alone(server: Running, anna: Client, bob: Client) -> None:
     """While they run, a call that needs no script is answered; each of them ends as one that took too long."""
     script = await anna.call("core.script.create", name="loop", text="while True: pass")

@@ -13,6 +13,12 @@ NEEDS: dict[str, dict[str, Any]] = {
     "session.cd": {"to": "home"},
     "session.action": {"token_id": "navigation.home"},
     "session.update": {"name": "mine now"},
+    "session.playbook_add": {"text": "!!a.b"},
+    "session.playbook_priorities_add": {"priorities": {"1": "a.*"}},
+    "session.db.get": {"key": "k"},
+    "session.db.set": {"key": "k", "value": "v"},
+    "session.db.delete": {"key": "k"},
+    "session.db.exists": {"key": "k"},
     "job.run": {"function": "bookmarks.list", "data": {"home_set_id": "x"}},
     "job.schedule": {"function": "bookmarks.list", "data": {"home_set_id": "x"}, "every_s": 3600},
 }

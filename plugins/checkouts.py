@@ -1,0 +1,380 @@
+"""Git repositories on this machine, without git: fetched over https through the guard, written as plain files.
+
+Nothing here can start a program: no git is called, hooks are never run, no configuration but the repository's own is
+read, filters (smudge, LFS) and submodules are not followed, and a symbolic link is written as the file git keeps for
+one. Everything blocks: call it in a thread. Source: libraries.md 1.7; heroscript specification, section 6.2.
+"""
+
+import os
+import re
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dulwich.client import HttpGitClient, HTTPUnauthorized
+from dulwich.config import ConfigFile, StackedConfig
+from dulwich.errors import GitProtocolError, NotGitRepository
+from dulwich.index import build_index_from_tree, commit_tree, validate_path_element_ntfs
+from dulwich.objects import S_ISGITLINK, Blob, Commit, ObjectID, Tag
+from dulwich.refs import Ref
+from dulwich.repo import Repo
+from urllib3.exceptions import HTTPError
+
+from jobs import JobError
+from jobs.hosts import Hosts, Meter, told
+
+_HEADS, _TAGS, _REMOTE = b"refs/heads/", b"refs/tags/", b"refs/remotes/origin/"
+_WHOLE = 2**31 - 1  # commits: what git itself sends for all of them
+_SHA = re.compile(r"[0-9a-f]{7,40}")
+
+
+class _Client(HttpGitClient):
+    """A client that counts every byte it is sent."""
+
+    meter: Meter
+
+    def _http_request(self, *arguments: Any, **options: Any) -> tuple[Any, Callable[[int], bytes]]:
+        response, read = super()._http_request(*arguments, **options)
+
+        def metered(*sizes: int) -> bytes:
+            part = read(*sizes)
+            self.meter.note(len(part))
+            return part
+
+        return response, metered
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """Where a repository is fetched from, and as whom."""
+
+    url: str
+    hosts: Hosts
+    meter: Meter
+    user: str = ""
+    password: str = ""
+
+    @contextmanager
+    def client(self) -> Iterator[HttpGitClient]:
+        """Give a client, and tell its failures in words that hold no credential."""
+        pool = self.hosts.pool()
+        client = _Client(
+            self.url,
+            pool_manager=pool,
+            config=ConfigFile(),
+            username=self.user or None,
+            password=self.password or None,
+        )
+        client.meter = self.meter
+        try:
+            yield client
+        except (NotGitRepository, HTTPUnauthorized):
+            raise JobError("There is no git repository at that address, or it is not yours to read.") from None
+        except (GitProtocolError, HTTPError, KeyError) as error:
+            raise told(error) from None
+        finally:
+            pool.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A commit of a remote: under which full name it is known there (empty for a bare commit)."""
+
+    name: bytes
+    sha: ObjectID
+
+
+class PlainRepo(Repo):
+    """A repository that runs no hook and reads no configuration but its own."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.hooks.clear()
+
+    def get_config_stack(self) -> StackedConfig:
+        """Return the repository's own configuration alone."""
+        own = self.get_config()
+        return StackedConfig([own], writable=own)
+
+
+def clone(remote: Remote, folder: Path, branch: str, depth: int | None) -> None:
+    """Fetch a repository into a folder that is not there yet; one that fails leaves none."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = folder.parent / f".new-{os.urandom(6).hex()}"
+    try:
+        PlainRepo.init(str(beside), mkdir=True, symlinks=False, default_branch=b"main").close()
+        with opened(beside) as repo:
+            config = repo.get_config()
+            config.set((b"remote", b"origin"), b"url", remote.url.encode())
+            config.set((b"remote", b"origin"), b"fetch", b"+refs/heads/*:refs/remotes/origin/*")
+            config.write_to_path()
+            found = _fetch(remote, repo, branch, depth)
+            _point(repo, found)
+            _write(repo, found.sha)
+        os.rename(beside, folder)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+
+
+def pull(remote: Remote, folder: Path, branch: str) -> str:
+    """Bring the newest commits of a branch; refuses over local changes, and when both sides went on."""
+    with opened(folder) as repo:
+        if changed := changes(repo):
+            raise JobError(f"{folder.name} has local changes, such as {changed[0]!r}: commit or reset them first.")
+        old = repo.head()
+        found = _fetch(remote, repo, branch or _branch(repo), None)
+        if found.sha != old:
+            if not _is_behind(repo, old, found.sha):
+                raise JobError(f"{folder.name} and its origin went different ways: reset it, or merge elsewhere.")
+            _switch(repo, old, found)
+        return found.sha.decode()
+
+
+def reset(remote: Remote | None, folder: Path, branch: str) -> str:
+    """Make a checkout what its remote's branch is, or, without a remote, what was committed; everything else goes."""
+    with opened(folder) as repo:
+        found = Found(b"", repo.head())
+        if remote is not None:
+            found = _fetch(remote, repo, branch or _branch(repo), None)
+            _point(repo, found)
+        for entry in os.scandir(folder):
+            if entry.name != ".git":
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path)
+                else:
+                    os.unlink(entry.path)
+        _write(repo, found.sha)
+        return found.sha.decode()
+
+
+def commit(folder: Path, message: str, author: str) -> str | None:
+    """Commit everything that was changed and return the new commit, or None when nothing was."""
+    with opened(folder) as repo:
+        if not changes(repo):
+            return None
+        blobs: list[tuple[bytes, ObjectID, int]] = []
+        for path, (mode, blob) in _work_tree(repo).items():
+            repo.object_store.add_object(blob)
+            blobs.append((path, blob.id, mode))
+        blobs += [(path, sha, mode) for path, (mode, sha) in _tree(repo, repo.head()).items() if S_ISGITLINK(mode)]
+        new = Commit()
+        new.tree = commit_tree(repo.object_store, blobs)
+        new.parents = [repo.head()]
+        new.author = new.committer = author.encode()
+        new.author_time = new.commit_time = int(time.time())
+        new.author_timezone = new.commit_timezone = 0
+        new.message = message.encode() + b"\n"
+        repo.object_store.add_object(new)
+        repo.refs[Ref(b"HEAD")] = new.id
+        _write(repo, new.id)
+        return new.id.decode()
+
+
+def push(remote: Remote, folder: Path) -> str:
+    """Send the branch's commits to the remote; refuses when the remote has others."""
+    with opened(folder) as repo, remote.client() as client:
+        name, head = Ref(_HEADS + _branch(repo).encode()), repo.head()
+
+        def wanted(refs: dict[Ref, ObjectID]) -> dict[Ref, ObjectID]:
+            theirs = refs.get(name)
+            if theirs is not None and theirs != head and not _is_behind(repo, theirs, head):
+                raise JobError(f"The origin of {folder.name} has other commits: pull first.")
+            return {name: head}
+
+        def pack(have: AbstractSet[ObjectID], want: AbstractSet[ObjectID], **_: Any) -> Any:
+            return repo.generate_pack_data(set(have), set(want))
+
+        result = client.send_pack(b"", wanted, pack)
+        for refused in (result.ref_status or {}).values():
+            if refused:
+                raise JobError(f"The origin of {folder.name} refused: {refused[:200]}")
+        return head.decode()
+
+
+def origin(folder: Path) -> str:
+    """Return the address a checkout was fetched from, empty when it has none."""
+    with opened(folder) as repo:
+        try:
+            return repo.get_config().get((b"remote", b"origin"), b"url").decode()
+        except KeyError:
+            return ""
+
+
+def status(folder: Path) -> dict[str, Any]:
+    """Return a checkout's branch, commit, and the first of its local changes."""
+    with opened(folder) as repo:
+        return {"branch": _branch(repo), "commit": repo.head().decode(), "changes": changes(repo)[:20]}
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[PlainRepo]:
+    """Open a checkout."""
+    try:
+        repo = PlainRepo(str(folder))
+    except NotGitRepository:
+        raise JobError(f"There is no checkout {folder.name!r}: clone it first.") from None
+    with repo:
+        yield repo
+
+
+def changes(repo: PlainRepo) -> list[str]:
+    """Return the paths that are not as they were committed."""
+    committed = {path: entry for path, entry in _tree(repo, repo.head()).items() if not S_ISGITLINK(entry[0])}
+    here = {path: (mode, blob.id) for path, (mode, blob) in _work_tree(repo).items()}
+    return sorted(
+        path.decode(errors="replace")
+        for path in committed.keys() | here.keys()
+        if committed.get(path) != here.get(path)
+    )
+
+
+def _fetch(remote: Remote, repo: PlainRepo, branch: str, depth: int | None) -> Found:
+    with remote.client() as client:
+        listed = client.get_refs(b"")
+        refs = {name: sha for name, sha in listed.refs.items() if sha is not None}
+        default = listed.symrefs.get(Ref(b"HEAD"), Ref(b""))
+        found = _named(refs, branch, default)
+        if found is None or found.sha not in repo.object_store:
+            wants = [found.sha] if found else sorted(set(refs.values()))
+            # A shallow checkout is made whole: servers do not agree on how to go on with a part.
+            wanted = _WHOLE if depth is None and repo.get_shallow() else depth if found else None
+            client.fetch(b"", repo, determine_wants=lambda _, depth=None: wants, depth=wanted)
+    if found is None:
+        matching = [sha for sha in repo.object_store if sha.startswith(branch.encode())]
+        commits = [sha for sha in matching if isinstance(repo[sha], Commit)]
+        if len(commits) != 1:
+            raise JobError(f"The repository has no branch, tag or commit {branch!r}.")
+        found = Found(b"", commits[0])
+    return Found(found.name, _commit_of(repo, found.sha))
+
+
+def _named(refs: dict[Ref, ObjectID], branch: str, default: bytes) -> Found | None:
+    """Return what a branch or tag stands for; None for what may be a commit."""
+    if not branch:
+        name = default or next((ref for ref in (b"refs/heads/main", b"refs/heads/master") if Ref(ref) in refs), b"")
+        sha = refs.get(Ref(name)) or refs.get(Ref(b"HEAD"))
+        if sha is None:
+            raise JobError("The repository is empty.")
+        return Found(name, sha)
+    for prefix in (_HEADS, _TAGS):
+        name = prefix + branch.encode()
+        if Ref(name) in refs:
+            return Found(name, refs[Ref(name)])
+    if _SHA.fullmatch(branch):
+        return None
+    raise JobError(f"The repository has no branch, tag or commit {branch!r}.")
+
+
+def longest_branch(remote: Remote, branch: str, path: str) -> tuple[str, str]:
+    """Split `branch/path` where a branch or tag ends that is there: a name of one may hold a `/` itself."""
+    with remote.client() as client:
+        names = {
+            name.split(b"/", 2)[2].decode(errors="replace")
+            for name in client.get_refs(b"").refs
+            if name.count(b"/") > 1
+        }
+    parts = [branch, *path.split("/")]
+    for length in range(len(parts), 0, -1):
+        if "/".join(parts[:length]) in names:
+            return "/".join(parts[:length]), "/".join(parts[length:])
+    return branch, path
+
+
+def _point(repo: PlainRepo, found: Found) -> None:
+    """Have HEAD name the branch, or the commit itself for a tag or a commit."""
+    if found.name.startswith(_HEADS):
+        repo.refs.set_symbolic_ref(Ref(b"HEAD"), Ref(found.name))
+        repo.refs[Ref(found.name)] = found.sha
+        repo.refs[Ref(_REMOTE + found.name.removeprefix(_HEADS))] = found.sha
+    else:
+        repo.refs.remove_if_equals(Ref(b"HEAD"), None)
+        repo.refs.add_if_new(Ref(b"HEAD"), found.sha)
+
+
+def _switch(repo: PlainRepo, old: ObjectID, found: Found) -> None:
+    before, after = _tree(repo, old), _tree(repo, found.sha)
+    root = Path(repo.path)
+    for path in after.keys() - before.keys():
+        if os.path.lexists(root / os.fsdecode(path)):
+            raise JobError(f"{os.fsdecode(path)!r} stands in the way: it is not committed.")
+    for path in before.keys() - after.keys():
+        (root / os.fsdecode(path)).unlink(missing_ok=True)
+    _point(repo, found)
+    _write(repo, found.sha)
+
+
+def _write(repo: PlainRepo, sha: ObjectID) -> None:
+    """Write the files of a commit, each by its bytes, and the index that says so."""
+    commit_ = repo[sha]
+    assert isinstance(commit_, Commit)
+    build_index_from_tree(
+        repo.path,
+        repo.index_path(),
+        repo.object_store,
+        commit_.tree,
+        validate_path_element=validate_path_element_ntfs,
+        symlink_fn=_link_as_file,
+    )
+
+
+def _link_as_file(source: Any, target: Any, *_: Any, **__: Any) -> None:
+    with open(target, "wb") as file:
+        file.write(os.fsencode(source))
+
+
+def _branch(repo: PlainRepo) -> str:
+    names, _ = repo.refs.follow(Ref(b"HEAD"))
+    name = names[-1] if names else b""
+    return name.removeprefix(_HEADS).decode() if name.startswith(_HEADS) else ""
+
+
+def _commit_of(repo: PlainRepo, sha: ObjectID) -> ObjectID:
+    found = repo[sha]
+    while isinstance(found, Tag):
+        found = repo[found.object[1]]
+    if not isinstance(found, Commit):
+        raise JobError("That name is no commit.")
+    return found.id
+
+
+def _is_behind(repo: PlainRepo, old: ObjectID, new: ObjectID) -> bool:
+    """Tell whether `new` came after `old`; what a shallow clone does not hold came before everything."""
+    waiting, seen = [new], set()
+    while waiting:
+        sha = waiting.pop()
+        if sha == old:
+            return True
+        if sha not in seen and sha in repo.object_store:
+            seen.add(sha)
+            found = repo[sha]
+            waiting += found.parents if isinstance(found, Commit) else []
+    return False
+
+
+def _tree(repo: PlainRepo, sha: ObjectID) -> dict[bytes, tuple[int, ObjectID]]:
+    found = repo[sha]
+    assert isinstance(found, Commit)
+    return {entry.path: (entry.mode, entry.sha) for entry in repo.object_store.iter_tree_contents(found.tree)}
+
+
+def _work_tree(repo: PlainRepo) -> dict[bytes, tuple[int, Blob]]:
+    """Read every file of the checkout; links are left alone, but a file git keeps for one is one."""
+    links = {path for path, (mode, _) in _tree(repo, repo.head()).items() if stat.S_ISLNK(mode)}
+    found: dict[bytes, tuple[int, Blob]] = {}
+    for folder, names, files in os.walk(repo.path):
+        names[:] = [name for name in names if name != ".git"]
+        for name in files:
+            full = Path(folder, name)
+            if full.is_symlink() or not full.is_file():
+                continue
+            path = os.fsencode(full.relative_to(repo.path))
+            mode = 0o100755 if full.stat().st_mode & stat.S_IXUSR else 0o100644
+            found[path] = (stat.S_IFLNK if path in links else mode, Blob.from_string(full.read_bytes()))
+    return found

@@ -1,0 +1,240 @@
+"""Guest: the actions `git.*`, also called `gittools.*`: clone, pull, reset, list, commit and push, over https.
+
+Checkouts lie below the session's coderoot as `<provider>/<account>/<name>`. What a script writes can name a
+repository, a branch and a message; it can neither start a program nor leave that folder.
+"""
+
+import asyncio
+import hashlib
+import re
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from jobs import JobContext, JobError, JobSpec, job
+from jobs.hosts import Hosts, Meter, Stopped, download
+from play import Params
+from play.giturl import GitUrl
+from plugins import checkouts
+from plugins.checkouts import Remote
+from plugins.hooks import Play, hookimpl, plays
+from plugins.playbooks import keep
+
+T = TypeVar("T")
+MAX_CHECKOUTS = 10_000
+JOB_TIMEOUT_S = 3600.0
+_SINGLE = (".hero", ".heroscript", ".md")
+_BRANCH = re.compile(r"(?!.*(?:\.\.|//|@\{))(?![-/.])[\w./@+=-]{1,200}(?<![/.])")
+_NAME = re.compile(r"[A-Za-z0-9_.~-]{1,100}")
+_ACTIONS = ("clone", "pull", "reset", "list", "commit", "push", "repo_action")
+
+
+class Checkout(BaseModel):
+    """Input of the jobs git.*: which repository, below which folder, and how."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    coderoot: str
+    url: str = ""
+    name: str = ""
+    branch: str | None = None
+    depth: int | None = None
+    pull: bool = False
+    reset: bool = False
+    message: str = ""
+    author: str = ""
+    user: str = ""
+    password: str = ""
+
+
+class Git:
+    """The guest. `hosts` says which hosts may be called."""
+
+    def __init__(self, hosts: Hosts) -> None:
+        self._hosts = hosts
+
+    @hookimpl
+    def register_jobs(self) -> list[JobSpec]:
+        """Bring the jobs: each one action on a checkout, in a thread."""
+        functions = {
+            "git.fetch": self.fetch,
+            "git.clone": self.clone,
+            "git.pull": self.pull,
+            "git.reset": self.reset,
+            "git.list": self.list,
+            "git.commit": self.commit,
+            "git.push": self.push,
+        }
+        # Of the memory lane: they touch no row, and leave none that would keep the password they were given.
+        return [
+            job(name, Checkout, lane="memory", timeout_s=JOB_TIMEOUT_S, is_internal=True)(function)
+            for name, function in functions.items()
+        ]
+
+    @plays(",".join(f"{actor}.{name}" for actor in ("git", "gittools") for name in _ACTIONS))
+    async def play_git(self, play: Play) -> Any:
+        """`!!git.clone url:... branch:...`, and pull, reset, list, commit, push on what is named by `url` or `name`."""
+        for action in play.find("git.*,gittools.*"):
+            params = action.params
+            what = params.get("action") if action.name == "repo_action" else action.name
+            if what not in _ACTIONS[:-1]:
+                raise JobError(f"A repo_action is one of {', '.join(_ACTIONS[:-1])}.")
+            data = {"coderoot": str(play.coderoot), **_given(params)}
+            return keep(play, params, await play.run(f"git.{what}", data))
+        return None
+
+    async def fetch(self, job: JobContext, data: Checkout) -> str:
+        """Bring what an address names, a repository, a part of one or a single file, and return where it lies."""
+        path = data.url.partition("#")[0].partition("?")[0]
+        is_page = any(mark in path for mark in ("/blob/", "/src/", "/tree/"))
+        is_file = path.startswith("https://") and path.endswith(_SINGLE) and not is_page
+        return await self._in_thread(data, self._file if is_file else self._repository)
+
+    async def clone(self, job: JobContext, data: Checkout) -> dict[str, Any]:
+        """Clone a repository, or use the checkout there is; `pull` and `reset` bring that up to date."""
+        folder = await self._in_thread(data, partial(self._repository, is_whole=True))
+        return {"path": folder, **await asyncio.to_thread(checkouts.status, Path(folder))}
+
+    async def pull(self, job: JobContext, data: Checkout) -> dict[str, Any]:
+        """Bring the newest commits."""
+        return await self._on_each(data, lambda remote, folder: checkouts.pull(remote, folder, data.branch or ""))
+
+    async def reset(self, job: JobContext, data: Checkout) -> dict[str, Any]:
+        """Throw local changes away and take what the remote has."""
+        return await self._on_each(data, lambda remote, folder: checkouts.reset(remote, folder, data.branch or ""))
+
+    async def list(self, job: JobContext, data: Checkout) -> list[str]:
+        """Return the checkouts below the coderoot, as `<provider>/<account>/<name>`."""
+        return await asyncio.to_thread(lambda: [str(name) for name in _checkouts(Path(data.coderoot), data.name)])
+
+    async def commit(self, job: JobContext, data: Checkout) -> dict[str, Any]:
+        """Commit what was changed."""
+        if not data.message or "\x00" in data.message:
+            raise JobError("git.commit needs a message.")
+        author = data.author or "rpcserver <rpcserver@localhost>"
+        if not re.fullmatch(r"[^<>\n\x00]+ <[^<>\s\x00]+>", author):
+            raise JobError("An author is written as: Name <name@example.org>.")
+        return await self._on_each(data, lambda _, folder: checkouts.commit(folder, data.message, author))
+
+    async def push(self, job: JobContext, data: Checkout) -> dict[str, Any]:
+        """Send commits to the remote."""
+        return await self._on_each(data, checkouts.push)
+
+    async def _on_each(self, data: Checkout, act: Callable[[Remote, Path], Any]) -> dict[str, Any]:
+        def run(data: Checkout, meter: Meter) -> dict[str, Any]:
+            root = Path(data.coderoot)
+            names = [_folder(_parsed(data.url))] if data.url else _checkouts(root, data.name)
+            if not names:
+                raise JobError("No checkout is meant: give its url, or a name that git.list shows.")
+            if len(names) > 1 and not data.name:
+                raise JobError("Say which checkout is meant: give its url or name.")
+            done = {}
+            for name in names:
+                address = checkouts.origin(root / name)
+                done[str(name)] = act(self._remote(address, data, meter), root / name)
+            return done
+
+        return await self._in_thread(data, run)
+
+    async def _in_thread(self, data: Checkout, run: Callable[[Checkout, Meter], T]) -> T:
+        """Run in a thread; when the job is stopped, so is the fetch, at the next bytes it gets."""
+        if data.branch and not _BRANCH.fullmatch(data.branch):
+            raise JobError("That cannot be the name of a branch, a tag or a commit.")
+        stopped = threading.Event()
+        try:
+            return await asyncio.to_thread(run, data, Meter(self._hosts.max_bytes, stopped))
+        except asyncio.CancelledError:
+            stopped.set()
+            raise
+        except Stopped:
+            raise JobError("The fetch was stopped.") from None
+        except OSError as error:
+            raise JobError(f"The checkout cannot be written: {error.strerror or type(error).__name__}.") from None
+
+    def _repository(self, data: Checkout, meter: Meter, is_whole: bool = False) -> str:
+        url = _parsed(data.url)
+        folder = Path(data.coderoot) / _folder(url)
+        address = _address(url, data.url)
+        remote = self._remote(address, data, meter)
+        branch, path = url.branch, url.path
+        if url.branch and url.path and not data.branch:
+            branch, path = checkouts.longest_branch(remote, url.branch, url.path)
+        branch = data.branch or branch
+        if not folder.exists():
+            checkouts.clone(remote, folder, branch, data.depth)
+        elif checkouts.origin(folder) != address:
+            raise JobError(f"{_folder(url)} was checked out from another address: name another coderoot.")
+        elif data.reset or (branch and branch != checkouts.status(folder)["branch"]):
+            checkouts.reset(remote, folder, branch)
+        elif data.pull:
+            checkouts.pull(remote, folder, branch)
+        if is_whole or not path:
+            return str(folder)
+        inside = (folder / path).resolve()
+        if not inside.is_relative_to(folder.resolve()) or ".git" in inside.relative_to(folder.resolve()).parts:
+            raise JobError("The path leaves the repository.")
+        return str(inside)
+
+    def _file(self, data: Checkout, meter: Meter) -> str:
+        name = data.url.partition("?")[0].rpartition("/")[2]
+        digest = hashlib.sha256(data.url.encode()).hexdigest()[:32]
+        path = Path(data.coderoot) / ".files" / f"{digest}{Path(name).suffix}"
+        if not path.exists() or data.pull or data.reset:
+            content = download(self._hosts, data.url, meter)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beside = path.with_name(f".new-{digest}-{threading.get_ident()}")
+            beside.write_bytes(content)
+            beside.replace(path)
+        return str(path)
+
+    def _remote(self, address: str, data: Checkout, meter: Meter) -> Remote:
+        return Remote(address, self._hosts, meter, data.user, data.password)
+
+
+def _parsed(url: str) -> GitUrl:
+    scheme, mark, _ = url.strip().partition("://")
+    if (mark and scheme.lower() != "https") or (not mark and "@" in url.partition("/")[0]):
+        raise JobError("Repositories are fetched over https alone: write the address as https://host/account/name.")
+    parsed = GitUrl.parse(url)
+    if not (_NAME.fullmatch(parsed.account) and _NAME.fullmatch(parsed.name)):
+        raise JobError("An account and a repository are named with letters, digits and _ . ~ - alone.")
+    return parsed
+
+
+def _address(url: GitUrl, given: str) -> str:
+    port = f":{url.port}" if url.port else ""
+    suffix = ".git" if f"/{url.name}.git" in given else ""
+    return f"https://{url.host}{port}/{url.account}/{url.name}{suffix}"
+
+
+def _folder(url: GitUrl) -> Path:
+    return Path(url.provider, url.account, url.name)
+
+
+def _checkouts(root: Path, name: str) -> list[Path]:
+    """List the checkouts whose last part, or whole name, is `name`; all of them without one."""
+    found = sorted(path.parent.relative_to(root) for path in root.glob("*/*/*/.git") if not path.is_symlink())
+    return [path for path in found[:MAX_CHECKOUTS] if name in ("", path.name, str(path))]
+
+
+def _given(params: Params) -> dict[str, Any]:
+    url = params.get_default("url", params.get_default("git_url", params.get_default("repo", "")))
+    given: dict[str, Any] = {
+        "url": url,
+        "name": params.get_default("name", params.get_default("filter", "")),
+        "branch": params.get_default("branch", params.get_default("branchname", "")) or None,
+        "pull": params.get_default_false("pull"),
+        "reset": params.get_default_false("reset"),
+        "message": params.get_default("message", ""),
+        "author": params.get_default("author", ""),
+        "user": params.get_default("user", "git" if params.exists("password") else ""),
+        "password": params.get_default("password", ""),
+    }
+    if params.exists("depth"):
+        given["depth"] = params.get_u32("depth") or None
+    elif params.get_default_false("light"):
+        given["depth"] = 1
+    return given

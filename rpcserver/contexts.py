@@ -1,0 +1,89 @@
+"""Rows of contexts: what a user's sessions share.
+
+Source: seeds/play-session.md; heroscript specification, section 10.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from store import Tx, now_ms
+
+_COLUMNS = "user_id, name, number, coderoot, params, is_interactive, created_at"
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A row of `contexts`; `params` is JSON text."""
+
+    user_id: str
+    name: str
+    number: int
+    coderoot: str | None
+    params: str
+    is_interactive: int
+    created_at: int
+
+    @property
+    def id(self) -> str:
+        """What a page of contexts goes on after."""
+        return self.name
+
+
+def ensure(tx: Tx, user_id: str, name: str) -> Context:
+    """Return the user's context, making it when it is not there."""
+    found = find(tx, user_id, name)
+    if found is not None:
+        return found
+    row = tx.one("SELECT coalesce(max(number), -1) + 1 FROM contexts WHERE user_id = ?", user_id)
+    made = Context(user_id, name, row[0] if row else 0, None, "{}", 1, now_ms())
+    tx.run(
+        f"INSERT INTO contexts ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 (a constant)
+        *(getattr(made, column) for column in Context.__slots__),
+    )
+    return made
+
+
+def find(tx: Tx, user_id: str, name: str) -> Context | None:
+    """Return the user's context, or None."""
+    row = tx.one(f"SELECT {_COLUMNS} FROM contexts WHERE user_id = ? AND name = ?", user_id, name)  # noqa: S608
+    return Context(*row) if row else None
+
+
+def page(tx: Tx, user_id: str, limit: int, after: str | None) -> list[Context]:
+    """Return up to `limit` contexts of a user, by name."""
+    rows = tx.all(
+        f"SELECT {_COLUMNS} FROM contexts WHERE user_id = ? AND (? IS NULL OR name > ?) ORDER BY name LIMIT ?",  # noqa: S608
+        user_id,
+        after,
+        after,
+        limit,
+    )
+    return [Context(*row) for row in rows]
+
+
+def update(tx: Tx, user_id: str, name: str, changes: dict[str, Any]) -> Context:
+    """Change coderoot, params or is_interactive, and return the context."""
+    current = ensure(tx, user_id, name)
+    tx.run(
+        "UPDATE contexts SET coderoot = ?, params = ?, is_interactive = ? WHERE user_id = ? AND name = ?",
+        changes.get("coderoot", current.coderoot),
+        orjson.dumps(changes["params"]).decode() if "params" in changes else current.params,
+        int(changes.get("is_interactive", current.is_interactive)),
+        user_id,
+        name,
+    )
+    return ensure(tx, user_id, name)
+
+
+def shown(context: Context) -> dict[str, Any]:
+    """Return a context as it goes over the wire."""
+    return {
+        "id": context.number,
+        "name": context.name,
+        "coderoot": context.coderoot,
+        "params": orjson.Fragment(context.params),
+        "interactive": bool(context.is_interactive),
+        "created_at": context.created_at,
+    }

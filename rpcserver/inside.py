@@ -1,0 +1,78 @@
+"""Calls of our own methods from inside: what a script does goes through the same door as what a client sends.
+
+Permission, the session's order, params and errors are the dispatcher's, so that a script can do everything its user
+can, and nothing else.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, Any, cast
+
+import orjson
+
+from rpcserver.auth import Principal
+from rpcserver.connection import Connection
+from rpcserver.errors import SHUTTING_DOWN, RpcError
+from store import new_id
+
+if TYPE_CHECKING:
+    from rpcserver.app import App
+    from rpcserver.calls import Call
+    from rpcserver.meters import Meter
+    from rpcserver.subscriptions import Subscription
+
+_CANCEL = orjson.dumps({"jsonrpc": "2.0", "method": "$/cancelRequest", "params": {"id": 1}})
+
+
+class Inside:
+    """Stands where a connection stands: who calls, what is under way, and where the answer goes."""
+
+    def __init__(self, principal: Principal, answered: asyncio.Future[dict[str, Any]]) -> None:
+        self.label = new_id("i_")
+        self.principal = principal
+        self.is_operator = False
+        self.is_open = True
+        self.address = ""
+        self.loop = asyncio.get_running_loop()
+        self.client: dict[str, Any] = {"client": "playbook", "version": "", "type": "service"}
+        self.calls: dict[Any, Call] = {}
+        self.in_flight = 0
+        self.last_method = ""
+        self.meters: tuple[Meter, ...] = ()  # a script's pace is its job's, not its caller's
+        self.subscriptions: dict[str, Subscription] = {}
+        self.sessions: set[str] = set()
+        self._answered = answered
+
+    def reply(self, message: bytes | None) -> None:
+        """Take the answer to a call."""
+        if message is not None:
+            self.send_soon(message)
+
+    def send_soon(self, message: bytes) -> None:
+        """Take the answer; notices that come before it are for clients."""
+        answer = orjson.loads(message)
+        if "method" not in answer and not self._answered.done():
+            self._answered.set_result(answer)
+
+
+async def call(app: "App", principal: Principal, method: str, params: dict[str, Any]) -> Any:
+    """Call a method and return its result. Raises RpcError with what a client would have been told.
+
+    When the server is stopping, it waits to be stopped with it: the next start decides what becomes of the caller.
+    """
+    answered: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+    connection = Inside(principal, answered)
+    frame = orjson.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
+    app.dispatcher.receive(cast(Connection, connection), frame)
+    try:
+        answer = await answered
+        if "error" in answer and answer["error"]["code"] == SHUTTING_DOWN:
+            await asyncio.get_running_loop().create_future()
+    except asyncio.CancelledError:
+        app.dispatcher.receive(cast(Connection, connection), _CANCEL)
+        raise
+    if "error" in answer:
+        error = answer["error"]
+        details = dict(error["data"])
+        kind, is_retryable = details.pop("kind"), details.pop("retryable")
+        raise RpcError(error["code"], kind, error["message"], is_retryable=is_retryable, **details)
+    return answer["result"]

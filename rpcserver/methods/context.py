@@ -1,0 +1,54 @@
+"""context.get, context.update, contexts.list. Source: seeds/play-session.md."""
+
+from typing import Any
+
+from rpcserver import contexts, kinds, playparams, sources
+from rpcserver import play_examples as examples
+from rpcserver.dispatch import Call, method
+from rpcserver.models import PageParams
+from rpcserver.play_models import ContextParams, UpdateContextParams
+from rpcserver.play_results import ContextPage, ContextRecord
+
+
+@method("context.get", ContextParams, result=ContextRecord, errors=kinds.STORAGE, examples=examples.CONTEXT)
+async def get(call: Call, params: ContextParams) -> dict[str, Any]:
+    """Return a context of the caller's; it is made when there is none of that name."""
+    user_id, name = call.user_id, params.context_name
+    found = await call.app.store.read(lambda tx: contexts.find(tx, user_id, name))
+    if found is None:
+        found = await call.app.store.write(lambda tx: contexts.ensure(tx, user_id, name))
+    return contexts.shown(found)
+
+
+@method(
+    "context.update",
+    UpdateContextParams,
+    result=ContextRecord,
+    errors=(*kinds.STORAGE, "BAD_SCRIPT", "CODEROOT_REFUSED"),
+    examples=examples.UPDATE_CONTEXT,
+)
+async def update(call: Call, params: UpdateContextParams) -> dict[str, Any]:
+    """Change what the sessions of a context share: where checkouts lie, parameters, whether they may ask."""
+    user_id, name = call.user_id, params.context_name
+    changes: dict[str, Any] = {}
+    if params.coderoot is not None:
+        sources.code_folder(call.app.settings, user_id, name, params.coderoot)
+        changes["coderoot"] = params.coderoot
+    if params.params is not None:
+        changes["params"] = playparams.read(params.params)
+    if params.interactive is not None:
+        changes["is_interactive"] = params.interactive
+    return contexts.shown(await call.app.store.write(lambda tx: contexts.update(tx, user_id, name, changes)))
+
+
+@method("contexts.list", PageParams, result=ContextPage, errors=("INVALID_CURSOR",), examples=examples.CONTEXTS)
+async def list_(call: Call, params: PageParams) -> dict[str, Any]:
+    """Return the caller's contexts, by name."""
+    scope = ("contexts", call.user_id)
+    position = call.app.cursors.decode(params.cursor, *scope)
+    after = position[0] if position else None
+    found = await call.app.store.read(lambda tx: contexts.page(tx, call.user_id, params.limit + 1, after))
+    return call.app.cursors.page(found, params.limit, contexts.shown, *scope)
+
+
+METHODS = (get, update, list_)

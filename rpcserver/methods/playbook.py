@@ -1,0 +1,186 @@
+"""session.playbook_add, playbook_priorities_add, playbook_find, heroscript and play. Source: seeds/play-session.md."""
+
+from typing import Any
+
+import orjson
+
+from jobs.errors import JobEnded
+from jobs.model import Request
+from play import Action
+from rpcserver import contexts, kinds, picture, playbooks, playing, sources, walking
+from rpcserver import play_examples as examples
+from rpcserver.dispatch import Call, method
+from rpcserver.errors import CONFLICT, INVALID_PARAMS, RpcError
+from rpcserver.methods.job import MARGIN_S
+from rpcserver.play_models import (
+    AddParams,
+    FindParams,
+    HeroscriptParams,
+    PlayParams,
+    PrioritiesParams,
+    SourceParams,
+)
+from rpcserver.play_results import Added, PlaybookPage, Played
+from rpcserver.sessions import Session
+from rpcserver.sources import Source
+from store import Tx
+
+FETCH_TIMEOUT_S = 3600.0
+DAY_S = 24 * 3600.0
+
+
+@method(
+    "session.playbook_add",
+    AddParams,
+    timeout_s=FETCH_TIMEOUT_S,
+    result=Added,
+    errors=kinds.SCRIPT,
+    examples=examples.ADD,
+)
+async def add(call: Call, params: AddParams) -> dict[str, Any]:
+    """Add the actions of a text, of a file or folder the operator allowed, or of a url; a mistake adds nothing.
+
+    `added` says how many; `actions` shows the first 200 of them.
+    """
+    session = await walking.the_session(call, params.session_id)
+    return await _add(call, session, params)
+
+
+@method(
+    "session.playbook_priorities_add",
+    PrioritiesParams,
+    result=dict[str, str],
+    errors=(*kinds.STORAGE, *kinds.SESSION),
+    examples=examples.PRIORITIES,
+)
+async def priorities_add(call: Call, params: PrioritiesParams) -> dict[str, str]:
+    """Register filters by number, the lowest is played first, 50 is for the rest; return what is in force."""
+    session = await walking.the_session(call, params.session_id)
+    given = {int(number): filters for number, filters in params.priorities.items()}
+    found = await call.app.store.write(lambda tx: playbooks.priorities_add(tx, session.id, given))
+    call.app.player.note_change(session.id)
+    return {str(number): filters for number, filters in found.items()}
+
+
+@method(
+    "session.playbook_find",
+    FindParams,
+    result=PlaybookPage,
+    errors=(*kinds.SESSION, "INVALID_CURSOR"),
+    examples=examples.FIND,
+)
+async def find(call: Call, params: FindParams) -> dict[str, Any]:
+    """Return the actions a filter such as `gittools.*` matches, in the order they were added."""
+    session = await walking.the_session(call, params.session_id)
+    scope = ("playbook", session.id, params.filter, params.include_done)
+    position = call.app.cursors.decode(params.cursor, *scope)
+    after = position[0] if position else 0
+    found = await call.app.store.read(
+        lambda tx: playbooks.find(
+            tx, session.id, params.filter, include_done=params.include_done, after=after, limit=params.limit + 1
+        )
+    )
+    shown = found[: params.limit]
+    cursor = call.app.cursors.encode([shown[-1].number], *scope) if len(found) > params.limit else None
+    return {"items": [playbooks.shown(step) for step in shown], "next_cursor": cursor}
+
+
+@method("session.heroscript", HeroscriptParams, result=str, errors=kinds.SESSION, examples=examples.PICTURE)
+async def heroscript(call: Call, params: HeroscriptParams) -> str:
+    """Return the session and its playbook as heroscript: played in another session, it makes both again."""
+    session = await walking.the_session(call, params.session_id)
+    home = call.principal.user.home_set_id
+    return await call.app.store.read(lambda tx: picture.heroscript(tx, session, home, params.show_done))
+
+
+@method(
+    "session.play",
+    PlayParams,
+    timeout_s=DAY_S,
+    result=Played,
+    errors=(*kinds.SCRIPT, "UNKNOWN_ACTION", "PLAY_RUNNING"),
+    examples=examples.PLAY,
+)
+async def play(call: Call, params: PlayParams) -> dict[str, Any]:
+    """Play what is not done yet, in the order of the priorities, as one job, until an action fails.
+
+    An action nobody plays stops it before it begins. `dry_run` says who would play what; `detach` does not wait.
+    """
+    session = await walking.the_session(call, params.session_id)
+    app = call.app
+    running = app.player.playing.get(session.id)
+    if running is not None and not params.dry_run:
+        message = "The session's playbook is being played: wait for that job, or cancel it."
+        raise RpcError(CONFLICT, "PLAY_RUNNING", message, job_id=running)
+    if any(value is not None for value in (params.text, params.path, params.url)):
+        await _add(call, session, params)
+    await app.player.check(session.id, params.filter)
+    if params.dry_run:
+        counts = await app.store.read(lambda tx: playbooks.count(tx, session.id))
+        results = await app.player.handlers(session.id, params.filter)
+        left = sum(counts[state] for state in ("waiting", "running", "failed"))
+        return {"job_id": None, "done": 0, "failed": 0, "left": left, "results": results}
+    context = await app.store.read(lambda tx: contexts.find(tx, session.core_user_id, session.context_name))
+    data = playing.PlayData(session_id=session.id, filter=params.filter, scopes=call.principal.scopes)
+    job_id = await app.runner.submit(playing.PLAY, data, playing.request(session, context))
+    if params.detach:
+        return {"job_id": job_id, "state": "queued"}
+    return await _result(call, job_id)
+
+
+async def _result(call: Call, job_id: str) -> dict[str, Any]:
+    call.app.runner.audience.watch(job_id, call.progress)
+    row = await call.app.runner.wait(job_id, max(0.05, call.deadline_s - MARGIN_S))
+    if row.state in ("failed", "cancelled", "lost"):
+        raise JobEnded(job_id, orjson.loads(row.error or "{}"))
+    result = orjson.loads(row.result) if row.result else {"state": row.state}
+    return {"job_id": job_id, **result}
+
+
+async def _add(call: Call, session: Session, params: SourceParams) -> dict[str, Any]:
+    source = Source(
+        params.text,
+        params.path,
+        params.url,
+        params.prio,
+        params.git_branch,
+        params.git_pull,
+        params.git_reset,
+        params.replace,
+    )
+    actions = await read(call, session.context_name, session.coderoot, source, session.id)
+
+    def keep(tx: Tx) -> list[dict[str, Any]]:
+        return store_actions(call, tx, session.id, actions)
+
+    shown = await call.app.store.write(keep)
+    call.app.player.note_change(session.id)
+    return {"added": len(actions), "actions": shown}
+
+
+async def read(
+    call: Call, context_name: str, coderoot: str | None, source: Source, session_id: str | None = None
+) -> list[Action]:
+    """Return the actions of a source for a session of the caller's in this context; nothing is stored."""
+    app, user_id = call.app, call.user_id
+    if coderoot is None:
+        context = await app.store.read(lambda tx: contexts.find(tx, user_id, context_name))
+        coderoot = context.coderoot if context else None
+    folder = sources.code_folder(app.settings, user_id, context_name, coderoot)
+    return await app.sources.read(source, Request(user_id, session_id), folder)
+
+
+def store_actions(call: Call, tx: Tx, session_id: str, actions: list[Action]) -> list[dict[str, Any]]:
+    """Put actions into a session's playbook, and return the first of them as they are told."""
+    limit = call.app.settings.max_playbook_actions
+    if sum(playbooks.count(tx, session_id).values()) + len(actions) > limit:
+        message = f"The playbook would have more than {limit} actions, the most allowed: use another session."
+        raise RpcError(INVALID_PARAMS, "PLAYBOOK_TOO_LARGE", message, limit=limit)
+    first = playbooks.add(tx, session_id, actions)
+    shown = playbooks.find(tx, session_id, include_done=True, after=first - 1, limit=playing.SHOWN) if actions else []
+    data = {"session_id": session_id, "added": len(actions)}
+    call.app.events.append(tx, "playbook.changed", f"user:{call.user_id}", data)
+    return [playbooks.shown(step) for step in shown]
+
+
+METHODS = (add, priorities_add, find, heroscript, play)

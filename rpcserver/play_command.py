@@ -1,0 +1,219 @@
+"""`rpcserver play`: plays a file, a folder or an address, on the running server or in this process, and shows it.
+
+What lies on this machine is read here, by whoever types the command, with every mistake told before anything runs.
+It then goes through the public client like anybody's.
+"""
+
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+from websockets.exceptions import WebSocketException
+
+from play import Action, ParseError, PlayBook
+from play.errors import SourceError
+from play.filters import ActionFilter
+from rpcserver.app import running
+from rpcserver.client import CallError, Client, Disconnected
+from rpcserver.play_screen import Answers, Screen
+from rpcserver.settings import RUNNING, Settings
+from store import StoreLocked
+
+PART_CHARACTERS = 200_000
+CALL_TIMEOUT_S = 24 * 3600.0
+TOPICS = ("playbook.action", "ask.opened", "ask.resolved", "job.completed", "job.failed", "job.cancelled")
+ENDS = TOPICS[3:]
+_BY_URL = ActionFilter("play.include,core.include")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the command line asks for."""
+
+    target: str
+    context_name: str = "default"
+    session_name: str | None = None
+    user: str | None = None
+    params: dict[str, str] = field(default_factory=dict)
+    is_dry_run: bool = False
+    is_interactive: bool = True
+
+
+def play(settings: Settings, wish: Wish) -> int:
+    """Play and return the exit status: 0 when everything was done, 1 when something failed."""
+    screen = Screen()
+    try:
+        actions = [] if "://" in wish.target else _read(Path(wish.target))
+        return asyncio.run(_play(settings, wish, actions, screen))
+    except ParseError as error:
+        for mistake in error.mistakes:
+            screen.fail(str(mistake))
+    except CallError as error:
+        screen.fail(str(error))
+    except (SourceError, Disconnected, WebSocketException, TimeoutError) as error:
+        screen.fail(str(error) or type(error).__name__)
+    except KeyboardInterrupt:
+        screen.fail("interrupted: the play was cancelled")
+    return 1
+
+
+async def _play(settings: Settings, wish: Wish, actions: list[Action], screen: Screen) -> int:
+    async with _client(settings, wish.user) as client, _session(client, wish) as session:
+        session.places = await _add(client, session.id, wish, actions)
+        try:
+            if wish.is_dry_run:
+                planned = await client.call("session.play", session_id=session.id, dry_run=True)
+                for item in planned["results"]:
+                    screen.plan(item, session.places.get(item["number"], ""))
+                session.is_kept = False
+                return 0 if all(item["handled_by"] for item in planned["results"]) else 1
+            result = await _follow(client, session, screen)
+        except CallError as error:
+            if error.kind != "UNKNOWN_ACTION":
+                raise
+            for mistake in error.data["mistakes"]:
+                screen.fail(f"{session.places.get(mistake['number'], '<text>')}: {mistake['message']}")
+            return 1
+        session.is_kept = bool(result["failed"] or result["left"])
+        screen.sum_up(result, session.name if session.is_kept else "")
+        return 1 if result["failed"] else 0
+
+
+@dataclass(slots=True)
+class _Session:
+    """The session that plays: `is_new` when it was made for this, `is_kept` when it stays behind then."""
+
+    id: str
+    name: str
+    is_new: bool
+    is_kept: bool = True
+    places: dict[int, str] = field(default_factory=dict)
+
+
+@asynccontextmanager
+async def _client(settings: Settings, user: str | None) -> AsyncIterator[Client]:
+    """Connect as a user: to the server that has the folder open, or to one that runs inside this process meanwhile."""
+    async with AsyncExitStack() as stack:
+        structlog.configure(
+            wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+            logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        )
+        try:
+            own = settings.model_copy(update={"host": "127.0.0.1", "port": 0})
+            app = await stack.enter_async_context(running(own))
+            url, credential = app.server.url, str(await app.lend(user))
+            stack.push_async_callback(app.give_back, credential)
+        except StoreLocked:
+            note = settings.data / RUNNING
+            if not note.exists():
+                raise
+            reach = json.loads(note.read_text("utf-8"))
+            operator = await stack.enter_async_context(Client(reach["url"], reach["operator"]))
+            url, credential = reach["url"], await operator.call("operator.lend", name=user)
+            stack.push_async_callback(operator.call, "operator.give_back", credential=credential)
+        yield await stack.enter_async_context(Client(url, credential, timeout_s=CALL_TIMEOUT_S))
+
+
+@asynccontextmanager
+async def _session(client: Client, wish: Wish) -> AsyncIterator[_Session]:
+    """Find the session by its name, or make one; one without a name goes when everything was done."""
+    found = None
+    if wish.session_name is not None:
+        known = await client.list_sessions(context_name=wish.context_name)
+        found = next((record for record in known if record.name == wish.session_name), None)
+    if found is None:
+        given: dict[str, Any] = {"context_name": wish.context_name, "interactive": wish.is_interactive}
+        session_id = await client.create_session(wish.session_name, params=wish.params, **given)
+        record = await client.get_session(session_id)
+        session = _Session(session_id, record.name, wish.session_name is None)
+    else:
+        session = _Session(found.session_id, found.name, False)
+        params = {**found.params, **wish.params}
+        interactive = found.interactive and wish.is_interactive
+        await client.call("session.update", session_id=session.id, params=params, interactive=interactive)
+    try:
+        yield session
+    finally:
+        if found is not None and found.interactive and not wish.is_interactive:
+            await client.call("session.update", session_id=session.id, interactive=True)
+        if session.is_new and not session.is_kept:
+            await client.destroy_session(session.id)
+
+
+async def _add(client: Client, session_id: str, wish: Wish, actions: list[Action]) -> dict[int, str]:
+    """Add what is to be played, in parts a message can hold, and return where each action was written."""
+    if "://" in wish.target:
+        added = await client.call("session.playbook_add", session_id=session_id, url=wish.target)
+        return {item["number"]: f"{item['file']}:{item['line']}" for item in added["actions"]}
+    places: dict[int, str] = {}
+    for part in _parts(actions):
+        text = "\n".join(action.heroscript() for action in part)
+        added = await client.call("session.playbook_add", session_id=session_id, text=text)
+        first = added["actions"][0]["number"]
+        places |= {first + index: f"{action.file}:{action.line}" for index, action in enumerate(part)}
+    return places
+
+
+def _parts(actions: list[Action]) -> Iterator[list[Action]]:
+    part: list[Action] = []
+    size = 0
+    for action in actions:
+        part.append(action)
+        size += len(action.heroscript())
+        if size > PART_CHARACTERS:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
+
+
+async def _follow(client: Client, session: _Session, screen: Screen) -> dict[str, Any]:
+    """Play, show every action, ask what is asked, and return the result; who stops us stops the play."""
+    notices = await client.subscribe(*TOPICS)
+    started = await client.call("session.play", session_id=session.id, detach=True)
+    job_id = started["job_id"]
+    answers = Answers(client, screen)
+    try:
+        async for event in notices:
+            if event.data.get("job_id") != job_id and event.topic != "ask.resolved":
+                continue
+            if event.topic == "playbook.action":
+                screen.show(event.data, session.places.get(event.data["number"], ""))
+            elif event.topic == "ask.opened":
+                answers.ask(event.data)
+            elif event.topic == "ask.resolved":
+                answers.resolved(event.data["ask_id"])
+            elif event.topic in ENDS:
+                break
+    except asyncio.CancelledError:
+        await asyncio.shield(client.call("job.cancel", job_id=job_id))
+        raise
+    record = await client.call("job.wait", job_id=job_id)
+    if record["state"] != "succeeded":
+        raise CallError({"code": 0, "data": {}, **(record["error"] or {"message": f"the play is {record['state']}"})})
+    result: dict[str, Any] = record["result"]
+    return result
+
+
+def _read(path: Path) -> list[Action]:
+    """Return the actions of a file or folder, with what they include from this machine; addresses are the server's."""
+    book = PlayBook()
+    remote = [action for action in book.add(path=path) if _is_remote(action)]
+    for action in remote:
+        action.done = True
+    book.resolve_includes()
+    for action in remote:
+        action.done = False
+    return [action for action in book if not action.done]
+
+
+def _is_remote(action: Action) -> bool:
+    is_include = _BY_URL.matches(action.actor, action.name)
+    return is_include and (action.params.exists("url") or action.params.exists("git_url"))

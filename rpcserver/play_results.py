@@ -1,0 +1,94 @@
+"""What is answered about playbooks, contexts and stores: one model a shape, described by rpc.discover."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+StepState = Literal["waiting", "running", "done", "failed", "planned"]
+
+
+class PlayedAction(BaseModel):
+    """An action as a play or a plan tells it; `handled_by` names the plugin, `ms` says how long it took."""
+
+    number: int
+    action: str
+    file: str
+    line: int
+    state: StepState
+    handled_by: str | None
+    result: Any
+    error: dict[str, Any] | None
+    ms: int | None
+
+
+class PlaybookAction(PlayedAction):
+    """An action of a session's playbook, with what was written."""
+
+    type: Literal["dal", "sal", "macro", "wal"]
+    params: dict[str, str]
+    args: list[str]
+    priority: int
+
+
+class Added(BaseModel):
+    """How many actions were added, and the first of them."""
+
+    added: int
+    actions: list[PlaybookAction]
+
+
+class PlaybookPage(BaseModel):
+    """A page of a playbook's actions; `next_cursor` is null at the end."""
+
+    items: list[PlaybookAction]
+    next_cursor: str | None
+
+
+class Played(BaseModel):
+    """How a play ended, or, detached, that it was begun; `job_id` is null for a plan."""
+
+    job_id: str | None
+    state: str | None = None
+    done: int | None = None
+    failed: int | None = None
+    left: int | None = None
+    results: list[PlayedAction] | None = None
+
+
+class ContextRecord(BaseModel):
+    """What sessions share; times are UTC milliseconds."""
+
+    id: int
+    name: str
+    coderoot: str | None
+    params: dict[str, Any]
+    interactive: bool
+    created_at: int
+
+
+class ContextPage(BaseModel):
+    """A page of contexts; `next_cursor` is null at the end."""
+
+    items: list[ContextRecord]
+    next_cursor: str | None
+
+
+class KeyPage(BaseModel):
+    """A page of keys; `next_cursor` is null at the end."""
+
+    items: list[str]
+    next_cursor: str | None
+
+
+class PlaybookEvent(PlayedAction):
+    """An action of a playbook began or ended."""
+
+    session_id: str
+    job_id: str
+
+
+class PlaybookChange(BaseModel):
+    """Actions were added to a session's playbook."""
+
+    session_id: str
+    added: int

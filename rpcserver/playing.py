@@ -1,0 +1,305 @@
+"""Playing: a job of the long lane that brings a session's playbook to its end, action after action.
+
+The end of each action is a row and a notice in one transaction. A play whose server was killed is run again and goes
+on with the first action not done: an action that was under way then is played a second time.
+Source: seeds/play-session.md; heroscript specification, section 5.
+"""
+
+import asyncio
+import difflib
+import re
+from collections import deque
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from pydantic import BaseModel, ConfigDict
+
+from core import users
+from core.errors import UserNotFound
+from jobs import JobContext, JobError
+from jobs.model import JobSpec, Request, job
+from play import Action, PlayError
+from plugins.errors import PluginError
+from plugins.hooks import Play, SessionView
+from rpcserver import contexts, inside, playbooks, sources
+from rpcserver.auth import Principal, Secret
+from rpcserver.contexts import Context
+from rpcserver.errors import INVALID_PARAMS, RpcError, describe_for_job
+from rpcserver.playbooks import Outcome, Step
+from rpcserver.sessions import Session
+from store import Tx
+
+if TYPE_CHECKING:
+    from rpcserver.app import App
+
+PLAY = "session.play"
+SHOWN = 200  # results of one play told at once; playbook_find tells them all
+_SECRET = re.compile(r"\{secret:([^{}]+)\}")
+
+
+class PlayData(BaseModel):
+    """Input of session.play; `scopes` are those of the credential it was started with."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    session_id: str
+    filter: str = ""
+    scopes: tuple[str, ...] = ("*",)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Where a play happens: read again for each action, which may have changed it."""
+
+    session: Session
+    context: Context
+    principal: Principal
+    env: dict[str, str]
+
+
+class Player:
+    """Plays playbooks, one play a session at a time."""
+
+    def __init__(self, app: "App") -> None:
+        self._app = app
+        self.playing: dict[str, str] = {}
+        self.replanned: set[str] = set()  # the sessions whose playbook or priorities changed while they were played
+
+    def spec(self) -> JobSpec:
+        """Return the job function."""
+        declare = job(
+            PLAY,
+            PlayData,
+            lane="long",
+            timeout_s=self._app.settings.play_timeout_s,
+            on_crash="retry",
+            is_internal=True,
+        )
+        return declare(self.play)
+
+    async def play(self, job: JobContext, data: PlayData) -> dict[str, Any]:
+        """Play what is left of a session's playbook, in the order of its priorities, until an action fails."""
+        other = self.playing.setdefault(data.session_id, job.id)
+        if other != job.id:
+            raise JobError(f"The playbook is being played already, by the job {other}.")
+        try:
+            return await self._play(job, data)
+        except RpcError as error:
+            raise JobError(error.message) from error
+        finally:
+            del self.playing[data.session_id]
+            self.replanned.discard(data.session_id)
+
+    def note_change(self, session_id: str) -> None:
+        """Have a play of the session look again at what is left, and in which order."""
+        if session_id in self.playing:
+            self.replanned.add(session_id)
+
+    async def handlers(self, session_id: str, filter: str) -> list[dict[str, Any]]:
+        """Say who would play what is left, in order; `handled_by` is None for what nobody said he plays."""
+
+        def read(tx: Tx) -> list[tuple[Step, str | None]]:
+            left = playbooks.plan(tx, session_id, filter)[:SHOWN]
+            found = ((playbooks.read(tx, session_id, number), actor, name) for number, actor, name in left)
+            return [(step, self._app.bus.player_of(actor, name)) for step, actor, name in found if step]
+
+        return [
+            {**playbooks.told(step), "state": "planned", "handled_by": handled_by}
+            for step, handled_by in await self._app.store.read(read)
+        ]
+
+    async def check(self, session_id: str, filter: str) -> None:
+        """Require that somebody plays every action that is left. Raises RpcError naming each one, with near names."""
+        bus = self._app.bus
+        if bus.can_play_unsaid():
+            return  # a guest that did not say what it plays decides when it sees the action
+
+        def read(tx: Tx) -> list[Step | None]:
+            left = playbooks.plan(tx, session_id, filter)
+            unknown = [number for number, actor, name in left if bus.player_of(actor, name) is None]
+            return [playbooks.read(tx, session_id, number) for number in sorted(unknown)[:SHOWN]]
+
+        unknown = [step for step in await self._app.store.read(read) if step is not None]
+        if unknown:
+            mistakes = [self._unknown(step) for step in unknown]
+            lines = "\n".join(f"{item['file'] or '<text>'}:{item['line']}: {item['message']}" for item in mistakes)
+            message = f"No plugin plays an action of the playbook:\n{lines}"
+            raise RpcError(INVALID_PARAMS, "UNKNOWN_ACTION", message, mistakes=mistakes)
+
+    def _unknown(self, step: Step) -> dict[str, Any]:
+        known = self._app.bus.playable()
+        near = difflib.get_close_matches(step.title, known, 3, 0.75) or difflib.get_close_matches(step.title, known)
+        message = f"nobody plays {step.title!r}" + (f"; near it: {', '.join(near)}" if near else "")
+        return {
+            "number": step.number,
+            "file": step.file,
+            "line": step.line,
+            "action": step.title,
+            "message": message,
+            "near": near,
+        }
+
+    async def _play(self, job: JobContext, data: PlayData) -> dict[str, Any]:
+        store, session_id = self._app.store, data.session_id
+        left = deque(await store.read(lambda tx: playbooks.plan(tx, session_id, data.filter)))
+        counts, _ = await store.read(lambda tx: playbooks.played(tx, session_id, job.id, 0))
+        done = counts.get("done", 0)  # by this play, before the server was killed
+        job.skip_asks(await store.read(lambda tx: playbooks.asked_by(tx, session_id, job.id)))
+        while left:
+            if job.is_cancelling:
+                raise asyncio.CancelledError  # somebody asked gently: between two actions is where a play can end
+            step = await store.read(partial(playbooks.read, session_id=session_id, number=left.popleft()[0]))
+            if step is None:
+                continue
+            job.progress(done, done + 1 + len(left), step.title)
+            ended = await self._step(job, data, step)
+            if ended is not None and ended.state == "failed":
+                break
+            done += 1
+            if session_id in self.replanned:
+                self.replanned.discard(session_id)
+                left = deque(await store.read(lambda tx: playbooks.plan(tx, session_id, data.filter)))
+        counts, steps = await store.read(lambda tx: playbooks.played(tx, session_id, job.id, SHOWN))
+        remaining = await store.read(lambda tx: len(playbooks.plan(tx, session_id, data.filter)))
+        done, failed = counts.get("done", 0), counts.get("failed", 0)
+        job.progress(done, done + remaining, "")
+        results = [playbooks.told(step) for step in sorted(steps, key=lambda step: (step.started_at or 0, step.number))]
+        return {"done": done, "failed": failed, "left": remaining - failed, "results": results}
+
+    async def _step(self, job: JobContext, data: PlayData, step: Step) -> Step | None:
+        """Play one action, and store and tell what became of it."""
+        app, who = self._app, self._app.bus.player_of(step.actor, step.name)
+        # Not waited for: the writer keeps the order, and the end is stored behind it.
+        begun = app.store.write(lambda tx: self._begin(tx, step, job, who))
+        begun.add_done_callback(_seen)
+        secrets: list[Secret] = []
+        env: dict[str, str] | None = None
+        try:
+            scene = await self._scene(data, job.user_id)
+            action = await self._prepared(step, scene, secrets)
+            play = self._offer(job, scene, action, secrets)
+            handled_by, answer = await app.bus.play(play)
+            if handled_by is None:
+                raise JobError(self._unknown(step)["message"])
+            env = play.env
+            result = _plain(answer if answer is not None else _given_result(action))
+            outcome = Outcome(handled_by, _hidden(result, secrets), asked=job.asked)
+        except asyncio.CancelledError:
+            if job.is_cancelling:
+                described = {"kind": "CANCELLED", "message": "The play was cancelled while it ran."}
+                await asyncio.shield(self._end(step, Outcome(who, error=described, asked=job.asked), None))
+            raise
+        except (PluginError, PlayError, RpcError, JobError) as error:
+            described = _hidden(describe_for_job(error), secrets)
+            job.log(f"{step.title} ({step.place}): {described['message']}")
+            outcome = Outcome(who, error=described, asked=job.asked)
+        return await self._end(step, outcome, env)
+
+    async def _scene(self, data: PlayData, user_id: str) -> Scene:
+        app = self._app
+        session = await app.sessions.get(data.session_id, user_id)
+
+        def read(tx: Tx) -> tuple[Any, Context | None, dict[str, str]]:
+            return (
+                users.find(tx, user_id),
+                contexts.find(tx, user_id, session.context_name),
+                playbooks.env(tx, session.id),
+            )
+
+        user, context, env = await app.store.read(read)
+        if user is None or user.is_frozen:
+            raise JobError(str(UserNotFound(user_id)))
+        context = context or Context(user_id, session.context_name, 0, None, "{}", 1, 0)
+        return Scene(session, context, Principal(user, "", "playbook", data.scopes, None), env)
+
+    async def _prepared(self, step: Step, scene: Scene, secrets: list[Secret]) -> Action:
+        """Return the action with its words and secrets in their places; the secrets are added to the list."""
+        action = step.action
+        given: dict[str, Any] = {**orjson.loads(scene.context.params), **orjson.loads(scene.session.params)}
+        words = {name: value for name, value in given.items() if isinstance(value, str)}
+        action.params.replace({**words, **scene.env})
+        names = {name for _, value, _ in action.params.items() for name in _SECRET.findall(value)}
+        user_id, context_name = scene.session.core_user_id, scene.session.context_name
+        found = {name: await self._app.stores.secret(user_id, context_name, name) for name in sorted(names)}
+        secrets += found.values()
+        action.params.change_values(lambda value: _SECRET.sub(lambda place: found[place[1]], value))
+        return action
+
+    def _offer(self, job: JobContext, scene: Scene, action: Action, secrets: list[Secret]) -> Play:
+        app, session = self._app, scene.session
+        view = SessionView(
+            session.id,
+            session.core_user_id,
+            session.name,
+            session.place,
+            scene.principal.user.home_set_id,
+            bool(session.is_interactive),
+            session.context_name,
+        )
+
+        async def call(method: str, /, **params: Any) -> Any:
+            return await inside.call(app, scene.principal, method, params)
+
+        def log(text: str) -> None:
+            job.log(_hidden(text, secrets))
+
+        coderoot = session.coderoot or scene.context.coderoot
+        folder = sources.code_folder(app.settings, session.core_user_id, session.context_name, coderoot)
+        return Play(view, action, job.run, call, job.ask, dict(scene.env), folder, log, scene.principal.may)
+
+    def _begin(self, tx: Tx, step: Step, job: JobContext, who: str | None) -> None:
+        playbooks.begin(tx, step.session_id, step.number, job.id, who)
+        self._tell(tx, step.session_id, step.number, job.user_id, job.id)
+
+    async def _end(self, step: Step, outcome: Outcome, env: dict[str, str] | None) -> Step | None:
+        def end(tx: Tx) -> Step | None:
+            ended = playbooks.end(tx, step.session_id, step.number, outcome)
+            if env is not None and env != playbooks.env(tx, step.session_id):
+                playbooks.set_env(tx, step.session_id, env)
+            row = tx.one("SELECT core_user_id FROM sessions WHERE id = ?", step.session_id)
+            if ended is not None and row is not None:
+                self._tell(tx, step.session_id, step.number, row[0], ended.job_id or "")
+            return ended
+
+        return await self._app.store.write(end)
+
+    def _tell(self, tx: Tx, session_id: str, number: int, user_id: str, job_id: str) -> None:
+        step = playbooks.read(tx, session_id, number)
+        if step is not None:
+            data = {"session_id": session_id, "job_id": job_id, **playbooks.told(step)}
+            self._app.events.append(tx, "playbook.action", f"user:{user_id}", data)
+
+
+def request(session: Session, context: Context | None) -> Request:
+    """Return a request for the play of a session: it may ask when both the session and its context may."""
+    is_interactive = bool(session.is_interactive) and (context is None or bool(context.is_interactive))
+    return Request(session.core_user_id, session.id, is_interactive=is_interactive)
+
+
+def _given_result(action: Action) -> Any:
+    return None if action.result is None else action.result.get_map()
+
+
+def _plain(value: Any) -> Any:
+    """Return what a guest answered as JSON can hold it."""
+    return orjson.loads(orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS))
+
+
+def _hidden(value: Any, secrets: list[Secret]) -> Any:
+    """Return a value in which no secret stands."""
+    if isinstance(value, str):
+        for secret in secrets:
+            value = value.replace(secret, "***")
+        return value
+    if isinstance(value, list):
+        return [_hidden(item, secrets) for item in value]
+    if isinstance(value, dict):
+        return {_hidden(key, secrets): _hidden(item, secrets) for key, item in value.items()}
+    return value
+
+
+def _seen(stored: asyncio.Future[None]) -> None:
+    # A start that could not be stored shows when the end cannot be, either.
+    if not stored.cancelled():
+        stored.exception()

@@ -1,0 +1,106 @@
+"""Key-value stores on the filesystem: one of each session, one of each context, and each context's secrets.
+
+    <data>/stores/<user id>/<context>/    a collection of `play.kvs`: `config`, `secrets`, `session_<id>`
+
+Names from outside never become paths unchecked: user and session ids are ours, a context's name is a word, and keys
+are encoded by `play.kvs`. Files are read and written in threads.
+"""
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from play.errors import BadKey, MissingKey
+from play.kvs import Collection, Store
+from rpcserver.auth import Secret
+
+T = TypeVar("T")
+CONFIG, SECRETS = "config", "secrets"
+_KEY_FILE = "secrets.key"
+_KEPT_OPEN = 1000
+
+
+class Stores:
+    """The stores of a data folder.
+
+    Args:
+        root: where they lie.
+        secret: seals everything stored from now on; None: only the contexts' secrets are sealed, with a key of the
+            data folder's own that its operator alone can read.
+    """
+
+    def __init__(self, root: Path, secret: Secret | None) -> None:
+        self._root = root
+        self._secret = secret
+        self._open: dict[tuple[str, str, str], Store] = {}
+        self._opening = threading.Lock()  # two threads must not make one store
+
+    async def use(self, user_id: str, context_name: str, name: str, fn: Callable[[Store], T]) -> T:
+        """Run `fn(store)` in a thread and return what it returns; the store is made when it is not there."""
+        return await asyncio.to_thread(lambda: fn(self._store(user_id, context_name, name)))
+
+    async def destroy(self, user_id: str, context_name: str, name: str) -> bool:
+        """Remove a store with all its values; tell whether there was one."""
+        self._open.pop((user_id, context_name, name), None)
+        return await asyncio.to_thread(lambda: self._collection(user_id, context_name).delete(name))
+
+    async def secret(self, user_id: str, context_name: str, key: str) -> Secret:
+        """Return one of a context's secrets. Raises MissingKey, or BadKey."""
+        try:
+            return Secret(await self.use(user_id, context_name, SECRETS, lambda store: store.get(key)))
+        except MissingKey:
+            raise MissingKey(f"there is no secret {key!r} in the context {context_name!r}") from None
+
+    def _collection(self, user_id: str, context_name: str) -> Collection:
+        for part in (user_id, context_name):
+            if not part or part[0] == "." or "/" in part or "\\" in part:
+                raise BadKey(f"{part!r} cannot be the name of a folder")
+        return Collection(self._root / user_id / context_name)
+
+    def _store(self, user_id: str, context_name: str, name: str) -> Store:
+        # Deriving the key of a sealed store takes a tenth of a second: an open store is kept.
+        place = (user_id, context_name, name)
+        with self._opening:
+            return self._open.get(place) or self._opened(*place)
+
+    def _opened(self, user_id: str, context_name: str, name: str) -> Store:
+        collection = self._collection(user_id, context_name)
+        secret = self._secret or (self._own_key() if name == SECRETS else None)
+        store = self._open[user_id, context_name, name] = collection.db_get_create(name, secret=secret)
+        while len(self._open) > _KEPT_OPEN:
+            self._open.pop(next(iter(self._open)))
+        return store
+
+    def _own_key(self) -> Secret:
+        path = self._root / _KEY_FILE
+        try:
+            return Secret(path.read_text("ascii"))
+        except FileNotFoundError:
+            self._root.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{_KEY_FILE}-{os.urandom(6).hex()}")
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(os.urandom(32).hex())
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(beside, path)  # the first to come decides; a second one made meanwhile is dropped
+        except FileExistsError:
+            pass
+        finally:
+            beside.unlink()
+        return Secret(path.read_text("ascii"))
+
+
+def session_store(session_id: str) -> str:
+    """Return the name of a session's own store."""
+    return f"session_{session_id}"
+
+
+def keys(store: Store, prefix: str, after: str, limit: int) -> list[str]:
+    """Return up to `limit` keys that begin with `prefix`, sorted, those behind `after` only."""
+    return list(islice(store.keys(prefix, after), limit))

@@ -1,0 +1,63 @@
+"""The files of deploy/ agree with the settings they go with."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from rpcserver.doctor import SPARE_FILES
+from rpcserver.settings import Settings
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+SETTINGS = Settings.model_construct()
+
+
+def value(file: str, pattern: str) -> str:
+    """Return what a line of a file says."""
+    found = re.search(pattern, (DEPLOY / file).read_text("utf-8"), re.M)
+    assert found is not None, pattern
+    return found[1]
+
+
+def test_the_unit_leaves_time_and_files_enough() -> None:
+    """systemd waits longer than calls may take to end, and allows a file for every connection."""
+    assert float(value("rpcserver.service", r"^TimeoutStopSec=(\d+)$")) > SETTINGS.shutdown_grace_s
+    assert int(value("rpcserver.service", r"^LimitNOFILE=(\d+)$")) >= SETTINGS.max_connections + SPARE_FILES
+
+
+def test_everything_speaks_of_one_port() -> None:
+    """The socket, the proxies and the image name the default port."""
+    port = str(SETTINGS.port)
+    assert value("rpcserver.socket", r"^ListenStream=127\.0\.0\.1:(\d+)$") == port
+    assert value("nginx.conf", r"proxy_pass http://127\.0\.0\.1:(\d+);") == port
+    assert value("Caddyfile", r"reverse_proxy 127\.0\.0\.1:(\d+)") == port
+    assert value("Dockerfile", r"^EXPOSE (\d+)$") == port
+
+
+def test_the_proxy_waits_longer_than_two_heartbeats() -> None:
+    """An idle connection is kept by pings before the proxy gives it up."""
+    for name in ("read", "send"):
+        assert float(value("nginx.conf", rf"proxy_{name}_timeout (\d+)s;")) > 2 * SETTINGS.heartbeat_s
+
+
+def test_the_image_holds_every_room() -> None:
+    """What the wheel is built of is not kept from the image."""
+    allowed = set(re.findall(r"^!(\S+)$", (DEPLOY / "Dockerfile.dockerignore").read_text("utf-8"), re.M))
+    project = (DEPLOY.parent / "pyproject.toml").read_text("utf-8")
+    packages = re.search(r"^packages = \[(.*)\]$", project, re.M)
+    assert packages is not None
+    assert {name.strip('" ') for name in packages[1].split(",")} | {"schema.sql", "migrations", "README.md"} <= allowed
+    assert all((DEPLOY.parent / name).exists() for name in allowed)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed here")
+def test_systemd_understands_the_units(tmp_path: Path) -> None:
+    """systemd-analyze finds no fault in the units."""
+    for name in ("rpcserver.service", "rpcserver.socket"):
+        text = (DEPLOY / name).read_text("utf-8")
+        (tmp_path / name).write_text(text.replace("/opt/rpcserver/bin/rpcserver", "/bin/true"))
+    units = [str(tmp_path / name) for name in ("rpcserver.socket", "rpcserver.service")]
+    checked = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, timeout=60)
+    assert (checked.returncode, checked.stderr) == (0, "")

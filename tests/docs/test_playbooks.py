@@ -1,0 +1,194 @@
+"""The five example playbooks, and `rpcserver play`: on a running server and in a process of its own."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Process, run_cli
+from tests.docs.terminal import CHECKOUT
+from tests.plugins.git_server import GitServer, git_server
+
+BOOKS = CHECKOUT / "examples" / "playbooks"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data folder without a server."""
+    return tmp_path / "data"
+
+
+@pytest.fixture(params=["server", "alone"])
+def either(request: pytest.FixtureRequest, data: Path, serve: Callable[..., Process]) -> Path:
+    """A data folder with a running server, and one without."""
+    if request.param == "server":
+        serve(data)
+    return data
+
+
+def play(target: Path | str, data: Path, *arguments: str, text: str = "", **env: str) -> tuple[int, str, str]:
+    """Run `rpcserver play` and return status, output and errors; the milliseconds are left out."""
+    done = subprocess.run(
+        [sys.executable, "-m", "rpcserver", "play", str(target), "--data", str(data), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        input=text,
+        env={**os.environ, **env},
+    )
+    return done.returncode, re.sub(r" \(\d+ ms\)", "", done.stdout), done.stderr
+
+
+def states(output: str) -> list[tuple[str, str, str]]:
+    """Return (action, state, rest) of every line that shows an end."""
+    found = [re.match(r"\s*\d+  (\S+)\s+(done|failed)\s*(.*)", line) for line in output.splitlines()]
+    return [(match[1], match[2], match[3]) for match in found if match]
+
+
+def test_hello(either: Path) -> None:
+    """Each action is shown as it begins and ends; parameters come from the command line."""
+    status, output, errors = play(BOOKS / "hello.hero", either, "--param", "who=Anna")
+    assert status == 0, errors
+    assert states(output)[:2] == [("session.env_set", "done", "greeting"), ("play.echo", "done", "Hello Anna")]
+    assert "play.echo                    ...     (playbooks)" in output
+    assert output.splitlines()[-1] == "3 done, 0 failed, 0 left"
+
+
+def test_a_world_is_built_once(data: Path) -> None:
+    """Sets, tokens and a link; a second play finds them."""
+    for arguments in ((), ("--session", "mine", "--context", "trips")):
+        status, output, errors = play(BOOKS / "world.hero", data, *arguments)
+        assert status == 0, errors + output
+        assert '["A map of the coast", "On weaving", "owner"]' in output and "the library of set_" in output
+
+
+def test_questions_are_answered_on_the_terminal(either: Path) -> None:
+    """A wrong answer is asked again, an empty one takes the default."""
+    status, output, errors = play(BOOKS / "questions.hero", either, text="park\nsome\neverybody\n\n")
+    assert status == 0, errors + output
+    assert "What shall the set be called? [garden]" in output and "choose one of everybody, nobody" in output
+    assert states(output)[-1] == ("play.echo", "done", "park: 2 benches, seen by everybody")
+
+
+def test_questions_without_anybody_take_their_defaults(data: Path) -> None:
+    """--no-interactive asks nothing; neither does an input that has ended."""
+    for arguments in (["--no-interactive"], []):
+        status, output, errors = play(BOOKS / "questions.hero", data, *arguments)
+        assert status == 0, errors + output
+        assert states(output)[-1] == ("play.echo", "done", "garden: 2 benches, seen by nobody")
+
+
+def test_a_document_is_played(data: Path) -> None:
+    """Prose is passed over, the priority that the document registers holds for the rest of it."""
+    status, output, errors = play(BOOKS / "handbook.md", data)
+    assert status == 0, errors + output
+    assert [action for action, _, _ in states(output)][-2:] == ["session.cd", "play.echo"]
+    assert states(output)[-1][2] == "Office North is furnished"
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[GitServer]:
+    """A git server with one repository."""
+    with git_server(tmp_path / "hub") as served:
+        served.repository("acme/tool").close()
+        served.commit("acme/tool", {"README.md": "hello", "play/run.hero": "!!play.echo content:'from the hub'"})
+        yield served
+
+
+def test_a_checkout_is_reported(hub: GitServer, tmp_path: Path) -> None:
+    """The repository lies below the data folder; without the operator's word the host is not called."""
+    data, repo = tmp_path / "data", ("--param", f"repo={hub.url('acme/tool')}")
+    status, output, _ = play(BOOKS / "checkout.hero", data, *repo)
+    assert status == 1 and "fetch_hosts" in output and hub.requests == []
+    allowed = {f"RPCSERVER_{name.upper()}": _env(value) for name, value in hub.settings.items()}
+    status, output, errors = play(BOOKS / "checkout.hero", data, *repo, **allowed)
+    assert status == 0, errors + output
+    assert states(output)[-1][2] == 'checkouts: ["localhost/acme/tool"]'
+    assert list((data / "code").glob("*/default/localhost/acme/tool/README.md"))
+    status, output, errors = play(f"{hub.url('acme/tool')}/tree/main/play", data, **allowed)
+    assert (status, states(output)) == (0, [("play.echo", "done", "from the hub")]), errors
+
+
+def _env(value: object) -> str:
+    return json.dumps(value) if isinstance(value, tuple) else str(value)
+
+
+def test_a_script_runs_by_its_name(tmp_path: Path) -> None:
+    """`#!/usr/bin/env -S rpcserver play` makes a playbook a program; the first user is made when there is none."""
+    script = tmp_path / "greet"
+    script.write_text((BOOKS / "hello.hero").read_text())
+    script.chmod(0o755)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "RPCSERVER_DATA": str(tmp_path / "data")}
+    done = subprocess.run([script, "--param", "who=you"], capture_output=True, text=True, timeout=60, env=env)
+    assert done.returncode == 0, done.stderr
+    assert "Hello you" in done.stdout
+
+
+def test_every_mistake_is_told_before_anything_runs(data: Path, tmp_path: Path) -> None:
+    """All files of a folder and what they include: file, line, column, text; and nothing ran."""
+    folder = tmp_path / "books"
+    folder.mkdir()
+    (folder / "a.hero").write_text("!!db.set key:ran value:yes\n!!play.echo content:'open\n")
+    (folder / "b.md").write_text("# text\n\n!!a.b.c.d x:1\n\n!!play.echo k-y:1\n")
+    status, output, errors = play(folder, data, "--session", "checked")
+    assert (status, output) == (1, "")
+    lines = errors.splitlines()
+    assert len(lines) == 3
+    for line, name, place in zip(lines, ("b.md", "b.md", "a.hero"), ("3:", "5:", "2:"), strict=True):
+        assert f"{name}:{place}" in line, errors
+    (folder / "a.hero").write_text("!!db.set key:ran value:yes\n!!play.ecco content:x\n")
+    (folder / "b.md").unlink()
+    status, output, errors = play(folder, data, "--session", "checked")
+    assert (status, output) == (1, "")
+    assert errors == f"rpcserver: {folder / 'a.hero'}:2: nobody plays 'play.ecco'; near it: play.echo\n"
+
+
+def test_a_failure_is_shown_and_can_be_gone_on_with(data: Path, tmp_path: Path) -> None:
+    """Status 1, the file and line of the action that failed, and the session that holds the rest."""
+    book = tmp_path / "book.hero"
+    book.write_text("!!play.echo content:one\n\n!!db.get key:missing\n!!play.echo content:three\n")
+    status, output, _ = play(book, data)
+    assert status == 1
+    assert [state for _, state, _ in states(output)] == ["done", "failed"]
+    assert f"[{book}:3]" in output
+    last = output.splitlines()[-1]
+    assert last.startswith("1 done, 1 failed, 1 left; go on with: --session ")
+    (tmp_path / "more.hero").write_text("!!db.set key:missing value:found\n")
+    name = last.rpartition(" ")[2]
+    rest = play(tmp_path / "more.hero", data, "--session", name)
+    assert rest[0] == 1, "the action that failed comes first, and fails again"
+
+
+def test_a_dry_run_says_who(data: Path) -> None:
+    """Every action with the guest that would play it; nothing runs, nothing stays behind."""
+    status, output, errors = play(BOOKS / "world.hero", data, "--dry-run")
+    assert status == 0, errors
+    assert "core.set_create" in output and "would be played by world" in output
+
+
+def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
+    """A missing file, an unknown user, a wrong --param: one line, status 1."""
+    for arguments, said in (
+        ((str(tmp_path / "no.hero"),), "no such file"),
+        ((str(BOOKS / "hello.hero"), "--user", "nobody"), "nobody"),
+        ((str(BOOKS / "hello.hero"), "--param", "x"), "NAME=VALUE"),
+    ):
+        done = run_cli("play", *arguments, "--data", str(tmp_path / "data"))
+        assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr
+
+
+def test_there_are_five_of_them() -> None:
+    """The examples are these, and each is played above."""
+    assert {path.name for path in BOOKS.iterdir()} == {
+        "hello.hero",
+        "world.hero",
+        "checkout.hero",
+        "questions.hero",
+        "handbook.md",
+    }

@@ -1,0 +1,151 @@
+"""Contexts and key-value stores over the wire: whose they are, where they lie, and that they are apart."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rpcserver.client import CallError, Client
+from tests.conftest import Running, run_server
+
+
+async def test_a_store_of_a_session_and_one_of_its_context(anna: Client, server: Running) -> None:
+    """get, set, exists, delete, keys, destroy; each value is a readable file below the data folder."""
+    for about, noun in (({"session_id": await anna.create_session("work")}, "session"), ({}, "context")):
+        first = await anna.call(f"{noun}.db.set", **about, key="app/one", value="värde\n2")
+        assert await anna.call(f"{noun}.db.set", **about, key="app/one", value="new") == first
+        await anna.call(f"{noun}.db.set", **about, key="../../etc/passwd", value="harmless")
+        assert await anna.call(f"{noun}.db.get", **about, key="APP/ONE") == "new"
+        assert await anna.call(f"{noun}.db.exists", **about, key="app/one")
+        keys = await anna.call(f"{noun}.db.keys", **about)
+        assert keys == {"items": ["../../etc/passwd", "app/one"], "next_cursor": None}
+        assert (await anna.call(f"{noun}.db.keys", **about, prefix="app"))["items"] == ["app/one"]
+        assert await anna.call(f"{noun}.db.delete", **about, key="app/one")
+        assert not await anna.call(f"{noun}.db.delete", **about, key="app/one")
+        with pytest.raises(CallError) as missing:
+            await anna.call(f"{noun}.db.get", **about, key="app/one")
+        assert missing.value.kind == "KEY_NOT_FOUND"
+        texts = await asyncio.to_thread(_texts, server.app.settings.data / "stores")
+        assert any("harmless" in text for text in texts)
+        assert await anna.call(f"{noun}.db.destroy", **about)
+        assert (await anna.call(f"{noun}.db.keys", **about))["items"] == []
+        with pytest.raises(CallError):
+            await anna.call(f"{noun}.db.set", **about, key="k", value="")
+
+
+def _texts(folder: Path) -> list[str]:
+    return [path.read_text() for path in folder.rglob("*") if path.is_file()]
+
+
+async def test_stores_are_apart(anna: Client, bob: Client) -> None:
+    """Two sessions, two contexts and two users never see each other's."""
+    first, second = await anna.create_session("one"), await anna.create_session("two")
+    places: list[tuple[Client, str, dict[str, Any]]] = [
+        (anna, "session", {"session_id": first}),
+        (anna, "session", {"session_id": second}),
+        (anna, "context", {"context_name": "default"}),
+        (anna, "context", {"context_name": "other"}),
+        (bob, "context", {"context_name": "default"}),
+        (bob, "session", {"session_id": await bob.create_session("one")}),
+    ]
+    for number, (client, noun, about) in enumerate(places):
+        assert not await client.call(f"{noun}.db.exists", **about, key="k")
+        await client.call(f"{noun}.db.set", **about, key="k", value=f"value {number}")
+    for number, (client, noun, about) in enumerate(places):
+        assert await client.call(f"{noun}.db.get", **about, key="k") == f"value {number}"
+
+
+async def test_a_store_goes_with_its_session(anna: Client, server: Running) -> None:
+    """Destroying a session removes its files; the context's stay."""
+    session_id = await anna.create_session()
+    await anna.call("session.db.set", session_id=session_id, key="k", value="of-the-session")
+    await anna.call("context.db.set", key="k", value="of-the-context")
+    await anna.destroy_session(session_id)
+    texts = "".join(await asyncio.to_thread(_texts, server.app.settings.data / "stores"))
+    assert "of-the-context" in texts and "of-the-session" not in texts
+
+
+async def test_keys_come_page_by_page(anna: Client) -> None:
+    """Sorted, by prefix, each once."""
+    session_id = await anna.create_session()
+    for number in range(23):
+        await anna.call("session.db.set", session_id=session_id, key=f"{'ab'[number % 2]}_{number:02}", value="v")
+    seen: list[str] = []
+    cursor = None
+    while True:
+        page = await anna.call("session.db.keys", session_id=session_id, prefix="a", limit=5, cursor=cursor)
+        seen += page["items"]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert seen == [f"a_{number:02}" for number in range(0, 23, 2)]
+
+
+async def test_a_hundred_writers_lose_nothing(anna: Client) -> None:
+    """Calls in flight at once each store their own."""
+    session_id = await anna.create_session()
+    calls = [
+        anna.call("session.db.set", session_id=session_id, key=f"k{number}", value=str(number)) for number in range(25)
+    ]
+    assert len(set(await asyncio.gather(*calls))) == 25
+    keys = await anna.call("session.db.keys", session_id=session_id, limit=200)
+    assert len(keys["items"]) == 25
+
+
+async def test_stores_can_be_sealed(tmp_path: Path) -> None:
+    """With the operator's secret nothing of a value is readable on the disk; another secret opens nothing."""
+    data = tmp_path / "data"
+    async with run_server(data, stores_secret="correct horse") as server:
+        anna = await server.client("anna")
+        await anna.call("context.db.set", key="k", value="very-private-value")
+        assert await anna.call("context.db.get", key="k") == "very-private-value"
+        credential = await server.credential("anna")
+    content = await asyncio.to_thread(lambda: b"".join(p.read_bytes() for p in data.rglob("*") if p.is_file()))
+    assert b"very-private-value" not in content
+    async with run_server(data, stores_secret="wrong horse") as server, Client(server.url, credential) as anna:
+        with pytest.raises(CallError) as refused:
+            await anna.call("context.db.get", key="k")
+        assert refused.value.kind == "BAD_SECRET"
+
+
+async def test_secrets_are_sealed_with_a_key_of_the_folder(anna: Client, server: Running) -> None:
+    """Without any setting a context's secrets are not readable from its files, and the key is the operator's alone."""
+    await anna.call("context.db.set", key="token", value="sesame-sesame", secret=True)
+    assert (await anna.call("context.db.keys", secret=True))["items"] == ["token"]
+    assert (await anna.call("context.db.keys"))["items"] == []
+    stores = server.app.settings.data / "stores"
+    content = await asyncio.to_thread(lambda: b"".join(p.read_bytes() for p in stores.rglob("*") if p.is_file()))
+    assert b"sesame-sesame" not in content
+    assert (await asyncio.to_thread((stores / "secrets.key").stat)).st_mode & 0o077 == 0
+
+
+async def test_contexts(anna: Client, bob: Client) -> None:
+    """Each user has his own, numbered; a session brings its context about; what they share can be changed."""
+    assert (await anna.call("context.get"))["id"] == 0
+    await anna.create_session("in-other", context_name="other")
+    listed = (await anna.call("contexts.list"))["items"]
+    assert [(item["id"], item["name"]) for item in listed] == [(0, "default"), (1, "other")]
+    changed = await anna.call("context.update", context_name="other", params="region:eu fast", interactive=False)
+    assert changed["params"] == {"region": "eu", "fast": ""} and changed["interactive"] is False
+    assert (await anna.call("context.get", context_name="other"))["params"] == {"region": "eu", "fast": ""}
+    assert (await bob.call("contexts.list"))["items"] == []
+    page = await anna.call("contexts.list", limit=1)
+    assert (await anna.call("contexts.list", limit=1, cursor=page["next_cursor"]))["items"][0]["name"] == "other"
+    for name in ("..", "a", "a/b", ".hidden", "x" * 200):
+        with pytest.raises(CallError) as refused:
+            await anna.call("context.get", context_name=name)
+        assert refused.value.kind == "INVALID_PARAMS"
+
+
+async def test_the_arguments_of_a_session(anna: Client) -> None:
+    """The seed's PlayArgs: params as heroscript, a start, a coderoot, a context, and a name by the time."""
+    session_id = await anna.create_session(params="env:prod 'two words'", start="2026-03-04 05:06", coderoot="mine")
+    record = await anna.get_session(session_id)
+    assert record.params == {"env": "prod", "two words": ""}
+    assert record.start == 1772600760000
+    with pytest.raises(CallError) as refused:
+        await anna.create_session(start="soon")
+    assert refused.value.kind == "BAD_SCRIPT"
+    with pytest.raises(CallError):
+        await anna.create_session(playbook_text="!!a.b", playbook_path="x")

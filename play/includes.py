@@ -1,6 +1,6 @@
 """Following `!!play.include path:...`. Source: heroscript specification, section 6.1."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from play.action import Action
@@ -18,9 +18,14 @@ _MAX_FILES = 1000  # includes in includes double with every level, so the depth 
 class Includes:
     """One run over the includes of a playbook."""
 
-    def __init__(self, allowed: Callable[[Path], Path], fetched: Callable[[str, bool, bool], Path]) -> None:
-        """Args: allowed, fetched: as in `PlayBook`."""
-        self._allowed, self._fetched = allowed, fetched
+    def __init__(
+        self,
+        allowed: Callable[[Path], Path],
+        fetched: Callable[[str, bool, bool], Path],
+        roots: Collection[Path] | None = None,
+    ) -> None:
+        """Args: allowed, fetched, roots: as in `PlayBook`; what is fetched has to lie in them too."""
+        self._allowed, self._fetched, self._roots = allowed, fetched, roots
         self._files = 0
 
     def resolved(self, actions: list[Action], folder: Path, chain: tuple[Action, ...] = ()) -> list[Action]:
@@ -50,7 +55,7 @@ class Includes:
             raise IncludeError(f"includes are more than {_MAX_DEPTH} deep{_shown(here)}")
         words = dict(pair.split(":", 1) for pair in action.params.get_list_default("replace", []) if ":" in pair)
         try:
-            texts = [(file, read_text(file)) for file in playbook_files(self._target(action, folder))]
+            texts = [(file, read_text(file, self._roots)) for file in playbook_files(self._target(action, folder))]
         except (SourceError, MissingParam) as error:
             raise IncludeError(f"{error}{_shown(here)}") from None
         found: list[Action] = []

@@ -28,7 +28,7 @@ class PlayBook:
 
         Args:
             roots: folders outside which neither `add(path=...)` nor an include may read; None allows every path. Where
-                `fetch` leads is not checked.
+                `fetch` leads has to lie in one of them, too.
             fetch: what brings a url to this machine; without it a url is an error.
 
         Raises:
@@ -106,7 +106,7 @@ class PlayBook:
         """Give the names and texts of all files of a path, or the text when there is no path."""
         if path is None:
             return [("", text)]
-        return [(str(file), read_text(file)) for file in playbook_files(self.allowed(Path(path)))]
+        return [(str(file), read_text(file, self._roots)) for file in playbook_files(self.allowed(Path(path)))]
 
     def resolve_includes(self, folder: Path | None = None) -> None:
         """Put what every `!!play.include` names behind it, nested ones too, and mark the includes done.
@@ -120,7 +120,7 @@ class PlayBook:
             IncludeError: an include leads nowhere, in a circle, too deep or outside the roots; shows the chain.
             ParseError: an included text is not heroscript.
         """
-        self.actions = Includes(self.allowed, self.fetched).resolved(self.actions, folder or Path.cwd())
+        self.actions = Includes(self.allowed, self.fetched, self._roots).resolved(self.actions, folder or Path.cwd())
         for number, action in enumerate(self.actions, 1):
             action.id = number
 

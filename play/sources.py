@@ -1,7 +1,7 @@
 """Where `play` touches files, beside `play.kvs`: reading playbooks and the folders they lie in."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from play.errors import SourceError
@@ -9,18 +9,40 @@ from play.errors import SourceError
 _EXTENSIONS = (".md", ".hero", ".heroscript")
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, roots: Collection[Path] | None = None) -> str:
     """Read one file of heroscript, which must be UTF-8.
+
+    Args:
+        roots: the file must lie in one of these, and no part of its path below may be a link, not even one put there
+            while we look; None allows every path.
 
     Raises:
         SourceError: it cannot be read.
     """
     try:
-        return path.read_bytes().decode("utf-8")
+        return (path.read_bytes() if roots is None else _read_beneath(path, roots)).decode("utf-8")
     except UnicodeDecodeError as error:
         raise SourceError(f"{path}: not UTF-8 at byte {error.start}") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise SourceError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _read_beneath(path: Path, roots: Collection[Path]) -> bytes:
+    root = next((root for root in roots if path.is_relative_to(root)), None)
+    if root is None:
+        raise SourceError(f"{path}: outside the folders that may be read")
+    *folders, name = path.relative_to(root).parts
+    # Part by part from the root on, never through a link: a check of the whole path could be outrun by a swap.
+    handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for folder in folders:
+            inner = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=handle)
+            os.close(handle)
+            handle = inner
+        with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=handle), "rb") as file:
+            return file.read()
+    finally:
+        os.close(handle)
 
 
 def playbook_files(path: Path) -> list[Path]:

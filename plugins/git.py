@@ -22,7 +22,6 @@ from play.giturl import GitUrl
 from plugins import checkouts
 from plugins.checkouts import Remote
 from plugins.hooks import Play, hookimpl, plays
-from plugins.playbooks import keep
 
 T = TypeVar("T")
 MAX_CHECKOUTS = 10_000
@@ -83,7 +82,7 @@ class Git:
             if what not in _ACTIONS[:-1]:
                 raise JobError(f"A repo_action is one of {', '.join(_ACTIONS[:-1])}.")
             data = {"coderoot": str(play.coderoot), **_given(params)}
-            return keep(play, params, await play.run(f"git.{what}", data))
+            return await play.run(f"git.{what}", data)
         return None
 
     async def fetch(self, job: JobContext, data: Checkout) -> str:

@@ -61,7 +61,7 @@ async def run(play: Play) -> Any:
         offered = {item["name"]: item for item in (await play.call("jobs.functions"))["items"]}
         if function not in offered or offered[function]["internal"]:
             raise JobError(f"There is no job function {function!r} to run: jobs.functions lists them.")
-        return keep(play, params, await play.run(function, data_of(params, ("function", "data", "as"))))
+        return await play.run(function, data_of(params, ("function", "data", "as")))
     return None
 
 
@@ -89,20 +89,14 @@ async def ask(play: Play) -> Any:
             form["timeout_s"] = params.get_float("timeout_s")
         answer = await play.ask(params.get_default("question", params.get_default("text", "")), **form)
         if not form["is_secret"]:
-            return keep(play, Params({"as": name}), answer)
+            if name:
+                play.env[name] = answer if isinstance(answer, str) else json.dumps(answer)
+            return answer
         await play.call(
             "context.db.set", context_name=play.session.context_name, key=name, value=str(answer), secret=True
         )
         return "***"
     return None
-
-
-def keep(play: Play, params: Params, result: Any) -> Any:
-    """Remember a result as the word its action names with `as`, and return it."""
-    name = params.get_default("as", "")
-    if name:
-        play.env[name] = result if isinstance(result, str) else json.dumps(result)
-    return result
 
 
 def data_of(params: Params, own: tuple[str, ...]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from jobs import JobError
 from play import Params
 from plugins.hooks import Play, plays
-from plugins.playbooks import data_of, keep
+from plugins.playbooks import data_of
 
 
 @plays("session.cd")
@@ -44,7 +44,7 @@ async def act(play: Play) -> Any:
             given["value"] = params.get("value")
         command = params.get("command")
         answer = await play.call("session.action", session_id=play.session.id, token_id=command, **given)
-        return keep(play, params, answer["response"])
+        return answer["response"]
     return None
 
 
@@ -54,7 +54,7 @@ async def create(play: Play) -> Any:
     for action in play.find():
         params = action.params
         given = {key: params.get(key) for key in ("name", "context_name", "set_id", "coderoot") if params.exists(key)}
-        return keep(play, params, (await play.call("session.create", **given))["session_id"])
+        return (await play.call("session.create", **given))["session_id"]
     return None
 
 
@@ -63,7 +63,7 @@ async def call(play: Play) -> Any:
     """`!!session.call method:NAME data:'{...}' as:NAME`: call any method of the API."""
     for action in play.find():
         params = action.params
-        return keep(play, params, await play.call(params.get("method"), **data_of(params, ("method", "data", "as"))))
+        return await play.call(params.get("method"), **data_of(params, ("method", "data", "as")))
     return None
 
 

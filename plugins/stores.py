@@ -3,7 +3,6 @@
 from typing import Any
 
 from plugins.hooks import Play, plays
-from plugins.playbooks import keep
 
 
 @plays("db.get,db.set,db.delete,db.exists,db.keys,db.destroy")
@@ -18,7 +17,7 @@ async def play_db(play: Play) -> Any:
         given = {key: params.get(key) for key in ("key", "value", "prefix") if params.exists(key)}
         method = f"{'context' if is_context else 'session'}.db.{action.name}"
         if action.name != "keys":
-            return keep(play, params, await play.call(method, **about, **given))
+            return await play.call(method, **about, **given)
         page = await play.call(method, **about, **given, limit=200)
-        return keep(play, params, page["items"])
+        return page["items"]
     return None

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from jobs import Commit, JobContext, JobError, JobSpec, job
 from plugins.hooks import Play, hookimpl, plays
-from plugins.playbooks import data_of, keep
+from plugins.playbooks import data_of
 
 Step = Literal[
     "set_create",
@@ -87,7 +87,7 @@ async def build(play: Play) -> Any:
             "params": params.get_map(),
             "attributes": attributes,
         }
-        return keep(play, params, await play.run("world.step", step))
+        return await play.run("world.step", step)
     return None
 
 

@@ -37,6 +37,7 @@ from plugins.jwt_users import NAME as JWT_USERS
 from plugins.jwt_users import JwtUsers
 from rpcserver import archive, auth, credentials, errors, identity, sessions, start_checks, views
 from rpcserver.access_models import TermsParams
+from rpcserver.asking import Asking
 from rpcserver.credentials import Credentials, Terms
 from rpcserver.cursors import Cursors
 from rpcserver.dispatch import Dispatcher
@@ -94,7 +95,7 @@ class App:
         self.spawn = tasks.create_task
         specs = job_specs(bus, self.outside)
         callbacks = Callbacks(store, self.outside.remotes.post, self.secret, views.job_record)
-        announce = partial(_announce, self.events, self.metrics)
+        announce = partial(_announce, self)
         self.runner = EmbeddedRunner(store, specs, announce, errors.describe_for_job, callbacks=callbacks)
         self.sources = Sources(settings, self.runner)
         self.stores = Stores(settings.data / "stores", _secret(settings))
@@ -104,6 +105,7 @@ class App:
         self.description = Description(self.dispatcher.methods.values())
         self.operator_secret = auth.Secret("rpcop_" + secrets.token_urlsafe(32))
         self.server = Server(self)
+        self.asking = Asking(self.runner.asks, self.server.attached, tasks.create_task)
 
     async def add_user(self, name: str) -> auth.Secret:
         """Make a user and return a credential for him. Raises BadName or NameTaken."""
@@ -348,12 +350,16 @@ def _drop(app: App, session: Session, tx: Tx) -> None:
         app.events.append(tx, "session.destroyed", f"user:{session.core_user_id}", {"session_id": session.id})
 
 
-def _announce(events: Events, metrics: Metrics, tx: Tx, event: JobEvent) -> None:
+def _announce(app: App, tx: Tx, event: JobEvent) -> None:
     data = {"job_id": event.job_id, "function": event.function, "session_id": event.session_id, **event.details}
-    events.append(tx, event.topic, f"user:{event.owner_id}", data)
+    app.events.append(tx, event.topic, f"user:{event.owner_id}", data)
     noun, _, outcome = event.topic.partition(".")
-    if noun == "job" and outcome in metrics.jobs_ended:
-        tx.after_commit(lambda: metrics.jobs_ended.update((outcome,)))
+    if noun == "job" and outcome in app.metrics.jobs_ended:
+        tx.after_commit(lambda: app.metrics.jobs_ended.update((outcome,)))
+    elif event.topic == "ask.opened":
+        tx.after_commit(lambda: app.asking.opened(event.owner_id, event.details))
+    elif event.topic == "ask.resolved":
+        tx.after_commit(lambda: app.asking.resolved(event.details["ask_id"], event.details["state"]))
 
 
 def _check_rooms() -> None:

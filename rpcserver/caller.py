@@ -13,7 +13,7 @@ from rpcserver.client import CallError, Client, Disconnected
 def call_once(method: str, params: str, url: str, credential: str | None) -> int:
     """Make a call and print its result; return the exit status, 1 for an error."""
     try:
-        given = json.loads(params)
+        given = json.loads(params, parse_constant=_no_number)
     except ValueError as error:
         return _fail(-32602, "INVALID_PARAMS", f"the params are not JSON ({error}): quote them, as '{{\"limit\": 5}}'")
     if not isinstance(given, dict):
@@ -21,6 +21,9 @@ def call_once(method: str, params: str, url: str, credential: str | None) -> int
     try:
         result = asyncio.run(_call(method, given, url, credential))
     except CallError as error:
+        if error.kind == "UNAUTHENTICATED" and credential is None:
+            hint = "give --credential, or set RPCSERVER_CREDENTIAL; `rpcserver user add NAME` prints one"
+            error.data["reason"] = hint
         print(json.dumps(error.as_dict(), ensure_ascii=False), file=sys.stderr)
         return 1
     except (OSError, Disconnected, WebSocketException, TimeoutError, ValueError) as error:
@@ -38,3 +41,7 @@ def _fail(code: int, kind: str, message: str) -> int:
     error = {"code": code, "message": message, "data": {"kind": kind, "retryable": False}}
     print(json.dumps(error, ensure_ascii=False), file=sys.stderr)
     return 1
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number in JSON")

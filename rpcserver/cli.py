@@ -52,6 +52,10 @@ def serve(
     ] = False,
 ) -> None:
     """Run the server until SIGTERM or SIGINT; one JSON line on standard output says when it is ready."""
+    import signal
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))  # until the server is there to end in good order
     from rpcserver.service import serve as run
 
     safety = {"tls_cert": tls_cert, "tls_key": tls_key, "behind_proxy": behind_proxy or None}

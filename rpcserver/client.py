@@ -64,12 +64,14 @@ class Subscription:
         while (event := await self._queue.get()) is not None:
             self.seq = event.seq
             yield event
+        self._queue.put_nowait(None)  # it stays closed, for whoever looks next
 
     async def next(self, timeout_s: float = 10.0) -> Event:
         """Return the next event. Raises TimeoutError or Disconnected."""
         async with asyncio.timeout(timeout_s):
             event = await self._queue.get()
         if event is None:
+            self._queue.put_nowait(None)
             raise Disconnected("the connection was closed")
         self.seq = event.seq
         return event
@@ -104,7 +106,7 @@ class Client:
         self.url = url
         self.timeout_s = timeout_s
         self.hello: dict[str, Any] = {}
-        self._credential = credential
+        self._credential = credential.strip() if credential else None
         self._name = name
         self._type = type
         self._tls = tls
@@ -288,7 +290,7 @@ class Client:
         assert self._socket is not None
         if self._socket.state is not State.OPEN:
             raise Disconnected("the connection is being closed")
-        self._socket.protocol.send_text(json.dumps(message, ensure_ascii=False).encode())
+        self._socket.protocol.send_text(json.dumps(message, ensure_ascii=False, allow_nan=False).encode())
         self._socket.send_data()
 
     def _cancel(self, future: asyncio.Future[Any]) -> None:

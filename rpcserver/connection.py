@@ -63,6 +63,7 @@ class Connection(ServerConnection):
         self.client: dict[str, Any] = {}
         self.calls: dict[Any, Call] = {}
         self.in_flight = 0
+        self.in_line = 0
         self.last_method = ""
         self.meters: tuple[Meter, ...] = ()
         self.subscriptions: dict[str, Subscription] = {}

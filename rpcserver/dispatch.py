@@ -122,6 +122,7 @@ class Dispatcher:
         if call.key is None:
             self._run(call)
         elif not self._turns.take(call, call.key):
+            connection.in_line += 1
             call.timer = connection.loop.call_later(call.deadline_s, self._expire, call)
         elif not self._run(call):
             self._release(call.key)
@@ -139,8 +140,11 @@ class Dispatcher:
                 raise Forbidden(method.name)
         if self.maintenance is not None and method.needs_auth and not connection.is_operator:
             raise self.maintenance
-        if connection.in_flight >= limits.max_in_flight:
+        # Calls that stand in line for their session cost no more than their bytes: they are counted apart.
+        if connection.in_flight - connection.in_line >= limits.max_in_flight:
             raise Busy(limits.max_in_flight)
+        if connection.in_line >= limits.max_in_line:
+            raise Busy(limits.max_in_line)
         for meter in connection.meters:
             wait_s = meter.take()
             if wait_s:
@@ -238,13 +242,13 @@ class Dispatcher:
         if call.task is not None:
             call.task.cancel()
         elif call.key is not None and not call.has_turn:
-            self._turns.leave(call, call.key)
+            self._leave_line(call, call.key)
             self._finish(call, replies.cancelled())
 
     def _expire(self, call: Call) -> None:
         # Only for a call that still stands in line; one that runs has its own clock.
         if call.key is not None and not call.has_turn and call.task is None and not call.is_over:
-            self._turns.leave(call, call.key)
+            self._leave_line(call, call.key)
             self._finish(call, replies.timed_out(call))
 
     def _finish(self, call: Call, outcome: Any) -> None:
@@ -262,8 +266,13 @@ class Dispatcher:
 
     def _release(self, key: str) -> None:
         while (call := self._turns.next(key)) is not None:
+            call.connection.in_line -= 1
             if self._run(call):
                 return
+
+    def _leave_line(self, call: Call, key: str) -> None:
+        self._turns.leave(call, key)
+        call.connection.in_line -= 1
 
     def give_turn(self, call: Call) -> None:
         """Let the other calls on the session go on while this one waits for its client."""

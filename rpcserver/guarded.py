@@ -6,21 +6,33 @@ from typing import Any, NoReturn
 
 def guarded(run: Any, flags: dict[str, Any], *arguments: Any) -> Any:
     """Run with the settings; what a person can mend is one line on standard error and exit status 1."""
-    from pydantic import ValidationError
+    import os
+    from tomllib import TOMLDecodeError
 
-    from core.errors import CoreError
+    from pydantic import ValidationError
+    from pydantic_settings import SettingsError
+
+    from core.errors import CoreError, UserNotFound
     from jobs.errors import JobsError
     from plugins.errors import PluginsError
+    from rpcserver import logs
     from rpcserver.settings import Settings
     from rpcserver.start_checks import UnsafeStart
     from store import StoreError
 
+    os.umask(0o077)  # whatever is made in a data folder is its owner's alone
     try:
-        return run(Settings.load(**flags), *arguments)
+        settings = Settings.load(**flags)
+        logs.configure(settings.is_log_debug)  # else log lines would stand among what the command prints
+        return run(settings, *arguments)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
         stop_with(f"setting {name}: {first['msg']}. Correct the flag, the environment or rpcserver.toml.")
+    except (TOMLDecodeError, SettingsError) as error:
+        stop_with(f"the settings cannot be read: {error}. Correct the environment or rpcserver.toml.")
+    except UserNotFound as error:
+        stop_with(f"There is no user {error.id!r} in this data folder: make one with `rpcserver user add`.")
     except (StoreError, CoreError, JobsError, PluginsError, UnsafeStart, OSError) as error:
         stop_with(str(error))
 

@@ -36,6 +36,7 @@ class Inside:
         self.client: dict[str, Any] = {"client": "playbook", "version": "", "type": "service"}
         self.calls: dict[Any, Call] = {}
         self.in_flight = 0
+        self.in_line = 0
         self.last_method = ""
         self.meters: tuple[Meter, ...] = ()  # a script's pace is its job's, not its caller's
         self.subscriptions: dict[str, Subscription] = {}

@@ -96,7 +96,8 @@ def parse(frame: bytes, max_items: int, max_depth: int) -> tuple[list[Item], boo
         return [Invalid(_parse_error(str(error)), None)], False
     if not isinstance(message, list):
         keys, item = _checked(message, max_depth)
-        return [item if isinstance(item, Invalid) else _hidden_fault(frame, keys) or item], False
+        fault = None if isinstance(item, Invalid) else _hidden_fault(frame, keys)
+        return [item if fault is None else Invalid(fault.error, _known_id(message))], False
     if not message:
         return [Invalid(_invalid("a batch must hold at least one call"), None)], False
     if len(message) > max_items:
@@ -208,7 +209,7 @@ def _checked(value: Any, max_depth: int) -> tuple[int, Item]:
     while stack:
         part, depth = stack.pop()
         if depth > max_depth:
-            return keys, Invalid(_invalid(f"it is nested deeper than {max_depth}"), None)
+            return keys, Invalid(_invalid(f"it is nested deeper than {max_depth}"), _known_id(value))
         if isinstance(part, dict):
             keys += len(part)
             children: Any = part.values()
@@ -218,10 +219,17 @@ def _checked(value: Any, max_depth: int) -> tuple[int, Item]:
             if isinstance(child, dict | list):
                 stack.append((child, depth + 1))
             elif isinstance(child, int) and not MIN_INT <= child <= MAX_INT:
-                return keys, Invalid(_invalid(_OUTSIDE), None)
+                return keys, Invalid(_invalid(_OUTSIDE), _known_id(value))
             elif isinstance(child, float) and not MIN_INT < child < MAX_INT:
                 keys -= _MANY
     return keys, _item(value)
+
+
+def _known_id(value: Any) -> Id:
+    """Return the id of an item that cannot be used, so that whoever waits for its answer hears of it."""
+    id = value.get("id") if isinstance(value, dict) else None
+    is_number = isinstance(id, int | float) and not isinstance(id, bool) and MIN_INT < id < MAX_INT
+    return id if isinstance(id, str) or is_number else None
 
 
 def _hidden_fault(frame: bytes, keys: int) -> Invalid | None:

@@ -7,6 +7,7 @@ Source: seeds/play-session.md; heroscript specification, section 5.
 
 import asyncio
 import difflib
+import json
 import re
 from collections import deque
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 PLAY = "session.play"
 SHOWN = 200  # results of one play told at once; playbook_find tells them all
+_HIDDEN = "***"
 _SECRET = re.compile(r"\{secret:([^{}]+)\}")
 
 
@@ -182,8 +184,8 @@ class Player:
             handled_by, answer = await app.bus.play(play)
             if handled_by is None:
                 raise JobError(self._unknown(step)["message"])
-            env = play.env
             result = _plain(answer if answer is not None else _given_result(action))
+            env = _remembered(scene.env, play.env, action, _hidden(result, secrets))
             outcome = Outcome(handled_by, _hidden(result, secrets), asked=job.asked)
         except asyncio.CancelledError:
             if job.is_cancelling:
@@ -277,6 +279,14 @@ def request(session: Session, context: Context | None) -> Request:
     return Request(session.core_user_id, session.id, is_interactive=is_interactive)
 
 
+def _remembered(before: dict[str, str], env: dict[str, str], action: Action, result: Any) -> dict[str, str]:
+    """Return the words with the result under the name that the action gives with `as`, unless its guest did so."""
+    name = action.params.get_default("as", "")
+    if not name or env.get(name) != before.get(name) or result in (None, _HIDDEN):
+        return env
+    return {**env, name: result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)}
+
+
 def _given_result(action: Action) -> Any:
     return None if action.result is None else action.result.get_map()
 
@@ -290,7 +300,7 @@ def _hidden(value: Any, secrets: list[Secret]) -> Any:
     """Return a value in which no secret stands."""
     if isinstance(value, str):
         for secret in secrets:
-            value = value.replace(secret, "***")
+            value = value.replace(secret, _HIDDEN)
         return value
     if isinstance(value, list):
         return [_hidden(item, secrets) for item in value]

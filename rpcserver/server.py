@@ -295,6 +295,7 @@ def limits(settings: Settings) -> dict[str, float]:
         "max_batch_items",
         "max_depth",
         "max_in_flight",
+        "max_in_line",
         "max_connections",
         "max_connections_per_user",
         "calls_per_s_per_connection",

@@ -36,7 +36,7 @@ async def _serve(settings: Settings) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, _asked_to_stop, stop)
     async with running(settings, systemd.inherited_socket()) as app:
         owner = await _first_owner(app)
         note = settings.data / RUNNING
@@ -50,6 +50,12 @@ async def _serve(settings: Settings) -> None:
         finally:
             systemd.notify("STOPPING=1")
             note.unlink(missing_ok=True)
+
+
+def _asked_to_stop(stop: asyncio.Event) -> None:
+    if stop.is_set():
+        log.warning("stopping", advice="running calls have shutdown_grace_s to end; SIGKILL loses nothing acknowledged")
+    stop.set()
 
 
 async def _until(stop: asyncio.Event, app: App) -> None:

@@ -3,11 +3,12 @@
 Environment variables are named `RPCSERVER_` and the field, in capitals; `rpcserver.toml` is read from the data folder.
 """
 
+import math
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
 from platformdirs import user_data_path
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from rpcserver.addresses import is_loopback
@@ -41,7 +42,7 @@ class Settings(BaseSettings):
     """The data folder: database, settings file, lock."""
     host: str = "127.0.0.1"
     """Address to listen on."""
-    port: int = 7717
+    port: Annotated[int, Field(ge=0, le=65535)] = 7717
     """Port to listen on; 0 takes a free one, told in the ready line."""
     origins: tuple[str, ...] = ()
     """Origins whose pages may connect besides the server's own, as `https://app.example.org`."""
@@ -72,7 +73,7 @@ class Settings(BaseSettings):
     jwt_makes_users: bool = False
     """A user such a token names is made when there is none of that name."""
 
-    synchronous: str = "FULL"
+    synchronous: Literal["FULL", "NORMAL"] = "FULL"
     """FULL keeps what was acknowledged through a power loss; NORMAL through a killed process only."""
     max_write_batch: int = 1000
     """Writes that one commit may hold."""
@@ -95,6 +96,8 @@ class Settings(BaseSettings):
     """Nesting of a message."""
     max_in_flight: int = 32
     """Calls under way on one connection."""
+    max_in_line: int = 256
+    """Calls of one connection that wait for an earlier one on the same session."""
     max_connections: int = 20_000
     """Connections in all."""
     max_connections_per_user: int = 256
@@ -226,6 +229,16 @@ class Settings(BaseSettings):
     """Actions a session's playbook may have."""
     play_timeout_s: float = 24 * 3600.0
     """Seconds one play may run, its questions not counted."""
+
+    @model_validator(mode="after")
+    def _numbers_make_sense(self) -> Self:
+        # A limit of zero or less would stop everything, or nothing; where 0 means "no limit", 0 is the default.
+        for name, field in type(self).model_fields.items():
+            value, default = getattr(self, name), field.default
+            if isinstance(default, int | float) and not isinstance(default, bool) and name != "port":
+                if not math.isfinite(value) or value < 0 or (value == 0 and default > 0):
+                    raise ValueError(f"{name} must be a number above 0, not {value}")
+        return self
 
     @classmethod
     def settings_customise_sources(

@@ -72,7 +72,7 @@ class Sources:
         elif source.path is not None:
             given = Path(source.path)
             places = [given] if given.is_absolute() else [root / given for root in roots]
-            place = next((place for place in places if "\x00" not in source.path and place.exists()), places[0])
+            place = next(filter(_is_there, places), places[0])
             book.add(path=place, prio=source.prio, replace=words)
         else:
             book.add(source.text or "", prio=source.prio, replace=words)
@@ -82,6 +82,13 @@ class Sources:
             message = f"The playbook has {len(book)} actions, the most allowed is {limit}: split it."
             raise RpcError(INVALID_PARAMS, "PLAYBOOK_TOO_LARGE", message, limit=limit)
         return book.actions
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False  # no path at all: reading it says so
 
 
 def code_folder(settings: Settings, user_id: str, context_name: str, coderoot: str | None) -> Path:

@@ -15,6 +15,7 @@ import structlog
 
 from core.conditions import Answers
 from core.errors import EnterRefused, LeaveRefused, NotFound, PassageChanged, SetNotFound
+from jobs import asks
 from jobs.behind import AskPassage
 from jobs.model import Request
 from jobs.session import CreateSession, Listing, Move, Moved, SessionSets
@@ -26,6 +27,8 @@ from rpcserver.sessions import NewSession, Session
 from store import Tx
 
 log = structlog.get_logger("session")
+
+MAX_ASKED = 20  # open questions put to a connection that attaches
 
 Way = str  # cd, back, forward, up, home, path
 
@@ -54,7 +57,7 @@ def find_session(call: Call, session_id: str | None) -> Session | Awaitable[Sess
         return _make_default(call)
     session = store.cached(session_id)
     if session is not None and session.core_user_id == call.user_id:
-        call.connection.sessions.add(session_id)
+        _attach(call, session_id)
         return session
     return _looked_up(call, session_id)
 
@@ -67,8 +70,23 @@ async def the_session(call: Call, session_id: str | None) -> Session:
 
 async def _looked_up(call: Call, session_id: str) -> Session:
     session = await call.app.sessions.get(session_id, call.user_id)
-    call.connection.sessions.add(session_id)
+    _attach(call, session_id)
     return session
+
+
+def _attach(call: Call, session_id: str) -> None:
+    """Count the connection among those that use the session; the first time it is asked what is open there."""
+    connection = call.connection
+    if session_id not in connection.sessions:
+        connection.sessions.add(session_id)
+        call.app.spawn(_ask_what_is_open(call, session_id))
+
+
+async def _ask_what_is_open(call: Call, session_id: str) -> None:
+    user_id = call.user_id
+    found = await call.app.store.read(lambda tx: asks.page(tx, user_id, MAX_ASKED, None, session_id))
+    if found:
+        call.app.asking.attach(call.connection, user_id, found)
 
 
 async def _make_default(call: Call) -> Session:

@@ -44,7 +44,7 @@ async def run(call: Call, params: RunParams) -> dict[str, Any]:
     spec = _runnable(call, params.function)
     request = await _request(call, params)
     runner = call.app.runner
-    if params.wait and spec.lane != "long" and not params.delay_s:
+    if params.wait and spec.lane != "long" and not params.delay_s and params.timeout_s is None:
         result = await runner.run(spec.name, params.data, request, on_progress=call.progress)
         return {"job_id": request.job_id, "state": "succeeded", "result": result}
     job_id = await runner.submit(spec.name, params.data, request)
@@ -190,13 +190,11 @@ async def _request(call: Call, params: RunParams) -> Request:
         # Now, rather than when the job has ended and nobody looks.
         await call.app.secret(params.callback.secret, params.callback.url, call.user_id)
         call.app.outside.remotes.check(params.callback.url)
-    session = None
-    if params.session_id is not None:
-        session = await walking.the_session(call, params.session_id)
+    session = await walking.the_session(call, params.session_id)
     return Request(
         call.user_id,
-        session.id if session else None,
-        is_interactive=bool(session.is_interactive) if session else True,
+        session.id,
+        is_interactive=bool(session.is_interactive),
         priority=params.priority,
         delay_s=params.delay_s,
         dedup_key=params.dedup_key,

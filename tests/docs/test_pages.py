@@ -51,6 +51,12 @@ def test_how_to_write_a_plugin(terminal: Open, tmp_path: Path) -> None:
     terminal(tmp_path).run_page(CHECKOUT / "docs" / "how-to" / "plugin.md")
 
 
+@pytest.mark.timeout(300)
+def test_how_to_play(terminal: Open, tmp_path: Path) -> None:
+    """The page's playbooks play, its mistakes are told, its secret is shown nowhere, its plugin plays."""
+    terminal(tmp_path).run_page(CHECKOUT / "docs" / "how-to" / "playbooks.md")
+
+
 def test_every_hook_is_told() -> None:
     """The table of hooks is the hooks there are."""
     page = (CHECKOUT / "docs" / "how-to" / "plugin.md").read_text("utf-8")

@@ -1,5 +1,6 @@
 """The five example playbooks, and `rpcserver play`: on a running server and in a process of its own."""
 
+import asyncio
 import json
 import os
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from rpcserver.client import Client
 from tests.conftest import Process, run_cli
 from tests.docs.terminal import CHECKOUT
 from tests.plugins.git_server import GitServer, git_server
@@ -192,3 +194,26 @@ def test_there_are_five_of_them() -> None:
         "questions.hero",
         "handbook.md",
     }
+
+
+def test_another_tab_may_answer_first(data: Path, serve: Callable[..., Process], tmp_path: Path) -> None:
+    """While the terminal waits for a line, an answer from elsewhere lets the play go on and end."""
+    process = serve(data)
+    credential = run_cli("user", "add", "anna", "--data", str(data)).stdout.strip()
+    book = tmp_path / "ask.hero"
+    book.write_text("!!play.ask question:'Which way?' as:WAY\n!!play.echo content:'{WAY}'\n")
+    command = [sys.executable, "-m", "rpcserver", "play", str(book), "--data", str(data), "--user", "anna"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as playing:
+        assert playing.stdout is not None
+        while "Which way?" not in (line := playing.stdout.readline()):
+            assert line, "the play ended without asking"
+        asyncio.run(_answer(process.url, credential, "north"))
+        output = playing.stdout.read()
+        assert playing.wait(30) == 0
+    assert "answered elsewhere" in output and "done    north" in output
+
+
+async def _answer(url: str, credential: str, answer: str) -> None:
+    async with Client(url, credential) as client:
+        [ask] = (await client.call("asks.list"))["items"]
+        await client.call("ask.answer", ask_id=ask["ask_id"], answer=answer)

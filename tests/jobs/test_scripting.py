@@ -87,8 +87,9 @@ async def test_one_that_fails_says_why(engine: MontyEngine, text: str) -> None:
         await engine.run(text, INPUTS, (), "anna")
 
 
-async def test_a_worker_that_dies_fails_that_script_alone(engine: MontyEngine) -> None:
+async def test_a_worker_that_dies_fails_that_script_alone() -> None:
     """A killed worker is an error of the script it ran; the next one gets another."""
+    engine = MontyEngine(ScriptLimits(timeout_s=30))  # longer than the kill can take
     before = _children()
     await engine.run("1", {}, (), "anna")
     workers = [pid for pid in _children() - before if "monty" in _command(pid)]
@@ -100,6 +101,7 @@ async def test_a_worker_that_dies_fails_that_script_alone(engine: MontyEngine) -
     with pytest.raises(ScriptFailed, match="worker died"):
         await running
     assert (await engine.run("1 + 1", {}, (), "anna")).value == 2
+    await engine.close()
 
 
 async def test_a_user_has_so_many_waiting(engine: MontyEngine) -> None:

@@ -32,6 +32,7 @@ class GitServer:
     Attributes:
         password: when set, what a caller has to say.
         files: plain answers by path. redirects: other places by path. requests: the paths that were asked for.
+        asked: set once somebody called. stall: cleared, nobody is answered.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -41,6 +42,9 @@ class GitServer:
         self.files: dict[str, bytes] = {}
         self.redirects: dict[str, str] = {}
         self.requests: list[str] = []
+        self.asked = threading.Event()
+        self.stall = threading.Event()
+        self.stall.set()
         self.port = 0
 
     @property
@@ -94,6 +98,8 @@ class GitServer:
         def answer(environ: dict[str, Any], start: Callable[..., Any]) -> Any:
             path = environ["PATH_INFO"]
             self.requests.append(path)
+            self.asked.set()
+            self.stall.wait(20)
             expected = "Basic " + base64.b64encode(f"git:{self.password}".encode()).decode()
             if self.password and environ.get("HTTP_AUTHORIZATION") != expected:
                 start("401 Unauthorized", [("WWW-Authenticate", 'Basic realm="git"'), ("Content-Length", "0")])

@@ -1,5 +1,6 @@
 """`git.*` in a playbook: repositories over https, below the coderoot, and no way out of it or into a program."""
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any
@@ -318,3 +319,22 @@ async def test_two_users_share_no_checkout(allowed: Running, hub: GitServer) -> 
         client = await allowed.client(user)
         places.add((await done(client, f"!!git.clone url:{hub.url('acme/tool')}"))["path"])
     assert len(places) == 2
+
+
+async def test_a_cancelled_play_stops_the_fetch(carla: Client, hub: GitServer, tmp_path: Path) -> None:
+    """Cancelling ends an action that waits for another host, and leaves no half of a checkout behind."""
+    hub.stall.clear()
+    session_id = await carla.create_session()
+    text = f"!!git.clone url:{hub.url('acme/tool')}\n!!play.echo content:never"
+    started = await carla.call("session.play", session_id=session_id, text=text, detach=True)
+    await asyncio.to_thread(hub.asked.wait, 20)
+    assert await carla.call("job.cancel", job_id=started["job_id"])
+    assert (await carla.call("job.wait", job_id=started["job_id"]))["state"] == "cancelled"
+    hub.stall.set()
+    found = await carla.call("session.playbook_find", session_id=session_id, filter="")
+    assert [(item["state"], (item["error"] or {}).get("kind")) for item in found["items"]] == [
+        ("failed", "CANCELLED"),
+        ("waiting", None),
+    ]
+    again = await carla.call("session.play", session_id=session_id)
+    assert (again["done"], again["failed"]) == (2, 0)

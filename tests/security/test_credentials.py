@@ -62,7 +62,7 @@ async def test_a_ticket_opens_once(server: Running, anna: Client) -> None:
 
 async def test_a_ticket_is_good_for_its_time_only(tmp_path: Path) -> None:
     """A ticket that is not used in time opens nothing."""
-    async with run_server(tmp_path / "data", ticket_life_s=0.0) as server:
+    async with run_server(tmp_path / "data", ticket_life_s=0.000001) as server:
         ticket = (await (await server.client()).call("auth.ticket"))["ticket"]
         page = await Wire.open(server.url)
         answer = await page.call("auth.authenticate", {"ticket": ticket})

@@ -1,0 +1,124 @@
+"""Playbooks by path: inside the folders the operator allowed, whatever the path looks like or turns into."""
+
+import os
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from rpcserver.client import CallError, Client
+from tests.conftest import run_server
+
+SECRET = "!!play.echo content:from-outside"
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Path:
+    """A folder the operator allowed, a secret beside it, and links from the one to the other."""
+    folder = tmp_path / "books"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "one.hero").write_text("!!play.echo content:one\n!!play.include path:sub/two.md\n")
+    (folder / "sub" / "two.md").write_text("!!play.echo content:two\n")
+    (folder / "up.hero").write_text("!!play.include path:../secret.hero\n")
+    (folder / "by_link.hero").write_text("!!play.include path:link.hero\n")
+    (tmp_path / "secret.hero").write_text(SECRET)
+    (tmp_path / "books-beside").mkdir()
+    (tmp_path / "books-beside" / "x.hero").write_text(SECRET)
+    (folder / "link.hero").symlink_to(tmp_path / "secret.hero")
+    (folder / "linked").symlink_to(tmp_path)
+    return folder
+
+
+@pytest.fixture
+async def reader(books: Path, tmp_path: Path) -> AsyncIterator[Client]:
+    """A client of a server that may read `books`."""
+    async with run_server(tmp_path / "data", playbook_roots=(books,)) as server:
+        yield await server.client("anna")
+
+
+async def test_a_path_is_a_file_or_a_folder(reader: Client, books: Path) -> None:
+    """A file with what it includes, a folder with all it holds, by a whole path or one that begins in a root."""
+    for path in (str(books / "one.hero"), "one.hero", "./sub/../one.hero"):
+        session_id = await reader.create_session(playbook_path=path)
+        played = await reader.call("session.play", session_id=session_id)
+        assert [item["result"] for item in played["results"]] == ["one", "two"]
+        assert played["results"][0]["file"] == str(books / "one.hero") and played["results"][0]["line"] == 1
+    played = await reader.call("session.play", session_id=await reader.create_session(), path="sub")
+    assert [item["result"] for item in played["results"]] == ["two"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../secret.hero",
+        "sub/../../secret.hero",
+        "{root}/../secret.hero",
+        "{root}-beside/x.hero",
+        "/etc/hostname",
+        "/proc/self/environ",
+        "link.hero",
+        "linked/secret.hero",
+        "{root}/linked",
+        "up.hero",
+        "by_link.hero",
+        "~/secret.hero",
+        "..\\secret.hero",
+        "one.hero\0",
+        "\0",
+        "%2e%2e/secret.hero",
+        "nowhere",
+        "a" * 4000,
+    ],
+)
+async def test_no_path_leaves_the_folders(reader: Client, books: Path, path: str) -> None:
+    """Dots, whole paths, links, look-alikes and odd characters are refused in one way, and nothing is read."""
+    asked = path.replace("{root}", str(books))
+    for method in ("session.playbook_add", "session.play"):
+        with pytest.raises(CallError) as refused:
+            await reader.call(method, path=asked)
+        assert refused.value.kind in ("SOURCE_UNREADABLE", "INVALID_PARAMS"), path
+        assert "from-outside" not in str(refused.value.as_dict())
+    assert (await reader.call("session.playbook_find", filter=""))["items"] == []
+
+
+async def test_without_a_setting_no_path_is_read(tmp_path: Path, books: Path) -> None:
+    """By default there is no folder to read from."""
+    async with run_server(tmp_path / "data") as server:
+        client = await server.client("anna")
+        with pytest.raises(CallError) as refused:
+            await client.call("session.playbook_add", path=str(books / "one.hero"))
+        assert refused.value.kind == "SOURCE_UNREADABLE"
+
+
+async def test_a_link_that_changes_while_it_is_looked_at_opens_nothing(reader: Client, books: Path) -> None:
+    """A folder swapped for a link to elsewhere, again and again, never lets what lies there be read."""
+    inside, away = books / "swap", books / "aside"
+    inside.mkdir()
+    (inside / "secret.hero").write_text("!!play.echo content:inside")
+    stop = threading.Event()
+
+    def swap() -> None:
+        while not stop.is_set():
+            os.rename(inside, away)
+            os.symlink(books.parent, inside)
+            os.unlink(inside)
+            os.rename(away, inside)
+            stop.wait(0.002)  # most of the time it is what it should be
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    read = 0
+    try:
+        for _ in range(300):
+            try:
+                added = await reader.call("session.playbook_add", path="swap/secret.hero")
+            except CallError as error:
+                assert error.kind == "SOURCE_UNREADABLE"
+            else:
+                read += 1
+                assert added["actions"][0]["params"] == {"content": "inside"}
+    finally:
+        stop.set()
+        thread.join()
+    assert read > 0

@@ -167,6 +167,19 @@ async def test_who_never_listened_has_no_position(server: Running, wire: Wire) -
     await bob.close()
 
 
+async def test_a_position_before_the_first_subscription_is_not_recovered(server: Running, wire: Wire) -> None:
+    """What happened before a user listened was not kept, and no position makes it so; from there on all of it was."""
+    bob = await Wire.open(server.url, await server.credential("bob"))
+    start = await subscribed(bob)
+    await announce(server, "bob", *range(5))
+    first = await subscribed(wire, ["none"])
+    assert first["seq"] == start["seq"] + 5
+    await announce(server, "anna", 1)
+    assert (await subscribed(wire, ["none"], **since(first)))["recovered"] is True
+    assert (await subscribed(wire, ["none"], **since(first, first["seq"] - 1)))["recovered"] is False
+    bob.socket.transport.abort()
+
+
 async def test_what_was_allowed_then_is_asked_again_now(server: Running) -> None:
     """On coming back, the events of a place one may no longer read are left out."""
     anna, bob = await server.client("anna"), await server.client("bob")

@@ -5,9 +5,11 @@ Source: jobs.md 6.1 (states, lanes); sessions.md 2.13.
 
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel
+from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter
+from pydantic.errors import PydanticInvalidForJsonSchema
 
 from core.calls import Core
 
@@ -47,6 +49,7 @@ class JobSpec:
             as `lost`, with a notice.
         limit: how many may run at once; None: as many as there are slots.
         is_internal: only the server starts it; `job.run` does not.
+        output: the type of its result; None: what the function is annotated to return.
     """
 
     name: str
@@ -60,6 +63,16 @@ class JobSpec:
     on_crash: Literal["fail", "retry"] = "fail"
     limit: int | None = None
     is_internal: bool = False
+    output: Any = None
+
+    @property
+    def output_schema(self) -> dict[str, Any]:
+        """The JSON Schema of the result; empty when the function does not say, or says what has none."""
+        returned = self.output if self.output is not None else _returned(self.fn)
+        try:
+            return TypeAdapter(returned).json_schema(mode="serialization")
+        except (PydanticSchemaGenerationError, PydanticInvalidForJsonSchema):
+            return {}
 
     @property
     def doc(self) -> str:
@@ -165,3 +178,11 @@ def job(
         )
 
     return declare
+
+
+def _returned(fn: Any) -> Any:
+    """Return the type a job function answers with, whether by itself or by a Commit."""
+    while isinstance(fn, partial):
+        fn = fn.func
+    returned = get_type_hints(fn).get("return", Any)
+    return get_args(returned)[0] if get_origin(returned) is Commit else returned

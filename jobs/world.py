@@ -148,6 +148,10 @@ def _returned(call: CoreCall[..., Any], is_paged: bool) -> Any:
     return get_type_hints(returned)["entries"] if is_dataclass(returned) else get_args(returned)[0]
 
 
+def _output(call: CoreCall[..., Any]) -> Any:
+    return get_type_hints(call.fn).get("return", Any)
+
+
 def model(call: str, doc: str, fields: dict[str, Any]) -> type[BaseModel]:
     """Return a strict model of these fields, named after the call."""
     name = "".join(part.title() for part in call.replace("_", ".").split("."))
@@ -165,7 +169,9 @@ def job_of(call: CoreCall[..., Any]) -> JobSpec:
     lane: Lane = "memory" if call.is_reading else "local"
     # What is the operator's alone must not be reached by way of job.run.
     is_internal = call.name in OPERATORS
-    return JobSpec(call.name, fn, data, frozenset({call.name}), lane, 30.0, is_internal=is_internal)
+    return JobSpec(
+        call.name, fn, data, frozenset({call.name}), lane, 30.0, is_internal=is_internal, output=_output(call)
+    )
 
 
 async def _read(call: CoreCall[..., Any], job: JobContext, data: BaseModel) -> Any:

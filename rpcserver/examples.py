@@ -135,6 +135,7 @@ _FUNCTION = {
     "doc": "Return the bookmarks by name: token id, set id and name.",
     "lane": "memory",
     "input": {"type": "object"},
+    "output": {"type": "string"},
     "core_calls": ["core.set.child", "core.set.read"],
     "timeout_s": 30.0,
     "retries": 0,

@@ -28,12 +28,16 @@ class JobPage(BaseModel):
 
 
 class JobFunction(BaseModel):
-    """A job function: what it does, takes and may touch. `input` is a JSON Schema; `internal`: not for `job.run`."""
+    """A job function: what it does, takes, answers and may touch.
+
+    `input` and `output` are JSON Schemas; an `internal` one is not for `job.run`.
+    """
 
     name: str
     doc: str
     lane: Literal["memory", "local", "long"]
     input: dict[str, Any]
+    output: dict[str, Any]
     core_calls: list[str]
     timeout_s: float
     retries: int

@@ -1,4 +1,4 @@
-"""Notices a blocked event loop: over the limit, the log names the method or plugin, and the stack that blocked.
+"""Notices a blocked event loop: over the limit, the log names the method, plugin or job, and the stack that blocked.
 
 A thread asks the loop for a sign of life and looks at the loop's stack when none comes. A call pays nothing for it.
 Source: promises R13.
@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 
+from jobs.run import Run
 from rpcserver.calls import Call
 
 log = structlog.get_logger("loop")
@@ -77,8 +78,8 @@ class Watchdog:
 
 
 def described(frame: FrameType | None) -> dict[str, Any]:
-    """Return which method and plugin a stack belongs to, and its innermost frames, as `file:line function`."""
-    method = plugin = None
+    """Return which method, plugin and job a stack belongs to, and its innermost frames, as `file:line function`."""
+    method = plugin = job = None
     stack = traceback.extract_stack(frame)[-DEEPEST:] if frame is not None else []
     while frame is not None:
         call = frame.f_locals.get("call")
@@ -86,6 +87,9 @@ def described(frame: FrameType | None) -> dict[str, Any]:
             method = call.method.name
         if plugin is None and frame.f_code.co_name == "_ask" and frame.f_globals.get("__name__") == "plugins.bus":
             plugin = frame.f_locals.get("name")
+        run = frame.f_locals.get("self")
+        if job is None and isinstance(run, Run):
+            job = run.spec.name
         frame = frame.f_back
     lines = [f"{entry.filename.rpartition('/')[2]}:{entry.lineno} {entry.name}" for entry in stack]
-    return {"method": method, "plugin": plugin, "where": lines}
+    return {"method": method, "plugin": plugin, "job": job, "where": lines}

@@ -45,6 +45,7 @@ def functions(call: Call, params: NoParams) -> dict[str, Any]:
             "doc": spec.doc,
             "lane": spec.lane,
             "input": spec.input.model_json_schema(),
+            "output": spec.output_schema,
             "core_calls": sorted(spec.calls),
             "timeout_s": spec.timeout_s,
             "retries": spec.retries,

@@ -74,6 +74,38 @@ async def test_a_plugin_that_blocks_is_named(tmp_path: Path) -> None:
     assert any("sleepy.py" in line for line in entry["where"])
 
 
+async def test_a_job_that_blocks_is_named(tmp_path: Path) -> None:
+    """A job that keeps the loop busy is named by its function."""
+    guest = write_guest(
+        tmp_path,
+        "lazy",
+        """
+        import time
+
+        from pydantic import BaseModel
+
+        class Nothing(BaseModel):
+            pass
+
+        @job("lazy.block", Nothing, lane="long")
+        async def block(job, data):
+            time.sleep(0.25)
+
+        @hookimpl
+        def register_jobs():
+            return [block]
+        """,
+    )
+    async with run_server(tmp_path / "data", plugins=(guest,), blocked_loop_s=0.05) as server:
+        client = await server.client("anna")
+        with capture_logs() as logs:
+            await client.call("job.run", function="lazy.block")
+            await until_told(client, lambda: bool(blocked(logs)))
+    entry = blocked(logs)[0]
+    assert entry["job"] == "lazy.block"
+    assert any("lazy.py" in line for line in entry["where"])
+
+
 async def test_a_loop_that_is_free_is_left_alone(tmp_path: Path) -> None:
     """Calls that do not block are not told of."""
     async with run_server(tmp_path / "data", blocked_loop_s=5.0) as server:

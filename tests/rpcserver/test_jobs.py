@@ -131,6 +131,12 @@ async def test_functions_and_counts(anna: Client) -> None:
     assert "core.set.enter" in items["session.create_session"]["core_calls"]
     assert items["guest.steps"]["doc"] == "Take three steps, and say so."
     assert items["guest.steps"]["input"]["properties"]["text"]["type"] == "string"
+    assert items["guest.steps"]["output"] == {"type": "integer"}
+    assert items["session.create_session"]["output"]["properties"]["working_set_id"] == {
+        "title": "Working Set Id",
+        "type": "string",
+    }
+    assert items["core.set.create"]["output"] == {"type": "string"}
     await anna.call("job.run", function="guest.echo")
     stats = {item["function"]: item for item in (await anna.call("jobs.stats"))["items"]}
     assert stats["guest.echo"]["runs"] == 1

@@ -16,6 +16,7 @@ import pytest
 from rpcserver.client import CallError, Client, Disconnected
 from tests.conftest import Process, run_cli
 
+KEEP = {"RPCSERVER_MAX_EVENTS": "100000000"}  # an event for every end, however many there are
 PLUGIN = str(Path(__file__).with_name("working_plugin.py"))
 WORKERS = 8
 
@@ -66,10 +67,10 @@ def _kill_often(serve: Callable[..., Process], tmp_path: Path, kills: int) -> No
     data, record = tmp_path / "data", Record()
     credential = run_cli("user", "add", "anna", "--data", str(data)).stdout.strip()
     for kill in range(kills):
-        process = serve(data, "--plugin", PLUGIN)
+        process = serve(data, "--plugin", PLUGIN, env=KEEP)
         asyncio.run(_load(process, credential, record, kill, chance.uniform(0.01, 0.3)))
         process.stop(signal.SIGKILL)
-    process = serve(data, "--plugin", PLUGIN)
+    process = serve(data, "--plugin", PLUGIN, env=KEEP)
     states = asyncio.run(_ends(process, credential, record))
     assert process.stop() == 0
     _check(data, record, states)

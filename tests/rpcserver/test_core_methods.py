@@ -139,3 +139,17 @@ async def test_an_undeclared_call_is_stopped_and_both_are_named(server: Running,
     with pytest.raises(Exception, match=r"'sneak'.*'core\.set\.create'"):
         await server.app.runner.run("sneak", {}, Request(user))
     assert (await anna.call("core.set.list", name="hidden"))["items"] == []
+
+
+async def test_what_is_anothers_is_unknown_to_grant_and_gift(anna: Client, bob: Client) -> None:
+    """Sharing a private token, or taking back a gift, of somebody else says no more than for an id that is unknown."""
+    home = (await anna.call("auth.whoami"))["home_set"]
+    token_id = await anna.call("core.token.create", type="note", name="private")
+    await anna.call("core.set.tokens.add", set_id=home, token_ids=[token_id])
+    me = (await bob.call("auth.whoami"))["user_id"]
+    for id in (token_id, "t_unknown"):
+        kind = await kind_of(bob, "core.token.grant", token_id=id, user_id=me, access="read")
+        assert kind == "TOKEN_NOT_FOUND"
+    gift_id = await anna.call("core.gift.create", set_id=home, type="note", name="hello")
+    for id in (gift_id, "gift_unknown"):
+        assert await kind_of(bob, "core.gift.delete", gift_id=id) == "GIFT_NOT_FOUND"

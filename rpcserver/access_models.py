@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from rpcserver.models import Cursor, Id, Limit, PageParams, Params, Text, without_nul
+from rpcserver.job_models import PageParams
+from rpcserver.models import Cursor, Id, Limit, Params, Text, without_nul
 
 SecretText = Annotated[str, Field(min_length=1, max_length=4000)]
 Count = Annotated[int, Field(ge=1, le=10**12)]

@@ -23,7 +23,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.protocol import State
 
 from rpcserver.client_handlers import CallError, Handler, Handlers
-from rpcserver.models import ActionResult, JobRecord, Listing, SessionRecord
+from rpcserver.job_models import JobRecord
+from rpcserver.models import ActionResult, Listing, SessionRecord
 
 __all__ = ["CallError", "Client", "Disconnected", "Event", "Subscription"]
 

@@ -4,7 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from rpcserver.models import JobRecord, JobState, SessionRecord
+from rpcserver.job_models import JobRecord, JobState
+from rpcserver.models import SessionRecord
 
 
 class SessionId(BaseModel):

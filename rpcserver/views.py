@@ -102,7 +102,7 @@ def place(listing: Listing) -> Place:
 
 
 def job_record(row: JobRow) -> dict[str, Any]:
-    """Return a `models.JobRecord`."""
+    """Return a `job_models.JobRecord`."""
     return {
         "job_id": row.id,
         "function": row.function,
@@ -124,7 +124,7 @@ def job_record(row: JobRow) -> dict[str, Any]:
 
 
 def callback(row: Callback) -> dict[str, Any]:
-    """Return a `models.CallbackState`."""
+    """Return a `job_models.CallbackState`."""
     return {
         "url": row.url,
         "state": row.state,

@@ -5,7 +5,7 @@ from typing import Any
 from jobs import asks
 from rpcserver import examples, kinds
 from rpcserver.dispatch import Call, method
-from rpcserver.models import AnswerParams, ListAsksParams
+from rpcserver.job_models import AnswerParams, ListAsksParams
 from rpcserver.results import AskPage
 
 

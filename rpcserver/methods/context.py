@@ -5,7 +5,7 @@ from typing import Any
 from rpcserver import contexts, kinds, playparams, sources
 from rpcserver import play_examples as examples
 from rpcserver.dispatch import Call, method
-from rpcserver.models import PageParams
+from rpcserver.job_models import PageParams
 from rpcserver.play_models import ContextParams, UpdateContextParams
 from rpcserver.play_results import ContextPage, ContextRecord
 

@@ -12,7 +12,7 @@ from rpcserver.access_models import (
 from rpcserver.auth import Principal
 from rpcserver.credentials import Terms
 from rpcserver.dispatch import Call, method
-from rpcserver.models import PageParams
+from rpcserver.job_models import PageParams
 from rpcserver.refusals import ScopeTooWide
 from rpcserver.results import CredentialPage, LogPage, NewLimitedCredential
 from store import now_ms

@@ -12,7 +12,7 @@ from jobs.model import JobRow, JobSpec, Request
 from rpcserver import examples, kinds, views, walking
 from rpcserver.dispatch import Call, method
 from rpcserver.errors import CONFLICT, FORBIDDEN, RpcError
-from rpcserver.models import (
+from rpcserver.job_models import (
     CancelParams,
     DeleteScheduleParams,
     JobParams,

@@ -5,7 +5,8 @@ from typing import Any
 from jobs import rows, schedules
 from rpcserver import examples, views
 from rpcserver.dispatch import Call, method
-from rpcserver.models import ListJobsParams, NoParams, PageParams
+from rpcserver.job_models import ListJobsParams, PageParams
+from rpcserver.models import NoParams
 from rpcserver.results import JobFunctions, JobPage, JobStatistics, SchedulePage
 from store import Tx
 

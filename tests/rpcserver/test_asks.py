@@ -11,8 +11,7 @@ import pytest
 
 from rpcserver.client import CallError, Client
 from tests.conftest import Running, run_server
-
-GUEST = Path(__file__).with_name("jobs_guest.py")
+from tests.rpcserver.working import GUEST, kind_of, start
 
 
 @pytest.fixture
@@ -20,20 +19,6 @@ async def server(tmp_path: Path) -> AsyncIterator[Running]:
     """A server with the guest."""
     async with run_server(tmp_path / "data", plugins=(GUEST,)) as running:
         yield running
-
-
-async def start(client: Client, function: str, **params: Any) -> str:
-    """Start a job without waiting for it."""
-    answer = await client.call("job.run", function=function, wait=False, **params)
-    assert answer["state"] == "queued"
-    return str(answer["job_id"])
-
-
-async def kind_of(awaited: Any) -> str | None:
-    """Return the kind of error a call is answered with."""
-    with pytest.raises(CallError) as caught:
-        await awaited
-    return caught.value.kind
 
 
 async def next_ask(client: Client) -> dict[str, Any]:

@@ -1,0 +1,159 @@
+"""What goes over the wire about jobs, schedules and questions: the params, and the record of a job."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, Field, model_validator
+
+from rpcserver.models import Cursor, Id, Limit, Params, SessionParams, Text, without_nul
+
+JobState = Literal["queued", "running", "waiting_input", "succeeded", "failed", "cancelled", "lost"]
+Seconds = Annotated[float, Field(gt=0, le=86400)]
+
+
+class JobParams(Params):
+    """job.get, job.retry, job.release."""
+
+    job_id: Id
+
+
+class WaitParams(Params):
+    """job.wait."""
+
+    job_id: Id
+    timeout_s: Seconds = 30.0
+
+
+class CancelParams(Params):
+    """job.cancel: `gently` lets the job end by itself for a while before it is interrupted."""
+
+    job_id: Id
+    mode: Literal["now", "gently"] = "now"
+
+
+class LogParams(Params):
+    """job.log: lines after a number; `follow` waits for more while the job runs, `timeout_s` at the most."""
+
+    job_id: Id
+    after: Annotated[int, Field(ge=0)] = 0
+    follow: bool = False
+    timeout_s: Seconds = 30.0
+    limit: Limit = 200
+
+
+class CallbackParams(Params):
+    """Who is told of a job's end: an https address, and the name of the operator's secret that signs it."""
+
+    url: Annotated[str, Field(pattern=r"^https://[^\s]+$", max_length=2000)]
+    secret: Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class RunParams(SessionParams):
+    """job.run."""
+
+    function: Id
+    data: dict[str, Any] = {}
+    wait: bool = True
+    timeout_s: Seconds | None = None
+    dedup_key: Annotated[str | None, Field(max_length=200), AfterValidator(lambda key: key and without_nul(key))] = None
+    priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
+    delay_s: Annotated[float, Field(ge=0, le=366 * 86400)] = 0
+    callback: CallbackParams | None = None
+
+
+class ListJobsParams(Params):
+    """jobs.list; `held` lists instead the jobs that wait for the caller's approval."""
+
+    state: JobState | None = None
+    function: Id | None = None
+    session_id: Id | None = None
+    held: bool = False
+    limit: Limit = 50
+    cursor: Cursor = None
+
+
+class ScheduleParams(SessionParams):
+    """job.schedule: exactly one of `cron`, `every_s` and `at` (UTC milliseconds)."""
+
+    function: Id
+    data: dict[str, Any] = {}
+    cron: Text | None = None
+    timezone: Text = "UTC"
+    every_s: float | None = None
+    at: int | None = None
+    catch_up: bool = False
+
+    @model_validator(mode="after")
+    def _one_time(self) -> "ScheduleParams":
+        if sum(value is not None for value in (self.cron, self.every_s, self.at)) != 1:
+            raise ValueError("give exactly one of cron, every_s and at")
+        return self
+
+
+class PageParams(Params):
+    """A list without other choices."""
+
+    limit: Limit = 50
+    cursor: Cursor = None
+
+
+class DeleteScheduleParams(Params):
+    """schedule.delete."""
+
+    schedule_id: Id
+
+
+class ListAsksParams(SessionParams):
+    """asks.list."""
+
+    limit: Limit = 50
+    cursor: Cursor = None
+
+
+class AnswerParams(Params):
+    """ask.answer: the answer, or `decline` to leave the job with its default or an error."""
+
+    ask_id: Id
+    answer: Any = None
+    decline: bool = False
+
+
+class JobProgress(BaseModel):
+    """How far a job is: `done` of `total`; `fraction` of 1 when the end is known."""
+
+    done: float
+    total: float | None
+    fraction: float | None
+    message: str
+
+
+class CallbackState(BaseModel):
+    """How telling a job's end outside fares; `status` is what the address answered last."""
+
+    url: str
+    state: str
+    tries: int
+    status: int | None
+    problem: str | None
+    next_at: int | None
+
+
+class JobRecord(BaseModel):
+    """A job as `job.get` and `jobs.list` tell it; times are UTC milliseconds. `callback` only in `job.get`."""
+
+    job_id: str
+    function: str
+    state: str
+    owner_id: str
+    session_id: str | None
+    parent_id: str | None
+    retry_of: str | None
+    attempts: int
+    priority: int
+    held: bool
+    progress: JobProgress | None
+    result: Any
+    error: dict[str, Any] | None
+    created_at: int
+    started_at: int | None
+    finished_at: int | None
+    callback: CallbackState | None = None

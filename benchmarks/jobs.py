@@ -1,20 +1,28 @@
 """How many jobs a second: ours beside a bare asyncio task, a commit for every job, the group-commit loop, and DBOS.
 
-    python -m benchmarks.jobs [--rounds 5] [--seconds 1.0] [--json FILE]
+    python -m benchmarks.jobs [--rounds 5] [--seconds 1.0] [--json FILE] [--flush-ms 1.5]
 
 One run, in turn, several rounds, so that a noisy machine is noisy for all; ratios are taken round by round.
 Everything durable runs at `synchronous=FULL`. DBOS (on SQLite) is measured when it is installed:
 `pip install dbos`; it is nobody's dependency here.
 
 `loop` is the ceiling of the design: the same store and the same two statements a job (insert it running, end it),
-handed to the writer together, with nothing of a runner around.
+handed to the writer together, with nothing of a runner around. The two plain ways write the same rows into the same
+tables, through aiosqlite: a commit a job, or a commit for every state a job is in.
+
+What group commit gains is what a flush of the disk costs, and that is from 0.05 ms (a virtual disk that flushes into
+memory) to 10 ms (a rotating one). `--flush-ms` makes every flush take so much longer, for all candidates alike; it
+needs a C compiler.
 """
 
 import argparse
 import asyncio
 import importlib
 import json
+import os
+import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -30,9 +38,24 @@ from jobs.model import JobEvent, Request
 from jobs.runner import EmbeddedRunner
 from rpcserver.errors import describe_for_job
 from store import Store, Tx, new_id, now_ms
+from store.sqlite import DATABASE
 
 CONCURRENT = 100
 OWNER = Request("u_bench")
+EACH, STEPS, LOOP, LOCAL = (
+    "aiosqlite, a commit a job",
+    "aiosqlite, a commit a step",
+    "loop (group commit)",
+    "ours, local lane",
+)
+INSERT = (
+    "INSERT INTO jobs (id, function, lane, state, owner_id, priority, attempt, is_interactive, data, created_at,"
+    " started_at) VALUES (?, 'noop', 'local', 'running', 'u_bench', 0, 1, 1, '{}', ?, ?)"
+)
+END = (
+    "UPDATE jobs SET state = 'succeeded', result = 'null', finished_at = ? WHERE id = ? AND attempt = 1"
+    " AND state IN ('queued', 'running', 'waiting_input')"
+)
 One = Callable[[], Awaitable[Any]]
 
 
@@ -73,14 +96,16 @@ def _loop(store: Store) -> One:
     return one
 
 
-def _commit_each(database: aiosqlite.Connection) -> One:
-    lock = asyncio.Lock()  # else the jobs of others would share the commit, by accident
+def _committing(database: aiosqlite.Connection, lock: asyncio.Lock, *, every_step: bool) -> One:
+    """Return one job done without group commit: committed at its end, or at every step."""
 
     async def one() -> None:
-        job_id = new_id("j_")
-        async with lock:
-            await database.execute("INSERT INTO jobs (id, function, state) VALUES (?, 'noop', 'running')", (job_id,))
-            await database.execute("UPDATE jobs SET state = 'succeeded' WHERE id = ?", (job_id,))
+        now, job_id = now_ms(), new_id("j_")
+        async with lock:  # else the jobs of others would share the commit, by accident
+            await database.execute(INSERT, (job_id, now, now))
+            if every_step:
+                await database.commit()
+            await database.execute(END, (now_ms(), job_id))
             await database.commit()
 
     return one
@@ -118,17 +143,15 @@ async def measure(folder: Path, rounds: int, seconds: float) -> dict[str, Any]:
     store = await Store.open(folder / "ours")
     runner = EmbeddedRunner(store, [noop, noop_memory, noop_long], _announce, describe_for_job)
     await runner.start()
-    database = await aiosqlite.connect(folder / "each.db")
-    await database.executescript(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
-        "CREATE TABLE jobs (id TEXT PRIMARY KEY, function TEXT, state TEXT);"
-    )
+    database = await _same_tables(folder / "each")
+    lock = asyncio.Lock()
     candidates: dict[str, One] = {
         "bare asyncio task": lambda: asyncio.create_task(_bare()),
-        "aiosqlite, a commit a job": _commit_each(database),
-        "loop (group commit)": _loop(store),
+        EACH: _committing(database, lock, every_step=False),
+        STEPS: _committing(database, lock, every_step=True),
+        LOOP: _loop(store),
         "ours, memory lane": lambda: runner.run("noop_memory", Nothing(), OWNER),
-        "ours, local lane": lambda: runner.run("noop", Nothing(), OWNER),
+        LOCAL: lambda: runner.run("noop", Nothing(), OWNER),
         "ours, long lane": lambda: runner.run("noop_long", Nothing(), OWNER),
     }
     dbos = _dbos(folder)
@@ -145,6 +168,13 @@ async def measure(folder: Path, rounds: int, seconds: float) -> dict[str, Any]:
         await store.close()
         await database.close()
     return {"rates": rates, "trips": trips}
+
+
+async def _same_tables(folder: Path) -> aiosqlite.Connection:
+    await (await Store.open(folder)).close()
+    database = await aiosqlite.connect(folder / DATABASE)
+    await database.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")
+    return database
 
 
 def _announce(tx: Tx, event: JobEvent) -> None:
@@ -173,7 +203,7 @@ def _dbos(folder: Path) -> One | None:
 def show(measured: dict[str, Any]) -> None:
     """Print a table for people."""
     rates, trips = measured["rates"], measured["trips"]
-    loop = rates["loop (group commit)"]
+    loop = rates[LOOP]
     print(f"{'':28} {'jobs/s':>9} {'min':>9} {'max':>9} {'of loop':>8} {'p50 ms':>8} {'p99 ms':>8}")
     for name, values in rates.items():
         share = statistics.median(a / b for a, b in zip(values, loop, strict=True))
@@ -182,11 +212,38 @@ def show(measured: dict[str, Any]) -> None:
             f"{name:28} {statistics.median(values):9,.0f} {min(values):9,.0f} {max(values):9,.0f}"
             f" {share:8.2f} {p50:8.3f} {p99:8.3f}"
         )
-    each = rates["aiosqlite, a commit a job"]
-    gain = statistics.median(a / b for a, b in zip(rates["ours, local lane"], each, strict=True))
-    print(f"\nours (local lane) against a commit a job: {gain:.1f} times")
+    for name in (EACH, STEPS):
+        gain = statistics.median(a / b for a, b in zip(rates[LOCAL], rates[name], strict=True))
+        print(f"ours, local lane, against {name}: {gain:.1f} times")
     if "DBOS on SQLite" not in rates:
         print("DBOS was not measured: pip install dbos")
+
+
+def _flush_ms(folder: Path, count: int = 200) -> float:
+    """Return how long it takes to write a page and have the disk keep it: the median, in milliseconds."""
+    times = []
+    with (folder / "flushed").open("wb") as file:
+        for _ in range(count):
+            file.write(bytes(4096))
+            file.flush()
+            started = time.perf_counter()
+            os.fdatasync(file.fileno())
+            times.append((time.perf_counter() - started) * 1000)
+    return statistics.median(times)
+
+
+def _again_with_slow_flushes(milliseconds: float) -> int:
+    """Run this command once more, with a library loaded that lets each flush take longer."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None or sys.platform != "linux":
+        print("--flush-ms needs Linux and a C compiler (cc)", file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "slow_flush.so"
+        source = Path(__file__).with_name("slow_flush.c")
+        subprocess.run([compiler, "-O2", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"], check=True)
+        environment = os.environ | {"LD_PRELOAD": str(library), "FLUSH_US": str(round(milliseconds * 1000))}
+        return subprocess.run([sys.executable, "-m", "benchmarks.jobs", *sys.argv[1:]], env=environment).returncode
 
 
 def main() -> None:
@@ -196,8 +253,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--folder", type=Path, help="where the databases are made (default: a temporary folder)")
+    parser.add_argument("--flush-ms", type=float, help="how much longer every flush of the disk is to take")
     arguments = parser.parse_args()
+    if arguments.flush_ms and "FLUSH_US" not in os.environ:
+        sys.exit(_again_with_slow_flushes(arguments.flush_ms))
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        print(f"a flush of the disk takes {_flush_ms(Path(folder)):.3f} ms\n")
         measured = asyncio.run(measure(Path(folder), arguments.rounds, arguments.seconds))
     show(measured)
     if arguments.json:

@@ -384,9 +384,10 @@ def _go_on(work: Coroutine[Any, Any, Any], awaited: Any) -> Generator[Any, Any, 
     while True:
         try:
             yield awaited
-        except asyncio.CancelledError as error:
+        except BaseException as error:
+            # What it waited for failed, or it is cancelled: it may know what to do about it, and wait for that.
             try:
-                awaited = work.throw(error)  # it may have something to tidy up, and wait for that
+                awaited = work.throw(error)
             except StopIteration as done:
                 return done.value
         else:

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from core.calls import Core
+from core.errors import TokenNotFound
 from jobs import Commit, JobContext, JobError, JobSpec, job
 
 
@@ -49,6 +50,7 @@ class World:
             job("large", Text)(self.large),
             job("counts", Text, lane="long")(self.counts),
             job("talks", Text, lane="long")(self.talks),
+            job("mends", Text, calls=["core.token.delete"])(self.mends),
             job("gentle", Text, lane="long")(self.gentle),
         ]
 
@@ -118,6 +120,17 @@ class World:
         """Say two thousand lines."""
         for number in range(2000):
             job.log(f"line {number}")
+
+    async def mends(self, job: JobContext, data: Text) -> str:
+        """Wait first of all for something that fails, and then for something else, and make do without both."""
+        try:
+            await job.write(lambda core: core.named("core.token.delete", token_id="t_none"))
+        except TokenNotFound:
+            try:
+                await asyncio.wait_for(asyncio.Event().wait(), 0)
+            except TimeoutError:
+                return "made do"
+        return "as foreseen"
 
     async def gentle(self, job: JobContext, data: Text) -> str:
         """Work until asked to end."""

@@ -50,6 +50,11 @@ async def test_end_and_effects_are_one(engine: Engine, function: str) -> None:
     assert engine.topics("j_1").count("job.completed") == 1
 
 
+async def test_a_job_may_catch_what_it_waited_for(engine: Engine) -> None:
+    """What fails under a job's hands is raised where the job waits for it, the first wait included."""
+    assert await engine.runner.run("mends", {}, ANNA) == "made do"
+
+
 async def test_a_failed_job_leaves_nothing_but_its_row(engine: Engine) -> None:
     """A job whose last transaction fails stores nothing of it; the row says why, in words without secrets."""
     with pytest.raises(JobError):

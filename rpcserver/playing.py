@@ -148,12 +148,14 @@ class Player:
         counts, _ = await store.read(lambda tx: playbooks.played(tx, session_id, job.id, 0))
         done = counts.get("done", 0)  # by this play, before the server was killed
         job.skip_asks(await store.read(lambda tx: playbooks.asked_by(tx, session_id, job.id)))
+        order: dict[int, int] = {}  # several actions begin in one millisecond
         while left:
             if job.is_cancelling:
                 raise asyncio.CancelledError  # somebody asked gently: between two actions is where a play can end
             step = await store.read(partial(playbooks.read, session_id=session_id, number=left.popleft()[0]))
             if step is None:
                 continue
+            order[step.number] = len(order)
             job.progress(done, done + 1 + len(left), step.title)
             ended = await self._step(job, data, step)
             if ended is not None and ended.state == "failed":
@@ -166,7 +168,8 @@ class Player:
         remaining = await store.read(lambda tx: len(playbooks.plan(tx, session_id, data.filter)))
         done, failed = counts.get("done", 0), counts.get("failed", 0)
         job.progress(done, done + remaining, "")
-        results = [playbooks.told(step) for step in sorted(steps, key=lambda step: (step.started_at or 0, step.number))]
+        steps.sort(key=lambda step: (step.started_at or 0, order.get(step.number, 0)))
+        results = [playbooks.told(step) for step in steps]
         return {"done": done, "failed": failed, "left": remaining - failed, "results": results}
 
     async def _step(self, job: JobContext, data: PlayData, step: Step) -> Step | None:

@@ -49,3 +49,7 @@ class StoreClosed(StoreError):
 
 class BackupError(StoreError):
     """The backup could not be made or used."""
+
+
+class TooLongHere(StoreError):
+    """This read is too long for the event loop's thread. It never leaves the store: a reader's thread takes it up."""

@@ -5,12 +5,14 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
 import aiosqlite
 
-from store.errors import CorruptStore, StoreClosed, StoreLocked, StoreUnwritable
+from store.errors import CorruptStore, StoreClosed, StoreLocked, StoreUnwritable, TooLongHere
 from store.migrate import migrate
 from store.tx import SqliteTx, Tx
 from store.writer import Writer
@@ -19,6 +21,9 @@ T = TypeVar("T")
 
 DATABASE = "rpcserver.db"
 LOCK = "lock"
+# A read on the event loop's thread may take 30,000 steps of SQLite's machine, about two milliseconds.
+_TICK_STEPS = 1000
+_TICKS = 30
 QUICK_CHECK_MAX_BYTES = 64 * 1024 * 1024  # above this a look at every page would delay the start by seconds
 
 
@@ -27,6 +32,35 @@ class _Reader(aiosqlite.Connection):
 
     async def read(self, fn: Callable[[Tx], T]) -> T:
         return cast(T, await self._execute(_snapshot, self._conn, fn))  # type: ignore[no-untyped-call]
+
+
+class _NearReader:
+    """A read-only connection on the event loop's own thread, for reads that are over before a thread would have woken.
+
+    One that turns out long is stopped after so many steps of SQLite's machine, and belongs on a reader's thread.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._connection = _connect_reader(path, busy_ms=0)
+        self._connection.set_progress_handler(self._tick, _TICK_STEPS)
+        self._left = 0
+
+    def read(self, fn: Callable[[Tx], T]) -> T:
+        """Run `fn` over one snapshot. Raises TooLongHere; then it has to be run again from its beginning."""
+        self._left = _TICKS
+        try:
+            return cast(T, _snapshot(self._connection, fn))
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode in (sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_BUSY):
+                raise TooLongHere from error
+            raise
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _tick(self) -> bool:
+        self._left -= 1
+        return self._left < 0
 
 
 class Store:
@@ -39,6 +73,7 @@ class Store:
         self.is_broken = False
         self._connection = connection
         self._writer = Writer(connection, max_batch, self._broke)
+        self._near = _NearReader(folder / DATABASE)
         self._readers = readers
         self._next_reader = 0
         self._lock = lock
@@ -74,9 +109,15 @@ class Store:
         return self._writer.submit(fn)
 
     async def read(self, fn: Callable[[Tx], T]) -> T:
-        """Run `fn` over one snapshot of what is committed. A write in it is an error."""
+        """Run `fn` over one snapshot of what is committed. A write in it is an error.
+
+        It is run here at once; when it turns out long it is stopped, and run again on a reader's thread: so it may
+        have no effects of its own.
+        """
         if self._is_closed:
             raise StoreClosed
+        with suppress(TooLongHere):
+            return self._near.read(fn)
         self._next_reader = (self._next_reader + 1) % len(self._readers)
         return await self._readers[self._next_reader].read(fn)
 
@@ -102,6 +143,7 @@ class Store:
         self._is_closed = True
         try:
             await self._writer.close()
+            self._near.close()
             for reader in self._readers:
                 await reader.close()
             await asyncio.to_thread(_close_database, self._connection)
@@ -175,16 +217,17 @@ def _open_database(path: Path, synchronous: str) -> sqlite3.Connection:
 
 
 async def _open_reader(path: Path) -> _Reader:
-    def connect() -> sqlite3.Connection:
-        uri = f"{path.absolute().as_uri()}?mode=ro"
-        connection = sqlite3.connect(uri, uri=True, isolation_level=None, cached_statements=512)
-        connection.execute("PRAGMA query_only = ON")
-        connection.execute("PRAGMA busy_timeout = 5000")
-        return connection
-
-    reader = _Reader(connect, 64)
+    reader = _Reader(partial(_connect_reader, path, busy_ms=5000), 64)
     await reader
     return reader
+
+
+def _connect_reader(path: Path, busy_ms: int) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, cached_statements=512)
+    connection.execute("PRAGMA query_only = ON")
+    connection.execute(f"PRAGMA busy_timeout = {busy_ms}")
+    return connection
 
 
 def _close_database(connection: sqlite3.Connection) -> None:

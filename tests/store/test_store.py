@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ import pytest
 from store import Store, StoreClosed, StoreFull, Tx, new_id
 from tests.conftest import settle
 
+LONG = (
+    "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000) SELECT count(*) FROM n"  # 0.1 s
+)
 ADD = "INSERT INTO server_values (name, value) VALUES (?, '')"
 
 
@@ -110,6 +114,7 @@ async def test_a_read_sees_one_moment(store: Store) -> None:
 
     def twice(tx: Tx) -> tuple[int, int]:
         count = "SELECT count(*) FROM server_values"
+        tx.one(LONG)
         first = tx.one(count)
         asyncio.run_coroutine_threadsafe(_written(store), loop).result(10)
         second = tx.one(count)
@@ -118,6 +123,60 @@ async def test_a_read_sees_one_moment(store: Store) -> None:
 
     assert await store.read(twice) == (0, 0)
     assert await names(store) == ["meanwhile"]
+
+
+async def test_a_short_read_is_over_at_once_and_a_long_one_leaves_the_loop(store: Store) -> None:
+    """A short read runs on the caller's thread; a long one is stopped there and run again on another."""
+    threads: list[int] = []
+
+    def short(tx: Tx) -> None:
+        threads.append(threading.get_ident())
+        tx.one("SELECT 1")
+
+    def long(tx: Tx) -> int:
+        threads.append(threading.get_ident())
+        row = tx.one(LONG)
+        assert row
+        return int(row[0])
+
+    here = threading.get_ident()
+    await store.read(short)
+    assert threads == [here]
+    assert await store.read(long) == 1_000_000
+    assert threads[1] == here and threads[2] != here and len(threads) == 3
+    await store.read(short)
+    assert threads[3] == here
+
+
+async def test_many_small_steps_of_one_read_count_together(store: Store) -> None:
+    """What is long by the number of its statements leaves the loop too."""
+    threads: set[int] = set()
+
+    def many(tx: Tx) -> None:
+        threads.add(threading.get_ident())
+        for _ in range(20_000):
+            tx.one("SELECT count(*) FROM server_values")
+
+    await store.read(many)
+    assert len(threads) == 2
+
+
+async def test_a_read_that_fails_does_so_once(store: Store) -> None:
+    """What a read raises reaches its caller, and the next read begins anew."""
+    runs = 0
+
+    def fails(tx: Tx) -> None:
+        nonlocal runs
+        runs += 1
+        tx.one("SELECT 1")
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        await store.read(fails)
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        await store.read(lambda tx: tx.run(ADD, "a"))
+    assert runs == 1
+    assert await names(store) == []
 
 
 async def _written(store: Store) -> None:

@@ -61,20 +61,23 @@ class Server:
         settings = self._app.settings
         where: dict[str, Any] = {"host": settings.host, "port": settings.port}
         tls = start_checks.tls_context(settings)
-        self._sockets = await serve(
-            self._serve,
-            **({"sock": listening} if listening is not None else where),
-            create_connection=self._connection,  # type: ignore[arg-type]
-            compression=None,  # deflate halves throughput and quadruples memory per connection
-            max_size=settings.max_message_bytes,
-            open_timeout=settings.open_timeout_s,
-            ping_interval=settings.heartbeat_s,
-            ping_timeout=settings.heartbeat_s,
-            process_request=Upgrade(self._app, self).process,
-            select_subprotocol=select_subprotocol,
-            server_header=None,
-            ssl=tls,
-        )
+        try:
+            self._sockets = await serve(
+                self._serve,
+                **({"sock": listening} if listening is not None else where),
+                create_connection=self._connection,  # type: ignore[arg-type]
+                compression=None,  # deflate halves throughput and quadruples memory per connection
+                max_size=settings.max_message_bytes,
+                open_timeout=settings.open_timeout_s,
+                ping_interval=settings.heartbeat_s,
+                ping_timeout=settings.heartbeat_s,
+                process_request=Upgrade(self._app, self).process,
+                select_subprotocol=select_subprotocol,
+                server_header=None,
+                ssl=tls,
+            )
+        except OSError as error:
+            raise start_checks.cannot_listen(error, settings) from error
         bound = next(iter(self._sockets.sockets))
         host, port = bound.getsockname()[:2]
         self.port: int = port

@@ -3,6 +3,8 @@
 Source: protocol.md 1; house rule: one open by accident is worse than one that does not start.
 """
 
+import errno
+import socket
 import ssl
 import stat
 from pathlib import Path
@@ -15,6 +17,10 @@ NO_ORIGIN = "none"  # said in `origins` by who knows that no page shall connect
 
 class UnsafeStart(Exception):
     """The server does not start, because it would not be safe."""
+
+
+class CannotListen(OSError):
+    """The server does not start, because nobody could reach it where its settings say."""
 
 
 def check(settings: Settings) -> None:
@@ -51,6 +57,20 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
             "give PEM files that belong together."
         ) from error
     return context
+
+
+def cannot_listen(error: OSError, settings: Settings) -> CannotListen:
+    """Return what to tell the person whose server found no place to listen, with the remedy."""
+    place = f"{settings.host}:{settings.port}"
+    if isinstance(error, socket.gaierror):
+        return CannotListen(f"The name {settings.host!r} is not known here: give --host an address of this machine.")
+    if error.errno == errno.EADDRINUSE:
+        return CannotListen(f"{place} is taken by another program: stop it, or give --port another number.")
+    if error.errno == errno.EADDRNOTAVAIL:
+        return CannotListen(f"{settings.host} is no address of this machine: give --host one that is.")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return CannotListen(f"{place} may not be listened on by this user: give --port a number from 1024 on.")
+    return CannotListen(f"{place} cannot be listened on ({error.strerror}): give --host and --port others.")
 
 
 def _check_private(path: Path, remedy: str) -> None:

@@ -1,6 +1,8 @@
 """A server that would not be safe does not start, and says what to do."""
 
 import asyncio
+import errno
+import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,10 @@ import trustme
 
 from rpcserver import start_checks
 from rpcserver.addresses import address_key, forwarded_address
+from rpcserver.app import running
 from rpcserver.client import Client
 from rpcserver.settings import Settings
-from rpcserver.start_checks import UnsafeStart
+from rpcserver.start_checks import CannotListen, UnsafeStart
 from tests.builders import Wire
 from tests.conftest import run_cli, run_server
 
@@ -132,6 +135,33 @@ async def test_only_the_listed_pages_connect(tmp_path: Path, host: str, origin: 
         assert int(answer.split()[1]) == status
         writer.close()
         await writer.wait_closed()
+
+
+async def test_a_place_that_cannot_be_listened_on_says_what_to_do(tmp_path: Path) -> None:
+    """A port in use, an unknown name and another machine's address each have their remedy."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        with pytest.raises(CannotListen, match=f"127.0.0.1:{taken} is taken .* --port"):
+            async with running(Settings(data=tmp_path / "a", port=taken)):
+                pass
+    settings = Settings(data=tmp_path / "b", host="192.0.2.1", port=0, behind_proxy=True, origins=("none",))
+    with pytest.raises(CannotListen, match="no address of this machine: give --host"):
+        async with running(settings):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "is not known here: give --host"),
+        (PermissionError(errno.EACCES, "Permission denied"), "give --port a number from 1024 on"),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error.*give --host and --port"),
+    ],
+)
+def test_every_reason_not_to_listen_has_its_remedy(error: OSError, remedy: str) -> None:
+    """What the system says in its own words comes with what to do about it."""
+    with pytest.raises(CannotListen, match=remedy):
+        raise start_checks.cannot_listen(error, Settings(host="server.example.org", port=80))
 
 
 @pytest.mark.parametrize(

@@ -6,19 +6,33 @@ The one place, with the runner and the dispatcher, that catches every exception:
 import asyncio
 import inspect
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import orjson
 import pluggy
 import structlog
+from pydantic import BaseModel
 
 from jobs.errors import JobError
-from jobs.model import JobSpec
 from play.filters import ActionFilter
 from plugins.errors import BadPlugin, PluginError
-from plugins.hooks import PROJECT, Action, Command, Hooks, Identity, Move, Pallet, Passage, Play
+from plugins.hooks import (
+    PROJECT,
+    Action,
+    Command,
+    GuestMethod,
+    Hooks,
+    Identity,
+    MethodCall,
+    Move,
+    Pallet,
+    Passage,
+    Play,
+    SessionView,
+)
 
 log = structlog.get_logger("plugins")
 
@@ -38,6 +52,7 @@ class Bus:
         self._manager.add_hookspecs(Hooks)
         self._filter_timeout_s = filter_timeout_s
         self._action_timeout_s = action_timeout_s
+        self._heard: dict[str, bool] = {}
 
     @property
     def names(self) -> list[str]:
@@ -46,6 +61,7 @@ class Bus:
 
     def register(self, guest: object, name: str) -> None:
         """Take a guest in. Raises BadPlugin, naming it, when a hook of it does not fit or its name is taken."""
+        self._heard.clear()
         try:
             self._manager.register(guest, name=name)
             self._manager.check_pending()
@@ -54,23 +70,26 @@ class Bus:
 
     def has(self, hook: str) -> bool:
         """Tell whether any guest listens; where none does, nothing has to be prepared."""
-        return bool(getattr(self._manager.hook, hook).get_hookimpls())
+        if hook not in self._heard:
+            self._heard[hook] = bool(getattr(self._manager.hook, hook).get_hookimpls())
+        return self._heard[hook]
 
-    def jobs(self, taken: Iterable[str]) -> list[JobSpec]:
-        """Return the job functions the guests bring. Raises BadPlugin, also when a name is among those `taken`."""
-        found: dict[str, JobSpec] = {}
-        for name, guest in self._guests("register_jobs"):
+    def collect(self, hook: str, arguments: Callable[[str], dict[str, Any]] = lambda name: {}) -> list[tuple[str, Any]]:
+        """Return what each guest brings by a `register_` hook, as (guest, what). Raises BadPlugin for one that fails.
+
+        Args:
+            arguments: what the hook is called with, by the guest's name.
+        """
+        found = []
+        for name, guest in self._guests(hook):
             try:
-                specs = list(guest())
+                brought = guest(**arguments(name))
+                found.append((name, list(brought) if isinstance(brought, Iterable) else brought))
+            except BadPlugin:
+                raise
             except (Exception, SystemExit) as error:
-                raise BadPlugin(name, f"register_jobs raised {error!r}") from error
-            for spec in specs:
-                if not isinstance(spec, JobSpec):
-                    raise BadPlugin(name, f"register_jobs returned {type(spec).__name__} where a job is due")
-                if spec.name in found or spec.name in taken:
-                    raise BadPlugin(name, f"there is a job function {spec.name!r} already")
-                found[spec.name] = spec
-        return list(found.values())
+                raise BadPlugin(name, f"{hook} raised {error!r}") from error
+        return found
 
     async def pallet(self, pallet: Pallet) -> list[Command]:
         """Collect the commands. What a failing guest offered is left out, and the log names it."""
@@ -159,6 +178,38 @@ class Bus:
             if answer is not None:
                 log.warning("plugin_failed", plugin=name, hook="authenticate", reason="it returned no Identity")
         return None
+
+    async def answer(self, hook: str, session: SessionView, answer: dict[str, Any]) -> dict[str, Any]:
+        """Pass an answer through the guests and return what they left of it; one that fails has changed nothing."""
+        for name, guest in self._guests(hook):
+            offered = orjson.loads(orjson.dumps(answer))  # his own: what he does to it counts if he returns it
+            try:
+                given = await self._ask(name, hook, guest, self._filter_timeout_s, session=session, answer=offered)
+                if given is None:
+                    continue
+                if not isinstance(given, dict):
+                    raise PluginError(name, hook, f"returned {type(given).__name__} where an answer is due")
+                _check_json(name, hook, given)
+                answer = given
+            except PluginError as error:
+                log.warning("plugin_failed", plugin=error.plugin, hook=error.hook, reason=str(error))
+        return answer
+
+    async def tell(self, hook: str, **arguments: Any) -> None:
+        """Tell every guest of something that has happened; what one makes of it harms nobody."""
+        for name, guest in self._guests(hook):
+            try:
+                await self._ask(name, hook, guest, self._filter_timeout_s, **arguments)
+            except PluginError as error:
+                log.warning("plugin_failed", plugin=error.plugin, hook=error.hook, reason=str(error))
+
+    async def method(self, guest: str, method: GuestMethod, call: MethodCall, params: BaseModel) -> Any:
+        """Run a guest's method and return what it answers. Raises PluginError."""
+        answer = await self._ask(guest, method.name, partial(method.fn, call, params), None)
+        if isinstance(answer, BaseModel):
+            return answer.model_dump(mode="json")
+        _check_json(guest, method.name, answer)
+        return answer
 
     def _guests(self, hook: str) -> Iterator[tuple[str, Any]]:
         for one in self._implementations(hook):

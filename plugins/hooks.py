@@ -2,7 +2,8 @@
 
 A guest marks functions with `@hookimpl`; their names and parameter names are checked when it is registered. Each may
 be `def` or `async def`. Filters run in the order of registration (`tryfirst` and `trylast` move a guest), each sees
-what the one before left, and each has a time budget; one that raises or hangs is named, and the others go on.
+what the one before left, and each has a time budget; one that raises or hangs is named, and the others go on. Notices
+come after the commit, in its order, and fail nothing.
 
 Source: seeds/sessions.md ("sends a filter event that the plugin can listen to, and that plugin can run a job").
 """
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import pluggy
+from pydantic import BaseModel
 
 from jobs.model import JobSpec
 from play import Action as PlayAction
@@ -21,6 +23,8 @@ from play.filters import ActionFilter
 PROJECT = "rpcserver"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class RunJob(Protocol):
@@ -195,7 +199,80 @@ class Play:
             yield self.action
 
 
+@dataclass(frozen=True, slots=True)
+class FinishedJob:
+    """A job that has ended, as guests hear of it; jobs that only read leave no trace and are not told.
+
+    Args:
+        outcome: `completed`, `failed` or `cancelled`.
+        error: what became of it otherwise: `kind`, `message` and more.
+    """
+
+    id: str
+    function: str
+    outcome: str
+    user_id: str
+    session_id: str | None
+    error: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MethodCall:
+    """One call of a guest's own method.
+
+    Args:
+        run: runs a job in the caller's name; call: calls a method of the API, as far as his credential reaches.
+        progress: tells the caller how far it is: `progress(done, total or None, message)`.
+    """
+
+    user_id: str
+    user_name: str
+    run: RunJob
+    call: CallMethod
+    progress: Callable[[float, float | None, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class GuestMethod:
+    """A method of the API that a guest brings; made with `method`."""
+
+    name: str
+    params: type[BaseModel]
+    fn: Callable[..., Any]
+    result: Any = Any
+    is_change: bool = True
+    timeout_s: float | None = None
+
+
+class ReadSettings(Protocol):
+    """Reads the guest's settings: the table `[plugin.NAME]` of rpcserver.toml, with the environment on top."""
+
+    def __call__(self, model: type[M], /) -> M:
+        """Return the settings as the model checks them; one that does not fit stops the start and is named."""
+
+
 G = TypeVar("G", bound=Callable[..., Any])
+
+
+def method(
+    name: str,
+    params: type[BaseModel],
+    *,
+    result: Any = Any,
+    is_change: bool = True,
+    timeout_s: float | None = None,
+) -> Callable[[Callable[..., Any]], GuestMethod]:
+    """Make a function the method `name` of the API, to be returned by `register_methods`.
+
+    The function is called with a `MethodCall` and the checked params, may be `def` or `async def`, and returns JSON.
+    Its docstring describes the method to clients. A `JobError` it raises is told to the caller in its words.
+
+    Args:
+        name: begins with the guest's name and a dot; credentials reach it by scopes, as any method.
+        params: the model that checks the call. result: the model or type of what is answered.
+        is_change: an idempotency key counts. timeout_s: seconds it may take; None: the server's limit.
+    """
+    return lambda fn: GuestMethod(name, params, fn, result, is_change, timeout_s)
 
 
 def plays(filter: str) -> Callable[[G], G]:
@@ -234,7 +311,7 @@ class Identity:
 
 
 Verdict = str | None
-GuestMethod = Callable[..., Any]
+Answer = dict[str, Any]
 
 
 class Hooks:
@@ -266,6 +343,47 @@ class Hooks:
 
         Asked only for what is no credential of this server. A guest that raises or takes too long lets nobody in.
         """
+
+    @hookspec
+    def session_create(self, session: SessionView, answer: Answer) -> Answer | None:
+        """Filter: return what `session.create` is to answer instead, None to leave it as it is."""
+
+    @hookspec
+    def session_get(self, session: SessionView, answer: Answer) -> Answer | None:
+        """Filter: return what `session.get` is to answer instead, None to leave it as it is."""
+
+    @hookspec
+    def session_ls(self, session: SessionView, answer: Answer) -> Answer | None:
+        """Filter: return the listing to answer instead, None to leave it; also the one `session.cd` ends with."""
+
+    @hookspec
+    def session_created(self, session: SessionView) -> None:
+        """Notice, after the commit: a session was made."""
+
+    @hookspec
+    def session_entered(self, session: SessionView, set_id: str) -> None:
+        """Notice, after the commit: a session has come into a set; `session` is as it stands now."""
+
+    @hookspec
+    def session_left(self, session: SessionView, set_id: str) -> None:
+        """Notice, after the commit: a session has left a set; `session` is as it stands now."""
+
+    @hookspec
+    def session_destroyed(self, session: SessionView) -> None:
+        """Notice, after the commit: a session is gone; `session` is as it was."""
+
+    @hookspec
+    def job_finished(self, job: FinishedJob) -> None:
+        """Notice, after the commit: a job has ended."""
+
+    @hookspec
+    def register_settings(self, read: ReadSettings) -> BaseModel | None:
+        """Collect, before all else: read the guest's settings with `read(Model)`, keep them, and return them."""
+
+    @hookspec
+    def register_methods(self) -> Iterable[GuestMethod]:
+        """Collect: return the methods of the API the guest brings, each made with `method`."""
+        return ()
 
     @hookspec
     def register_jobs(self) -> Iterable[JobSpec]:

@@ -31,10 +31,12 @@ from jobs.model import JobEvent, JobSpec, Request
 from jobs.outside import Outside
 from jobs.progress import OnProgress
 from jobs.runner import EmbeddedRunner
-from plugins import loader
+from plugins import collected, loader
 from plugins.bus import Bus
+from plugins.hooks import FinishedJob
 from plugins.jwt_users import NAME as JWT_USERS
 from plugins.jwt_users import JwtUsers
+from plugins.notices import Notices
 from rpcserver import archive, auth, credentials, errors, identity, sessions, start_checks, views
 from rpcserver.access_models import TermsParams
 from rpcserver.asking import Asking
@@ -43,6 +45,7 @@ from rpcserver.cursors import Cursors
 from rpcserver.dispatch import Dispatcher
 from rpcserver.entrance import Entrance
 from rpcserver.events import Events, Kept
+from rpcserver.guest_methods import with_guests
 from rpcserver.idempotency import Answers
 from rpcserver.methods import METHODS
 from rpcserver.methods.credentials import terms_of
@@ -74,15 +77,10 @@ class App:
         self.metrics = Metrics()
         self.store = store
         self.bus = bus
+        self.notices = Notices(bus, settings.max_waiting_notices)
         self.cursors = Cursors(known.cursor_key)
-        self.events = Events(
-            store,
-            known.epoch,
-            Kept(settings.max_events, settings.max_event_age_s),
-            presence.users_in,
-            sessions.places,
-            sets.readable_among,
-        )
+        kept = Kept(settings.max_events, settings.max_event_age_s)
+        self.events = Events(store, known.epoch, kept, presence.users_in, sessions.places, sets.readable_among)
         self.sessions = Sessions(store)
         self.credentials = Credentials(store, settings.max_logged_calls)
         self.answers = Answers(store, settings.idempotency_age_s, settings.max_keys_per_user)
@@ -95,13 +93,14 @@ class App:
         self.spawn = tasks.create_task
         specs = job_specs(bus, self.outside)
         callbacks = Callbacks(store, self.outside.remotes.post, self.secret, views.job_record)
-        announce = partial(_announce, self)
-        self.runner = EmbeddedRunner(store, specs, announce, errors.describe_for_job, callbacks=callbacks)
+        self.runner = EmbeddedRunner(
+            store, specs, partial(_announce, self), errors.describe_for_job, callbacks=callbacks
+        )
         self.sources = Sources(settings, self.runner)
         self.stores = Stores(settings.data / "stores", _secret(settings))
         self.player = Player(self)
         self.runner.register(self.player.spec())
-        self.dispatcher = Dispatcher(self, METHODS, tasks.create_task)
+        self.dispatcher = Dispatcher(self, with_guests(METHODS, bus), tasks.create_task)
         self.description = Description(self.dispatcher.methods.values())
         self.operator_secret = auth.Secret("rpcop_" + secrets.token_urlsafe(32))
         self.server = Server(self)
@@ -246,7 +245,7 @@ def _secret(settings: Settings) -> auth.Secret | None:
 def job_specs(bus: Bus, outside: Outside | None) -> list[JobSpec]:
     """Return every job function: ours, then the guests'; without `outside` only to be shown."""
     own = (*session_jobs.JOBS, *user_jobs.JOBS, *importer.JOBS, *worldimport.JOBS, *world.JOBS, *behind.jobs(outside))
-    return [*own, *bus.jobs({spec.name for spec in own})]
+    return [*own, *collected.jobs(bus, {spec.name for spec in own})]
 
 
 @asynccontextmanager
@@ -256,10 +255,7 @@ async def opened(settings: Settings) -> AsyncIterator[App]:
     Raises StoreError or BadPlugin when that cannot be; both say what to do.
     """
     _check_rooms()
-    bus = Bus(settings.filter_timeout_s, settings.action_timeout_s)
-    loader.load(bus, settings.plugins, fetch_hosts(settings))
-    if settings.jwt_keys is not None:
-        bus.register(_jwt_users(settings, settings.jwt_keys), JWT_USERS)
+    bus = _guests(settings)
     store = await Store.open(
         settings.data,
         synchronous=settings.synchronous,
@@ -274,10 +270,12 @@ async def opened(settings: Settings) -> AsyncIterator[App]:
             await app.answers.load()
             app.has_asking_rules = await store.read(rules.any_asks)
             await app.runner.start()
+            telling = tasks.create_task(app.notices.run())
             try:
                 await _recover(app)
                 yield app
             finally:
+                telling.cancel()
                 await app.runner.stop()
                 await app.outside.close()
     except BaseExceptionGroup as group:
@@ -333,6 +331,15 @@ async def _recover(app: App) -> None:
         await app.store.write(partial(_drop, app, session))
 
 
+def _guests(settings: Settings) -> Bus:
+    bus = Bus(settings.filter_timeout_s, settings.action_timeout_s)
+    loader.load(bus, settings.plugins, fetch_hosts(settings))
+    if settings.jwt_keys is not None:
+        bus.register(_jwt_users(settings, settings.jwt_keys), JWT_USERS)
+    collected.settings(bus, settings.plugin)
+    return bus
+
+
 def _jwt_users(settings: Settings, keys: Path) -> JwtUsers:
     return JwtUsers(
         keys,
@@ -356,6 +363,10 @@ def _announce(app: App, tx: Tx, event: JobEvent) -> None:
     noun, _, outcome = event.topic.partition(".")
     if noun == "job" and outcome in app.metrics.jobs_ended:
         tx.after_commit(lambda: app.metrics.jobs_ended.update((outcome,)))
+        if app.notices.wants("job_finished") and event.job_id is not None:
+            error = event.details.get("error")
+            job = FinishedJob(event.job_id, event.function, outcome, event.owner_id, event.session_id, error)
+            tx.after_commit(lambda: app.notices.put("job_finished", job=job))
     elif event.topic == "ask.opened":
         tx.after_commit(lambda: app.asking.opened(event.owner_id, event.details))
     elif event.topic == "ask.resolved":

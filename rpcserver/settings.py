@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     """The server's settings; units stand in the names."""
 
     model_config = SettingsConfigDict(
-        env_prefix="RPCSERVER_", frozen=True, extra="forbid", use_attribute_docstrings=True
+        env_prefix="RPCSERVER_", env_nested_delimiter="__", frozen=True, extra="forbid", use_attribute_docstrings=True
     )
 
     data: Path = default_data()
@@ -50,6 +50,10 @@ class Settings(BaseSettings):
     """Names, besides this machine's addresses and `host`, that a request's Host header may carry."""
     plugins: tuple[Path, ...] = ()
     """Plugin files to load."""
+    plugin: dict[str, dict[str, Any]] = {}
+    """Settings of plugins: `[plugin.NAME]` in rpcserver.toml, or `RPCSERVER_PLUGIN__NAME__SETTING`."""
+    max_waiting_notices: int = 10_000
+    """Notices to plugins that may wait; what comes then is not told."""
     is_log_debug: bool = False
     """Log what is of use to who works on the server."""
     tls_cert: Path | None = None

@@ -112,6 +112,8 @@ async def create(
             _tell_contents(call, tx, made.working_set_id, "entered")
         if also is not None:
             also(tx, session)
+        tell_guests(call, tx, "session_created", session)
+        tell_guests(call, tx, "session_entered", session, set_id=made.working_set_id)
         return app.sessions.changed(tx, session)
 
     try:
@@ -267,6 +269,9 @@ async def _run_move(call: Call, session: Session, data: Move, way: Way, relocate
             return session
         after = sessions.move(tx, session, moved.set_id, way, app.settings.max_history, relocated_from)
         _tell_move(call, tx, session, moved, relocated_from)
+        if moved.left_set_id is not None:
+            tell_guests(call, tx, "session_left", after, set_id=moved.left_set_id)
+        tell_guests(call, tx, "session_entered", after, set_id=moved.set_id)
         return app.sessions.changed(tx, after)
 
     after: Session = await app.runner.run("session.cd", data, request_of(session), then=record)
@@ -321,6 +326,14 @@ def _tell_move(call: Call, tx: Tx, session: Session, moved: Moved, relocated_fro
         _tell_contents(call, tx, moved.set_id, "entered")
 
 
+def tell_guests(call: Call, tx: Tx, hook: str, session: Session, **arguments: Any) -> None:
+    """Have guests told, once it is on disk, what has become of a session."""
+    notices = call.app.notices
+    if notices.wants(hook):
+        told = view(call, session)
+        tx.after_commit(lambda: notices.put(hook, session=told, **arguments))
+
+
 def tell_left(call: Call, tx: Tx, set_id: str) -> None:
     """Tell those who stand in a set that the caller's token is gone from it."""
     _tell_contents(call, tx, set_id, "left")
@@ -335,12 +348,13 @@ def _tell_contents(call: Call, tx: Tx, set_id: str, change: str) -> None:
 
 def view(call: Call, session: Session) -> SessionView:
     """Return the session as guests see it."""
+    home = call.principal.user.home_set_id
     return SessionView(
         session.id,
         session.core_user_id,
         session.name,
-        session.place,
-        call.principal.user.home_set_id,
+        session.working_set_id or home,
+        home,
         bool(session.is_interactive),
         session.context_name,
     )

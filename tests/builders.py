@@ -89,8 +89,8 @@ def write_guest(folder: Path, name: str, code: str) -> Path:
 
 GUEST_IMPORTS = """
 import asyncio
-from pydantic import BaseModel
-from plugins import Action, Command, Commit, JobContext, JobError, Move, Pallet, hookimpl, job
+from pydantic import BaseModel, SecretStr
+from plugins import Action, Command, Commit, JobContext, JobError, Move, Pallet, hookimpl, job, method
 
 class Nothing(BaseModel):
     pass

@@ -75,7 +75,7 @@ async def create(call: Call, params: CreateParams) -> dict[str, Any]:
             store_actions(call, tx, session.id, actions)
 
     session = await walking.create(call, new, params.set_id, with_playbook)
-    return {"session_id": session.id}
+    return await _filtered(call, "session_create", session, {"session_id": session.id})
 
 
 @method(
@@ -98,6 +98,7 @@ async def destroy(call: Call, params: DestroyParams) -> dict[str, Any]:
     def remove(tx: Tx, left: tuple[str | None, bool]) -> str:
         sessions.remove(tx, session.id)
         app.sessions.gone(tx, session)
+        walking.tell_guests(call, tx, "session_destroyed", session)
         app.events.append(tx, "session.destroyed", f"user:{session.core_user_id}", {"session_id": session.id})
         set_id, is_gone = left
         if set_id is not None and is_gone:
@@ -116,7 +117,7 @@ async def destroy(call: Call, params: DestroyParams) -> dict[str, Any]:
 def get(call: Call, params: GetParams) -> dict[str, Any] | Awaitable[dict[str, Any]]:
     """Return the session's record; `include` adds its history and the tokens of its data set."""
     found = walking.find_session(call, params.session_id)
-    if isinstance(found, Session) and not params.include:
+    if isinstance(found, Session) and not params.include and not call.app.bus.has("session_get"):
         return views.session_record(found)
     return _get(call, found, params)
 
@@ -132,7 +133,13 @@ async def _get(call: Call, found: Session | Awaitable[Session], params: GetParam
         listing = await walking.look(call, session, set_id=session.data_set_id, limit=200)
         remembered = views.contents(listing, session.id, None)["tokens"]
         record["data"] = [token for token in remembered if views.is_current(token, session.place)]
-    return record
+    return await _filtered(call, "session_get", session, record)
+
+
+async def _filtered(call: Call, hook: str, session: Session, answer: dict[str, Any]) -> dict[str, Any]:
+    if not call.app.bus.has(hook):
+        return answer
+    return await call.app.bus.answer(hook, walking.view(call, session), answer)
 
 
 @method(
@@ -174,7 +181,7 @@ async def ls(call: Call, params: LsParams) -> dict[str, Any]:
     answer = await _listing(call, session, listing, onward, has_commands)
     if "contents" not in params.sections:
         del answer["contents"]
-    return answer
+    return await _filtered(call, "session_ls", session, answer)
 
 
 @method(
@@ -275,7 +282,8 @@ async def _arrival(call: Call, session: Session, limit: int) -> dict[str, Any]:
     if cursor is not None:
         params = {"session_id": session.id, "limit": limit, "cursor": cursor}
         onward = {"method": "session.ls", "params": params}
-    return await _listing(call, session, listing, onward, has_commands=True)
+    answer = await _listing(call, session, listing, onward, has_commands=True)
+    return await _filtered(call, "session_ls", session, answer)
 
 
 async def _listing(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core import known, live, sets, tokens
+from core.access import asker
 from core.calls import Scene, core_call
 from core.listing import HUMAN, VISIBLE
 from core.names import sort_key
@@ -53,7 +54,7 @@ def offered(
         rows = scene.tx.all(
             f"SELECT t.id FROM commands c JOIN tokens t ON t.id = c.token_id"  # noqa: S608 (constants)
             f" WHERE c.set_id = ? AND {VISIBLE} AND (? = 0 OR ({HUMAN})) ORDER BY t.id LIMIT ?",
-            *(place, scene.user_id, scene.user_id, int(is_human), MAX_COMMANDS),
+            *(place, *asker(scene.user_id), int(is_human), MAX_COMMANDS),
         )
         near = [_command(scene, row[0], place, fresh_s) for row in rows]
         for command in near:

@@ -37,6 +37,7 @@ CoreError
 ├── TokenInUse             the token defines a set or is a user's: it cannot be deleted or given away
 ├── TooMany                a set, token or type has as many of these as it may have
 ├── StillUsed              something else refers to it
+├── OwnGroup               the group is a user's own: it stays, and he stays an admin of it
 └── UndeclaredCall         a job made a core call it did not declare
 """
 
@@ -309,6 +310,14 @@ class StillUsed(CoreError):
     def __init__(self, id: str, what: str) -> None:
         self.id = id
         super().__init__(f"It is still used by {what}: change or delete that first.")
+
+
+class OwnGroup(CoreError):
+    """The group is a user's own."""
+
+    def __init__(self, group_id: str) -> None:
+        self.id = group_id
+        super().__init__("It is a user's own group: it cannot be deleted, and he stays an admin of it.")
 
 
 class UndeclaredCall(CoreError):

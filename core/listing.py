@@ -10,6 +10,7 @@ from typing import Any, Literal
 import orjson
 
 from core import live, sets, tokens
+from core.access import asker, readable_by
 from core.calls import Scene, core_call
 from core.errors import TokenNotFound
 from core.names import sort_key
@@ -41,9 +42,7 @@ _COLUMNS = (
     " t.created_at, s.id, EXISTS (SELECT 1 FROM live_values)"
     " FROM members m JOIN tokens t ON t.id = m.token_id LEFT JOIN sets s ON s.token_id = t.id"
 )
-VISIBLE = (
-    "(t.is_public = 1 OR t.owner_id = ? OR EXISTS (SELECT 1 FROM grants g WHERE g.token_id = t.id AND g.user_id = ?))"
-)
+VISIBLE = readable_by("t")
 HUMAN = (
     "t.is_human = 1 AND NOT EXISTS (SELECT 1 FROM type_ancestors a JOIN types y ON y.name = a.ancestor"
     " WHERE a.type = t.type AND y.is_human = 0)"
@@ -109,7 +108,7 @@ def read(
         conditions.append(f"({columns}) {comparison} (?, ?)")
         values += after
     conditions = ["m.set_id = ?", VISIBLE, *conditions]
-    values = [set_id, scene.user_id, scene.user_id, *values]
+    values = [set_id, *asker(scene.user_id), *values]
     statement = f"SELECT {_COLUMNS} WHERE {' AND '.join(conditions)} ORDER BY {direction} LIMIT ?"  # noqa: S608
     rows = scene.tx.all(statement, *values, limit + 1)
     entries = _entries(scene, set_id, rows[:limit], is_human)
@@ -135,7 +134,7 @@ def read_one(scene: Scene, token_id: str, set_id: str | None = None, *, is_human
     sets.show(scene, set_id)
     row = scene.tx.one(
         f"SELECT {_COLUMNS} WHERE m.set_id = ? AND m.token_id = ? AND {VISIBLE}",  # noqa: S608 (constants)
-        *(set_id, token_id, scene.user_id, scene.user_id),
+        *(set_id, token_id, *asker(scene.user_id)),
     )
     if row is None:
         raise TokenNotFound(token_id)
@@ -145,7 +144,7 @@ def read_one(scene: Scene, token_id: str, set_id: str | None = None, *, is_human
 @core_call("core.set.ways", is_reading=True)
 def ways(scene: Scene, set_id: str) -> tuple[bool, bool, bool]:
     """Tell whether the set has a child, and a link, that the caller can see, and whether commands are anywhere."""
-    row = scene.tx.one(_WAYS, *(set_id, scene.user_id, scene.user_id) * 2)
+    row = scene.tx.one(_WAYS, *(set_id, *asker(scene.user_id)) * 2)
     return (bool(row[0]), bool(row[1]), bool(row[2])) if row else (False, False, False)
 
 
@@ -172,7 +171,7 @@ def list_sets(
         parent_id: those below this set; name: with this name, in any case; type: whose defining token is of this type.
         is_writable: those the caller can write.
     """
-    where, values = ["s.id > ?", VISIBLE], [scene.user_id, scene.user_id]
+    where, values = ["s.id > ?", VISIBLE], [*asker(scene.user_id)]
     for condition, value in (("s.parent_id = ?", parent_id), ("t.type = ?", type)):
         if value is not None:
             where.append(condition)

@@ -142,6 +142,11 @@ def unwritable(scene: Scene, token: Token, held: Held, set_id: str | None) -> st
     return None if _rights(scene, token).can_write else "only the owner, and whom he lets, write it"
 
 
+def is_writable(scene: Scene, token: Token, attribute: str, set_id: str | None) -> bool:
+    """Tell whether the caller, who can read the token, can write the attribute there."""
+    return unwritable(scene, token, look(scene.tx, token, attribute, set_id), set_id) is None
+
+
 def shown(scene: Scene, token: Token, set_id: str | None, is_human: bool = False) -> dict[str, Any]:
     """Return the values the caller may read there, by name; the others are silently left out.
 

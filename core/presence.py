@@ -62,7 +62,8 @@ def leave(
     Returns the set left and whether the token went with it; None when the session stood nowhere.
 
     Args:
-        is_asked: the rules of the set may refuse; they never may when a session ends or its place is gone.
+        is_asked: the rules of the set may refuse; they never may when a session ends, when its place is gone, or when
+            its user is frozen.
         is_last: the session ends: where it has been is forgotten.
 
     Raises:
@@ -71,11 +72,15 @@ def leave(
     tx = scene.tx
     if is_last:
         tx.run("DELETE FROM visits WHERE session_id = ?", session_id)
-    row = tx.one("SELECT set_id, token_id FROM presence WHERE session_id = ?", session_id)
+    row = tx.one(
+        "SELECT p.set_id, p.token_id, u.is_frozen FROM presence p JOIN users u ON u.token_id = p.token_id"
+        " WHERE p.session_id = ?",
+        session_id,
+    )
     if row is None:
         return None
-    set_id, token_id = row
-    place = sets.find(tx, scene.user_id, set_id) if is_asked else None
+    set_id, token_id, is_frozen = row
+    place = sets.find(tx, scene.user_id, set_id) if is_asked and not is_frozen else None
     if place is not None:
         passer = Passer(scene.user_id, token_id, set_id, session_id, answers or {})
         refused = _ruled(tx, place, "set_leaving", passer)

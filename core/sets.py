@@ -224,8 +224,9 @@ def can_enter(scene: Scene, set_id: str) -> bool:
 
 def refusal(tx: Tx, user_id: str, place: Place) -> EnterRefused | None:
     """Return why the user may not enter a set he can read, or None."""
-    user = tx.one("SELECT token_id, is_frozen FROM users WHERE id = ?", user_id)
-    if user is None or user[1]:
+    user = tx.one("SELECT token_id, is_frozen, home_set_id FROM users WHERE id = ?", user_id)
+    # Home stays open: a frozen user is stopped, not trapped where he stands.
+    if user is None or (user[1] and user[2] != place.id):
         return EnterRefused(place.id, place.name, "frozen", "your account is frozen: ask the operator.")
     if place.rights.is_owner or place.enter_policy in ("readers", "rule"):
         return None

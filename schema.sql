@@ -444,7 +444,7 @@ CREATE TABLE attribute_groups (
 CREATE INDEX attribute_groups_group ON attribute_groups (group_id);
 
 -- What a token's attribute holds in one set, or (set_id '') that it is turned off everywhere; its value everywhere
--- stands in tokens.attributes. value: JSON. Written by core.live.
+-- stands in tokens.attributes. value: JSON. Written by core.held.
 CREATE TABLE live_values (
     token_id   TEXT NOT NULL REFERENCES tokens (id) ON DELETE CASCADE,
     attribute  TEXT NOT NULL,

@@ -18,6 +18,7 @@ CoreError
 ├── AttributeNotWritable   the attribute cannot be written here and now, by this caller
 ├── AttributeNotReadable   the attribute cannot be read here and now, by this caller
 ├── BadValue               the value does not fit its attribute
+├── BadAttribute           the attribute cannot be declared so
 ├── BadRule                the rule, or what it decides by, makes no sense
 ├── BadScript              the script does not parse, or remembers too much
 ├── BadRemote              the remote's definition makes no sense
@@ -160,6 +161,14 @@ class BadValue(CoreError):
     def __init__(self, attribute: str, reason: str) -> None:
         self.attribute, self.reason = attribute, reason
         super().__init__(f"The value does not fit {attribute!r}: {reason}.")
+
+
+class BadAttribute(CoreError):
+    """The attribute cannot be declared so."""
+
+    def __init__(self, attribute: str, reason: str) -> None:
+        self.attribute, self.reason = attribute, reason
+        super().__init__(f"The attribute {attribute!r} cannot be declared so: {reason}.")
 
 
 class BadRule(CoreError):

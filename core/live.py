@@ -1,34 +1,23 @@
-"""Live values: what a token's attributes hold, everywhere or in one set, and who may read and write them there.
+"""Live values: who may read and write what a token's attributes hold, everywhere or in one set.
 
-A value everywhere stands with the token; a value in one set, and whether an attribute is on, in `live_values`.
 Permission is decided per user, token, attribute and set. Source: sessions.md 1.1.
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from core import attributes, groups, sets, tokens
+from core import acting, actions, attributes, groups, held, sets, tokens
 from core.access import Rights, rights
 from core.attributes import Attribute
 from core.calls import Scene, core_call
 from core.errors import AttributeNotFound, AttributeNotReadable, AttributeNotWritable, ChecksumMismatch
+from core.held import Held as Held
+from core.held import look as look
 from core.limits import Limits, check, source_of
 from core.sources import require
-from core.standard import NAMES
 from core.tokens import Token
-from store import Tx, now_ms
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What one attribute of one token holds in one set."""
-
-    name: str
-    value: Any
-    is_on: bool
-    declared: Attribute | None
+from store import Tx
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +33,9 @@ class Permission:
 def permissions(scene: Scene, token_id: str, attribute: str, set_id: str | None = None) -> Permission:
     """Return what the caller may do with a token's attribute in a set, and why not more."""
     token = tokens.readable(scene, token_id)
-    held = look(scene.tx, token, attribute, set_id)
-    unread = unreadable(scene, token, held, set_id)
-    unwritten = unwritable(scene, token, held, set_id)
+    seen = look(scene.tx, token, attribute, set_id)
+    unread = unreadable(scene, token, seen, set_id)
+    unwritten = unwritable(scene, token, seen, set_id)
     return Permission(unread is None, unwritten is None, unread or unwritten or "you may read and write it")
 
 
@@ -64,23 +53,20 @@ def edit(
     token = tokens.readable(scene, token_id)
     if if_match is not None and if_match != token.revision:
         raise ChecksumMismatch(token.revision)
-    held = look(scene.tx, token, attribute, set_id)
-    reason = unwritable(scene, token, held, set_id)
+    seen = look(scene.tx, token, attribute, set_id)
+    reason = unwritable(scene, token, seen, set_id)
     if reason is not None:
         raise AttributeNotWritable(attribute, reason)
     source = source_of(value)
     if source is not None:
         require(scene, *source)
-    if held.declared is not None:
-        attributes.checked(scene.tx, {attribute: held.declared}, attribute, value)
-    else:
-        check(scene.tx, attribute, "any", Limits(), value)
-    if set_id is None:
-        values = {name: held for name, held in {**token.values, attribute: value}.items() if held is not None}
-        tokens.store_values(scene.tx, token_id, values)
-    else:
+    _check_value(scene, token, seen, value)
+    if set_id is not None:
         sets.show(scene, set_id)
-        _store_here(scene.tx, token_id, attribute, set_id, value)
+    held.check_siblings(scene.tx, token, attribute, value, set_id)
+    held.put(scene.tx, token, attribute, value, set_id)
+    if value != seen.value:
+        acting.act(scene.tx, "value_changed", token_id, token.type, attribute, set_id)
     return tokens.touch(scene.tx, token_id)
 
 
@@ -89,57 +75,31 @@ def turn(scene: Scene, token_id: str, attribute: str, is_on: bool, set_id: str |
     """Turn an attribute of a token on or off: off, nobody reads or writes it and nothing behind it is called."""
     token = tokens.writable(scene, token_id)
     look(scene.tx, token, attribute, set_id)
-    changed = scene.tx.run(
-        "UPDATE live_values SET is_on = ?, updated_at = ? WHERE token_id = ? AND attribute = ? AND set_id = ?",
-        *(int(is_on), now_ms(), token_id, attribute, set_id or ""),
-    )
-    if not changed:
-        scene.tx.run(
-            "INSERT INTO live_values (token_id, attribute, set_id, value, is_on, updated_at)"
-            " VALUES (?, ?, ?, NULL, ?, ?)",
-            *(token_id, attribute, set_id or "", int(is_on), now_ms()),
-        )
+    held.switch(scene.tx, token_id, attribute, is_on, set_id)
     tokens.touch(scene.tx, token_id)
 
 
-def look(tx: Tx, token: Token, attribute: str, set_id: str | None) -> Held:
-    """Return what the attribute holds there, whoever asks. Raises AttributeNotFound for one its type does not have."""
-    declared = attributes.of_type(tx, token.type)
-    if attribute not in declared and not _is_free(token, attribute):
-        raise AttributeNotFound(attribute)
-    found = declared.get(attribute)
-    value = token.values.get(attribute, found.default if found else None)
-    is_on = True
-    for place, text, on in _rows(tx, token.id, attribute, set_id):
-        if place and text is not None:
-            value = json.loads(text)
-        is_on = is_on and bool(on)
-    return Held(attribute, value, is_on, found)
-
-
-def unreadable(scene: Scene, token: Token, held: Held, set_id: str | None) -> str | None:
+def unreadable(scene: Scene, token: Token, seen: Held, set_id: str | None) -> str | None:
     """Return why the caller, who can read the token, cannot read the attribute; None when he can."""
-    if not held.is_on:
+    if not seen.is_on:
         return "it is turned off"
-    if held.declared is None:
-        return None
-    if held.declared.read_groups and not _in_any(scene, token, held.declared.read_groups):
+    if seen.declared is not None and not _may_read(scene, token, seen.declared):
         return "only certain groups read it"
-    if not _are_met(scene.tx, held.declared.read_needs, set_id):
+    if not all(_are_met(scene.tx, declared.read_needs, set_id) for declared in _lineage(scene.tx, seen)):
         return "it is readable only where certain attributes are present"
     return None
 
 
-def unwritable(scene: Scene, token: Token, held: Held, set_id: str | None) -> str | None:
+def unwritable(scene: Scene, token: Token, seen: Held, set_id: str | None) -> str | None:
     """Return why the caller, who can read the token, cannot write the attribute; None when he can."""
-    if not held.is_on:
+    if not seen.is_on:
         return "it is turned off"
-    declared = held.declared
-    if declared is not None and not _are_met(scene.tx, declared.write_needs, set_id):
+    if not all(_are_met(scene.tx, declared.write_needs, set_id) for declared in _lineage(scene.tx, seen)):
         return "it is writable only where certain attributes are present"
-    if declared is not None and declared.write_groups:
-        return None if _in_any(scene, token, declared.write_groups) else "only certain groups write it"
-    return None if _rights(scene, token).can_write else "only the owner, and whom he lets, write it"
+    if _may_write(scene, token, seen.declared):
+        return None
+    has_groups = seen.declared is not None and seen.declared.write_groups
+    return "only certain groups write it" if has_groups else "only the owner, and whom he lets, write it"
 
 
 def is_writable(scene: Scene, token: Token, attribute: str, set_id: str | None) -> bool:
@@ -153,63 +113,62 @@ def shown(scene: Scene, token: Token, set_id: str | None, is_human: bool = False
     Args:
         is_human: leave out what is not for people.
     """
-    declared = attributes.of_type(scene.tx, token.type)
-    values = {name: attribute.default for name, attribute in declared.items() if attribute.default is not None}
-    values.update(token.values)
-    off: set[str] = set()
-    for name, place, text, on in _all_rows(scene.tx, token.id, set_id):
-        if place and text is not None:
-            values[name] = json.loads(text)
-        if not on:
-            off.add(name)
     seen = {}
-    for name, value in values.items():
-        held = Held(name, value, name not in off, declared.get(name))
-        if is_human and held.declared is not None and not held.declared.is_human:
+    for one in held.everything(scene.tx, token, set_id):
+        if is_human and one.declared is not None and not one.declared.is_human:
             continue
-        if unreadable(scene, token, held, set_id) is None:
-            seen[name] = value
+        if unreadable(scene, token, one, set_id) is None:
+            seen[one.name] = one.value
     return seen
 
 
 def readable(scene: Scene, token: Token, attribute: str, set_id: str | None) -> Any:
     """Return what the attribute holds for the caller. Raises AttributeNotFound or AttributeNotReadable."""
-    held = look(scene.tx, token, attribute, set_id)
-    reason = unreadable(scene, token, held, set_id)
-    if reason is not None and held.is_on:
+    seen = look(scene.tx, token, attribute, set_id)
+    reason = unreadable(scene, token, seen, set_id)
+    if reason is not None and seen.is_on:
         raise AttributeNotFound(attribute)
     if reason is not None:
         raise AttributeNotReadable(attribute, reason)
-    return held.value
+    return seen.value
 
 
-def _is_free(token: Token, attribute: str) -> bool:
-    # A token of a standard type carries what it likes; one of a user's type what its type and every token has.
-    return "." not in token.type or attribute in NAMES
+def _check_value(scene: Scene, token: Token, seen: Held, value: Any) -> None:
+    if seen.declared is None:
+        check(scene.tx, seen.name, "any", Limits(), value)
+        return
+    declared = attributes.of_type(scene.tx, token.type)
+    attributes.checked(scene.tx, declared, seen.name, value)
+    if seen.declared.value_type == attributes.ACTION and value is not None:
+        _check_author(scene, token, declared, seen.name, actions.parsed(value))
 
 
-def _store_here(tx: Tx, token_id: str, attribute: str, set_id: str, value: Any) -> None:
-    text = None if value is None else json.dumps(value)
-    tx.run(
-        "INSERT INTO live_values (token_id, attribute, set_id, value, is_on, updated_at) VALUES (?, ?, ?, ?, 1, ?)"
-        " ON CONFLICT (token_id, attribute, set_id) DO UPDATE SET value = excluded.value,"
-        " updated_at = excluded.updated_at",
-        *(token_id, attribute, set_id, text, now_ms()),
-    )
+def _check_author(
+    scene: Scene, token: Token, declared: dict[str, Attribute], name: str, action: actions.Action
+) -> None:
+    # It will do what its author could do himself, and show nobody what is kept from its author.
+    copied = declared.get(action.copied or "")
+    if copied is not None and not _may_read(scene, token, copied):
+        raise AttributeNotWritable(name, f"{action.copied!r}, which it copies, is not yours to read")
+    if action.change is not None and not _may_write(scene, token, declared.get(action.target or "")):
+        raise AttributeNotWritable(name, f"{action.target!r}, which it changes, is not yours to write")
+    if action.switch is not None and not _rights(scene, token).can_write:
+        raise AttributeNotWritable(name, f"{action.target!r} is not yours to turn on and off")
 
 
-def _rows(tx: Tx, token_id: str, attribute: str, set_id: str | None) -> list[tuple[Any, ...]]:
-    return tx.all(
-        "SELECT set_id, value, is_on FROM live_values WHERE token_id = ? AND attribute = ? AND set_id IN ('', ?)",
-        *(token_id, attribute, set_id or ""),
-    )
+def _lineage(tx: Tx, seen: Held) -> list[Attribute]:
+    return attributes.lineage(tx, seen.declared) if seen.declared is not None else []
 
 
-def _all_rows(tx: Tx, token_id: str, set_id: str | None) -> list[tuple[Any, ...]]:
-    return tx.all(
-        "SELECT attribute, set_id, value, is_on FROM live_values WHERE token_id = ? AND set_id IN ('', ?)",
-        *(token_id, set_id or ""),
-    )
+# Its own groups decide: where a parent has some, they are among them.
+def _may_read(scene: Scene, token: Token, declared: Attribute) -> bool:
+    return not declared.read_groups or _in_any(scene, token, declared.read_groups)
+
+
+def _may_write(scene: Scene, token: Token, declared: Attribute | None) -> bool:
+    if declared is None or not declared.write_groups:
+        return _rights(scene, token).can_write
+    return _in_any(scene, token, declared.write_groups)
 
 
 def _rights(scene: Scene, token: Token) -> Rights:
@@ -227,14 +186,5 @@ def _are_met(tx: Tx, needs: attributes.Needs | None, set_id: str | None) -> bool
         return True
     if set_id is None:
         return False
-    present = (_is_present(tx, set_id, name) for name in needs)
+    present = (attributes.is_present(tx, set_id, name) for name in needs)
     return any(present) if isinstance(needs, list) else all(present)
-
-
-def _is_present(tx: Tx, set_id: str, attribute: str) -> bool:
-    row = tx.one(
-        "SELECT 1 FROM members m JOIN tokens t ON t.id = m.token_id JOIN type_ancestors y ON y.type = t.type"
-        " JOIN attributes a ON a.type = y.ancestor WHERE m.set_id = ? AND a.name = ? LIMIT 1",
-        *(set_id, attribute),
-    )
-    return row is not None

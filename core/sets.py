@@ -3,10 +3,10 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from core import members, tokens
+from core import acting, attraction, members, tokens
 from core.access import Rights, rights
 from core.calls import Scene, core_call
-from core.errors import EnterRefused, NotWritable, SetCycle, SetNotEmpty, SetNotFound, TokenInUse
+from core.errors import EnterRefused, EventRefused, NotWritable, SetCycle, SetNotEmpty, SetNotFound, TokenInUse
 from core.names import sort_key
 from core.rules import guard
 from core.types import SYSTEM_MADE
@@ -52,15 +52,14 @@ def create(
         name: of a new token that defines it.
         token_id: a token of the caller's that is to define it instead; it may define no other.
     """
-    if parent_id is not None:
-        writable(scene, parent_id)
+    parent = writable(scene, parent_id) if parent_id is not None else None
     if token_id is None:
         made = tokens.insert(scene.tx, "set", scene.user_id, name or "", {}, is_public=is_public, is_human=is_human)
-        return _below(scene, made, parent_id, enter_policy)
+        return _below(scene, made, "set", parent, enter_policy)
     token = tokens.writable(scene, token_id)
     if token.type in SYSTEM_MADE or scene.tx.one("SELECT 1 FROM sets WHERE token_id = ?", token_id):
         raise TokenInUse(token_id)
-    return _below(scene, token_id, parent_id, enter_policy)
+    return _below(scene, token_id, token.type, parent, enter_policy)
 
 
 @core_call("core.set.show", is_reading=True)
@@ -95,7 +94,7 @@ def change_parent(scene: Scene, set_id: str, parent_id: str | None) -> None:
     if place.parent_id is not None:
         members.take(scene.tx, place.parent_id, place.token_id)
     if parent_id is not None:
-        writable(scene, parent_id)
+        parent = writable(scene, parent_id)
         above: str | None = parent_id
         while above is not None:
             if above == set_id:
@@ -103,17 +102,21 @@ def change_parent(scene: Scene, set_id: str, parent_id: str | None) -> None:
             row = scene.tx.one("SELECT parent_id FROM sets WHERE id = ?", above)
             above = row[0] if row else None
         guard(scene.tx, "child_adding", parent_id, place.token_id, scene.user_id)
+        _check_allergies(scene, parent, place.token_id, place.type)
         members.put(scene.tx, parent_id, place.token_id, "child")
+        acting.act(scene.tx, "child_added", parent.token_id, parent.type)
     scene.tx.run("UPDATE sets SET parent_id = ? WHERE id = ?", parent_id, set_id)
 
 
 @core_call("core.set.link.add")
 def link(scene: Scene, set_id: str, target_id: str) -> None:
     """Link to another set, one way: the target's defining token stands in the linking set."""
-    writable(scene, set_id)
+    place = writable(scene, set_id)
     target = show(scene, target_id)
     guard(scene.tx, "link_creating", set_id, target.token_id, scene.user_id)
+    _check_allergies(scene, place, target.token_id, target.type)
     members.put(scene.tx, set_id, target.token_id, "link")
+    acting.act(scene.tx, "link_created", place.token_id, place.type)
 
 
 @core_call("core.set.link.remove")
@@ -146,21 +149,30 @@ def delete(scene: Scene, set_id: str) -> None:
 
 @core_call("core.set.tokens.add")
 def add_tokens(scene: Scene, set_id: str, token_ids: list[str], kind: Literal["member", "gift"] = "member") -> None:
-    """Put tokens the caller can read into a set he can write. Visitors come by `core.set.enter` alone."""
-    writable(scene, set_id)
+    """Put tokens the caller can read into a set he can write. Visitors come by `core.set.enter` alone.
+
+    Raises EventRefused when a rule of the set, or an allergy, keeps one out: then none is put in.
+    """
+    place = writable(scene, set_id)
     for token_id in token_ids:
         token = tokens.readable(scene, token_id)
         guard(scene.tx, "token_adding", set_id, token.id, scene.user_id)
+        _check_allergies(scene, place, token.id, token.type)
         members.put(scene.tx, set_id, token.id, kind)
+        acting.act(scene.tx, "token_added", place.token_id, place.type)
+        acting.act(scene.tx, "token_entered", token.id, token.type)
 
 
 @core_call("core.set.tokens.remove")
 def remove_tokens(scene: Scene, set_id: str, token_ids: list[str]) -> None:
     """Take tokens out of a set the caller can write; children and visitors have their own ways out."""
-    writable(scene, set_id)
+    place = writable(scene, set_id)
     for token_id in token_ids:
         guard(scene.tx, "token_removing", set_id, token_id, scene.user_id)
         members.take(scene.tx, set_id, token_id, kind="member")
+        token = tokens.find(scene.tx, token_id)
+        acting.act(scene.tx, "token_removed", place.token_id, place.type)
+        acting.act(scene.tx, "token_left", token_id, token.type if token else "")
 
 
 @core_call("core.set.truncate")
@@ -282,12 +294,22 @@ def define(tx: Tx, token_id: str, parent_id: str | None, enter_policy: str = "re
     return set_id
 
 
-def _below(scene: Scene, token_id: str, parent_id: str | None, enter_policy: str) -> str:
-    if parent_id is not None:
-        guard(scene.tx, "child_adding", parent_id, token_id, scene.user_id)
-        if members.holds(scene.tx, parent_id, token_id, kind="member"):
-            members.take(scene.tx, parent_id, token_id)
-    return define(scene.tx, token_id, parent_id, enter_policy)
+def _below(scene: Scene, token_id: str, type: str, parent: Place | None, enter_policy: str) -> str:
+    if parent is None:
+        return define(scene.tx, token_id, None, enter_policy)
+    guard(scene.tx, "child_adding", parent.id, token_id, scene.user_id)
+    _check_allergies(scene, parent, token_id, type)
+    if members.holds(scene.tx, parent.id, token_id, kind="member"):
+        members.take(scene.tx, parent.id, token_id)
+    made = define(scene.tx, token_id, parent.id, enter_policy)
+    acting.act(scene.tx, "child_added", parent.token_id, parent.type)
+    return made
+
+
+def _check_allergies(scene: Scene, place: Place, token_id: str, type: str) -> None:
+    reason = attraction.repulsion(scene.tx, place.id, (place.token_id, place.type), (token_id, type))
+    if reason is not None:
+        raise EventRefused(place.id, place.name, attraction.RULE, reason)
 
 
 def _named(scene: Scene, set_id: str, name: str) -> str | None:

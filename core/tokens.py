@@ -117,6 +117,7 @@ def check_values(scene: Scene, type: str, values: dict[str, Any]) -> None:
     """
     types.check_creator(scene, type)
     declared = catalog.of_type(scene.tx, type)
+    catalog.check_siblings(declared, {**catalog.defaults(declared), **values})
     for attribute, value in values.items():
         source = source_of(value)
         if source is not None:

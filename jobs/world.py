@@ -52,6 +52,7 @@ OPEN: tuple[CoreCall[..., Any], ...] = (
     types.read,
     types.list_,
     types.retire,
+    types.change_creators,
     attributes.create,
     attributes.list_,
     live.permissions,

@@ -133,14 +133,6 @@ SMALL: dict[str, Any] = {
 }
 
 
-WARE = {"price": {"value_type": "number", "minimum": 0}}
-
-
-def attribute(**options: Any) -> dict[str, Any]:
-    """Return the small world with one attribute more of its type."""
-    return changed("types/ware/attributes", {**WARE, "more": {"value_type": "number", **options}})
-
-
 def changed(path: str, value: Any) -> dict[str, Any]:
     """Return the small world with something else at a place."""
     world = copy.deepcopy(SMALL)
@@ -179,21 +171,6 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         (changed("remotes", {"r": {"definition": {"url": "ftp://x/"}}}), "remotes.r.definition", "https"),
         (changed("groups", {"g": {"members": ["nobody"]}}), "groups.g", "nobody"),
         (changed("format", "rpcserver.world/9"), "format", "rpcserver.world/1"),
-        (attribute(parent="wear.price"), "types.ware.attributes.more.parent", "no type 'wear'"),
-        (attribute(parent="ware.prize"), "types.ware.attributes.more.parent", "declares no 'prize'"),
-        (attribute(parent="ware.more"), "types.ware.attributes.more.parent", "cycle"),
-        (attribute(parent="x.y.z"), "types.ware.attributes.more", "No attribute"),
-        (attribute(relations={"allergies": 1}), "types.ware.attributes.more.relations.allergies", "list"),
-        (attribute(relations={"required_siblings": ["more"]}), "types.ware.attributes.more", "no sibling of itself"),
-        (attribute(pattern="x"), "types.ware.attributes.more", "matches no pattern"),
-        (attribute(default={"script": "no"}), "types.ware.attributes.more.default", "no script 'no'"),
-        (attribute(value_type="action", default={"event": "noon"}), "types.ware.attributes.more", "no action listens"),
-        (
-            changed("types/ware/attributes", {**WARE, "act": {"value_type": "action"}})
-            | {"sets": {"top": {"name": "Top", "tokens": [{"name": "x", "type": "ware", "attributes": {"act": 1}}]}}},
-            "sets.top.tokens.0",
-            "an action is an object",
-        ),
     ],
 )
 async def test_a_bad_world_is_refused_as_a_whole(
@@ -207,45 +184,6 @@ async def test_a_bad_world_is_refused_as_a_whole(
         await server.app.import_world(path, "anna", None)
     assert (caught.value.place, reason in str(caught.value)) == (place, True), str(caught.value)
     assert await dump(server.app.store) == before
-
-
-async def test_a_world_of_relations_and_actions(server: Running, anna: Client, bob: Client, tmp_path: Path) -> None:
-    """Parents come before children and targets before actions, in whatever order the file has them."""
-    act = {"event": "set_entered", "target": "state", "change": {"value": "busy"}}
-    world = {
-        "format": "rpcserver.world/1",
-        "name": "Inn",
-        "groups": {"staff": {}},
-        "scripts": {"now": {"text": "'noon'"}},
-        "types": {
-            "room": {
-                "attributes": {
-                    "welcome": {"value_type": "action", "default": act},
-                    "fine": {"value_type": "number", "parent": "room.price", "default": 5},
-                    "price": {"value_type": "number", "parent": "ware.price"},
-                    "state": {"value_type": "string", "default": "free"},
-                    "air": {"value_type": "string", "relations": {"allergies": ["dog"]}},
-                    "clock": {"value_type": "string", "default": {"script": "now"}},
-                }
-            },
-            "ware": {"attributes": {"price": {"value_type": "number", "read_groups": ["staff"]}}},
-            "dog": {"attributes": {"dog": {"value_type": "number"}}},
-        },
-        "sets": {"room": {"name": "Room", "type": "room"}},
-    }
-    path = tmp_path / "world.json"
-    path.write_text(json.dumps(world))
-    made = (await server.app.import_world(path, "anna", None))["sets"]["room"]
-    token = (await bob.call("core.set.show", set_id=made))["token_id"]
-    seen = (await bob.call("core.token.read", token_id=token))["attributes"]
-    assert (seen["state"], "fine" in seen, set(seen["clock"])) == ("free", False, {"script"})
-    assert (await anna.call("core.token.read", token_id=token))["attributes"]["fine"] == 5
-    await bob.cd(set_id=made)
-    assert (await bob.call("core.token.read", token_id=token))["attributes"]["state"] == "busy"
-    dog = await anna.call("core.token.create", type="anna.dog", name="dog")
-    with pytest.raises(CallError) as caught:
-        await anna.call("core.set.tokens.add", set_id=made, token_ids=[dog])
-    assert (caught.value.kind, caught.value.data["rule"]) == ("EVENT_REFUSED", "allergies")
 
 
 @pytest.mark.parametrize(

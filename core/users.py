@@ -111,7 +111,7 @@ def list_(
 def freeze(scene: Scene, user_id: str | None = None, name: str | None = None, *, is_frozen: bool = True) -> User:
     """Freeze a user, or let him move again: frozen, he is let in nowhere and his connections are closed.
 
-    What he owns stays; his sessions end, or go home, whatever the place they stand in says.
+    What he owns stays. No place he stands in keeps a session of his from going home or from ending.
 
     Args:
         user_id, name: one of them says who. Raises UserNotFound.

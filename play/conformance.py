@@ -1,6 +1,7 @@
 """Runs the entries of a conformance corpus: `python -m play.conformance FILE.jsonl`.
 
-Prints one line an entry, `{"id": ..., "actual": ...}`, in the shape of the entry's `expected`. Compares nothing.
+Prints one line an entry, `{"id": ..., "actual": ...}`, in the shape of the entry's `expected`. Compares nothing. A line
+that is no entry, or of a kind or with a step that is not known, is answered with `{"ok": false, "error": ...}` too.
 """
 
 import json
@@ -21,6 +22,9 @@ from play.playbook import PlayBook
 
 Json = Any
 _NOW = OurTime(1_700_000_000)
+# What a malformed entry ends in. It must not stop the entries behind it.
+_MALFORMED = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
+_GETTERS = ("get", "exists", "filter_match", "check_arg_len")
 
 
 def actual(kind: str, given: Json) -> Json:
@@ -29,6 +33,20 @@ def actual(kind: str, given: Json) -> Json:
         return {"ok": True, **_RUNNERS[kind](given)}
     except PlayError as error:
         return {"ok": False, "error": str(error)}
+
+
+def answer(line: bytes) -> str:
+    """Give what is printed for one line of a corpus file, whatever is in the line."""
+    entry: Json = None
+    try:
+        entry = json.loads(line)
+        if entry["kind"] not in _RUNNERS:
+            raise ValueError(f"unknown kind {entry['kind']!r}")
+        return json.dumps({"id": entry["id"], "actual": actual(entry["kind"], entry["input"])})
+    except _MALFORMED as error:
+        why = f"cannot be run: {type(error).__name__}: {error}"
+        id = entry.get("id") if isinstance(entry, dict) else None
+        return json.dumps({"id": id, "actual": {"ok": False, "error": why}})
 
 
 def _playbook(given: Json) -> Json:
@@ -65,13 +83,9 @@ def _playbook_path(given: Json) -> Json:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for name, content in given.get("files", {}).items():
-            file = root / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(content.encode())
+            _place(root, name).write_bytes(content.encode())
         for name, target in given.get("symlinks", {}).items():
-            link = root / name
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(target)
+            _place(root, name).symlink_to(target)
         book = PlayBook()
         book.add(path=root / given["path"])
         actions = [
@@ -84,6 +98,15 @@ def _playbook_path(given: Json) -> Json:
             for action in book
         ]
         return {"actions": actions}
+
+
+def _place(root: Path, name: str) -> Path:
+    """Give where a file of an entry goes, with the folders above it: nowhere but below `root`."""
+    if name.startswith("/") or ".." in name.split("/"):
+        raise ValueError(f"{name!r} leaves the folder of the entry")
+    place = root / name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    return place
 
 
 def _params(given: Json) -> Json:
@@ -100,8 +123,10 @@ def _params_replace(given: Json) -> Json:
 
 def _getter(given: Json) -> Json:
     params, op = Params.parse(given["text"]), given["op"]
+    if not op.startswith(_GETTERS):
+        raise ValueError(f"unknown getter {op!r}")
     if op == "filter_match":
-        return {"value": _written(params.filter_match(given["include"], given["exclude"]))}
+        return {"value": _written(params.filter_match(given.get("include", []), given.get("exclude", [])))}
     key: str | int = int(given["key"]) if "_arg" in op and op != "exists_arg" else given["key"]
     arguments: list[Any] = [key]
     if op.endswith("_default"):
@@ -133,13 +158,15 @@ def _written(value: Any) -> Json:
         return str(value.unix)
     if isinstance(value, Params):
         return [list(item) for item in value.items()]
+    if value is None:  # a check that was passed
+        return ""
     return value if isinstance(value, dict) else str(value)
 
 
 def _ourtime(given: Json) -> Json:
     text = given["text"]
     time = OurTime.parse(text, _NOW)
-    if not text.strip() or text.strip()[0] in "+-":
+    if text.strip() in ("", "0") or text.strip()[0] in "+-":
         return {"delta": time.unix - _NOW.unix}
     return {"unix": time.unix, "str": str(time), "key": time.key, "day": time.day, "dayhour": time.dayhour}
 
@@ -205,11 +232,15 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -m play.conformance FILE.jsonl", file=sys.stderr)
         return 2
-    with open(arguments[0], encoding="utf-8") as lines:
+    try:
+        lines = open(arguments[0], "rb")
+    except OSError as error:
+        print(f"{arguments[0]}: {error.strerror}", file=sys.stderr)
+        return 2
+    with lines:
         for line in lines:
             if line.strip():
-                entry = json.loads(line)
-                print(json.dumps({"id": entry["id"], "actual": actual(entry["kind"], entry["input"])}), flush=True)
+                print(answer(line), flush=True)
     return 0
 
 

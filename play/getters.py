@@ -38,11 +38,11 @@ def _int(kind: str) -> Callable[[str], int]:
 
 
 def _int_list(kind: str) -> Callable[[str], list[int]]:
-    return lambda text: [values.integer(item, kind) for item in values.items(text)]
+    return lambda text: [values.integer(item, kind) for item in values.numbers(text)]
 
 
 def _float_list(text: str) -> list[float]:
-    return [values.floating(item) for item in values.items(text)]
+    return [values.floating(item) for item in values.numbers(text)]
 
 
 def _fixed_list(text: str) -> list[str]:

@@ -2,15 +2,17 @@
 
     <root>/<store>/<key>     a line `{"id": 17}`, then the value; sealed when the store is encrypted
     <root>/<store>/=17       a value without a key
+    <root>/<store>/+4f1c...  the value of a key too long for a file name: the digest of the key, which the line holds too
     <root>/.ids/17           where the value with this id lies; `.ids/next` is the id after the last one given
     <root>/.lock             held while something is changed, by any process
 
 Every file is written beside its place, synced and renamed, so a reader sees the old value or the new one. Names are
-encoded before they become file names: none can leave its folder, begin with a dot or meet another store's.
-Key names are not sealed: whoever may read the folder sees them.
+encoded before they become file names: none can leave its folder, begin with a dot or meet another's, not even on a
+disk that takes upper for lower case. Key names are not sealed: whoever may read the folder sees them.
 """
 
 import fcntl
+import hashlib
 import heapq
 import json
 import os
@@ -20,6 +22,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from play.errors import BadKey, BadSecret, MissingKey, StoreError
@@ -27,6 +30,7 @@ from play.names import name_fix
 from play.seal import Seal
 
 _MAX_FILE_NAME_BYTES = 200
+_MAX_KEY_CHARACTERS = 1000
 _KEYS_AT_ONCE = 10_000
 _FIXABLE = re.compile(r"[A-Za-z0-9_\-;:. ]*")
 _META = ".meta"
@@ -107,7 +111,10 @@ class Collection:
         shutil.rmtree(self._root)
 
     def _folder(self, name: str) -> Path:
-        return self._root / _file_name(_normal(name))
+        folder = _file_name(_normal(name))
+        if folder[0] == "+":
+            raise BadKey(f"a name of {len(name)} characters is too long for a store")
+        return self._root / folder
 
     @contextmanager
     def locked(self) -> "Iterator[None]":
@@ -175,12 +182,17 @@ class Store:
         with self._collection.locked():
             if key is not None:
                 name = _file_name(_normal(key))
-                number = self._id_of(name) or self._collection.next_id()
+                head = self._head(name) or {"id": self._collection.next_id()}
+                if name[0] == "+":
+                    head["key"] = _normal(key)
+            elif id is not None:
+                name = self._name_of(id)
+                head = self._head(name) or {"id": id}
             else:
-                number = self._collection.next_id() if id is None else id
-                name = f"={number}" if id is None else self._name_of(id)
-            self._write(name, number, content)
-        return number
+                head = {"id": self._collection.next_id()}
+                name = f"={head['id']}"
+            self._write(name, head, content)
+        return int(head["id"])
 
     def get(self, key: str | None = None, *, id: int | None = None) -> str:
         """Give a value as text.
@@ -224,8 +236,10 @@ class Store:
         """
         last, begins = after, _beginning(prefix)
         while True:
-            found = (_key_of(name) for name in self._files() if name[0] != "=")
-            page = heapq.nsmallest(_KEYS_AT_ONCE, (key for key in found if key > last and begins(key)))
+            found = (self._key_at(name) for name in self._files() if name[0] != "=")
+            page = heapq.nsmallest(
+                _KEYS_AT_ONCE, (key for key in found if key is not None and key > last and begins(key))
+            )
             yield from page
             if len(page) < _KEYS_AT_ONCE:
                 return
@@ -256,10 +270,10 @@ class Store:
                 if entry.name[0] != ".":
                     yield entry.name
 
-    def _write(self, name: str, number: int, content: bytes) -> None:
+    def _write(self, name: str, head: dict[str, Any], content: bytes) -> None:
         sealed = content if self._seal is None else self._seal.seal(f"{self._folder.name}/{name}", content)
-        self._collection.write(self._folder / name, json.dumps({"id": number}).encode() + b"\n" + sealed)
-        pointer = self._collection.pointer(number)
+        self._collection.write(self._folder / name, json.dumps(head).encode() + b"\n" + sealed)
+        pointer = self._collection.pointer(head["id"])
         if not pointer.exists():
             self._collection.write(pointer, f"{self._folder.name}/{name}".encode())
 
@@ -278,9 +292,21 @@ class Store:
         return name
 
     def _id_of(self, name: str) -> int | None:
+        head = self._head(name)
+        return None if head is None else head["id"]
+
+    def _key_at(self, name: str) -> str | None:
+        if name[0] != "+":
+            return _key_of(name)
+        head = self._head(name)
+        return None if head is None else str(head["key"])
+
+    def _head(self, name: str) -> dict[str, Any] | None:
+        """Read the first line of a value's file; None when there is no file."""
         try:
             with open(self._folder / name, "rb") as file:
-                return int(json.loads(file.readline())["id"])
+                head = json.loads(file.readline())
+            return {**head, "id": int(head["id"])}
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError):
@@ -289,7 +315,9 @@ class Store:
 
 def _normal(name: str) -> str:
     """Give the spelling under which a name is found: fixed when that loses nothing, else as it is in lower case."""
-    fixed = name_fix(name) if _FIXABLE.fullmatch(name) else unicodedata.normalize("NFC", name.strip().lower())
+    plain = unicodedata.normalize("NFC", name.strip().lower())
+    # Fixed twice, which leaves no run of `_`: a key as it is listed must find what it was listed for.
+    fixed = name_fix(name_fix(plain)) if _FIXABLE.fullmatch(plain) else plain
     if not fixed:
         raise BadKey(f"{name!r} cannot be a name here")
     return fixed
@@ -304,18 +332,26 @@ def _beginning(prefix: str) -> Callable[[str], bool]:
 
 def _file_name(key: str) -> str:
     try:
-        encoded = "".join(char if char.isalnum() or char in "_-." else _percent(char) for char in key)
+        encoded = "".join(char if _is_plain(char) else _percent(char) for char in key)
     except UnicodeEncodeError:
         raise BadKey(f"{key!r} cannot be a name here") from None
+    if len(key) > _MAX_KEY_CHARACTERS:
+        raise BadKey(f"a name of {len(key)} characters is too long, the most is {_MAX_KEY_CHARACTERS}")
     if encoded.startswith("."):
         encoded = "%2E" + encoded[1:]
     if len(encoded.encode()) > _MAX_FILE_NAME_BYTES:
-        raise BadKey(f"a name of {len(key)} characters is too long")
+        return "+" + hashlib.sha256(key.encode()).hexdigest()
     return encoded
 
 
+def _is_plain(char: str) -> bool:
+    # A letter that folds to another one, as the final sigma does, would meet it on a disk that ignores case.
+    return char in "_-." or (char.isalnum() and char.casefold() == char)
+
+
 def _key_of(file_name: str) -> str:
-    return unquote(file_name)
+    # Some disks hand names back decomposed.
+    return unicodedata.normalize("NFC", unquote(file_name))
 
 
 def _percent(char: str) -> str:

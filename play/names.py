@@ -14,10 +14,11 @@ def name_fix(text: str) -> str:
     Source: heroscript specification, section 7.
     """
     name = _ascii_lower(text.strip()).split("#", 1)[0]
-    stem, dot, extension = name.rpartition(".")
-    if not stem or len(name) < 3:
-        stem, dot, extension = name, "", ""
-    return _underscored(stem) + dot + extension
+    # An extension belongs to the last part of a path, and there is text on both sides of its dot.
+    stem, _, extension = name.rpartition(".")
+    if not extension or "/" in extension or stem[-1:] in ("", "/") or len(name.encode("utf-8", "surrogatepass")) < 3:
+        return _underscored(name)
+    return f"{_underscored(stem)}.{extension}"
 
 
 def name_fix_no_underscore(text: str) -> str:
@@ -26,9 +27,9 @@ def name_fix_no_underscore(text: str) -> str:
 
 
 def name_fix_no_ext(text: str) -> str:
-    """Give the fixed name without its extension. Source: heroscript specification, section 7."""
-    stem, _, extension = name_fix(text).rpartition(".")
-    return stem if _ else extension
+    """Give the fixed name without its extension and the `_` in front of it. Source: as above."""
+    stem, dot, whole = name_fix(text).rpartition(".")
+    return (stem if dot else whole).rstrip("_")
 
 
 def _ascii_lower(text: str) -> str:
@@ -37,15 +38,14 @@ def _ascii_lower(text: str) -> str:
 
 def _underscored(stem: str) -> str:
     out: list[str] = []
-    after_underscore = False
-    for ch in stem:
-        if ch in _KEPT:
-            out.append(ch)
-            after_underscore = False
-        elif ch == "_":
-            if not (out and out[-1] == "_"):
+    before = ""
+    for char in stem:
+        if char in _KEPT:
+            out.append(char)
+        elif char == "_" or char in _REPLACED:
+            if before != "_":  # a `_` swallows the blank or mark behind it, and another `_`
                 out.append("_")
-            after_underscore = True
-        elif ch in _REPLACED and not after_underscore:
-            out.append("_")
+        else:
+            continue
+        before = char
     return "".join(out)

@@ -16,7 +16,7 @@ from play.names import name_fix
 from play.params import Params
 
 # "An action is only recognised when `!` is the first non-blank character of a line"; `![` is a picture.
-_START = re.compile(r"^(?:[ \f\v]*+(!++)(?!\[)([^ \t\f\v\n]*+)|//([^\n]*+))", re.MULTILINE)
+_START = re.compile(r"^(?:[ \f\v]*+(!(?!\[)!*+)([^ \t\f\v\n]*+)|//([^\n]*+))", re.MULTILINE)
 
 
 @dataclass(slots=True)

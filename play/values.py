@@ -61,8 +61,13 @@ def is_false(text: str) -> bool:
 
 def items(text: str) -> list[str]:
     """Split a list at its commas; brackets, quotes, blanks and empty items go."""
-    stripped = (item.strip().strip("'\"").strip() for item in text.strip(" []").split(","))
-    return [item for item in stripped if item]
+    return [item for item in _split(text) if item]
+
+
+def numbers(text: str) -> list[str]:
+    """Split a list of numbers at its commas; an empty item is kept, to be refused, unless the list is empty."""
+    found = _split(text)
+    return found if found != [""] else []
 
 
 def size_bytes(text: str) -> int:
@@ -98,6 +103,10 @@ def telephone(text: str) -> str:
 def email(text: str) -> str:
     """Give an address in lower case."""
     return text.strip().lower()
+
+
+def _split(text: str) -> list[str]:
+    return [item.strip().strip("'\"").strip() for item in text.strip(" []").split(",")]
 
 
 def _word(text: str) -> str:

@@ -32,6 +32,9 @@ CASES: list[tuple[str, Any, Any]] = [
     ("getter", {"text": "a:1", "op": "get_u8_default", "key": "b", "default": "7"}, {"value": "7"}),
     ("getter", {"text": "x y", "op": "get_arg", "key": "1", "default": None}, {"value": "y"}),
     ("ourtime", {"text": "-1h"}, {"delta": -3600}),
+    ("ourtime", {"text": " 0 "}, {"delta": 0}),
+    ("getter", {"text": "x y", "op": "check_arg_len", "key": "2", "default": None}, {"value": ""}),
+    ("getter", {"text": "a:1,2 b:2", "op": "get_list_int", "key": "a", "default": None}, {"value": ["1", "2"]}),
     ("find", {"text": "!!a.b\n!!c.d", "filter": "c.*"}, {"ids": [2]}),
     (
         "filtersort",
@@ -101,3 +104,55 @@ def test_prints_one_line_an_entry(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(line["id"], line["actual"]["ok"]) for line in lines] == [("good", True), ("bad", False)]
     assert "<text>:1:3" in lines[1]["actual"]["error"]
+
+
+BROKEN: list[tuple[bytes, Any]] = [
+    (b"no json", None),
+    (b"[1, 2]", None),
+    (b"\xff\xfe{}", None),
+    (b"[" * 5000, None),
+    (b'{"id": "no kind"}', "no kind"),
+    (b'{"id": "other kind", "kind": "poem", "input": {}}', "other kind"),
+    (b'{"id": "no input", "kind": "params"}', "no input"),
+    (b'{"id": "no text", "kind": "params", "input": {}}', "no text"),
+    (b'{"id": "null", "kind": "playbook", "input": null}', "null"),
+    (b'{"id": "number", "kind": "playbook", "input": {"text": 5}}', "number"),
+    (b'{"id": "getter", "kind": "getter", "input": {"text": "a:1", "op": "get_nothing", "key": "a"}}', "getter"),
+    (b'{"id": "inside", "kind": "getter", "input": {"text": "a:1", "op": "__class__", "key": "a"}}', "inside"),
+    (b'{"id": "arg", "kind": "getter", "input": {"text": "a:1", "op": "get_arg", "key": "x"}}', "arg"),
+    (b'{"id": "default", "kind": "getter", "input": {"text": "", "op": "get_int_default", "key": "x", "default": "y"}}',
+     "default"),
+    (b'{"id": "number", "kind": "filtersort", "input": {"text": "!!a.b", "priorities": {"one": "a.*"}}}', "number"),
+    (b'{"id": "steps", "kind": "dbfs", "input": {"steps": [5]}}', "steps"),
+    (b'{"id": "out", "kind": "playbook_path", "input": {"files": {"../out.md": "!!a.b"}, "path": "."}}', "out"),
+    (b'{"id": "nul", "kind": "playbook_path", "input": {"files": {"a\\u0000b": "!!a.b"}, "path": "."}}', "nul"),
+    (b'{"id": "half", "kind": "playbook_path", "input": {"files": {"a.md": "\\ud800"}, "path": "."}}', "half"),
+]  # fmt: skip
+
+
+def test_answers_what_is_no_entry_and_goes_on(tmp_path: Path) -> None:
+    """A line that is no entry, or one nobody can run, is a line of output like any other, and the next one is run."""
+    corpus = tmp_path / "folder" / "corpus.jsonl"
+    corpus.parent.mkdir()
+    good = b'{"id": "good", "kind": "params", "input": {"text": "a:1"}}'
+    corpus.write_bytes(b"\n".join([*(line for line, _ in BROKEN), b"", good]))
+    done = run(str(corpus))
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["id"] for line in lines] == [*(id for _, id in BROKEN), "good"]
+    assert [line["actual"]["ok"] for line in lines] == [False] * len(BROKEN) + [True]
+    assert all(line["actual"]["error"] for line in lines[:-1])
+    assert not list(tmp_path.glob("out.md"))
+
+
+def test_says_that_there_is_no_such_file(tmp_path: Path) -> None:
+    """One line, and the status of a wrong command line."""
+    for arguments in ([str(tmp_path / "none.jsonl")], [], ["a", "b"]):
+        done = run(*arguments)
+        assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command."""
+    command = [sys.executable, "-m", "play.conformance", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)

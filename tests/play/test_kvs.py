@@ -72,11 +72,46 @@ def test_no_name_leaves_its_folder(collection: Collection, tmp_path: Path, key: 
     assert (tmp_path / "stores" / "one" / ".meta").read_bytes().startswith(b"{")
 
 
-@pytest.mark.parametrize("key", ["", "  ", "x" * 300, "\ud800"])
+@pytest.mark.parametrize("key", ["", "  ", "x" * 1001, "\ud800"])
 def test_refuses_what_cannot_be_a_name(collection: Collection, key: str) -> None:
     """An empty or overlong name is an error."""
     with pytest.raises(BadKey):
         collection.db_create("one").set(key, "v")
+
+
+LONG = ["x" * 300, "日" * 300, "x" * 299 + "y", "a - b", "\n.b", "\u212a x", "é", "e\u0301 x", "ς", "µ.b"]
+
+
+def test_what_is_listed_can_be_read(collection: Collection) -> None:
+    """Long keys and odd spellings too: a key as `keys` gives it finds its value, by prefix as well, also when sealed."""
+    for store in (collection.db_create("plain"), collection.db_create("sealed", secret="open sesame")):
+        for number, key in enumerate(LONG):
+            store.set(key, f"v{number}")
+        listed = list(store.keys())
+        assert sorted(store.get(key) for key in listed) == sorted(f"v{number}" for number in range(len(LONG)))
+        assert list(store.keys("xxx")) == ["x" * 300, "x" * 299 + "y"]
+        number = store.set("x" * 300, "again")
+        assert store.set(None, "by id", id=number) == number and store.get("x" * 300) == "by id"
+        assert store.delete("日" * 300) and "日" * 300 not in list(store.keys())
+    with pytest.raises(BadKey):
+        collection.db_create("x" * 300)
+
+
+@pytest.mark.parametrize("twins", [("é", "e\u0301"), ("Ab", "aB"), ("a-b", "A_b")])
+def test_spellings_of_one_key(collection: Collection, twins: tuple[str, str]) -> None:
+    """Upper and lower case and the two ways to write an accent are one key, as they are on some disks."""
+    store = collection.db_create("one")
+    assert store.set(twins[0], "first") == store.set(twins[1], "second")
+    assert store.get(twins[0]) == "second"
+
+
+@pytest.mark.parametrize("twins", [("σ", "ς"), ("s", "ſ"), ("μ", "µ"), ("ss", "ß")])
+def test_keys_that_a_disk_takes_for_one(collection: Collection, tmp_path: Path, twins: tuple[str, str]) -> None:
+    """Two keys never have file names that differ in case alone, whatever Unicode calls case."""
+    store = collection.db_create("one")
+    assert store.set(twins[0], "first") != store.set(twins[1], "second")
+    names = {path.name.casefold() for path in (tmp_path / "stores" / "one").iterdir()}
+    assert len(names) == 3 and store.get(twins[0]) == "first"
 
 
 def test_refuses_what_makes_no_sense(collection: Collection) -> None:

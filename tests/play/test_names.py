@@ -16,6 +16,12 @@ from play.names import name_fix, name_fix_no_ext, name_fix_no_underscore
         ("$a/b,c", "abc", "abc", "abc"),
         ("日本", "", "", ""),
         (".hidden", "_hidden", "hidden", "_hidden"),
+        ("name_.md", "name_.md", "name.md", "name"),
+        ("name.", "name_", "name", "name"),
+        ("x.y/z", "x_yz", "xyz", "x_yz"),
+        ("a/.b", "a_b", "ab", "a_b"),
+        ("a-_b", "a__b", "ab", "a__b"),
+        ("a_-b", "a_b", "ab", "a_b"),
     ],
 )
 def test_fixes(text: str, fixed: str, bare: str, without_extension: str) -> None:

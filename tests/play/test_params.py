@@ -14,7 +14,7 @@ TEXT = """
     kb:10KB mb:2049mb gb:1GB plain:12 tb:1TB
     noon:12PM midnight:12am clock:'16:21' day:24 late:'24:01' minutes:'10:60' afternoon:'8:07 pm'
     when:'2022-12-5 20:14:35' soon:+1h mail:'Joe@X.ORG ' tel:'+32-475 12' inner:"a:1 b:'x y'"
-    here:/ nowhere:/no/such/place my_key:v x/y:z colour:'red' huge:1e999 Arg two 13
+    here:/ nowhere:/no/such/place my_key:v x/y:z colour:'red' huge:1e999 gap:'1,,2' Arg two 13
 """
 
 
@@ -97,6 +97,8 @@ BAD = [
     ("get_float", "huge"),
     ("get_percentage", "byte"),
     ("get_list_u8", "reals"),
+    ("get_list_int", "gap"),
+    ("get_list_f64", "gap"),
     ("get_storagecapacity_in_bytes", "tb"),
     ("get_storagecapacity_in_gigabytes", "minus"),
     ("get_timestamp", "late"),

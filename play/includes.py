@@ -1,32 +1,37 @@
 """Following `!!play.include path:...`. Source: heroscript specification, section 6.1."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 
 from play.action import Action
-from play.errors import IncludeError, MissingParam, SourceError
+from play.errors import IncludeError, ParamError, SourceError
 from play.filters import ActionFilter
-from play.replace import replaced
-from play.script import parse
-from play.sources import playbook_files, read_text
+from play.reading import Reading
 
 _INCLUDE = ActionFilter("play.include,core.include")
 _MAX_DEPTH = 20
 _MAX_FILES = 1000  # includes in includes double with every level, so the depth alone bounds nothing
 
 
+def is_include(action: Action) -> bool:
+    """Tell whether an action includes another playbook."""
+    return _INCLUDE.matches(action.actor, action.name)
+
+
 class Includes:
-    """One run over the includes of a playbook."""
+    """One run over the includes of a playbook; what cannot be followed is kept in the reading."""
 
     def __init__(
         self,
+        reading: Reading,
         allowed: Callable[[Path], Path],
         fetched: Callable[[str, bool, bool], Path],
-        roots: Collection[Path] | None = None,
+        follows: Callable[[Action], bool],
     ) -> None:
-        """Args: allowed, fetched, roots: as in `PlayBook`; what is fetched has to lie in them too."""
-        self._allowed, self._fetched, self._roots = allowed, fetched, roots
+        """Args: allowed, fetched: as in `PlayBook`; follows: which includes to follow, the others stay as they are."""
+        self._reading, self._allowed, self._fetched, self._follows = reading, allowed, fetched, follows
         self._files = 0
+        self.followed: list[Action] = []
 
     def resolved(self, actions: list[Action], folder: Path, chain: tuple[Action, ...] = ()) -> list[Action]:
         """Give the actions with what each include names put behind it.
@@ -34,52 +39,49 @@ class Includes:
         Args:
             folder: what a relative path in a text without a file starts from.
             chain: the includes on the way here.
-
-        Raises:
-            IncludeError, ParseError
         """
         out: list[Action] = []
-        includes: list[Action] = []
         for action in actions:
             out.append(action)
-            if not action.done and _INCLUDE.matches(action.actor, action.name):
-                includes.append(action)
-                out += self._included(action, folder, chain)
-        for action in includes:  # only now: a failed run leaves nothing done
-            action.done = True
+            if action.done or not is_include(action) or not self._follows(action):
+                continue
+            self.followed.append(action)
+            here = (*chain, action)
+            try:
+                out += self._included(action, folder, here)
+            except (SourceError, ParamError) as error:
+                told = IncludeError(f"{error}{_shown(here)}")
+                self._reading.fail(told, action.file, action.line, action.title)
         return out
 
-    def _included(self, action: Action, folder: Path, chain: tuple[Action, ...]) -> list[Action]:
-        here = (*chain, action)
+    def _included(self, action: Action, folder: Path, here: tuple[Action, ...]) -> list[Action]:
+        if self._files > _MAX_FILES:
+            return []  # said once
         if len(here) > _MAX_DEPTH:
-            raise IncludeError(f"includes are more than {_MAX_DEPTH} deep{_shown(here)}")
+            raise IncludeError(f"includes are more than {_MAX_DEPTH} deep")
         words = dict(pair.split(":", 1) for pair in action.params.get_list_default("replace", []) if ":" in pair)
-        try:
-            texts = [(file, read_text(file, self._roots)) for file in playbook_files(self._target(action, folder))]
-        except (SourceError, MissingParam) as error:
-            raise IncludeError(f"{error}{_shown(here)}") from None
         found: list[Action] = []
-        for file, text in texts:
-            self._enter(file, here)
-            script = parse(replaced(text, words), file=str(file), priority=action.priority)
-            found += self.resolved(script.actions, folder, here)
+        for file, text in self._reading.files(self._target(action, folder)):
+            self._files += 1
+            if self._files > _MAX_FILES:
+                raise IncludeError(f"more than {_MAX_FILES} files are included")
+            if any(action.file and Path(action.file).resolve() == file.resolve() for action in here):
+                raise IncludeError(f"{file} includes itself")
+            actions = self._reading.text(text, str(file), words)
+            for included in actions:
+                included.priority = action.priority
+            found += self.resolved(actions, folder, here)
         return found
 
     def _target(self, action: Action, folder: Path) -> Path:
         params = action.params
         url = params.get_default("git_url", "") or params.get_default("url", "")
         if url:
-            return self._fetched(url, params.get_default_false("git_pull"), params.get_default_false("git_reset"))
+            pull, reset = params.get_default_false("git_pull"), params.get_default_false("git_reset")
+            return self._allowed(self._fetched(url, pull, reset))
         # "resolve relative to the including file's directory (or session base for text)"
         start = Path(action.file).parent if action.file else folder
         return self._allowed(start / params.get("path"))
-
-    def _enter(self, file: Path, chain: tuple[Action, ...]) -> None:
-        self._files += 1
-        if self._files > _MAX_FILES:
-            raise IncludeError(f"more than {_MAX_FILES} files are included{_shown(chain)}")
-        if any(action.file and Path(action.file).resolve() == file.resolve() for action in chain):
-            raise IncludeError(f"{file} includes itself{_shown(chain)}")
 
 
 def _shown(chain: tuple[Action, ...]) -> str:

@@ -2,7 +2,7 @@
 
     <root>/<store>/<key>     a line `{"id": 17}`, then the value; sealed when the store is encrypted
     <root>/<store>/=17       a value without a key
-    <root>/<store>/+4f1c...  the value of a key too long for a file name: the digest of the key, which the line holds too
+    <root>/<store>/+4f1c...  the value of a key too long for a file name; the line holds the key too
     <root>/.ids/17           where the value with this id lies; `.ids/next` is the id after the last one given
     <root>/.lock             held while something is changed, by any process
 

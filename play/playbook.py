@@ -1,17 +1,16 @@
 """`PlayBook`: actions from any number of texts and files, found, ordered, executed and written again."""
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from play.action import DEFAULT_PRIORITY, Action
-from play.errors import FindError, Mistake, ParseError, SourceError
+from play.errors import FindError, SourceError
 from play.filters import ActionFilter
 from play.includes import Includes
 from play.params import Params
-from play.replace import replaced
-from play.script import parse
-from play.sources import playbook_files, read_text
+from play.reading import Reading
+from play.sources import Roots
 
 Fetch = Callable[[str, bool, bool], Path]
 """Brings the address of a git repository to this machine: `(url, pull, reset)` to the path of what it names."""
@@ -23,7 +22,7 @@ class PlayBook:
     Every `add` is atomic: a mistake anywhere in it adds nothing. Source: heroscript specification, sections 5 and 6.
     """
 
-    def __init__(self, text: str = "", *, roots: Collection[Path] | None = None, fetch: Fetch | None = None) -> None:
+    def __init__(self, text: str = "", *, roots: Roots = None, fetch: Fetch | None = None) -> None:
         """Start empty, or with the actions of `text`.
 
         Args:
@@ -63,6 +62,8 @@ class PlayBook:
         replace: Mapping[str, str] | None = None,
         git_pull: bool = False,
         git_reset: bool = False,
+        follow: Callable[[Action], bool] | None = None,
+        folder: Path | None = None,
     ) -> list[Action]:
         """Add the actions of a text, a file or folder, or what a url names; a url goes before a path before a text.
 
@@ -70,43 +71,28 @@ class PlayBook:
             prio: stored on every action; it orders nothing.
             replace: words put in the place of `@key`, `${key}` and `{key}` before the text is read.
             git_pull, git_reset: handed to `fetch`.
+            follow: which includes to follow at once, as `resolve_includes` does; None: none of them.
+            folder: as in `resolve_includes`.
 
         Returns:
             the actions that were added.
 
         Raises:
-            ParseError: with the mistakes of all texts and files.
+            ParseError: with the mistakes of all texts and files, those that are included too.
             SourceError: a path or url cannot be read, or lies outside the roots.
         """
-        sources = self._sources(text, self.fetched(url, git_pull, git_reset) if url else path)
-        added, other = self._read(sources, prio, replace or {})
+        place = self.fetched(url, git_pull, git_reset) if url else path
+        reading = Reading(self._roots, replace, prio)
+        added = reading.text(text) if place is None else reading.path(self.allowed(Path(place)))
+        if follow is None:
+            reading.settle()
+        else:
+            added = self._followed(reading, added, follow, folder)
+        for number, action in enumerate(added, len(self.actions) + 1):
+            action.id = number
         self.actions += added
-        self.othertext += other
+        self.othertext += reading.othertext
         return added
-
-    def _read(self, sources: list[tuple[str, str]], prio: int, words: Mapping[str, str]) -> tuple[list[Action], str]:
-        """Read named texts, all of them before the first mistake counts; give actions and other text."""
-        added: list[Action] = []
-        mistakes: list[Mistake] = []
-        other = ""
-        for file, source in sources:
-            first_id = len(self.actions) + len(added) + 1
-            try:
-                script = parse(replaced(source, words), file=file, first_id=first_id, priority=prio)
-            except ParseError as error:
-                mistakes += error.mistakes
-                continue
-            added += script.actions
-            other += script.othertext
-        if mistakes:
-            raise ParseError(mistakes)
-        return added, other
-
-    def _sources(self, text: str, path: str | Path | None) -> list[tuple[str, str]]:
-        """Give the names and texts of all files of a path, or the text when there is no path."""
-        if path is None:
-            return [("", text)]
-        return [(str(file), read_text(file, self._roots)) for file in playbook_files(self.allowed(Path(path)))]
 
     def resolve_includes(self, folder: Path | None = None) -> None:
         """Put what every `!!play.include` names behind it, nested ones too, and mark the includes done.
@@ -117,12 +103,22 @@ class PlayBook:
             folder: what a relative path in a text without a file starts from; None: the working folder.
 
         Raises:
+            ParseError: an included text is not heroscript; tells the mistakes of all of them.
             IncludeError: an include leads nowhere, in a circle, too deep or outside the roots; shows the chain.
-            ParseError: an included text is not heroscript.
         """
-        self.actions = Includes(self.allowed, self.fetched, self._roots).resolved(self.actions, folder or Path.cwd())
+        self.actions = self._followed(Reading(self._roots), self.actions, lambda _: True, folder)
         for number, action in enumerate(self.actions, 1):
             action.id = number
+
+    def _followed(
+        self, reading: Reading, actions: list[Action], follow: Callable[[Action], bool], folder: Path | None
+    ) -> list[Action]:
+        includes = Includes(reading, self.allowed, self.fetched, follow)
+        found = includes.resolved(actions, folder or Path.cwd())
+        reading.settle()
+        for action in includes.followed:  # only now: a failed run leaves nothing done
+            action.done = True
+        return found
 
     def allowed(self, path: Path) -> Path:
         """Give the path when it lies inside the roots.

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from play.action import DEFAULT_PRIORITY, Action, ActionType
+from play.errors import Mistake, ParseError
 from play.items import BLANKS, ItemReader, comment_text
 from play.lines import dedented, located, normalised
 from play.names import name_fix
@@ -38,13 +39,22 @@ def parse(text: str, *, file: str = "", first_id: int = 1, priority: int = DEFAU
     Raises:
         ParseError: with every mistake in the text, by line and column.
     """
+    script, mistakes = examine(text, file=file, first_id=first_id, priority=priority)
+    if mistakes:
+        raise ParseError(mistakes)
+    return script
+
+
+def examine(
+    text: str, *, file: str = "", first_id: int = 1, priority: int = DEFAULT_PRIORITY
+) -> tuple[Script, tuple[Mistake, ...]]:
+    """Read a text as `parse` does, and return what it made of it together with every mistake."""
     read = dedented(normalised(text))
     reader = _ScriptReader(read, file, first_id, priority)
     with _collector_paused():
         script = reader.read()
-    if reader.items.mistakes:
-        raise located(reader.items.mistakes, read, text, file)
-    return script
+    found = reader.items.mistakes
+    return script, located(found, read, text, file).mistakes if found else ()
 
 
 @contextmanager

@@ -6,10 +6,13 @@ from pathlib import Path
 
 from play.errors import SourceError
 
+Roots = Collection[Path] | None
+"""Folders outside which nothing is read; None allows every path."""
+
 _EXTENSIONS = (".md", ".hero", ".heroscript")
 
 
-def read_text(path: Path, roots: Collection[Path] | None = None) -> str:
+def read_text(path: Path, roots: Roots = None) -> str:
     """Read one file of heroscript, which must be UTF-8.
 
     Args:

@@ -19,7 +19,6 @@ from websockets.exceptions import WebSocketException
 
 from play import Action, ParseError, PlayBook
 from play.errors import SourceError
-from play.filters import ActionFilter
 from rpcserver.app import running
 from rpcserver.client import CallError, Client, Disconnected
 from rpcserver.play_screen import Answers, Screen
@@ -30,7 +29,6 @@ PART_CHARACTERS = 200_000
 CALL_TIMEOUT_S = 24 * 3600.0
 TOPICS = ("playbook.action", "ask.opened", "ask.resolved", "job.completed", "job.failed", "job.cancelled")
 ENDS = TOPICS[3:]
-_BY_URL = ActionFilter("play.include,core.include")
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,15 +203,9 @@ async def _follow(client: Client, session: _Session, screen: Screen) -> dict[str
 def _read(path: Path) -> list[Action]:
     """Return the actions of a file or folder, with what they include from this machine; addresses are the server's."""
     book = PlayBook()
-    remote = [action for action in book.add(path=path) if _is_remote(action)]
-    for action in remote:
-        action.done = True
-    book.resolve_includes()
-    for action in remote:
-        action.done = False
+    book.add(path=path, follow=lambda action: not _is_remote(action))
     return [action for action in book if not action.done]
 
 
 def _is_remote(action: Action) -> bool:
-    is_include = _BY_URL.matches(action.actor, action.name)
-    return is_include and (action.params.exists("url") or action.params.exists("git_url"))
+    return action.params.exists("url") or action.params.exists("git_url")

@@ -65,18 +65,21 @@ class Sources:
     def _read(self, source: Source, coderoot: Path, fetch: Callable[..., Path]) -> list[Action]:
         roots = [*self._settings.playbook_roots, coderoot]
         book = PlayBook(roots=roots, fetch=fetch)
-        words = source.replace or {}
+        place: Path | None = None
         if source.url is not None:
-            path = fetch(source.url, source.pull, source.reset, source.branch)
-            book.add(path=path, prio=source.prio, replace=words)
+            place = fetch(source.url, source.pull, source.reset, source.branch)
         elif source.path is not None:
             given = Path(source.path)
             places = [given] if given.is_absolute() else [root / given for root in roots]
             place = next(filter(_is_there, places), places[0])
-            book.add(path=place, prio=source.prio, replace=words)
-        else:
-            book.add(source.text or "", prio=source.prio, replace=words)
-        book.resolve_includes(roots[0])
+        book.add(
+            source.text or "",
+            path=place,
+            prio=source.prio,
+            replace=source.replace,
+            follow=lambda _: True,
+            folder=roots[0],
+        )
         limit = self._settings.max_playbook_actions
         if len(book) > limit:
             message = f"The playbook has {len(book)} actions, the most allowed is {limit}: split it."

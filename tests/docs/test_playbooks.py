@@ -137,13 +137,14 @@ def test_every_mistake_is_told_before_anything_runs(data: Path, tmp_path: Path) 
     folder = tmp_path / "books"
     folder.mkdir()
     (folder / "a.hero").write_text("!!db.set key:ran value:yes\n!!play.echo content:'open\n")
-    (folder / "b.md").write_text("# text\n\n!!a.b.c.d x:1\n\n!!play.echo k-y:1\n")
+    (folder / "b.md").write_text("# text\n\n!!a.b.c.d x:1\n\n!!play.echo k-y:1\n!!play.include path:../inner.txt\n")
+    (tmp_path / "inner.txt").write_text("!!play.echo\n  content@:x\n!!play.include path:nowhere.hero\n")
     status, output, errors = play(folder, data, "--session", "checked")
     assert (status, output) == (1, "")
     lines = errors.splitlines()
-    assert len(lines) == 3
-    for line, name, place in zip(lines, ("b.md", "b.md", "a.hero"), ("3:", "5:", "2:"), strict=True):
-        assert f"{name}:{place}" in line, errors
+    places = ("b.md:3:3:", "b.md:5:14:", "a.hero:2:21:", "inner.txt:2:10:", "inner.txt:3:1:")
+    for line, place in zip(lines, places, strict=True):
+        assert f"{place} " in line, errors
     (folder / "a.hero").write_text("!!db.set key:ran value:yes\n!!play.ecco content:x\n")
     (folder / "b.md").unlink()
     status, output, errors = play(folder, data, "--session", "checked")

@@ -95,6 +95,7 @@ ACTIONS = [
     ("indented-starts-another", "!!a.b x:1\n    !!c.d y:2\n", ["sal a.b", "sal c.d"]),
     ("fences", "text\n```\n!!a.b x:1\n```\nmore\n!!c.d\n", ["sal a.b", "sal c.d"]),
     ("picture", "![a](b)\n!!a.b\n", ["sal a.b"]),
+    ("only-one-mark-makes-a-picture", "!![a] k:v\n!!a.b\n", ["sal core.a", "sal a.b"]),
 ]
 
 

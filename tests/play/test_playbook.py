@@ -267,6 +267,79 @@ def test_refuses_an_include_and_shows_the_way_to_it(tmp_path: Path, files: dict[
     assert [action.done for action in book] == [False]
 
 
+WRONG = {
+    "a.md": "!!one.x k@:1\n!!play.include path:sub/b.hero\n",
+    "c.md": "!!play.include path:missing.hero\n!!play.include path:../outside.hero\n!!play.include path:sub/b.hero\n",
+    "sub/b.hero": "!!two.x\n\n!!three.x.y.z\n!!play.include path:d.hero\n",
+    "sub/d.hero": "!!four.x k:'open\n",
+}
+
+
+def test_tells_every_mistake_of_every_file_that_is_included(tmp_path: Path) -> None:
+    """Also behind a file that has mistakes of its own, and with the includes that lead nowhere; nothing is added."""
+    write(tmp_path, {f"books/{name}": text for name, text in WRONG.items()})
+    (tmp_path / "books" / "latin.md").write_bytes(b"!!a.b k:\xe9\n")
+    book = PlayBook("!!is.there", roots=[tmp_path / "books"])
+    with pytest.raises(ParseError) as raised:
+        book.add(path=tmp_path / "books", follow=lambda _: True)
+    told = [(Path(item.file).name, item.line, item.text) for item in raised.value.mistakes]
+    assert [item for item in told if item[2] != "play.include"] == [
+        ("a.md", 1, "k@"),
+        ("b.hero", 3, "three.x.y.z"),
+        ("d.hero", 1, "'"),
+        ("latin.md", 1, "latin.md"),
+    ]
+    assert [item for item in told if item[2] == "play.include"] == [
+        ("c.md", 1, "play.include"),
+        ("c.md", 2, "play.include"),
+    ]
+    assert book.names() == ["is.there"] and book.othertext == ""
+
+
+def test_tells_every_include_that_leads_nowhere(tmp_path: Path) -> None:
+    """Without other mistakes the error is that of the includes, all of them; nothing is added or marked."""
+    write(tmp_path, {"main.hero": "!!play.include path:x\n!!play.include path:good.hero\n!!play.include path:y\n"})
+    write(tmp_path, {"good.hero": "!!a.b\n"})
+    book = PlayBook()
+    with pytest.raises(IncludeError) as raised:
+        book.add(path=tmp_path / "main.hero", follow=lambda _: True)
+    assert [line.rpartition("main.hero:")[2] for line in str(raised.value).splitlines()] == ["1", "3"]
+    assert len(book) == 0
+
+
+def test_follows_only_the_includes_it_is_asked_to(tmp_path: Path) -> None:
+    """The others stay, not done, for somebody else to follow."""
+    write(tmp_path, {"a.hero": "!!a.b\n"})
+    book = PlayBook("!!is.there")
+    added = book.add(
+        "!!play.include url:u\n!!play.include path:a.hero",
+        follow=lambda action: not action.params.exists("url"),
+        folder=tmp_path,
+    )
+    assert [(action.id, action.title, action.done) for action in added] == [
+        (2, "play.include", False),
+        (3, "play.include", True),
+        (4, "a.b", False),
+    ]
+
+
+def test_what_is_fetched_lies_in_the_roots_whatever_leads_there(tmp_path: Path) -> None:
+    """A link on the way to a root is the root; one inside it, or a place outside, is refused."""
+    write(tmp_path, {"real/a.hero": "!!a.b\n", "out/x.hero": "!!x.y\n"})
+    (tmp_path / "root").symlink_to(tmp_path / "real")
+    (tmp_path / "real" / "link.hero").symlink_to(tmp_path / "out" / "x.hero")
+    for name, is_inside in (("root/a.hero", True), ("out/x.hero", False), ("out", False), ("root/link.hero", False)):
+        for text in ("", "!!play.include url:u"):
+            book = PlayBook(roots=[tmp_path / "root"], fetch=lambda *_, name=name: tmp_path / name)
+            given = {"url": "u"} if not text else {"text": text}
+            if is_inside:
+                book.add(**given, follow=lambda _: True)
+                assert book.exists_once("a.b")
+            else:
+                with pytest.raises(SourceError, match="outside"):
+                    book.add(**given, follow=lambda _: True)
+
+
 def test_includes_what_a_url_names(tmp_path: Path) -> None:
     """In a text without a file a relative path starts from the folder given."""
     write(tmp_path, {"a.md": "!!a.b\n", "c.md": "!!c.d\n"})

@@ -2,11 +2,14 @@
 
 import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from play import PlayBook
+from play.errors import SourceError
 from rpcserver.client import CallError, Client
 from tests.conftest import run_server
 
@@ -82,6 +85,20 @@ async def test_no_path_leaves_the_folders(reader: Client, books: Path, path: str
     assert (await reader.call("session.playbook_find", filter=""))["items"] == []
 
 
+async def test_every_mistake_of_a_folder_and_its_includes_is_told(reader: Client, books: Path) -> None:
+    """File, line, column and text of each, over the wire too; nothing is added."""
+    (books / "sub" / "three.md").write_text("!!a.b k@:1\n!!play.include path:../bad.txt\n")
+    (books / "bad.txt").write_text("!!c.d\n  k:'open\n")
+    with pytest.raises(CallError) as refused:
+        await reader.call("session.playbook_add", path="sub")
+    assert refused.value.kind == "BAD_SCRIPT"
+    told = [
+        (Path(item["file"]).name, item["line"], item["column"], item["text"]) for item in refused.value.data["mistakes"]
+    ]
+    assert told == [("three.md", 1, 8, "k@"), ("bad.txt", 2, 5, "'")]
+    assert (await reader.call("session.playbook_find", filter=""))["items"] == []
+
+
 async def test_without_a_setting_no_path_is_read(tmp_path: Path, books: Path) -> None:
     """By default there is no folder to read from."""
     async with run_server(tmp_path / "data") as server:
@@ -91,8 +108,9 @@ async def test_without_a_setting_no_path_is_read(tmp_path: Path, books: Path) ->
         assert refused.value.kind == "SOURCE_UNREADABLE"
 
 
-async def test_a_link_that_changes_while_it_is_looked_at_opens_nothing(reader: Client, books: Path) -> None:
-    """A folder swapped for a link to elsewhere, again and again, never lets what lies there be read."""
+@contextmanager
+def swapping(books: Path) -> Iterator[None]:
+    """Swap a folder for a link to elsewhere and back, again and again, as fast as the disk allows."""
     inside, away = books / "swap", books / "aside"
     inside.mkdir()
     (inside / "secret.hero").write_text("!!play.echo content:inside")
@@ -104,12 +122,21 @@ async def test_a_link_that_changes_while_it_is_looked_at_opens_nothing(reader: C
             os.symlink(books.parent, inside)
             os.unlink(inside)
             os.rename(away, inside)
-            stop.wait(0.002)  # most of the time it is what it should be
+            stop.wait(0.0005)  # most of the time it is what it should be
 
     thread = threading.Thread(target=swap)
     thread.start()
-    read = 0
     try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+async def test_a_link_that_changes_while_it_is_looked_at_opens_nothing(reader: Client, books: Path) -> None:
+    """Over the wire: what lies behind the link is never read."""
+    read = 0
+    with swapping(books):
         for _ in range(300):
             try:
                 added = await reader.call("session.playbook_add", path="swap/secret.hero")
@@ -118,7 +145,20 @@ async def test_a_link_that_changes_while_it_is_looked_at_opens_nothing(reader: C
             else:
                 read += 1
                 assert added["actions"][0]["params"] == {"content": "inside"}
-    finally:
-        stop.set()
-        thread.join()
+    assert read > 0
+
+
+@pytest.mark.parametrize("asked", ["swap/secret.hero", "swap"])
+def test_ten_thousand_rounds_against_a_link_that_changes(books: Path, asked: str) -> None:
+    """The reading itself, a file or a folder, ten thousand times over: the inside, or an error, and nothing else."""
+    read = 0
+    with swapping(books):
+        for _ in range(10_000):
+            book = PlayBook(roots=[books])
+            try:
+                added = book.add(path=books / asked)
+            except SourceError:
+                continue
+            read += len(added)
+            assert all(action.params.get("content") == "inside" for action in added)
     assert read > 0

@@ -65,9 +65,13 @@ class JobContext:
             raise RuntimeError(f"job {run.spec.name!r} is in the memory lane, which only reads")
         return await run.engine.store.write(lambda tx: fn(self.core(tx)))
 
-    async def run(self, function: str, data: dict[str, Any]) -> Any:
-        """Run another job function for the same user, inside this job's slot and time, and return its result."""
-        return await self._live.run_child(function, data)
+    async def run(self, function: str, data: dict[str, Any], *, secrets: tuple[str, ...] = ()) -> Any:
+        """Run another job function for the same user, inside this job's slot and time, and return its result.
+
+        Args:
+            secrets: texts in the data that no row, log line, event or error of that job may hold.
+        """
+        return await self._live.run_child(function, data, secrets)
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Tell how far the job is: `done` of `total`, or just `done` where the end is not known.

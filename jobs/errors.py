@@ -4,6 +4,7 @@ JobsError
 ├── UnknownFunction  no job function of that name
 ├── BadJobData       the data does not fit the function's schema
 ├── JobNotFound      no such job, or not the caller's
+├── DataHidden       the job was handed a secret, so its row cannot be run again
 ├── JobTimeout       the job ran longer than it may
 ├── JobCancelled     somebody stopped the job
 ├── JobFailed        the job raised something unforeseen; `ref` stands in the log
@@ -58,6 +59,14 @@ class JobNotFound(JobsError):
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
         super().__init__(f"No job {job_id[:80]!r} of yours: jobs.list names them.")
+
+
+class DataHidden(JobsError):
+    """The job was handed a secret, which its row does not hold: it cannot be run again by itself."""
+
+    def __init__(self, job_id: str, function: str) -> None:
+        self.job_id, self.function = job_id, function
+        super().__init__(f"The job {function!r} was handed a secret, which is kept nowhere: play its action again.")
 
 
 class JobTimeout(JobsError):

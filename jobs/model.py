@@ -127,6 +127,7 @@ class Request:
         dedup_key: the same key, function and owner give the same job, for as long as its row is kept.
         callback: JSON text of where to tell of its end.
         job_id: the id it is to have; None: a new one.
+        secrets: texts in its data that stand in none of its rows, lines, events and errors.
     """
 
     owner_id: str
@@ -139,6 +140,7 @@ class Request:
     dedup_key: str | None = None
     callback: str | None = None
     job_id: str | None = None
+    secrets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

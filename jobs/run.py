@@ -4,8 +4,7 @@ import asyncio
 import json
 import random
 import time
-import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -13,12 +12,13 @@ import structlog
 from pydantic import BaseModel, TypeAdapter
 
 from core.errors import CoreError
-from jobs import rows
+from jobs import hiding, rows
 from jobs.asks import Form
 from jobs.context import JobContext
 from jobs.errors import (
     AskDeclined,
     JobCancelled,
+    JobError,
     JobFailed,
     JobOvertaken,
     JobsError,
@@ -26,6 +26,7 @@ from jobs.errors import (
     ResultTooLarge,
     TooDeep,
 )
+from jobs.firststep import go_on
 from jobs.model import Commit, JobEvent, JobRow, JobSpec, Request
 from jobs.progress import Lines, OnProgress, Progress
 from store import Row, StoreError, StoreFull, Tx, new_id, now_ms
@@ -48,6 +49,7 @@ class Run:
         "_limit",
         "_lines",
         "_progress",
+        "_secrets",
         "_started",
         "asked",
         "attempt",
@@ -84,6 +86,7 @@ class Run:
         self.spec = spec
         self.data = data
         self.request = request
+        self._secrets = hiding.spellings(request.secrets)
         self.id = id or request.job_id or new_id("j_")
         self.attempt = attempt
         self.depth = depth
@@ -160,17 +163,23 @@ class Run:
         row = self.values("running")
         await self.engine.store.write(lambda tx: rows.insert(tx, row))
 
-    async def run_child(self, function: str, data: dict[str, Any]) -> Any:
+    async def run_child(self, function: str, data: dict[str, Any], secrets: tuple[str, ...]) -> Any:
         """Run a job inside this one."""
         if self.depth + 1 >= MAX_NESTED:
             raise TooDeep(function, MAX_NESTED)
+        own = self.request
         request = Request(
-            self.request.owner_id, self.request.session_id, self.id, is_interactive=self.request.is_interactive
+            own.owner_id,
+            own.session_id,
+            self.id,
+            is_interactive=own.is_interactive,
+            secrets=(*own.secrets, *secrets),
         )
         return await self.engine.run(function, data, request, depth=self.depth + 1)
 
     def report(self, done: float, total: float | None, message: str) -> None:
         """Pass a progress report on."""
+        message = hiding.hidden(message, self._secrets)
         if self._progress is None:
             self._progress = Progress(
                 self.engine.store, self.id, lambda tx, value: self._tell(tx, "job.progress", value)
@@ -185,10 +194,12 @@ class Run:
         if self._lines is None:
             engine = self.engine
             self._lines = Lines(engine.store, self.id, engine.limits.max_lines, lambda: engine.audience.said(self.id))
-        self._lines.add(text[: self.engine.limits.max_line_characters])
+        self._lines.add(hiding.hidden(text, self._secrets)[: self.engine.limits.max_line_characters])
 
     async def ask(self, text: str, form: Form) -> Any:
         """Put a question, in state waiting_input; neither a slot nor the job's time is used meanwhile."""
+        if hiding.holds([text, form.schema, form.choices, form.default], self._secrets):
+            raise JobError("A question cannot hold a secret: those who are asked would read it.")
         if not self.request.is_interactive:
             if form.has_default:
                 return form.default
@@ -234,7 +245,7 @@ class Run:
             0,
             0,
             request.dedup_key,
-            self.data.model_dump_json(),
+            hiding.data_text(self.data, self._secrets),
             None,
             result,
             error,
@@ -256,7 +267,7 @@ class Run:
                 return done.value
             self._has_to_wait()
             async with asyncio.timeout(self.spec.timeout_s) as self._limit:
-                return await _go_on(work, awaited)
+                return await go_on(work, awaited)
         except TimeoutError as error:
             if self._limit is not None and self._limit.expired():
                 raise JobTimeout(self.id, self.spec.name, self.spec.timeout_s) from error
@@ -295,6 +306,8 @@ class Run:
         result = outcome.fn(self.context.core(tx)) if isinstance(outcome, Commit) else outcome
         answer = self.then(tx, result) if self.then is not None else result
         text = "null" if result is None else _JSON.dump_json(result).decode()
+        if self._secrets:
+            text = json.dumps(hiding.hidden(json.loads(text), self._secrets))
         if len(text) > self.engine.limits.max_result_bytes:
             raise ResultTooLarge(self.id, self.spec.name, len(text), self.engine.limits.max_result_bytes)
         if not self._write_end(tx, "succeeded", text, None):
@@ -304,7 +317,7 @@ class Run:
         return answer
 
     async def _end_badly(self, state: str, error: BaseException) -> None:
-        described = self.engine.describe(error)
+        described = hiding.hidden(self.engine.describe(error), self._secrets)
 
         def end(tx: Tx) -> None:
             if not self._write_end(tx, state, None, json.dumps(described)):
@@ -328,7 +341,7 @@ class Run:
 
     async def _try_again(self, error: Exception) -> None:
         delay_s = self.spec.backoff_s * 2 ** (self.attempt - 1) * random.uniform(0.8, 1.2)  # noqa: S311 (jitter)
-        why = json.dumps(self.engine.describe(error))
+        why = json.dumps(hiding.hidden(self.engine.describe(error), self._secrets))
         await self.engine.dispatcher.requeue(self.id, self.attempt, delay_s, why)
 
     def _write_end(self, tx: Tx, state: str, result: str | None, error: str | None) -> bool:
@@ -369,29 +382,15 @@ class Run:
 
     def _unforeseen(self, error: BaseException) -> JobFailed:
         ref = new_id("r_")
-        log.error("job_failed", ref=ref, job_id=self.id, function=self.spec.name, exc_info=error)
+        # The text of an error may repeat what the job was handed: with secrets its kind has to do.
+        what: dict[str, Any] = {"error": type(error).__name__} if self._secrets else {"exc_info": error}
+        log.error("job_failed", ref=ref, job_id=self.id, function=self.spec.name, **what)
         return JobFailed(self.id, self.spec.name, ref)
 
 
 def decoded(spec: JobSpec, row: JobRow) -> BaseModel:
     """Return a row's data as the function takes it."""
     return spec.input.model_validate(orjson.loads(row.data))
-
-
-@types.coroutine
-def _go_on(work: Coroutine[Any, Any, Any], awaited: Any) -> Generator[Any, Any, Any]:
-    """Await the rest of a coroutine that has been started by hand and now waits for `awaited`."""
-    while True:
-        try:
-            yield awaited
-        except BaseException as error:
-            # What it waited for failed, or it is cancelled: it may know what to do about it, and wait for that.
-            try:
-                awaited = work.throw(error)
-            except StopIteration as done:
-                return done.value
-        else:
-            return (yield from work.__await__())
 
 
 def _note_unstored(stored: asyncio.Future[None]) -> None:

@@ -19,12 +19,14 @@ from jobs.callbacks import Callbacks, no_callbacks
 from jobs.dispatcher import EmbeddedDispatcher
 from jobs.errors import (
     BadJobData,
+    DataHidden,
     JobCancelled,
     JobEnded,
     JobNotFound,
     TooManyJobs,
     UnknownFunction,
 )
+from jobs.hiding import HIDDEN_DATA
 from jobs.model import JobEvent, JobRow, JobSpec, Request
 from jobs.progress import OnProgress
 from jobs.run import Run, Then, decoded
@@ -228,10 +230,12 @@ class EmbeddedRunner:
         return True
 
     async def retry(self, job_id: str) -> str:
-        """Submit an ended job again, as a new one. Raises JobNotFound or ValueError when it has not ended."""
+        """Submit an ended job again, as a new one. Raises JobNotFound, or DataHidden when its row does not hold all."""
         row = await self.get(job_id)
         if row is None:
             raise JobNotFound(job_id)
+        if HIDDEN_DATA in row.data:
+            raise DataHidden(job_id, row.function)
         request = Request(
             row.owner_id,
             row.session_id,

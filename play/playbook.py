@@ -71,11 +71,7 @@ class PlayBook:
             prio: stored on every action; it orders nothing.
             replace: words put in the place of `@key`, `${key}` and `{key}` before the text is read.
             git_pull, git_reset: handed to `fetch`.
-            follow: which includes to follow at once, as `resolve_includes` does; None: none of them.
-            folder: as in `resolve_includes`.
-
-        Returns:
-            the actions that were added.
+            follow: which includes to follow at once, from `folder` on as in `resolve_includes`; None: none of them.
 
         Raises:
             ParseError: with the mistakes of all texts and files, those that are included too.
@@ -84,10 +80,7 @@ class PlayBook:
         place = self.fetched(url, git_pull, git_reset) if url else path
         reading = Reading(self._roots, replace, prio)
         added = reading.text(text) if place is None else reading.path(self.allowed(Path(place)))
-        if follow is None:
-            reading.settle()
-        else:
-            added = self._followed(reading, added, follow, folder)
+        added = self._followed(reading, added, follow or (lambda _: False), folder)
         for number, action in enumerate(added, len(self.actions) + 1):
             action.id = number
         self.actions += added

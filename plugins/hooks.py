@@ -173,10 +173,13 @@ class Play:
 
     Args:
         action: the action, its `{WORDS}` and `{secret:NAMES}` replaced.
-        run: runs a job inside the play; call: calls a method of the API; ask: asks a person.
-        env: the session's words; what a guest changes in it is stored with the action's end.
+        run: runs a job inside the play, whose row and log hide secrets; call: calls a method of the API, which is
+            refused when a secret stands in its params; ask: asks a person, likewise.
+        env: the session's words; what a guest changes in it is stored with the action's end, unless it is a secret.
         coderoot: the folder all checkouts of the session lie in.
         log: adds a line to the play's log.
+        holds_secret: tells whether a secret that was put into the action stands in a value; what a guest keeps, or
+            shows to others, must hold none.
         may: tells whether the credential the play was started with reaches a method, such as `job.run`.
         handled: set it to claim the action without looping over `find`; unset it to leave the action to others.
     """
@@ -191,6 +194,7 @@ class Play:
     log: Callable[[str], None]
     may: Callable[[str], bool]
     handled: bool = False
+    holds_secret: Callable[[Any], bool] = lambda _: False
 
     def find(self, filter: str = "") -> Iterator[PlayAction]:
         """Yield the action when the filter matches it: who loops over it has handled it."""

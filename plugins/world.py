@@ -80,6 +80,8 @@ async def build(play: Play) -> Any:
         attributes = data_of(params, OWN) if action.name == "token_create" else {}
         if action.name == "token_create" and params.exists("description"):
             attributes["description"] = params.get("description")
+        if play.holds_secret([params.get_map(), params.args]):
+            raise JobError("A world holds no secret: others would read it. Hand it to git.* or play.run.")
         step = {
             "step": action.name,
             "here": play.session.working_set_id,

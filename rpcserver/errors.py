@@ -229,6 +229,7 @@ TABLE: dict[type[BaseException], tuple[int, str, bool]] = {
     jobs.RemoteUnavailable: (JOB_FAILED, "REMOTE_UNAVAILABLE", True),
     jobs.AttributePending: (CONFLICT, "ATTRIBUTE_PENDING", True),
     jobs.JobError: (JOB_FAILED, "JOB_FAILED", False),
+    jobs.DataHidden: (CONFLICT, "JOB_DATA_HIDDEN", False),
     jobs.JobCancelled: (CANCELLED, "CANCELLED", False),
     jobs.ResultTooLarge: (RESPONSE_TOO_LARGE, "RESULT_TOO_LARGE", False),
     jobs.TooManyJobs: (BUSY, "JOB_LIMIT", True),

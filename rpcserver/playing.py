@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from core import users
 from core.errors import UserNotFound
 from jobs import JobContext, JobError
+from jobs.hiding import HIDDEN, hidden, holds, spellings
 from jobs.model import JobSpec, Request, job
 from play import Action, PlayError
 from plugins.errors import PluginError
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 PLAY = "session.play"
 SHOWN = 200  # results of one play told at once; playbook_find tells them all
-_HIDDEN = "***"
 _SECRET = re.compile(r"\{secret:([^{}]+)\}")
 
 
@@ -178,25 +178,28 @@ class Player:
         # Not waited for: the writer keeps the order, and the end is stored behind it.
         begun = app.store.write(lambda tx: self._begin(tx, step, job, who))
         begun.add_done_callback(_seen)
-        secrets: list[Secret] = []
+        known: tuple[str, ...] = ()
         env: dict[str, str] | None = None
         try:
             scene = await self._scene(data, job.user_id)
-            action = await self._prepared(step, scene, secrets)
-            play = self._offer(job, scene, action, secrets)
+            action, secrets = await self._prepared(step, scene)
+            known = spellings(secrets)
+            play = self._offer(job, scene, action, secrets, known)
             handled_by, answer = await app.bus.play(play)
             if handled_by is None:
                 raise JobError(self._unknown(step)["message"])
-            result = _plain(answer if answer is not None else _given_result(action))
-            env = _remembered(scene.env, play.env, action, _hidden(result, secrets))
-            outcome = Outcome(handled_by, _hidden(result, secrets), asked=job.asked)
+            if holds(play.env, known):
+                raise JobError("A word of the session holds no secret: write {secret:NAME} where it is used.")
+            result = hidden(_plain(answer if answer is not None else _given_result(action)), known)
+            env = _remembered(scene.env, play.env, action, result)
+            outcome = Outcome(handled_by, result, asked=job.asked)
         except asyncio.CancelledError:
             if job.is_cancelling:
                 described = {"kind": "CANCELLED", "message": "The play was cancelled while it ran."}
                 await asyncio.shield(self._end(step, Outcome(who, error=described, asked=job.asked), None))
             raise
         except (PluginError, PlayError, RpcError, JobError) as error:
-            described = _hidden(describe_for_job(error), secrets)
+            described = hidden(describe_for_job(error), known)
             job.log(f"{step.title} ({step.place}): {described['message']}")
             outcome = Outcome(who, error=described, asked=job.asked)
         return await self._end(step, outcome, env)
@@ -218,8 +221,8 @@ class Player:
         context = context or Context(user_id, session.context_name, 0, None, "{}", 1, 0)
         return Scene(session, context, Principal(user, "", "playbook", data.scopes, None), env)
 
-    async def _prepared(self, step: Step, scene: Scene, secrets: list[Secret]) -> Action:
-        """Return the action with its words and secrets in their places; the secrets are added to the list."""
+    async def _prepared(self, step: Step, scene: Scene) -> tuple[Action, tuple[Secret, ...]]:
+        """Return the action with its words and secrets in their places, and the secrets."""
         action = step.action
         given: dict[str, Any] = {**orjson.loads(scene.context.params), **orjson.loads(scene.session.params)}
         words = {name: value for name, value in given.items() if isinstance(value, str)}
@@ -227,11 +230,12 @@ class Player:
         names = {name for _, value, _ in action.params.items() for name in _SECRET.findall(value)}
         user_id, context_name = scene.session.core_user_id, scene.session.context_name
         found = {name: await self._app.stores.secret(user_id, context_name, name) for name in sorted(names)}
-        secrets += found.values()
         action.params.change_values(lambda value: _SECRET.sub(lambda place: found[place[1]], value))
-        return action
+        return action, tuple(found.values())
 
-    def _offer(self, job: JobContext, scene: Scene, action: Action, secrets: list[Secret]) -> Play:
+    def _offer(
+        self, job: JobContext, scene: Scene, action: Action, secrets: tuple[Secret, ...], known: tuple[str, ...]
+    ) -> Play:
         app, session = self._app, scene.session
         view = SessionView(
             session.id,
@@ -242,16 +246,26 @@ class Player:
             bool(session.is_interactive),
             session.context_name,
         )
-
-        async def call(method: str, /, **params: Any) -> Any:
-            return await inside.call(app, scene.principal, method, params)
-
-        def log(text: str) -> None:
-            job.log(_hidden(text, secrets))
-
         coderoot = session.coderoot or scene.context.coderoot
-        folder = sources.code_folder(app.settings, session.core_user_id, session.context_name, coderoot)
-        return Play(view, action, job.run, call, job.ask, dict(scene.env), folder, log, scene.principal.may)
+        return Play(
+            view,
+            action,
+            lambda function, data: job.run(function, data, secrets=secrets),
+            partial(self._call, scene.principal, known),
+            partial(_ask, job, known),
+            dict(scene.env),
+            sources.code_folder(app.settings, session.core_user_id, session.context_name, coderoot),
+            lambda text: job.log(hidden(text, known)),
+            scene.principal.may,
+            holds_secret=lambda value: holds(value, known),
+        )
+
+    async def _call(self, principal: Principal, known: tuple[str, ...], method: str, /, **params: Any) -> Any:
+        # Into the context's secrets a secret may go: that is where nobody reads it.
+        is_put_away = method == "context.db.set" and params.get("secret") is True
+        if not is_put_away and holds(params, known):
+            raise JobError(f"{method} is not handed a secret, which would stand where it can be read.")
+        return await inside.call(self._app, principal, method, params)
 
     def _begin(self, tx: Tx, step: Step, job: JobContext, who: str | None) -> None:
         playbooks.begin(tx, step.session_id, step.number, job.id, who)
@@ -282,10 +296,16 @@ def request(session: Session, context: Context | None) -> Request:
     return Request(session.core_user_id, session.id, is_interactive=is_interactive)
 
 
+async def _ask(job: JobContext, known: tuple[str, ...], text: str, **form: Any) -> Any:
+    if holds([text, form], known):
+        raise JobError("A question cannot hold a secret: those who are asked would read it.")
+    return await job.ask(text, **form)
+
+
 def _remembered(before: dict[str, str], env: dict[str, str], action: Action, result: Any) -> dict[str, str]:
     """Return the words with the result under the name that the action gives with `as`, unless its guest did so."""
     name = action.params.get_default("as", "")
-    if not name or env.get(name) != before.get(name) or result in (None, _HIDDEN):
+    if not name or env.get(name) != before.get(name) or result in (None, HIDDEN):
         return env
     return {**env, name: result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)}
 
@@ -297,19 +317,6 @@ def _given_result(action: Action) -> Any:
 def _plain(value: Any) -> Any:
     """Return what a guest answered as JSON can hold it."""
     return orjson.loads(orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS))
-
-
-def _hidden(value: Any, secrets: list[Secret]) -> Any:
-    """Return a value in which no secret stands."""
-    if isinstance(value, str):
-        for secret in secrets:
-            value = value.replace(secret, _HIDDEN)
-        return value
-    if isinstance(value, list):
-        return [_hidden(item, secrets) for item in value]
-    if isinstance(value, dict):
-        return {_hidden(key, secrets): _hidden(item, secrets) for key, item in value.items()}
-    return value
 
 
 def _seen(stored: asyncio.Future[None]) -> None:

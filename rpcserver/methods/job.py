@@ -96,7 +96,7 @@ async def cancel(call: Call, params: CancelParams) -> bool:
     "job.retry",
     JobParams,
     result=JobId,
-    errors=(*kinds.STORAGE, "JOB_NOT_FOUND", "FUNCTION_NOT_FOUND", "JOB_NOT_FAILED", "JOB_LIMIT"),
+    errors=(*kinds.STORAGE, "JOB_NOT_FOUND", "FUNCTION_NOT_FOUND", "JOB_NOT_FAILED", "JOB_DATA_HIDDEN", "JOB_LIMIT"),
     examples=examples.JOB_RETRY,
 )
 async def retry(call: Call, params: JobParams) -> dict[str, Any]:

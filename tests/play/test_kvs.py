@@ -83,7 +83,7 @@ LONG = ["x" * 300, "æ—¥" * 300, "x" * 299 + "y", "a - b", "\n.b", "\u212a x", "Ã
 
 
 def test_what_is_listed_can_be_read(collection: Collection) -> None:
-    """Long keys and odd spellings too: a key as `keys` gives it finds its value, by prefix as well, also when sealed."""
+    """Long keys and odd spellings too: a key as `keys` gives it finds its value, by prefix and when sealed too."""
     for store in (collection.db_create("plain"), collection.db_create("sealed", secret="open sesame")):
         for number, key in enumerate(LONG):
             store.set(key, f"v{number}")

@@ -198,14 +198,16 @@ async def test_a_secret_answer_is_kept_as_a_secret(server: Running, anna: Client
     """It is shown nowhere and used by reference."""
     asked = await anna.subscribe("ask.opened")
     session_id = await anna.create_session()
-    text = "!!play.ask question:'Password?' secret:1 as:pw\n!!db.set key:used value:'{secret:pw}'"
+    text = "!!play.ask question:'Password?' secret:1 as:pw\n!!play.echo content:'it is {secret:pw}'"
     started = await anna.call("session.play", session_id=session_id, text=text, detach=True)
     ask = (await asked.next()).data
     assert ask["secret"] is True
     await anna.call("ask.answer", ask_id=ask["ask_id"], answer="open-sesame")
     record = await anna.call("job.wait", job_id=started["job_id"])
     assert record["result"]["failed"] == 0 and "open-sesame" not in str(record)
-    assert await anna.call("session.db.get", session_id=session_id, key="used") == "open-sesame"
+    assert record["result"]["results"][1]["result"] == "it is ***"
+    user_id = (await anna.call("auth.whoami"))["user_id"]
+    assert await server.app.stores.secret(user_id, "default", "pw") == "open-sesame"
     tables = await server.app.store.read(
         lambda tx: [tx.all(f"SELECT * FROM {t}") for t in ("asks", "jobs", "playbook_actions", "session_env", "events")]  # noqa: S608
     )

@@ -98,28 +98,33 @@ async def params_set(play: Play) -> Any:
 
 @plays("session.priorities_add")
 async def priorities_add(play: Play) -> Any:
-    """`!!session.priorities_add nr:10 filter:'gittools.*'`: what is played when, from the next play on."""
+    """`!!session.priorities_add nr:10 filter:'gittools.*'`, or several as `json:'{"10": ...}'`: what is played when."""
     for action in play.find():
-        priorities = {action.params.get("nr"): action.params.get("filter")}
+        params = action.params
+        is_json = params.exists("json")
+        priorities = _given(params, is_json=True) if is_json else {params.get("nr"): params.get("filter")}
         return await play.call("session.playbook_priorities_add", session_id=play.session.id, priorities=priorities)
     return None
 
 
 @plays("core.session_define,session.configure,core.configure")
 async def define(play: Play) -> Any:
-    """`!!core.session_define name:... start:... end:... interactive:... coderoot:...`: make this the session it says.
+    """`!!core.session_define name:... context:... start:... end:... interactive:... coderoot:...`: become that session.
 
-    A name that another session of the user has is passed over.
+    A name that another session of the user has there is passed over.
     """
     for action in play.find():
         params = action.params
+        context = params.get_default("context", play.session.context_name)
         changes: dict[str, Any] = {key: params.get(key) for key in ("start", "end", "coderoot") if params.exists(key)}
         if params.exists("interactive"):
             changes["interactive"] = params.get_default_true("interactive")
         if params.exists("options"):
             changes["options"] = json.loads(params.get("options"))
+        if context != play.session.context_name:
+            changes["context_name"] = context
         name = params.get_default("name", play.session.name)
-        if name != play.session.name and not await _is_taken(play, name):
+        if name != play.session.name and not await _is_taken(play, context, name):
             changes["name"] = name
         if changes:
             await play.call("session.update", session_id=play.session.id, **changes)
@@ -163,10 +168,10 @@ def _given(params: Params, is_json: bool) -> dict[str, Any]:
     return given
 
 
-async def _is_taken(play: Play, name: str) -> bool:
+async def _is_taken(play: Play, context_name: str, name: str) -> bool:
     cursor = None
     while True:
-        page = await play.call("sessions.list", context_name=play.session.context_name, limit=200, cursor=cursor)
+        page = await play.call("sessions.list", context_name=context_name, limit=200, cursor=cursor)
         if any(session["name"] == name for session in page["items"]):
             return True
         cursor = page["next_cursor"]

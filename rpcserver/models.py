@@ -117,6 +117,7 @@ class UpdateParams(Params):
 
     session_id: Id
     name: SessionName | None = None
+    context_name: ContextName | None = None
     interactive: bool | None = None
     options: Options | None = None
     params: dict[str, Any] | str | None = None

@@ -1,5 +1,7 @@
 """A session as heroscript: who it is, what it knows, where it stands, and its playbook; played, it is made again.
 
+Whoever plays it in a session of any context ends in a session of the picture's: `core.session_define` goes there first.
+
 Source: heroscript specification, section 5.4 (what `session.heroscript()` printed).
 """
 
@@ -8,6 +10,9 @@ from typing import Any
 
 import orjson
 
+from core import sets
+from core.calls import Scene
+from core.errors import CoreError
 from play import Params
 from play.errors import PlayError
 from play.layout import action_text
@@ -18,16 +23,14 @@ from store import Tx
 
 def heroscript(tx: Tx, session: Session, home_set_id: str, show_done: bool) -> str:
     """Return the text; with `show_done` the actions that are done stand in it too."""
-    parts = [_context(tx, session), _definition(session), _params(session)]
+    parts = [_context(tx, session), _definition(session), _context_params(tx, session), _params(session)]
     parts += [
         _line("session.env_set", {"key": name, "val": value}) for name, value in playbooks.env(tx, session.id).items()
     ]
-    parts += [
-        _line("session.priorities_add", {"nr": str(number), "filter": filters})
-        for number, filters in playbooks.priorities(tx, session.id).items()
-    ]
     if session.working_set_id not in (None, home_set_id):
-        parts.append(_line("session.cd", {"set": str(session.working_set_id)}))
+        parts.append(_line("session.cd", _place(tx, session, home_set_id)))
+    # Last, and all at once: from then on they order what is left, and nothing above may be left then.
+    parts.append(_priorities(playbooks.priorities(tx, session.id)))
     steps = playbooks.find(tx, session.id, include_done=show_done)
     return "\n".join(part for part in [*parts, playbooks.heroscript(steps)] if part)
 
@@ -39,15 +42,20 @@ def _context(tx: Tx, session: Session) -> str:
     about = {"name": context.name, "interactive": str(bool(context.is_interactive)).lower()}
     if context.coderoot:
         about["coderoot"] = context.coderoot
-    text = _line("core.context_define", about)
-    params = orjson.loads(context.params)
-    return text + (_words("core.params_context_set", "context.params_set", params) if params else "")
+    return _line("core.context_define", about)
+
+
+def _context_params(tx: Tx, session: Session) -> str:
+    context = contexts.find(tx, session.core_user_id, session.context_name)
+    params = orjson.loads(context.params) if context is not None else {}
+    return _words("core.params_context_set", "context.params_set", params) if params else ""
 
 
 def _definition(session: Session) -> str:
     options = orjson.loads(session.options)
     about = {
         "name": session.name,
+        "context": session.context_name,
         "start": _time(session.start_at),
         "interactive": str(bool(session.is_interactive)).lower(),
     }
@@ -77,6 +85,29 @@ def _words(plain: str, with_json: str, values: Any) -> str:
         except PlayError:
             pass  # a name that no parameter can have
     return _line(with_json, {"json": orjson.dumps(values).decode()})
+
+
+def _priorities(found: dict[int, str]) -> str:
+    if len(found) > 1:
+        return _line("session.priorities_add", {"json": orjson.dumps(found, option=orjson.OPT_NON_STR_KEYS).decode()})
+    return "".join(_line("session.priorities_add", {"nr": str(nr), "filter": text}) for nr, text in found.items())
+
+
+def _place(tx: Tx, session: Session, home_set_id: str) -> dict[str, str]:
+    """Return the working set by its names from home, so that it is found in another world built alike, else its id."""
+    by_id = {"set": str(session.working_set_id)}
+    scene, names, place = Scene(tx, session.core_user_id), list[str](), by_id["set"]
+    try:
+        while place != home_set_id:
+            shown = sets.show(scene, place)
+            if shown.parent_id is None:
+                return by_id
+            names.append(shown.name)
+            place = shown.parent_id
+        path = "/".join(["~", *reversed(names)])
+        return {"path": path} if sets.resolve(scene, home_set_id, path, home_set_id) == by_id["set"] else by_id
+    except CoreError:
+        return by_id  # a set above it is not to be seen, or a name cannot stand in a path
 
 
 def _line(name: str, values: dict[str, str]) -> str:

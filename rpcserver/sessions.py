@@ -176,20 +176,22 @@ def move(
 
 
 def update(tx: Tx, session: Session, changes: dict[str, Any], if_revision: int | None) -> Session:
-    """Change name, is_interactive, options, params, coderoot, start_at or end_at.
+    """Change name, context_name, is_interactive, options, params, coderoot, start_at or end_at.
 
     Raises RevisionConflict or SessionNameTaken.
     """
     current = _existing(tx, session.id)
     if if_revision is not None and current.revision != if_revision:
         raise RevisionConflict(current.revision)
-    name = changes.get("name", current.name)
-    if name != current.name and _is_named(tx, current.core_user_id, current.context_name, name):
+    name, context_name = changes.get("name", current.name), changes.get("context_name", current.context_name)
+    is_same = (name, context_name) == (current.name, current.context_name)
+    if not is_same and _is_named(tx, current.core_user_id, context_name, name):
         raise SessionNameTaken(name)
     tx.run(
-        "UPDATE sessions SET name = ?, is_interactive = ?, options = ?, params = ?, coderoot = ?, start_at = ?,"
-        " end_at = ?, revision = revision + 1 WHERE id = ?",
+        "UPDATE sessions SET name = ?, context_name = ?, is_interactive = ?, options = ?, params = ?, coderoot = ?,"
+        " start_at = ?, end_at = ?, revision = revision + 1 WHERE id = ?",
         name,
+        context_name,
         int(changes.get("is_interactive", current.is_interactive)),
         orjson.dumps(changes["options"]).decode() if "options" in changes else current.options,
         orjson.dumps(changes["params"]).decode() if "params" in changes else current.params,

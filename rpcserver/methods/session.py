@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from jobs.session import DestroySession, Listing
+from play.errors import StoreError
 from plugins.errors import PluginError
 from plugins.hooks import Action, Command
 from rpcserver import commands as token_commands
@@ -248,13 +249,19 @@ async def action(call: Call, params: ActionParams) -> dict[str, Any]:
     UpdateParams,
     is_ordered=True,
     result=SessionRecord,
-    errors=(*kinds.STORAGE, *kinds.SESSION, "SESSION_NAME_TAKEN", "REVISION_CONFLICT"),
+    errors=(*kinds.STORAGE, *kinds.SESSION, "SESSION_NAME_TAKEN", "REVISION_CONFLICT", "KEYS_REFUSED"),
     examples=examples.UPDATE,
 )
 async def update(call: Call, params: UpdateParams) -> dict[str, Any]:
-    """Change a session's name, options or params, if it is still at `if_revision`; return the record."""
+    """Change a session's name, options or params, if it is still at `if_revision`; return the record.
+
+    `context_name` takes it to another context, unless it has values in its store, which stay where they are.
+    """
     session = await walking.the_session(call, params.session_id)
-    given = params.model_dump(include={"name", "options", "coderoot"}, exclude_none=True)
+    given = params.model_dump(include={"name", "context_name", "options", "coderoot"}, exclude_none=True)
+    context_name = params.context_name or session.context_name
+    if context_name != session.context_name:
+        await _leave_store(call, session)
     if params.interactive is not None:
         given["is_interactive"] = params.interactive
     if params.params is not None:
@@ -262,14 +269,23 @@ async def update(call: Call, params: UpdateParams) -> dict[str, Any]:
     given |= {f"{name}_at": playparams.moment(text) for name in ("start", "end") if (text := getattr(params, name))}
     app = call.app
     if params.coderoot is not None:
-        code_folder(app.settings, call.user_id, session.context_name, params.coderoot)
+        code_folder(app.settings, call.user_id, context_name, params.coderoot)
 
     def change(tx: Tx) -> Session:
+        contexts.ensure(tx, session.core_user_id, context_name)
         changed = sessions.update(tx, session, given, params.if_revision)
         app.events.append(tx, "session.changed", f"user:{session.core_user_id}", {"session_id": session.id})
         return app.sessions.changed(tx, changed)
 
     return views.session_record(await app.store.write(change))
+
+
+async def _leave_store(call: Call, session: Session) -> None:
+    """Remove the session's store where it is, which has to be empty."""
+    place = (session.core_user_id, session.context_name, session_store(session.id))
+    if await call.app.stores.use(*place, lambda store: next(store.keys(), None)) is not None:
+        raise StoreError("The session has values in its store and stays in its context: remove them first.")
+    await call.app.stores.destroy(*place)
 
 
 async def _arrival(call: Call, session: Session, limit: int) -> dict[str, Any]:

@@ -225,7 +225,10 @@ def health(host: Host = None, port: Port = None, data: Data = None) -> None:
 
 @app.command()
 def play(
-    target: Annotated[str, typer.Argument(help="A playbook: a file, a folder, or an https address.")],
+    target: Annotated[
+        str | None,
+        typer.Argument(help="A playbook: a file, a folder, or an https address; none: what --session has left."),
+    ] = None,
     context: Annotated[str, typer.Option(help="The context.")] = "default",
     session: Annotated[str | None, typer.Option(help="The session, made when it is not there.")] = None,
     param: Annotated[
@@ -245,6 +248,8 @@ def play(
     from rpcserver.play_command import play as run
 
     pairs = [item.partition("=") for item in param or ()]
+    if target is None and session is None:
+        stop_with("say what to play: a file, a folder, an https address, or with --session what is left there")
     if any(not name or not mark for name, mark, _ in pairs):
         stop_with("--param is written NAME=VALUE")
     params = {name: value for name, _, value in pairs}

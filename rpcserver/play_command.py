@@ -10,7 +10,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,9 @@ ENDS = TOPICS[3:]
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the command line asks for."""
+    """What the command line asks for; without a target, what is left in the session."""
 
-    target: str
+    target: str | None
     context_name: str = "default"
     session_name: str | None = None
     user: str | None = None
@@ -48,7 +48,7 @@ def play(settings: Settings, wish: Wish) -> int:
     """Play and return the exit status: 0 when everything was done, 1 when something failed."""
     screen = Screen()
     try:
-        actions = [] if "://" in wish.target else _read(Path(wish.target))
+        actions = [] if wish.target is None or "://" in wish.target else _read(Path(wish.target))
         return asyncio.run(_play(settings, wish, actions, screen))
     except ParseError as error:
         for mistake in error.mistakes:
@@ -63,25 +63,46 @@ def play(settings: Settings, wish: Wish) -> int:
 
 
 async def _play(settings: Settings, wish: Wish, actions: list[Action], screen: Screen) -> int:
-    async with _client(settings, wish.user) as client, _session(client, wish) as session:
+    async with _client(settings, wish.user) as client:
+        if wish.session_name is not None and wish.target is not None:
+            # Looked at aside first: what nobody plays must not come to stand in a playbook that goes on.
+            status = await _plan(client, replace(wish, is_dry_run=True), actions, screen, is_shown=wish.is_dry_run)
+            if status or wish.is_dry_run:
+                return status
+        if wish.is_dry_run:
+            return await _plan(client, wish, actions, screen)
+        async with _session(client, wish) as session:
+            session.places = await _add(client, session.id, wish, actions)
+            try:
+                result = await _follow(client, session, screen)
+            except CallError as error:
+                return _unplayed(error, session, screen)
+            session.is_kept = bool(result["failed"] or result["left"])
+            rest = await client.get_session(session.id)  # its playbook may have given it another name
+            screen.sum_up(result, rest.name if session.is_kept else "", rest.context_name)
+            return 1 if result["failed"] else 0
+
+
+async def _plan(client: Client, wish: Wish, actions: list[Action], screen: Screen, is_shown: bool = True) -> int:
+    """Say who would play what, if so wanted; 1 when somebody is missing."""
+    async with _session(client, wish) as session:
         session.places = await _add(client, session.id, wish, actions)
         try:
-            if wish.is_dry_run:
-                planned = await client.call("session.play", session_id=session.id, dry_run=True)
-                for item in planned["results"]:
-                    screen.plan(item, session.places.get(item["number"], ""))
-                session.is_kept = False
-                return 0 if all(item["handled_by"] for item in planned["results"]) else 1
-            result = await _follow(client, session, screen)
+            planned = await client.call("session.play", session_id=session.id, dry_run=True)
         except CallError as error:
-            if error.kind != "UNKNOWN_ACTION":
-                raise
-            for mistake in error.data["mistakes"]:
-                screen.fail(f"{session.places.get(mistake['number'], '<text>')}: {mistake['message']}")
-            return 1
-        session.is_kept = bool(result["failed"] or result["left"])
-        screen.sum_up(result, session.name if session.is_kept else "")
-        return 1 if result["failed"] else 0
+            return _unplayed(error, session, screen)
+        for item in planned["results"] if is_shown else ():
+            screen.plan(item, session.places.get(item["number"], ""))
+        return 0 if all(item["handled_by"] for item in planned["results"]) or not is_shown else 1
+
+
+def _unplayed(error: CallError, session: "_Session", screen: Screen) -> int:
+    """Say which actions nobody plays; raise any other error again."""
+    if error.kind != "UNKNOWN_ACTION":
+        raise error
+    for mistake in error.data["mistakes"]:
+        screen.fail(f"{session.places.get(mistake['number'], '<text>')}: {mistake['message']}")
+    return 1
 
 
 @dataclass(slots=True)
@@ -89,9 +110,8 @@ class _Session:
     """The session that plays: `is_new` when it was made for this, `is_kept` when it stays behind then."""
 
     id: str
-    name: str
     is_new: bool
-    is_kept: bool = True
+    is_kept: bool = False
     places: dict[int, str] = field(default_factory=dict)
 
 
@@ -121,25 +141,32 @@ async def _client(settings: Settings, user: str | None) -> AsyncIterator[Client]
 
 @asynccontextmanager
 async def _session(client: Client, wish: Wish) -> AsyncIterator[_Session]:
-    """Find the session by its name, or make one; one without a name goes when everything was done."""
+    """Find the session by its name, or make one; one without a name goes when everything was done.
+
+    A dry run looks at what a named session has left, or at the target in a session of its own, and changes nothing.
+    """
     found = None
-    if wish.session_name is not None:
+    is_aside = wish.is_dry_run and wish.target is not None
+    if wish.session_name is not None and not is_aside:
         known = await client.list_sessions(context_name=wish.context_name)
         found = next((record for record in known if record.name == wish.session_name), None)
+    if found is None and wish.target is None:
+        raise SourceError(f"there is no session {wish.session_name!r} in the context {wish.context_name!r}")
     if found is None:
         given: dict[str, Any] = {"context_name": wish.context_name, "interactive": wish.is_interactive}
-        session_id = await client.create_session(wish.session_name, params=wish.params, **given)
-        record = await client.get_session(session_id)
-        session = _Session(session_id, record.name, wish.session_name is None)
+        name = None if is_aside else wish.session_name
+        session_id = await client.create_session(name, params=wish.params, **given)
+        session = _Session(session_id, name is None)
     else:
-        session = _Session(found.session_id, found.name, False)
+        session = _Session(found.session_id, False)
         params = {**found.params, **wish.params}
         interactive = found.interactive and wish.is_interactive
-        await client.call("session.update", session_id=session.id, params=params, interactive=interactive)
+        if not wish.is_dry_run:
+            await client.call("session.update", session_id=session.id, params=params, interactive=interactive)
     try:
         yield session
     finally:
-        if found is not None and found.interactive and not wish.is_interactive:
+        if found is not None and found.interactive and not (wish.is_interactive or wish.is_dry_run):
             await client.call("session.update", session_id=session.id, interactive=True)
         if session.is_new and not session.is_kept:
             await client.destroy_session(session.id)
@@ -147,7 +174,7 @@ async def _session(client: Client, wish: Wish) -> AsyncIterator[_Session]:
 
 async def _add(client: Client, session_id: str, wish: Wish, actions: list[Action]) -> dict[int, str]:
     """Add what is to be played, in parts a message can hold, and return where each action was written."""
-    if "://" in wish.target:
+    if wish.target is not None and "://" in wish.target:
         added = await client.call("session.playbook_add", session_id=session_id, url=wish.target)
         return {item["number"]: f"{item['file']}:{item['line']}" for item in added["actions"]}
     places: dict[int, str] = {}
@@ -176,6 +203,7 @@ async def _follow(client: Client, session: _Session, screen: Screen) -> dict[str
     """Play, show every action, ask what is asked, and return the result; who stops us stops the play."""
     notices = await client.subscribe(*TOPICS)
     started = await client.call("session.play", session_id=session.id, detach=True)
+    session.is_kept = True  # from here on something may be left to go on with
     job_id = started["job_id"]
     answers = Answers(client, screen)
     try:

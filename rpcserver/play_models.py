@@ -60,6 +60,11 @@ class SourceParams(SessionParams):
     git_reset: bool = False
     replace: Words | None = None
 
+    @property
+    def has_source(self) -> bool:
+        """Tell whether there is something to add."""
+        return any(value is not None for value in (self.text, self.path, self.url))
+
 
 class AddParams(SourceParams):
     """session.playbook_add: exactly one of `text`, `path` and `url`."""

@@ -28,11 +28,12 @@ class Screen:
         """Show who would play an action."""
         self._line(item, "would be played by" if item["handled_by"] else "nobody plays it", item["handled_by"] or place)
 
-    def sum_up(self, result: dict[str, Any], session_name: str) -> None:
+    def sum_up(self, result: dict[str, Any], session_name: str, context_name: str) -> None:
         """Say how it ended, and which session holds what is left."""
         text = f"{result['done']} done, {result['failed']} failed, {result['left']} left"
         if session_name:
-            text += f"; go on with: --session {session_name}"
+            where = "" if context_name == "default" else f" --context {context_name}"
+            text += f"; go on with: rpcserver play{where} --session {session_name}"
         print(text, flush=True)
 
     def say(self, text: str) -> None:

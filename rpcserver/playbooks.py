@@ -71,27 +71,32 @@ class Outcome:
 
 def add(tx: Tx, session_id: str, actions: Sequence[Action]) -> int:
     """Put actions behind those there are, and return the number of the first; includes that were followed are done."""
-    row = tx.one("SELECT coalesce(max(number), 0) FROM playbook_actions WHERE session_id = ?", session_id)
-    first = (row[0] if row else 0) + 1
+    first = _next(tx, session_id)
     tx.many(
         "INSERT INTO playbook_actions (session_id, number, actor, name, text, priority, file, line, state)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            (
-                session_id,
-                number,
-                action.actor,
-                action.name,
-                action.heroscript(),
-                action.priority,
-                action.file,
-                action.line,
-                "done" if action.done else "waiting",
-            )
-            for number, action in enumerate(actions, first)
-        ],
+        [_written(session_id, number, action) for number, action in enumerate(actions, first)],
     )
     return first
+
+
+def as_added(tx: Tx, session_id: str, actions: Sequence[Action]) -> dict[int, Step]:
+    """Return by number what the rows would be if these actions were added."""
+    rest = (None, None, None, None, 0, None, None)
+    numbered = enumerate(actions, _next(tx, session_id))
+    return {number: Step(*_written(session_id, number, action), *rest) for number, action in numbered}
+
+
+def _next(tx: Tx, session_id: str) -> int:
+    row = tx.one("SELECT coalesce(max(number), 0) FROM playbook_actions WHERE session_id = ?", session_id)
+    return (row[0] if row else 0) + 1
+
+
+def _written(session_id: str, number: int, action: Action) -> tuple[str, int, str, str, str, int, str, int, str]:
+    """Return the first columns of a row, down to its state."""
+    state = "done" if action.done else "waiting"
+    about = (action.actor, action.name, action.heroscript(), action.priority, action.file, action.line)
+    return (session_id, number, *about, state)
 
 
 def count(tx: Tx, session_id: str) -> dict[str, int]:
@@ -133,8 +138,14 @@ def read(tx: Tx, session_id: str, number: int) -> Step | None:
     return Step(*row) if row else None
 
 
-def plan(tx: Tx, session_id: str, filter: str = "") -> list[tuple[int, str, str]]:
-    """Return (number, actor, name) of what is left to do, in the order in which it is to be done."""
+def plan(
+    tx: Tx, session_id: str, filter: str = "", added: Mapping[int, Step] | None = None
+) -> list[tuple[int, str, str]]:
+    """Return (number, actor, name) of what is left to do, in the order in which it is to be done.
+
+    Args:
+        added: what is not stored yet and counts too.
+    """
     wanted = ActionFilter(filter)
     filters = [(number, ActionFilter(text)) for number, text in sorted(priorities(tx, session_id).items())]
     rows = tx.all(
@@ -142,7 +153,8 @@ def plan(tx: Tx, session_id: str, filter: str = "") -> list[tuple[int, str, str]
         session_id,
     )
     left: list[tuple[int, int, str, str]] = []
-    for number, actor, name in rows:
+    unstored = [(number, step.actor, step.name) for number, step in (added or {}).items() if step.state != "done"]
+    for number, actor, name in [*rows, *unstored]:
         if wanted.matches(actor, name):
             order = next((nr for nr, matching in filters if matching.matches(actor, name)), DEFAULT_PRIORITY)
             left.append((order, number, actor, name))

@@ -10,6 +10,7 @@ import difflib
 import json
 import re
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -98,29 +99,41 @@ class Player:
         if session_id in self.playing:
             self.replanned.add(session_id)
 
-    async def handlers(self, session_id: str, filter: str) -> list[dict[str, Any]]:
-        """Say who would play what is left, in order; `handled_by` is None for what nobody said he plays."""
+    async def handlers(self, session_id: str, filter: str, actions: Sequence[Action]) -> list[dict[str, Any]]:
+        """Say who would play what is left, in order; `handled_by` is None for what nobody said he plays.
+
+        Args:
+            actions: what is not added yet, and would be.
+        """
 
         def read(tx: Tx) -> list[tuple[Step, str | None]]:
-            left = playbooks.plan(tx, session_id, filter)[:SHOWN]
-            found = ((playbooks.read(tx, session_id, number), actor, name) for number, actor, name in left)
-            return [(step, self._app.bus.player_of(actor, name)) for step, actor, name in found if step]
+            added = playbooks.as_added(tx, session_id, actions)
+            left = playbooks.plan(tx, session_id, filter, added)[:SHOWN]
+            found = [
+                (added.get(nr) or playbooks.read(tx, session_id, nr), self._app.bus.player_of(actor, name))
+                for nr, actor, name in left
+            ]
+            return [(step, handled_by) for step, handled_by in found if step]
 
         return [
             {**playbooks.told(step), "state": "planned", "handled_by": handled_by}
             for step, handled_by in await self._app.store.read(read)
         ]
 
-    async def check(self, session_id: str, filter: str) -> None:
-        """Require that somebody plays every action that is left. Raises RpcError naming each one, with near names."""
+    async def check(self, session_id: str, filter: str, actions: Sequence[Action]) -> None:
+        """Require that somebody plays every action that is left, and those about to be added.
+
+        Raises RpcError naming each one, with near names.
+        """
         bus = self._app.bus
         if bus.can_play_unsaid():
             return  # a guest that did not say what it plays decides when it sees the action
 
         def read(tx: Tx) -> list[Step | None]:
-            left = playbooks.plan(tx, session_id, filter)
-            unknown = [number for number, actor, name in left if bus.player_of(actor, name) is None]
-            return [playbooks.read(tx, session_id, number) for number in sorted(unknown)[:SHOWN]]
+            added = playbooks.as_added(tx, session_id, actions)
+            left = playbooks.plan(tx, session_id, filter, added)
+            unknown = sorted(nr for nr, actor, name in left if bus.player_of(actor, name) is None)[:SHOWN]
+            return [added.get(nr) or playbooks.read(tx, session_id, nr) for nr in unknown]
 
         unknown = [step for step in await self._app.store.read(read) if step is not None]
         if unknown:

@@ -43,7 +43,8 @@ async def add(call: Call, params: AddParams) -> dict[str, Any]:
     `added` says how many; `actions` shows the first 200 of them.
     """
     session = await walking.the_session(call, params.session_id)
-    return await _add(call, session, params)
+    actions = await _read(call, session, params)
+    return {"added": len(actions), "actions": await _store(call, session, actions)}
 
 
 @method(
@@ -104,7 +105,8 @@ async def heroscript(call: Call, params: HeroscriptParams) -> str:
 async def play(call: Call, params: PlayParams) -> dict[str, Any]:
     """Play what is not done yet, in the order of the priorities, as one job, until an action fails.
 
-    An action nobody plays stops it before it begins. `dry_run` says who would play what; `detach` does not wait.
+    An action nobody plays stops it before it begins, and nothing is added. `dry_run` says who would play what, and
+    adds nothing either; `detach` does not wait.
     """
     session = await walking.the_session(call, params.session_id)
     app = call.app
@@ -112,14 +114,15 @@ async def play(call: Call, params: PlayParams) -> dict[str, Any]:
     if running is not None and not params.dry_run:
         message = "The session's playbook is being played: wait for that job, or cancel it."
         raise RpcError(CONFLICT, "PLAY_RUNNING", message, job_id=running)
-    if any(value is not None for value in (params.text, params.path, params.url)):
-        await _add(call, session, params)
-    await app.player.check(session.id, params.filter)
+    actions = await _read(call, session, params) if params.has_source else []
+    await app.player.check(session.id, params.filter, actions)
     if params.dry_run:
         counts = await app.store.read(lambda tx: playbooks.count(tx, session.id))
-        results = await app.player.handlers(session.id, params.filter)
-        left = sum(counts[state] for state in ("waiting", "running", "failed"))
+        results = await app.player.handlers(session.id, params.filter, actions)
+        left = sum(counts[state] for state in ("waiting", "running", "failed")) + sum(not one.done for one in actions)
         return {"job_id": None, "done": 0, "failed": 0, "left": left, "results": results}
+    if actions:
+        await _store(call, session, actions)
     context = await app.store.read(lambda tx: contexts.find(tx, session.core_user_id, session.context_name))
     data = playing.PlayData(session_id=session.id, filter=params.filter, scopes=call.principal.scopes)
     job_id = await app.runner.submit(playing.PLAY, data, playing.request(session, context))
@@ -137,7 +140,7 @@ async def _result(call: Call, job_id: str) -> dict[str, Any]:
     return {"job_id": job_id, **result}
 
 
-async def _add(call: Call, session: Session, params: SourceParams) -> dict[str, Any]:
+async def _read(call: Call, session: Session, params: SourceParams) -> list[Action]:
     source = Source(
         params.text,
         params.path,
@@ -148,14 +151,13 @@ async def _add(call: Call, session: Session, params: SourceParams) -> dict[str, 
         params.git_reset,
         params.replace,
     )
-    actions = await read(call, session.context_name, session.coderoot, source, session.id)
+    return await read(call, session.context_name, session.coderoot, source, session.id)
 
-    def keep(tx: Tx) -> list[dict[str, Any]]:
-        return store_actions(call, tx, session.id, actions)
 
-    shown = await call.app.store.write(keep)
+async def _store(call: Call, session: Session, actions: list[Action]) -> list[dict[str, Any]]:
+    shown = await call.app.store.write(lambda tx: store_actions(call, tx, session.id, actions))
     call.app.player.note_change(session.id)
-    return {"added": len(actions), "actions": shown}
+    return shown
 
 
 async def read(

@@ -4,9 +4,11 @@ import asyncio
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -161,11 +163,40 @@ def test_a_failure_is_shown_and_can_be_gone_on_with(data: Path, tmp_path: Path) 
     assert [state for _, state, _ in states(output)] == ["done", "failed"]
     assert f"[{book}:3]" in output
     last = output.splitlines()[-1]
-    assert last.startswith("1 done, 1 failed, 1 left; go on with: --session ")
+    said, _, rest = last.partition("; go on with: rpcserver ")
+    assert said == "1 done, 1 failed, 1 left"
     (tmp_path / "more.hero").write_text("!!db.set key:missing value:found\n")
     name = last.rpartition(" ")[2]
-    rest = play(tmp_path / "more.hero", data, "--session", name)
-    assert rest[0] == 1, "the action that failed comes first, and fails again"
+    status, output, _ = play(tmp_path / "more.hero", data, "--session", name)
+    assert status == 1, "the action that failed comes first, and fails again"
+    done = run_cli(*rest.split(), "--data", str(data))
+    assert done.returncode == 1 and done.stdout.splitlines()[-1].startswith("0 done, 1 failed, 2 left")
+    stays = run_cli("play", str(tmp_path / "more.hero"), "--session", name, "--dry-run", "--data", str(data))
+    assert stays.returncode == 0 and len(stays.stdout.splitlines()) == 1
+    planned = run_cli("play", "--session", name, "--dry-run", "--data", str(data))
+    assert planned.returncode == 0 and len(planned.stdout.splitlines()) == 3, "the dry run before has added nothing"
+
+
+def test_what_nobody_plays_leaves_nothing_behind(data: Path, tmp_path: Path) -> None:
+    """Neither a session that was made for it, nor actions in a session that goes on."""
+    wrong, right = tmp_path / "wrong.hero", tmp_path / "right.hero"
+    wrong.write_text("!!play.echo content:never\n!!play.ecco content:x\n")
+    right.write_text("!!play.echo content:well\n")
+    for more in ((), ("--session", "lasting")):
+        status, output, errors = play(wrong, data, *more)
+        assert (status, output) == (1, "") and f"{wrong}:2: nobody plays 'play.ecco'" in errors
+        status, output, _ = play(right, data, *more)
+        assert status == 0 and "1 done, 0 failed, 0 left" in output
+    with closing(sqlite3.connect(data / "rpcserver.db")) as database:
+        names = [row[0] for row in database.execute("SELECT name FROM sessions")]
+    assert names == ["lasting"]
+
+
+def test_what_is_left_needs_a_session(data: Path) -> None:
+    """Without a playbook there is something to go on with, or one line that says what is missing."""
+    for arguments, said in (((), "--session"), (("--session", "nowhere"), "no session 'nowhere'")):
+        done = run_cli("play", *arguments, "--data", str(data))
+        assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_dry_run_says_who(data: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 from dulwich.client import HttpGitClient, HTTPUnauthorized
 from dulwich.config import ConfigFile, StackedConfig
-from dulwich.errors import GitProtocolError, NotGitRepository
+from dulwich.errors import FileFormatException, GitProtocolError, NotGitRepository
 from dulwich.index import build_index_from_tree, commit_tree, validate_path_element_ntfs
 from dulwich.objects import S_ISGITLINK, Blob, Commit, ObjectID, Tag
 from dulwich.refs import Ref
@@ -215,11 +215,17 @@ def status(folder: Path) -> dict[str, Any]:
 
 @contextmanager
 def opened(folder: Path) -> Iterator[PlainRepo]:
-    """Open a checkout."""
+    """Open a checkout that lies in its folder with everything it has, whatever its configuration says."""
+    control = folder / ".git"
+    if not control.is_dir():
+        raise JobError(f"There is no checkout {folder.name!r}: clone it first.")
+    away = [control / "commondir", control / "objects" / "info" / "alternates"]
+    if any(map(os.path.lexists, away)) or any(path.is_symlink() for path in (folder, control, *control.iterdir())):
+        raise JobError(f"A part of the checkout {folder.name!r} lies elsewhere: clone it into another coderoot.")
     try:
-        repo = PlainRepo(str(folder))
-    except NotGitRepository:
-        raise JobError(f"There is no checkout {folder.name!r}: clone it first.") from None
+        repo = PlainRepo(controldir=control, commondir=control, worktree=folder)
+    except (NotGitRepository, FileFormatException, ValueError) as error:
+        raise JobError(f"The checkout {folder.name!r} cannot be read: {type(error).__name__}.") from None
     with repo:
         yield repo
 

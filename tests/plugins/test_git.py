@@ -30,10 +30,6 @@ def _read(folder: str) -> str:
     return Path(folder, "README.md").read_text()
 
 
-def _is_anywhere(folder: Path, name: str) -> bool:
-    return any(folder.rglob(name))
-
-
 async def refused(client: Client, text: str) -> str:
     """Play one action that fails and return what it says."""
     [result] = await play(client, text)
@@ -167,52 +163,6 @@ async def test_nothing_starts_a_program_or_leaves(
 
 def _forbidden(*_: Any, **__: Any) -> None:
     raise AssertionError("a program was started")
-
-
-async def test_what_a_repository_holds_cannot_get_out(carla: Client, hub: GitServer, tmp_path: Path) -> None:
-    """Links are files, hooks and filters never run, and a tree that names `.git` or `..` is not written."""
-    marker = tmp_path / "ran"
-    evil = {
-        "link": (0o120000, str(tmp_path)),
-        ".gitattributes": "*.txt filter=lfs\n* filter=evil\n",
-        "a.txt": "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 1\n",
-        ".gitmodules": '[submodule "x"]\n\tpath = x\n\turl = ext::touch\n',
-    }
-    hub.commit("acme/tool", evil)
-    folder = Path((await done(carla, f"!!git.clone url:{hub.url('acme/tool')}"))["path"])
-    assert not (folder / "link").is_symlink() and (folder / "link").read_text() == str(tmp_path)
-    assert (folder / "a.txt").read_text().startswith("version https")
-    hook = folder / ".git" / "hooks" / "pre-commit"
-    hook.parent.mkdir(exist_ok=True)
-    hook.write_text(f"#!/bin/sh\ntouch {marker}\n")
-    hook.chmod(0o755)
-    (folder / "more").write_text("x")
-    await done(carla, "!!git.commit name:tool message:more")
-    assert not marker.exists()
-    for name in (".git/hooks/post-checkout", "../outside", "a/../../b"):
-        hub.repository(f"evil/r{abs(hash(name))}").close()
-        _raw_tree(hub, f"evil/r{abs(hash(name))}", name)
-        await play(carla, f"!!git.clone url:{hub.url(f'evil/r{abs(hash(name))}')}")
-    assert not _is_anywhere(tmp_path, "outside") and not _is_anywhere(tmp_path, "post-checkout")
-
-
-def _raw_tree(hub: GitServer, name: str, path: str) -> None:
-    """Commit a tree with one entry whose name is a whole path, as git itself never writes it."""
-    from dulwich.objects import Blob, Commit, ShaFile
-
-    with Repo(str(hub.folder / name)) as repo:
-        blob = Blob.from_string(b"x")
-        content = b"100644 " + path.encode() + b"\0" + bytes.fromhex(blob.id.decode())
-        tree = ShaFile.from_raw_string(2, content)
-        commit = Commit()
-        commit.tree = tree.id
-        commit.author = commit.committer = b"E <e@e>"
-        commit.author_time = commit.commit_time = 1
-        commit.author_timezone = commit.commit_timezone = 0
-        commit.message = b"x"
-        for item in (blob, tree, commit):
-            repo.object_store.add_object(item)
-        repo.refs[b"refs/heads/main"] = commit.id
 
 
 async def test_a_playbook_from_a_repository(carla: Client, hub: GitServer) -> None:

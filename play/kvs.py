@@ -316,8 +316,9 @@ class Store:
 def _normal(name: str) -> str:
     """Give the spelling under which a name is found: fixed when that loses nothing, else as it is in lower case."""
     plain = unicodedata.normalize("NFC", name.strip().lower())
-    # Fixed twice, which leaves no run of `_`: a key as it is listed must find what it was listed for.
-    fixed = name_fix(name_fix(plain)) if _FIXABLE.fullmatch(plain) else plain
+    fixed = name_fix(plain) if _FIXABLE.fullmatch(plain) else plain
+    if name_fix(fixed) != fixed:  # a run of marks, such as `a--b`: as it would be listed it would not be found
+        fixed = plain
     if not fixed:
         raise BadKey(f"{name!r} cannot be a name here")
     return fixed

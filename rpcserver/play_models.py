@@ -10,7 +10,8 @@ Path = Annotated[str, Field(min_length=1, max_length=4096)]
 Url = Annotated[str, Field(min_length=1, max_length=2000)]
 Script = Annotated[str, Field(max_length=16 * 1024 * 1024)]
 Filter = Annotated[str, Field(max_length=1000)]
-Key = Annotated[str, Field(min_length=1, max_length=200)]
+Key = Annotated[str, Field(min_length=1, max_length=1000)]
+Prefix = Annotated[str, Field(max_length=1000)]
 Words = dict[Annotated[str, Field(max_length=200)], Annotated[str, Field(max_length=100_000)]]
 
 
@@ -129,7 +130,7 @@ class SetParams(SessionParams):
 class KeysParams(SessionParams):
     """session.db.keys."""
 
-    prefix: Annotated[str, Field(max_length=200)] = ""
+    prefix: Prefix = ""
     limit: Limit = 50
     cursor: Cursor = None
 
@@ -161,7 +162,7 @@ class ContextSetParams(ContextKeyParams):
 class ContextKeysParams(ContextStoreParams):
     """context.db.keys."""
 
-    prefix: Annotated[str, Field(max_length=200)] = ""
+    prefix: Prefix = ""
     limit: Limit = 50
     cursor: Cursor = None
 

@@ -82,15 +82,49 @@ async def test_keys_come_page_by_page(anna: Client) -> None:
     assert seen == [f"a_{number:02}" for number in range(0, 23, 2)]
 
 
-async def test_a_hundred_writers_lose_nothing(anna: Client) -> None:
-    """Calls in flight at once each store their own."""
+KEYS = [
+    ".", "..", "...", "/", "//", "a/../b", "~", "a\0b", "\n", "a b", "a--b", "%", "%2e%2e", "=1", "+x", ".meta", ".ids",
+    ".lock", ".new-1", "config", "con", "nul.txt", "x" * 300, "日" * 300, "é", "🚀", "a\\b", "'; DROP TABLE jobs",
+    "-rf", "*", "a" * 1000,
+]  # fmt: skip
+
+
+async def test_any_key_is_safe(anna: Client, server: Running, tmp_path: Path) -> None:
+    """Each of them keeps its value apart from all others, below the data folder; blank or longer ones are refused."""
     session_id = await anna.create_session()
+    before = set(await asyncio.to_thread(lambda: list(tmp_path.iterdir())))
+    kept = {}
+    for key in KEYS:
+        try:
+            await anna.call("session.db.set", session_id=session_id, key=key, value=f"value of {key}")
+            kept[key] = f"value of {key}"
+        except CallError as error:
+            assert (key, error.kind) == ("\n", "BAD_KEY")
+    for key, value in kept.items():
+        assert await anna.call("session.db.get", session_id=session_id, key=key) == value, key
+    listed = (await anna.call("session.db.keys", session_id=session_id, limit=200))["items"]
+    assert len(listed) == len(kept)
+    for key in listed:
+        assert await anna.call("session.db.delete", session_id=session_id, key=key), key
+    assert set(await asyncio.to_thread(lambda: list(tmp_path.iterdir()))) == before
+    for key in ("", "a" * 1001):
+        with pytest.raises(CallError) as refused:
+            await anna.call("session.db.set", session_id=session_id, key=key, value="v")
+        assert refused.value.kind == "INVALID_PARAMS"
+
+
+async def test_a_hundred_writers_lose_nothing(anna: Client, server: Running) -> None:
+    """A hundred calls in flight at once, from four connections, each store their own."""
+    session_id = await anna.create_session()
+    clients = [anna, *[await server.client("anna") for _ in range(3)]]
     calls = [
-        anna.call("session.db.set", session_id=session_id, key=f"k{number}", value=str(number)) for number in range(25)
+        clients[number % 4].call("session.db.set", session_id=session_id, key=f"k{number}", value=str(number))
+        for number in range(100)
     ]
-    assert len(set(await asyncio.gather(*calls))) == 25
+    assert len(set(await asyncio.gather(*calls))) == 100
     keys = await anna.call("session.db.keys", session_id=session_id, limit=200)
-    assert len(keys["items"]) == 25
+    assert len(keys["items"]) == 100
+    assert await anna.call("session.db.get", session_id=session_id, key="k57") == "57"
 
 
 async def test_stores_can_be_sealed(tmp_path: Path) -> None:

@@ -166,10 +166,11 @@ async def _session(client: Client, wish: Wish) -> AsyncIterator[_Session]:
     try:
         yield session
     finally:
-        if found is not None and found.interactive and not (wish.is_interactive or wish.is_dry_run):
-            await client.call("session.update", session_id=session.id, interactive=True)
+        is_quieted = not (wish.is_interactive or wish.is_dry_run) and (found is None or found.interactive)
         if session.is_new and not session.is_kept:
             await client.destroy_session(session.id)
+        elif is_quieted:  # for this time alone: who goes on may be asked
+            await client.call("session.update", session_id=session.id, interactive=True)
 
 
 async def _add(client: Client, session_id: str, wish: Wish, actions: list[Action]) -> dict[int, str]:

@@ -38,7 +38,7 @@ def either(request: pytest.FixtureRequest, data: Path, serve: Callable[..., Proc
 def play(target: Path | str, data: Path, *arguments: str, text: str = "", **env: str) -> tuple[int, str, str]:
     """Run `rpcserver play` and return status, output and errors; the milliseconds are left out."""
     done = subprocess.run(
-        [sys.executable, "-m", "rpcserver", "play", str(target), "--data", str(data), *arguments],
+        [sys.executable, "-m", "rpcserver", "play", "--data", str(data), str(target), *arguments],
         capture_output=True,
         text=True,
         timeout=60,
@@ -190,6 +190,17 @@ def test_what_nobody_plays_leaves_nothing_behind(data: Path, tmp_path: Path) -> 
     with closing(sqlite3.connect(data / "rpcserver.db")) as database:
         names = [row[0] for row in database.execute("SELECT name FROM sessions")]
     assert names == ["lasting"]
+
+
+def test_what_was_not_asked_can_be_asked_later(data: Path, tmp_path: Path) -> None:
+    """--no-interactive is for one play: going on with the session asks."""
+    book = tmp_path / "book.hero"
+    book.write_text("!!play.ask question:'Who?' as:WHO\n!!play.echo content:'it is {WHO}'\n")
+    status, output, _ = play(book, data, "--no-interactive")
+    assert status == 1 and "not interactive" in output
+    name = output.splitlines()[-1].rpartition(" ")[2]
+    status, output, _ = play("--session", data, name, text="me\n")
+    assert status == 0 and "it is me" in output
 
 
 def test_what_is_left_needs_a_session(data: Path) -> None:

@@ -1,5 +1,6 @@
 """What goes over the wire about playbooks, contexts and stores. Source: seeds/play-session.md."""
 
+import re
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
@@ -12,12 +13,13 @@ Script = Annotated[str, Field(max_length=16 * 1024 * 1024)]
 Filter = Annotated[str, Field(max_length=1000)]
 Key = Annotated[str, Field(min_length=1, max_length=1000)]
 Prefix = Annotated[str, Field(max_length=1000)]
+_WHOLE = re.compile(r"-?\d{1,8}", re.ASCII)
 Words = dict[Annotated[str, Field(max_length=200)], Annotated[str, Field(max_length=100_000)]]
 
 
 def _numbered(priorities: dict[str, str]) -> dict[str, str]:
     for number in priorities:
-        if not number.lstrip("-").isdecimal() or len(number) > 9:
+        if not _WHOLE.fullmatch(number):
             raise ValueError(f"{number[:20]!r} is no whole number")
     return priorities
 

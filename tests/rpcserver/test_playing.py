@@ -66,6 +66,15 @@ async def test_actions_are_played_in_the_order_of_the_priorities(anna: Client) -
     assert (await anna.call("session.play", session_id=session_id))["done"] == 0
 
 
+@pytest.mark.parametrize("number", ["", "x", "-", "--1", "1-", "1.5", "٣", "+1", " 1", "9" * 9])
+async def test_a_priority_is_a_whole_number(anna: Client, number: str) -> None:
+    """Whatever else is told to be wrong; nothing is registered."""
+    with pytest.raises(CallError) as refused:
+        await anna.call("session.playbook_priorities_add", priorities={"1": "a.*", number: "b.*"})
+    assert refused.value.kind == "INVALID_PARAMS"
+    assert await anna.call("session.playbook_priorities_add", priorities={"-7": "c.*"}) == {"-7": "c.*"}
+
+
 async def test_results_come_in_the_order_in_which_they_were_played(anna: Client) -> None:
     """Also those that began within one millisecond."""
     session_id = await anna.create_session()

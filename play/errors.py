@@ -8,6 +8,7 @@
     ├── MalformedTime       a text is no time
     ├── MalformedUrl        a text is no git address
     ├── FindError           an action should be there once, or be done, and is not
+    ├── TooLarge            a playbook has more actions or bytes than allowed
     ├── SourceError         a file, folder or address cannot be read
     │   └── IncludeError    ... and it was an include that asked for it
     └── StoreError          a key-value store refuses
@@ -48,7 +49,7 @@ class Mistake:
 class ParseError(PlayError):
     """The text is not heroscript; `mistakes` holds every mistake in it, in order. Nothing was added.
 
-    The message shows the first 100.
+    Of one text the first 10,000 are kept; the message shows the first 100.
     """
 
     def __init__(self, mistakes: Iterable[Mistake]) -> None:
@@ -87,6 +88,10 @@ class MalformedUrl(PlayError):
 
 class FindError(PlayError):
     """A filter matches another number of actions than it must, or one that is not done."""
+
+
+class TooLarge(PlayError):
+    """A playbook has more actions, or its files more bytes, than the limits allow."""
 
 
 class SourceError(PlayError):

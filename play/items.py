@@ -9,6 +9,7 @@ Source: heroscript specification, section 4. A quoted sentence stands over the l
 import re
 
 BLANKS = " \t\f\v\n\r"
+MAX_MISTAKES = 10_000
 KEY = re.compile(r"[A-Za-z0-9_.,/]++")
 
 _B = r"[ \t\f\v]"
@@ -72,7 +73,7 @@ class ItemReader:
         """Args: text: with `\\n` alone as line end and no tab in front of a line."""
         self._text = text
         self._keys: dict[str, str] = {}
-        self.args: list[str] = []
+        self.args: dict[str, None] = {}
         self.arg_comments: list[str] = []
         self.mistakes: list[tuple[int, str, str]] = []
 
@@ -153,9 +154,9 @@ class ItemReader:
         good = KEY.match(text, at)
         wrong = good.end() if good else at
         if text[at] == ":":
-            self._note(at, "a value without a key", ":")
+            self.note(at, "a value without a key", ":")
         else:
-            self._note(wrong, f"illegal character {text[wrong]!r}", text[at : wrong + 1][-40:])
+            self.note(wrong, f"illegal character {text[wrong]!r}", text[at : wrong + 1][-40:])
         key = _BAD_KEY.match(text, at)
         if key:
             return self._param(None, at, key.end())
@@ -293,8 +294,7 @@ class ItemReader:
 
     def _put_arg(self, arg: str) -> None:
         self._first = self._first or _ARGUMENT
-        if arg not in self.args:
-            self.args.append(arg)
+        self.args.setdefault(arg)
         comment = "\n".join(self._pending)
         self._pending.clear()
         if comment:
@@ -313,12 +313,14 @@ class ItemReader:
     def _unterminated(self, at: int, what: str, opening: str = "") -> int:
         """Note what is never closed; gives where the next action begins."""
         quote = _OPENING.match(self._text, at)
-        self._note(at, f"the {what} that begins here is never closed", opening or (quote[0] if quote else ""))
+        self.note(at, f"the {what} that begins here is never closed", opening or (quote[0] if quote else ""))
         following = _NEXT_ACTION.search(self._text, at)
         return following.start() if following else len(self._text)
 
-    def _note(self, at: int, message: str, piece: str) -> None:
-        self.mistakes.append((at, message, piece))
+    def note(self, at: int, message: str, piece: str) -> None:
+        """Keep a mistake, unless there are more than anybody will read."""
+        if len(self.mistakes) < MAX_MISTAKES:
+            self.mistakes.append((at, message, piece))
 
 
 def comment_text(line: str) -> str:

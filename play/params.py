@@ -22,7 +22,7 @@ class Params(Getters):
     Source: heroscript specification, sections 4 and 8.
     """
 
-    __slots__ = ("_comments", "_values", "arg_comments", "args")
+    __slots__ = ("_comments", "_odd", "_values", "arg_comments", "args")
 
     def __init__(
         self,
@@ -34,6 +34,7 @@ class Params(Getters):
         """Take over what an `ItemReader` has read; use `parse` or `set` for anything else."""
         self._values = {} if values is None else values
         self._comments = {} if comments is None else comments
+        self._odd: dict[str, str] | None = None  # keys that are no fixed names, by what they would be; made when asked
         self.args = tuple(args)
         self.arg_comments = tuple(arg_comments)
 
@@ -97,6 +98,8 @@ class Params(Getters):
         if not KEY.fullmatch(wanted):
             raise BadKey(f"{key!r} cannot be the key of a parameter")
         self.delete(key)
+        if self._odd is not None and (fixed := name_fix(wanted)) != wanted:
+            self._odd.setdefault(fixed, wanted)
         self._values[wanted] = _LINE_BREAK.sub("\n", value).strip(BLANKS)
         said = "\n".join(comment_text("//" + line) for line in _LINE_BREAK.sub("\n", comment).split("\n"))
         if said:
@@ -113,15 +116,20 @@ class Params(Getters):
         stored = self._stored(key)
         if stored is None:
             return None
+        if self._odd is not None and stored in self._odd.values():
+            self._odd = None
         self._comments.pop(stored, None)
         return self._values.pop(stored)
 
-    def merge(self, other: "Params") -> None:
-        """Take over everything of `other`; where both have a key, `other` wins."""
-        for key, value, comment in other.items():
-            self.set(key, value, comment)
-        self.args += tuple(arg for arg in other.args if arg not in self.args)
-        self.arg_comments += other.arg_comments
+    def merge(self, *others: "Params") -> None:
+        """Take over everything of others; where several have a key, the last one wins."""
+        args, comments = dict.fromkeys(self.args), list(self.arg_comments)
+        for other in others:
+            for key, value, comment in other.items():
+                self.set(key, value, comment)
+            args |= dict.fromkeys(other.args)
+            comments += other.arg_comments
+        self.args, self.arg_comments = tuple(args), tuple(comments)
 
     def add(self, text: str) -> None:
         """Merge parameters given as text.
@@ -186,7 +194,12 @@ class Params(Getters):
         fixed = name_fix(wanted)
         if fixed in self._values:
             return fixed
-        return next((stored for stored in self._values if fixed and name_fix(stored) == fixed), None)
+        if self._odd is None:
+            self._odd = {}
+            for stored in self._values:
+                if (other := name_fix(stored)) != stored:
+                    self._odd.setdefault(other, stored)
+        return self._odd.get(fixed) if fixed else None
 
     def _holds(self, item: str) -> bool:
         for term in item.split("+"):

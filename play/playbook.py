@@ -9,7 +9,7 @@ from play.errors import FindError, SourceError
 from play.filters import ActionFilter
 from play.includes import Includes
 from play.params import Params
-from play.reading import Reading
+from play.reading import UNLIMITED, Limits, Reading
 from play.sources import Roots
 
 Fetch = Callable[[str, bool, bool], Path]
@@ -22,13 +22,16 @@ class PlayBook:
     Every `add` is atomic: a mistake anywhere in it adds nothing. Source: heroscript specification, sections 5 and 6.
     """
 
-    def __init__(self, text: str = "", *, roots: Roots = None, fetch: Fetch | None = None) -> None:
+    def __init__(
+        self, text: str = "", *, roots: Roots = None, fetch: Fetch | None = None, limits: Limits = UNLIMITED
+    ) -> None:
         """Start empty, or with the actions of `text`.
 
         Args:
             roots: folders outside which neither `add(path=...)` nor an include may read; None allows every path. Where
                 `fetch` leads has to lie in one of them, too.
             fetch: what brings a url to this machine; without it a url is an error.
+            limits: of what one `add` may bring.
 
         Raises:
             ParseError: `text` is not heroscript.
@@ -38,6 +41,7 @@ class PlayBook:
         self.priorities: dict[int, list[str]] = {}
         self._roots = None if roots is None else [root.resolve() for root in roots]
         self._fetch = fetch
+        self._limits = limits
         if text:
             self.add(text)
 
@@ -76,9 +80,10 @@ class PlayBook:
         Raises:
             ParseError: with the mistakes of all texts and files, those that are included too.
             SourceError: a path or url cannot be read, or lies outside the roots.
+            TooLarge: there is more of it than the limits allow.
         """
         place = self.fetched(url, git_pull, git_reset) if url else path
-        reading = Reading(self._roots, replace, prio)
+        reading = Reading(self._roots, replace, prio, self._limits)
         added = reading.text(text) if place is None else reading.path(self.allowed(Path(place)))
         added = self._followed(reading, added, follow or (lambda _: False), folder)
         for number, action in enumerate(added, len(self.actions) + 1):
@@ -204,8 +209,7 @@ class PlayBook:
     def params_get(self, filter: str) -> Params:
         """Merge the parameters of all actions that match; later ones win."""
         merged = Params()
-        for action in self.find(filter):
-            merged.merge(action.params)
+        merged.merge(*(action.params for action in self.find(filter)))
         return merged
 
     def replace(self, words: Mapping[str, str]) -> None:

@@ -1,20 +1,36 @@
 """One reading of any number of texts and files, which is all right or adds nothing: everything wrong in it is kept."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from play.action import DEFAULT_PRIORITY, Action
-from play.errors import Mistake, ParseError, SourceError
+from play.errors import Mistake, ParseError, SourceError, TooLarge
 from play.replace import replaced
 from play.script import examine
 from play.sources import Roots, playbook_files, read_text
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many actions, and how many bytes of files, one reading may bring; None: any number."""
+
+    actions: int | None = None
+    bytes: int | None = None
+
+
+UNLIMITED = Limits()
 
 
 class Reading:
     """Reads texts and files into actions; `settle` raises what was wrong in any of them."""
 
     def __init__(
-        self, roots: Roots = None, words: Mapping[str, str] | None = None, priority: int = DEFAULT_PRIORITY
+        self,
+        roots: Roots = None,
+        words: Mapping[str, str] | None = None,
+        priority: int = DEFAULT_PRIORITY,
+        limits: Limits = UNLIMITED,
     ) -> None:
         """Take what holds for all that is read.
 
@@ -24,14 +40,24 @@ class Reading:
             priority: stored on every action.
         """
         self._roots, self._words, self._priority = roots, words or {}, priority
+        self._limits = limits
+        self._actions = self._bytes = 0
         self._mistakes: list[Mistake] = []
         self._failures: list[tuple[SourceError, str, int, str]] = []
         self.othertext = ""
 
     def text(self, text: str, file: str = "", words: Mapping[str, str] | None = None) -> list[Action]:
-        """Return the actions of a text, with those beside its mistakes; `words` instead of those of the reading."""
-        given = self._words if words is None else words
-        script, mistakes = examine(replaced(text, given), file=file, priority=self._priority)
+        """Return the actions of a text, with those beside its mistakes; `words` instead of those of the reading.
+
+        Raises:
+            TooLarge
+        """
+        given, most = self._words if words is None else words, self._limits.actions
+        left = None if most is None else most - self._actions
+        script, mistakes = examine(replaced(text, given), file=file, priority=self._priority, max_actions=left)
+        self._actions += len(script.actions)
+        if most is not None and self._actions > most:
+            raise TooLarge(f"The playbook has more than {most} actions, the most allowed: split it.")
         self._mistakes += mistakes
         self.othertext += script.othertext
         return script.actions
@@ -45,11 +71,18 @@ class Reading:
 
         Raises:
             SourceError: there is nothing at the path.
+            TooLarge
         """
         found = []
         for file in playbook_files(path):
             try:
-                found.append((file, read_text(file, self._roots)))
+                left = None if self._limits.bytes is None else self._limits.bytes - self._bytes
+                text = read_text(file, self._roots, left)
+                self._bytes += len(text.encode()) if left is not None else 0
+                found.append((file, text))
+            except TooLarge:
+                most = self._limits.bytes
+                raise TooLarge(f"The playbook has more than {most} bytes, the most allowed: split it.") from None
             except SourceError as error:
                 self.fail(error, str(file))
         return found

@@ -5,6 +5,7 @@ Source: heroscript specification, sections 1 to 3. A quoted sentence stands over
 
 import gc
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -46,13 +47,22 @@ def parse(text: str, *, file: str = "", first_id: int = 1, priority: int = DEFAU
 
 
 def examine(
-    text: str, *, file: str = "", first_id: int = 1, priority: int = DEFAULT_PRIORITY
+    text: str,
+    *,
+    file: str = "",
+    first_id: int = 1,
+    priority: int = DEFAULT_PRIORITY,
+    max_actions: int | None = None,
 ) -> tuple[Script, tuple[Mistake, ...]]:
-    """Read a text as `parse` does, and return what it made of it together with every mistake."""
+    """Read a text as `parse` does, and return what it made of it together with every mistake.
+
+    Args:
+        max_actions: reading ends behind one more than these.
+    """
     read = dedented(normalised(text))
     reader = _ScriptReader(read, file, first_id, priority)
     with _collector_paused():
-        script = reader.read()
+        script = reader.read(sys.maxsize if max_actions is None else max_actions)
     found = reader.items.mistakes
     return script, located(found, read, text, file).mistakes if found else ()
 
@@ -83,11 +93,11 @@ class _ScriptReader:
         self._headers: dict[str, tuple[str, str]] = {}
         self.items = ItemReader(text)
 
-    def read(self) -> Script:
+    def read(self, max_actions: int) -> Script:
         text, search, actions = self._text, _START.search, self._script.actions
         comments: list[str] = []
         pos, line, counted = 0, 1, 0
-        while start := search(text, pos):
+        while len(actions) <= max_actions and (start := search(text, pos)):
             if comments and text[pos : start.start()].strip(BLANKS):
                 self._other(comments)
             bangs, header, comment = start.groups()
@@ -151,4 +161,4 @@ class _ScriptReader:
         comments.clear()
 
     def _note(self, at: int, message: str, piece: str) -> None:
-        self.items.mistakes.append((at, message, piece))
+        self.items.note(at, message, piece)

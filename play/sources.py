@@ -3,8 +3,9 @@
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-from play.errors import SourceError
+from play.errors import SourceError, TooLarge
 
 Roots = Collection[Path] | None
 """Folders outside which nothing is read; None allows every path."""
@@ -12,25 +13,32 @@ Roots = Collection[Path] | None
 _EXTENSIONS = (".md", ".hero", ".heroscript")
 
 
-def read_text(path: Path, roots: Roots = None) -> str:
+def read_text(path: Path, roots: Roots = None, max_bytes: int | None = None) -> str:
     """Read one file of heroscript, which must be UTF-8.
 
     Args:
+        max_bytes: None: however many there are.
         roots: the file must lie in one of these, and no part of its path below may be a link, not even one put there
             while we look; None allows every path.
 
     Raises:
         SourceError: it cannot be read.
+        TooLarge: it has more bytes.
     """
+    size = -1 if max_bytes is None else max_bytes + 1
     try:
-        return (path.read_bytes() if roots is None else _read_beneath(path, roots)).decode("utf-8")
+        with open(path, "rb") if roots is None else _opened_beneath(path, roots) as file:
+            content = file.read(size)
+        if max_bytes is not None and len(content) > max_bytes:
+            raise TooLarge(f"{path}: more than {max_bytes} bytes")
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise SourceError(f"{path}: not UTF-8 at byte {error.start}") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise SourceError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
 
-def _read_beneath(path: Path, roots: Collection[Path]) -> bytes:
+def _opened_beneath(path: Path, roots: Collection[Path]) -> BinaryIO:
     root = next((root for root in roots if path.is_relative_to(root)), None)
     if root is None:
         raise SourceError(f"{path}: outside the folders that may be read")
@@ -42,8 +50,7 @@ def _read_beneath(path: Path, roots: Collection[Path]) -> bytes:
             inner = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=handle)
             os.close(handle)
             handle = inner
-        with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=handle), "rb") as file:
-            return file.read()
+        return open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=handle), "rb")
     finally:
         os.close(handle)
 

@@ -241,6 +241,7 @@ TABLE: dict[type[BaseException], tuple[int, str, bool]] = {
     jobs.ScheduleNotFound: (NOT_FOUND, "SCHEDULE_NOT_FOUND", False),
     play.ParseError: (INVALID_PARAMS, "BAD_SCRIPT", False),
     play.ParamError: (INVALID_PARAMS, "BAD_PARAM", False),
+    play.TooLarge: (INVALID_PARAMS, "PLAYBOOK_TOO_LARGE", False),
     play.SourceError: (NOT_FOUND, "SOURCE_UNREADABLE", False),
     play.MissingKey: (NOT_FOUND, "KEY_NOT_FOUND", False),
     play.BadKey: (INVALID_PARAMS, "BAD_KEY", False),

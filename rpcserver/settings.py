@@ -231,6 +231,8 @@ class Settings(BaseSettings):
     """Seals what the key-value stores hold; needs the extra `kvs`."""
     max_playbook_actions: int = 100_000
     """Actions a session's playbook may have."""
+    max_playbook_bytes: int = 64 * 1024 * 1024
+    """Bytes the files of one playbook may have, those it includes too."""
     play_timeout_s: float = 24 * 3600.0
     """Seconds one play may run, its questions not counted."""
 

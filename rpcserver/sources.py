@@ -11,7 +11,8 @@ from pathlib import Path
 from jobs.model import Request
 from jobs.runner import JobRunner
 from play import Action, PlayBook
-from rpcserver.errors import FORBIDDEN, INVALID_PARAMS, RpcError
+from play.reading import Limits
+from rpcserver.errors import FORBIDDEN, RpcError
 from rpcserver.settings import Settings
 
 CODE = "code"
@@ -51,7 +52,7 @@ class Sources:
     async def read(self, source: Source, request: Request, coderoot: Path) -> list[Action]:
         """Return the actions of a source, its includes followed; nothing is stored.
 
-        Raises ParseError, with every mistake of all its files, or SourceError.
+        Raises ParseError, with every mistake of all its files, SourceError, or TooLarge.
         """
         loop = asyncio.get_running_loop()
 
@@ -64,7 +65,8 @@ class Sources:
 
     def _read(self, source: Source, coderoot: Path, fetch: Callable[..., Path]) -> list[Action]:
         roots = [*self._settings.playbook_roots, coderoot]
-        book = PlayBook(roots=roots, fetch=fetch)
+        limits = Limits(self._settings.max_playbook_actions, self._settings.max_playbook_bytes)
+        book = PlayBook(roots=roots, fetch=fetch, limits=limits)
         place: Path | None = None
         if source.url is not None:
             place = fetch(source.url, source.pull, source.reset, source.branch)
@@ -80,10 +82,6 @@ class Sources:
             follow=lambda _: True,
             folder=roots[0],
         )
-        limit = self._settings.max_playbook_actions
-        if len(book) > limit:
-            message = f"The playbook has {len(book)} actions, the most allowed is {limit}: split it."
-            raise RpcError(INVALID_PARAMS, "PLAYBOOK_TOO_LARGE", message, limit=limit)
         return book.actions
 
 

@@ -105,6 +105,15 @@ def test_no_text_is_slow(start: str, piece: str) -> None:
     assert time.process_time() - began < 2
 
 
+@pytest.mark.parametrize("piece", ["a{} ", "k{}:v ", "k{}:'x y' ", "// {}\n  k{}:v\n  ", "a{}, ", "\n!!a.b{}"])
+def test_no_number_of_different_things_is_slow(piece: str) -> None:
+    """Fifty thousand arguments, keys, items or names that are all different are read inside two seconds."""
+    text = "!!a.b l:x " + "".join(piece.replace("{}", str(number)) for number in range(50_000))
+    began = time.process_time()
+    parse(text)
+    assert time.process_time() - began < 2
+
+
 def test_no_glob_is_slow() -> None:
     """Many stars over a long name that does not match end at once."""
     began = time.process_time()

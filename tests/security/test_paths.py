@@ -99,6 +99,18 @@ async def test_every_mistake_of_a_folder_and_its_includes_is_told(reader: Client
     assert (await reader.call("session.playbook_find", filter=""))["items"] == []
 
 
+async def test_a_playbook_larger_than_allowed_is_refused(books: Path, tmp_path: Path) -> None:
+    """By its actions, or by the bytes of its files, in one way; nothing is added."""
+    (books / "large.hero").write_text("!!play.echo content:x\n" * 20)
+    for name, settings in (("few", {"max_playbook_actions": 19}), ("short", {"max_playbook_bytes": 400})):
+        async with run_server(tmp_path / name, playbook_roots=(books,), **settings) as server:
+            client = await server.client("anna")
+            with pytest.raises(CallError) as refused:
+                await client.call("session.playbook_add", path="large.hero")
+            assert refused.value.kind == "PLAYBOOK_TOO_LARGE" and "the most allowed" in str(refused.value)
+            assert (await client.call("session.playbook_find", filter=""))["items"] == []
+
+
 async def test_without_a_setting_no_path_is_read(tmp_path: Path, books: Path) -> None:
     """By default there is no folder to read from."""
     async with run_server(tmp_path / "data") as server:

@@ -47,6 +47,7 @@ class Hosts:
         ca: a file of further certificate authorities.
         timeout_s: seconds another host may leave a call without a byte.
         max_bytes: what one fetch may bring.
+        max_checkout_bytes: what it may come to when it is unpacked: one object, and the files of a checkout.
     """
 
     names: tuple[str, ...] = ()
@@ -54,6 +55,7 @@ class Hosts:
     ca: Path | None = None
     timeout_s: float = 60.0
     max_bytes: int = 256 * 1024 * 1024
+    max_checkout_bytes: int = 1024 * 1024 * 1024
 
     def check(self, host: str, port: int | None) -> None:
         """Raise HostRefused unless the operator named the host."""

@@ -28,6 +28,7 @@ from urllib3.exceptions import HTTPError
 
 from jobs import JobError
 from jobs.hosts import Hosts, Meter, told
+from plugins.unpacking import check_tree, receive
 
 _HEADS, _TAGS, _REMOTE = b"refs/heads/", b"refs/tags/", b"refs/remotes/origin/"
 _WHOLE = 2**31 - 1  # commits: what git itself sends for all of them
@@ -251,14 +252,16 @@ def _fetch(remote: Remote, repo: PlainRepo, branch: str, depth: int | None) -> F
             wants = [found.sha] if found else sorted(set(refs.values()))
             # A shallow checkout is made whole: servers do not agree on how to go on with a part.
             wanted = _WHOLE if depth is None and repo.get_shallow() else depth if found else None
-            client.fetch(b"", repo, determine_wants=lambda _, depth=None: wants, depth=wanted)
+            receive(client, repo, wants, wanted, remote.hosts.max_checkout_bytes)
     if found is None:
         matching = [sha for sha in repo.object_store if sha.startswith(branch.encode())]
         commits = [sha for sha in matching if isinstance(repo[sha], Commit)]
         if len(commits) != 1:
             raise JobError(f"The repository has no branch, tag or commit {branch!r}.")
         found = Found(b"", commits[0])
-    return Found(found.name, _commit_of(repo, found.sha))
+    commit_ = _commit_of(repo, found.sha)
+    check_tree(repo, commit_.tree, remote.hosts.max_checkout_bytes)
+    return Found(found.name, commit_.id)
 
 
 def _named(refs: dict[Ref, ObjectID], branch: str, default: bytes) -> Found | None:
@@ -341,13 +344,13 @@ def _branch(repo: PlainRepo) -> str:
     return name.removeprefix(_HEADS).decode() if name.startswith(_HEADS) else ""
 
 
-def _commit_of(repo: PlainRepo, sha: ObjectID) -> ObjectID:
+def _commit_of(repo: PlainRepo, sha: ObjectID) -> Commit:
     found = repo[sha]
     while isinstance(found, Tag):
         found = repo[found.object[1]]
     if not isinstance(found, Commit):
         raise JobError("That name is no commit.")
-    return found.id
+    return found
 
 
 def _is_behind(repo: PlainRepo, old: ObjectID, new: ObjectID) -> bool:

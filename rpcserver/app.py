@@ -245,6 +245,7 @@ def fetch_hosts(settings: Settings) -> Hosts:
         settings.fetch_ca_file,
         settings.fetch_timeout_s,
         settings.max_fetch_bytes,
+        settings.max_checkout_bytes,
     )
 
 

@@ -227,6 +227,8 @@ class Settings(BaseSettings):
     """Seconds another host may leave a call without a byte."""
     max_fetch_bytes: int = 256 * 1024 * 1024
     """Bytes a fetch from another host may take."""
+    max_checkout_bytes: int = 1024 * 1024 * 1024
+    """Bytes the files of a checkout may have, each counted as 4 KiB at least, and any one object of its history."""
     stores_secret: SecretStr | None = None
     """Seals what the key-value stores hold; needs the extra `kvs`."""
     max_playbook_actions: int = 100_000

@@ -1,12 +1,19 @@
 """`git.*` on repositories and checkouts made by somebody who means harm."""
 
+import zlib
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dulwich.objects import Blob, Commit, ShaFile, Tree
+from dulwich.refs import Ref
 from dulwich.repo import Repo
 
+from jobs import JobError
+from plugins.unpacking import check_pack
 from rpcserver.client import Client
+from tests.conftest import run_server
 from tests.plugins.git_server import GitServer
 from tests.plugins.test_git import done, play, refused
 
@@ -129,23 +136,94 @@ async def test_a_checkout_that_lies_elsewhere_is_refused(
         assert "elsewhere" in said or "no checkout" in said, said
 
 
+async def test_a_few_bytes_do_not_become_more_than_fits(tmp_path: Path, hub: GitServer) -> None:
+    """A file of zeros, one made by a delta, and a tree of trees that names one file a billion times: all refused."""
+    (hub.repository("evil/zeros")).close()
+    hub.commit("evil/zeros", {"zeros": "\0" * 3_000_000})
+    (hub.repository("evil/trees")).close()
+    _tree_of_trees(hub, "evil/trees")
+    async with run_server(tmp_path / "data", **hub.settings, max_checkout_bytes=2_000_000) as server:
+        client = await server.client("carla")
+        assert "a file of 3000000 bytes" in await refused(client, f"!!git.clone url:{hub.url('evil/zeros')}")
+        assert "more than 2000000 bytes" in await refused(client, f"!!git.clone url:{hub.url('evil/trees')}")
+        await done(client, f"!!git.clone url:{hub.url('acme/tool')}")
+        hub.commit("acme/tool", {"zeros": "\0" * 3_000_000})
+        assert "a file of 3000000 bytes" in await refused(client, "!!git.pull name:tool")
+        assert await done(client, "!!git.list") == ["localhost/acme/tool"]
+
+
+def _tree_of_trees(hub: GitServer, name: str) -> None:
+    """Commit a tree of ten trees of ten trees ..., nine deep, with the same file in each."""
+    with Repo(str(hub.folder / name)) as repo:
+        blob = Blob.from_string(b"x")
+        repo.object_store.add_object(blob)
+        sha, mode = blob.id, 0o100644
+        for _ in range(9):
+            tree = Tree()
+            for number in range(10):
+                tree.add(b"%d" % number, mode, sha)
+            repo.object_store.add_object(tree)
+            sha, mode = tree.id, 0o040000
+        _commit(repo, sha)
+
+
+def _pack(*objects: tuple[int, int, bytes]) -> BytesIO:
+    """A pack of objects given as type, the size they say they have, and what is packed."""
+    packed = b"PACK" + (2).to_bytes(4) + len(objects).to_bytes(4)
+    for kind, size, content in objects:
+        first, rest = (kind << 4) | (size & 15), size >> 4
+        while rest:
+            packed += bytes([first | 128])
+            first, rest = rest & 127, rest >> 7
+        packed += bytes([first]) + (b"\0" * 20 if kind == 7 else b"") + zlib.compress(content)
+    return BytesIO(packed + b"\0" * 20)
+
+
+@pytest.mark.parametrize(
+    ("pack", "said"),
+    [
+        (_pack((3, 5, b"hello")), ""),
+        (_pack((3, 0, b""), (3, 100, b"x" * 100)), ""),
+        (_pack((3, 101, b"x" * 101)), "a file of 101 bytes"),
+        (_pack((3, 1 << 40, b"x")), "a file of 1099511627776 bytes"),
+        (_pack((3, 5, b"x" * 1_000_000)), "no git repository"),
+        (_pack((7, 4, b"\x05\x64\x90\x05")), ""),
+        (_pack((7, 5, b"\x05\xe5\x00\x90\x05")), "a file of 101 bytes"),
+        (_pack((7, 1, b"\x85")), "no git repository"),
+        (BytesIO(b"PACK" + b"\0\0\0\2" + b"\xff" * 4), "no git repository"),
+        (BytesIO(b"HTTP/1.1"), "no git repository"),
+        (BytesIO(_pack((3, 50, b"x" * 50)).getvalue()[:18]), "no git repository"),
+    ],
+)
+def test_a_pack_is_looked_at_before_it_is_unpacked(pack: BytesIO, said: str) -> None:
+    """What its objects say they are, what its deltas would make, and what is no pack at all."""
+    if not said:
+        check_pack(pack, 100)
+        return
+    with pytest.raises(JobError, match=said):
+        check_pack(pack, 100)
+
+
+def _commit(repo: Repo, tree: Any) -> None:
+    commit = Commit()
+    commit.tree = tree
+    commit.author = commit.committer = b"E <e@e>"
+    commit.author_time = commit.commit_time = 1
+    commit.author_timezone = commit.commit_timezone = 0
+    commit.message = b"x"
+    repo.object_store.add_object(commit)
+    repo.refs[Ref(b"refs/heads/main")] = commit.id
+
+
 def _raw_tree(hub: GitServer, name: str, path: str) -> None:
     """Commit a tree with one entry whose name is a whole path, as git itself never writes it."""
-    from dulwich.objects import Blob, Commit, ShaFile
-
     with Repo(str(hub.folder / name)) as repo:
         blob = Blob.from_string(b"x")
         content = b"100644 " + path.encode() + b"\0" + bytes.fromhex(blob.id.decode())
         tree = ShaFile.from_raw_string(2, content)
-        commit = Commit()
-        commit.tree = tree.id
-        commit.author = commit.committer = b"E <e@e>"
-        commit.author_time = commit.commit_time = 1
-        commit.author_timezone = commit.commit_timezone = 0
-        commit.message = b"x"
-        for item in (blob, tree, commit):
-            repo.object_store.add_object(item)
-        repo.refs[b"refs/heads/main"] = commit.id
+        repo.object_store.add_object(blob)
+        repo.object_store.add_object(tree)
+        _commit(repo, tree.id)
 
 
 def _forbidden(*_: Any, **__: Any) -> None:

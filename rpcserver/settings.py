@@ -158,6 +158,8 @@ class Settings(BaseSettings):
     action_timeout_s: float = 30.0
     """What a plugin may take in the action filter, the jobs it waits for included."""
 
+    script_group: str = ""
+    """Id of the group whose members alone make scripts (the seed's `script_permission`); empty: everybody."""
     script_timeout_s: float = 0.2
     """What one run of a script may take."""
     script_memory_bytes: int = 16 * 1024 * 1024

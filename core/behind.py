@@ -102,10 +102,13 @@ def look_at_rule(scene: Scene, token_id: str, set_id: str | None, kind: str, id:
 
 
 @core_call("core.attribute.try", is_reading=True)
-def look_tried(scene: Scene, token_id: str, kind: Literal["script", "remote"], id: str) -> Behind:
-    """Return what a script or remote would be told of a token of the caller's, were it to answer for it."""
-    token = tokens.writable(scene, token_id)
-    return _behind(scene, token, None, "", Source(kind, id), token.owner_id, False)
+def look_tried(scene: Scene, token_id: str | None, kind: Literal["script", "remote"], id: str) -> Behind:
+    """Return what a script or remote would be told of a token of the caller's, or of none, were it to answer for it."""
+    if token_id is not None:
+        token = tokens.writable(scene, token_id)
+        return _behind(scene, token, None, "", Source(kind, id), token.owner_id, False)
+    name = _name(scene, scene.user_id)
+    return Behind("", "", scene.user_id, None, "", Source(kind, id), {}, None, scene.user_id, name, owner_name=name)
 
 
 def _behind(
@@ -121,26 +124,28 @@ def _behind(
         set_id,
         attribute,
         source,
-        _passed_on(scene, token, values),
+        _passed_on(scene, token, values, attribute),
         last[0] if last else None,
         scene.user_id,
         _name(scene, scene.user_id),
         token.type,
         _name(scene, owner_id),
-        _passed_on(scene, token, seen),
+        _passed_on(scene, token, seen, attribute),
         last[1] if last else None,
         is_pressed,
     )
 
 
-def _passed_on(scene: Scene, token: Token, values: dict[str, Any]) -> dict[str, Any]:
+def _passed_on(scene: Scene, token: Token, values: dict[str, Any], asked: str) -> dict[str, Any]:
     """Return values with the last answers in place of what would have to be asked: so nothing asks in a circle."""
     passed = {}
     for name, value in values.items():
         source = Source.of(value)
         if source.kind == "value":
             passed[name] = source.value
-        elif (last := known.find(scene.tx, token.id, source.kept_as(name), scene.user_id)) is not None:
+        elif (
+            name != asked and (last := known.find(scene.tx, token.id, source.kept_as(name), scene.user_id)) is not None
+        ):
             passed[name] = last[0]
     return passed
 

@@ -255,8 +255,6 @@ async def _look(job: JobContext, token_id: str, attribute: str, set_id: str | No
 
 
 async def _tried(job: JobContext, kind: Literal["script", "remote"], id: str, token_id: str | None) -> Behind:
-    if token_id is None:
-        return Behind("", "", job.user_id, None, "", Source(kind, id), {}, None, job.user_id, "")
     return await job.read(lambda core: core(behind.look_tried, token_id, kind, id))
 
 

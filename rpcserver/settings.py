@@ -167,7 +167,7 @@ class Settings(BaseSettings):
     script_depth: int = 100
     """How deep a script's functions may call each other."""
     script_calls: int = 100
-    """How often a script may turn to what is outside of its sandbox, the clock for one."""
+    """How often a script may turn to what is outside of its sandbox, to be refused: files, unknown names."""
     script_output_bytes: int = 64 * 1024
     """What a script may answer, remember and print, each."""
     script_processes: int = 1

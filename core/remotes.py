@@ -54,7 +54,7 @@ def create(
     """Make a remote and return its id. Whether the server may call its address is the operator's to say.
 
     Args:
-        definition: see the table of its fields in docs/how-to/remotes.md.
+        definition: how it is called; its fields stand under The definition of a remote.
         is_shared: let others have it answer for their tokens.
         group_id: let the members of this group do so, and nobody else.
         redirect_id: another remote of the caller's, which is called instead.

@@ -51,10 +51,7 @@ class WriteAttribute(ReadAttribute):
 
 
 class RunScript(_Data):
-    """Try a script of the caller's, for a token of his if one is named; it remembers nothing of it.
-
-    `params` stand in for its extra_params. Of what it answers, `kept` is what it would remember.
-    """
+    """Input of core.script.run."""
 
     script_id: str
     value: Any = None
@@ -63,10 +60,7 @@ class RunScript(_Data):
 
 
 class TestRemote(_Data):
-    """Call a remote of the caller's once, as a write of the value does, for a token of his if one is named.
-
-    Raises RemoteUnavailable with what is wrong, also for a manual one, which a person answers.
-    """
+    """Input of core.remote.test."""
 
     remote_id: str
     value: Any = None
@@ -125,13 +119,26 @@ class Tried:
 
 
 async def read_attribute(outside: Outside, job: JobContext, data: ReadAttribute) -> Answer:
-    """Return what a token's attribute answers the caller in a set: its script or remote is asked."""
+    """Return what a token's attribute answers the caller in a set: its script or remote is asked.
+
+    `state` is `ok`, `cached` (it was answered earlier, `as_of` then), `unknown` (by a person who was not asked yet) or,
+    for the token's owner alone, `pending`: a write is not answered yet.
+
+    Raises AttributeNotReadable when it is off, AttributePending while a write is not answered; RemoteUnavailable,
+    ScriptFailed, ScriptLimit and ScriptChanged as what stands behind it has it.
+    """
     asked = await _look(job, data.token_id, data.attribute, data.set_id, "read")
     return await outside.read(job, asked)
 
 
 async def write_attribute(outside: Outside, job: JobContext, data: WriteAttribute) -> Answer | Commit[Answer]:
-    """Hand a value to what stands behind an attribute: a script, a remote, a person; a value is replaced."""
+    """Hand a value to what stands behind an attribute: a script, a remote, a person; a value is replaced.
+
+    `state` is `ok`, or `pending` when a person was asked: `activity_id` names the question, `job_id` the caller's job
+    that waits for the answer.
+
+    Raises AttributeNotWritable, and what reading it raises.
+    """
     asked = await _look(job, data.token_id, data.attribute, data.set_id, "write")
     if asked.source.kind != "value":
         return await outside.write(job, asked, data.value)
@@ -141,7 +148,14 @@ async def write_attribute(outside: Outside, job: JobContext, data: WriteAttribut
 
 
 async def run_script(outside: Outside, job: JobContext, data: RunScript) -> Tried:
-    """Try a script of the caller's, for a token of his if one is named; it remembers nothing of it."""
+    """Try a script of the caller's; it remembers nothing of it.
+
+    Returns `value`, what it `printed`, and as `kept` what it would remember.
+
+    Args:
+        value: what is written. token_id: a token of the caller's it is to answer for.
+        params: in place of its extra_params.
+    """
     script = await job.read(lambda core: core(scripts.get, data.script_id))
     asked = await _tried(job, "script", script.id, data.token_id)
     given = inputs(script, asked, data.value)
@@ -153,7 +167,15 @@ async def run_script(outside: Outside, job: JobContext, data: RunScript) -> Trie
 
 
 async def test_remote(outside: Outside, job: JobContext, data: TestRemote) -> Tried:
-    """Call a remote of the caller's once, with a value, for a token of his if one is named."""
+    """Call a remote of the caller's once, as writing a value does; the call is recorded like any other.
+
+    Returns `value`, the HTTP status as `code`, and `duration_ms`.
+
+    Args:
+        value: what is written. token_id: a token of the caller's it is to answer for.
+
+    Raises RemoteUnavailable with what is wrong; also for a manual one, which a person answers.
+    """
     await job.read(lambda core: core(remotes.get, data.remote_id))
     remote, owner_name = await job.read(lambda core: core(remotes.load, data.remote_id, job.user_id))
     if remote.kind == "manual":
@@ -164,7 +186,13 @@ async def test_remote(outside: Outside, job: JobContext, data: TestRemote) -> Tr
 
 
 async def answer_activity(outside: Outside, job: JobContext, data: AnswerActivity) -> Activity:
-    """Answer, or decline, a manual remote that waits for the caller: whoever asked reads it from the attribute."""
+    """Answer, or decline, a manual remote that waits for the caller: whoever asked reads it from the attribute.
+
+    The same question can be answered with ask.answer: the first valid answer of either counts.
+
+    Raises ActivityNotFound when it does not wait for the caller, or is resolved already; BadAnswer when the answer does
+    not fit the remote's schema or choices.
+    """
     return await outside.persons.answer(job, data)
 
 

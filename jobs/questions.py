@@ -42,11 +42,7 @@ class WaitForPerson(BaseModel):
 
 
 class AnswerActivity(BaseModel):
-    """Answer, or decline, a manual remote that waits for the caller: whoever asked reads it from the attribute.
-
-    The same question can be answered with ask.answer: the first valid answer of either counts.
-    Raises ActivityNotFound when it does not wait for the caller, or not any more; BadAnswer when it does not fit.
-    """
+    """Input of core.remote.activity.update."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
     activity_id: str

@@ -271,3 +271,24 @@ async def test_the_owner_of_the_token_may_be_the_one_who_answers(server: Running
     await bob.action(bell, session, value="dong")
     assert (await anna.call("asks.list"))["items"] == []
     assert [ask["text"] for ask in (await carl.call("asks.list"))["items"]] == ["Well?\nbob at Ring: dong"]
+
+
+async def test_a_question_of_before_has_its_one_door(server: Running, desk: Desk) -> None:
+    """One that was put before questions had jobs is answered, and its asker told, as it always was."""
+    user = {
+        name: (await client.call("core.user.read"))["id"] for name, client in (("anna", desk.anna), ("bob", desk.bob))
+    }
+    answered = await desk.bob.subscribe("remote.answered")
+    row = ("ra_old", desk.remote, desk.command, f"remote:{desk.remote}", user["bob"], user["anna"], "{}")
+    await server.app.store.write(
+        lambda tx: tx.run(
+            "INSERT INTO remote_activity (id, remote_id, token_id, attribute, caller_id, answerer_id, question, state,"
+            " expires_at, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, 'pending', 9999999999999, 1)",
+            *row,
+        )
+    )
+    assert [one["id"] for one in (await desk.anna.call("core.remote.activity.list"))["items"]] == ["ra_old"]
+    assert (await desk.press("again"))["activity_id"] == "ra_old"
+    done = await desk.anna.call("core.remote.activity.update", activity_id="ra_old", answer="at last")
+    assert (done["state"], (await answered.next()).data["state"]) == ("succeeded", "succeeded")
+    assert (await desk.press())["value"] == "at last"

@@ -117,6 +117,7 @@ def _behind(
     values = live.shown(Scene(scene.tx, owner_id), token, set_id)
     seen = values if owner_id == scene.user_id else live.shown(scene, token, set_id)
     last = known.find(scene.tx, token.id, source.kept_as(attribute), scene.user_id)
+    caller_name = _name(scene, scene.user_id)
     return Behind(
         token.id,
         token.name,
@@ -127,9 +128,9 @@ def _behind(
         _passed_on(scene, token, values, attribute),
         last[0] if last else None,
         scene.user_id,
-        _name(scene, scene.user_id),
+        caller_name,
         token.type,
-        _name(scene, owner_id),
+        caller_name if owner_id == scene.user_id else _name(scene, owner_id),
         _passed_on(scene, token, seen, attribute),
         last[1] if last else None,
         is_pressed,

@@ -3,10 +3,12 @@
 Source: sessions.md 4.1, 4.4.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakValueDictionary
 
 from core import activity, behind, known, remotes
 from core.activity import Try
@@ -50,6 +52,7 @@ class Outside:
         self.remotes = remotes
         self.persons = Persons(on_asked, on_resolved)
         self._being_written: Counter[tuple[str, str]] = Counter()
+        self._asking: WeakValueDictionary[tuple[str, str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def close(self) -> None:
         """Stop the workers and close the connections."""
@@ -159,14 +162,17 @@ class Outside:
         if not remote.is_on:
             raise RemoteUnavailable("it is turned off")
         name = asked.source.kept_as(asked.attribute)
-        pending = await job.read(lambda core: core(activity.waiting, asked.token_id, name))
-        if pending is not None:
-            return Answer(None, "pending", pending.id, pending.job_id)
-        if value is None:
-            # Nothing to ask: pressing again without a value looks whether the answer has come.
-            return _last(asked)
-        waiting = await self.persons.ask(job, remote, asked, value)
-        return Answer(None, "pending", waiting.activity_id, waiting.job_id)
+        # One question at a time of each asker, also of two of his tabs.
+        lock = self._asking.setdefault((asked.token_id, name, asked.caller_id), asyncio.Lock())
+        async with lock:
+            pending = await job.read(lambda core: core(activity.waiting, asked.token_id, name))
+            if pending is not None:
+                return Answer(None, "pending", pending.id, pending.job_id)
+            if value is None:
+                # Nothing to ask: pressing again without a value looks whether the answer has come.
+                return _last(asked)
+            waiting = await self.persons.ask(job, remote, asked, value)
+            return Answer(None, "pending", waiting.activity_id, waiting.job_id)
 
     async def _read_person(self, job: JobContext, remote: Remote, asked: Behind) -> Answer:
         # Each asker has an answer of his own, and waits for it alone; the token's owner sees that somebody waits.

@@ -24,6 +24,7 @@ from jobs.remembered import Remembered, Reply, key_of
 from store import now_ms
 
 REPEATABLE_CODES = (408, 425, 429, 500, 502, 503, 504)
+MAX_HEAD_CHARACTERS = 16 * 1024  # of address and headers: what servers usually take
 LONG_TEXT = 16 * 1024  # characters: reading more would keep the loop, so it is done in a thread
 _HIDDEN = re.compile(r"%(?:2e|2f|5c)|[\\]", re.IGNORECASE)
 
@@ -44,6 +45,7 @@ class RemoteLimits:
     Args:
         hosts: `https://host[:port][/path]` each; none: remotes are off. networks: not public, but allowed.
         read_timeout_s: of a call on the reading path, write_timeout_s: on the writing path, with all its tries.
+        answer_bytes, sent_bytes: how long a body may be that comes, or goes.
         calls_per_user: by one caller in a minute, over all remotes.
         cached, cached_size: answers remembered, and their characters together.
         backoff_s: the pause before a write is tried again; doubled each time, give or take a half.
@@ -56,6 +58,7 @@ class RemoteLimits:
     read_timeout_s: float = 0.3
     write_timeout_s: float = 10.0
     answer_bytes: int = 256 * 1024
+    sent_bytes: int = 256 * 1024
     calls_per_user: int = 120
     cached: int = 1000
     cached_size: int = 16 * 1024 * 1024
@@ -140,6 +143,7 @@ class Remotes:
             raise RemoteUnavailable("it is turned off")
         to_send = letter(definition, asked, value, lambda name: self.secret(name, definition.url, owner_name))
         self.check(to_send.url)
+        self._check_size(to_send)
         key = key_of(remote, asked, to_send)
         if is_write:
             self._remembered.forget(remote.id, asked.token_id)
@@ -159,6 +163,13 @@ class Remotes:
         if is_kept and not is_write:
             self._remembered.keep(key, reply, remote, asked.token_id)
         return reply
+
+    def _check_size(self, to_send: Letter) -> None:
+        head = [to_send.url, *to_send.query.values(), *to_send.headers.values()]
+        if len(to_send.body or b"") > self._limits.sent_bytes or sum(map(len, head)) > MAX_HEAD_CHARACTERS:
+            raise RemoteUnavailable(
+                f"it would be sent more than {self._limits.sent_bytes} bytes, or {MAX_HEAD_CHARACTERS} in its head"
+            )
 
     async def _send(
         self, remote: Remote, caller_id: str, to_send: Letter, is_write: bool, may_repeat: bool, tries: list[Try]

@@ -47,5 +47,6 @@ def _remotes(settings: Settings) -> RemoteLimits:
         settings.remote_read_timeout_s,
         settings.remote_write_timeout_s,
         settings.remote_answer_bytes,
+        settings.remote_sent_bytes,
         settings.remote_calls_per_user,
     )

@@ -189,6 +189,8 @@ class Settings(BaseSettings):
     """What a remote may take when something is written."""
     remote_answer_bytes: int = 256 * 1024
     """Longest answer of a remote."""
+    remote_sent_bytes: int = 256 * 1024
+    """Longest body sent to a remote."""
     remote_calls_per_user: int = 120
     """Calls of remotes one user may cause in a minute."""
 

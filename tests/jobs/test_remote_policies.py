@@ -251,3 +251,24 @@ async def test_answers_in_other_character_sets(web: Web, remotes: Remotes, body:
     web.answer = answering(reply(body, "200 OK", f"Content-Type: {kind}"))
     ended, _ = await call(remotes, web, answer="text", retries=0)
     assert (text in ended.value) if isinstance(ended, Reply) else text is None
+
+
+async def test_what_is_sent_is_bounded(web: Web) -> None:
+    """A body, an address or headers longer than they may be are not sent."""
+    hosts = (f"http://127.0.0.1:{web.port}",)
+    remotes = Remotes(RemoteLimits(hosts, LOOPBACK, sent_bytes=1000))
+
+    async def is_sent(length: int, **definition: Any) -> bool:
+        remote = remote_to(f"http://127.0.0.1:{web.port}/api", **definition)
+        try:
+            await remotes.call(remote, "owner", asked(), "x" * length, is_write=True)
+        except RemoteUnavailable as error:
+            assert "would be sent more" in str(error)
+            return False
+        return True
+
+    around = len('{"value": ""}')
+    assert [await is_sent(1000 - around), await is_sent(1001 - around)] == [True, False]
+    assert [await is_sent(2000, send="query"), await is_sent(20_000, send="query")] == [True, False]
+    assert len(web.seen) == 2
+    await remotes.close()

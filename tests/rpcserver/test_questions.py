@@ -241,6 +241,14 @@ async def test_busy_slots_do_not_keep_a_question_back(tmp_path: Path) -> None:
         assert (await desk.bob.call("job.get", job_id=running[-1]))["state"] == "queued"
 
 
+async def test_two_tabs_of_an_asker_put_one_question(desk: Desk) -> None:
+    """However near together they press, one question waits, and both are told which."""
+    which = {"token_id": desk.command, "attribute": "write"}
+    pressed = await asyncio.gather(*(desk.bob.call("core.attribute.write", **which, value=n) for n in range(10)))
+    assert len({one["activity_id"] for one in pressed}) == 1 and {one["state"] for one in pressed} == {"pending"}
+    assert len((await desk.anna.call("asks.list"))["items"]) == 1
+
+
 async def test_choices_are_the_answers_there_are(anna: Client, bob: Client) -> None:
     """They are shown to the person, and nothing else is taken."""
     desk = await Desk.open(anna, bob, choices=["yes", "no"])

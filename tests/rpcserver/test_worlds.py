@@ -150,46 +150,46 @@ def changed(path: str, value: Any) -> dict[str, Any]:
     return world
 
 
-@pytest.mark.parametrize(
-    ("world", "place", "reason"),
-    [
-        (changed("sets/top/parent", "low"), "sets.low.parent", "top -> low -> top is a cycle"),
-        (changed("types/ware/parents", ["ware"]), "types.ware.parents", "cycle"),
-        (changed("sets/top/tokens/0/type", "wear"), "sets.top.tokens.0.type", "no type 'wear'"),
-        (changed("types/ware/parents", ["nothing"]), "types.ware.parents.0", "no type"),
-        (changed("sets/low/rules/0/allow", {"script": "no"}), "sets.low.rules.0.allow.script", "no script 'no'"),
-        (changed("sets/low/rules/0/allow", {"group": "x"}), "sets.low.rules.0.allow.group", "no group 'x'"),
-        (changed("sets/low/rules/0/allow", {"visited": ["x"]}), "sets.low.rules.0.allow.visited.0", "no set 'x'"),
-        (changed("sets/low/rules/0/allow", {}), "sets.low.rules.0", "one key"),
-        (changed("sets/low/rules/0/deny", {"type": "user"}), "sets.low.rules.0", "either allow or deny"),
-        (changed("sets/low/rules/0/event", "sunrise"), "sets.low.rules.0", "no event"),
-        (changed("scripts/yes/text", "x = ("), "scripts.yes.text", "line 1"),
-        (changed("sets/top/tokens/0/attributes", {"price": -1}), "sets.top.tokens.0", "below 0"),
-        (changed("sets/top/tokens/0/attributes", {"prize": 1}), "sets.top.tokens.0", "prize"),
-        (
-            changed("sets/top/tokens/0/attributes", {"price": {"script": "x"}}),
-            "sets.top.tokens.0.attributes.price",
-            "x",
-        ),
-        (changed("sets/low/parent", "nowhere"), "sets.low.parent", "no set 'nowhere'"),
-        (changed("sets/low/links", ["nowhere"]), "sets.low.links.0", "no set"),
-        (changed("sets/low/colour", "red"), "sets.low.colour", "Extra"),
-        (changed("remotes", {"r": {"definition": {"url": "ftp://x/"}}}), "remotes.r.definition", "https"),
-        (changed("remotes", {"r": {"definition": A_URL, "group": "x"}}), "remotes.r.group", "no group 'x'"),
-        (changed("remotes", {"r": {"definition": A_URL, "redirect": "x"}}), "remotes.r.redirect", "no remote 'x'"),
-        (
-            changed("remotes", {n: {"definition": A_URL, "redirect": o} for n, o in ("rs", "sr")}),
-            "remotes.s.redirect",
-            "r -> s -> r is a cycle",
-        ),
-        (changed("remotes", {"r": {"definition": {"color": "red"}}}), "remotes.r.definition.color", "nexpected"),
-        (changed("remotes", {"r": {"kind": "manual", "definition": {}}}), "remotes.r.definition", "question"),
-        (changed("scripts/yes/cool_down_s", -1), "scripts.yes", "cool_down_s"),
-        (changed("scripts/yes/output_keys", [""]), "scripts.yes.output_keys.0", "at least 1"),
-        (changed("groups", {"g": {"members": ["nobody"]}}), "groups.g", "nobody"),
-        (changed("format", "rpcserver.world/9"), "format", "rpcserver.world/1"),
-    ],
-)
+BAD_WORLDS: list[tuple[Any, str, str]] = [
+    (changed("sets/top/parent", "low"), "sets.low.parent", "top -> low -> top is a cycle"),
+    (changed("types/ware/parents", ["ware"]), "types.ware.parents", "cycle"),
+    (changed("sets/top/tokens/0/type", "wear"), "sets.top.tokens.0.type", "no type 'wear'"),
+    (changed("types/ware/parents", ["nothing"]), "types.ware.parents.0", "no type"),
+    (changed("sets/low/rules/0/allow", {"script": "no"}), "sets.low.rules.0.allow.script", "no script 'no'"),
+    (changed("sets/low/rules/0/allow", {"group": "x"}), "sets.low.rules.0.allow.group", "no group 'x'"),
+    (changed("sets/low/rules/0/allow", {"visited": ["x"]}), "sets.low.rules.0.allow.visited.0", "no set 'x'"),
+    (changed("sets/low/rules/0/allow", {}), "sets.low.rules.0", "one key"),
+    (changed("sets/low/rules/0/deny", {"type": "user"}), "sets.low.rules.0", "either allow or deny"),
+    (changed("sets/low/rules/0/event", "sunrise"), "sets.low.rules.0", "no event"),
+    (changed("scripts/yes/text", "x = ("), "scripts.yes.text", "line 1"),
+    (changed("sets/top/tokens/0/attributes", {"price": -1}), "sets.top.tokens.0", "below 0"),
+    (changed("sets/top/tokens/0/attributes", {"prize": 1}), "sets.top.tokens.0", "prize"),
+    (
+        changed("sets/top/tokens/0/attributes", {"price": {"script": "x"}}),
+        "sets.top.tokens.0.attributes.price",
+        "x",
+    ),
+    (changed("sets/low/parent", "nowhere"), "sets.low.parent", "no set 'nowhere'"),
+    (changed("sets/low/links", ["nowhere"]), "sets.low.links.0", "no set"),
+    (changed("sets/low/colour", "red"), "sets.low.colour", "Extra"),
+    (changed("remotes", {"r": {"definition": {"url": "ftp://x/"}}}), "remotes.r.definition", "https"),
+    (changed("remotes", {"r": {"definition": A_URL, "group": "x"}}), "remotes.r.group", "no group 'x'"),
+    (changed("remotes", {"r": {"definition": A_URL, "redirect": "x"}}), "remotes.r.redirect", "no remote 'x'"),
+    (
+        changed("remotes", {n: {"definition": A_URL, "redirect": o} for n, o in ("rs", "sr")}),
+        "remotes.s.redirect",
+        "r -> s -> r is a cycle",
+    ),
+    (changed("remotes", {"r": {"definition": {"color": "red"}}}), "remotes.r.definition.color", "nexpected"),
+    (changed("remotes", {"r": {"kind": "manual", "definition": {}}}), "remotes.r.definition", "question"),
+    (changed("scripts/yes/cool_down_s", -1), "scripts.yes", "cool_down_s"),
+    (changed("scripts/yes/output_keys", [""]), "scripts.yes.output_keys.0", "at least 1"),
+    (changed("groups", {"g": {"members": ["nobody"]}}), "groups.g", "nobody"),
+    (changed("format", "rpcserver.world/9"), "format", "rpcserver.world/1"),
+]
+
+
+@pytest.mark.parametrize(("world", "place", "reason"), BAD_WORLDS)
 async def test_a_bad_world_is_refused_as_a_whole(
     server: Running, anna: Client, tmp_path: Path, world: dict[str, Any], place: str, reason: str
 ) -> None:

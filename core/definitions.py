@@ -157,12 +157,13 @@ def _check_url(url: str) -> None:
 
 
 def _check_sent(definition: Definition) -> None:
-    for name, source in {**definition.to_remote, **definition.headers, **definition.path}.items():
-        if not NAME.fullmatch(name):
-            raise BadRemote(f"{name[:80]!r} is not a name of letters, digits, _, . and -")
-        kind = sent(source).kind
-        if kind == "file" and (definition.send != "multipart" or name not in definition.to_remote):
-            raise BadRemote(f"{name!r}: a file is sent in to_remote, by multipart alone")
+    for mapping in (definition.to_remote, definition.headers, definition.path):
+        for name, source in mapping.items():
+            if not NAME.fullmatch(name):
+                raise BadRemote(f"{name[:80]!r} is not a name of letters, digits, _, . and -")
+            is_file = sent(source).kind == "file"
+            if is_file and (definition.send != "multipart" or mapping is not definition.to_remote):
+                raise BadRemote(f"{name!r}: a file is sent in to_remote, by multipart alone")
     if max(len(definition.to_remote), len(definition.headers), len(definition.path)) > MAX_NAMES:
         raise BadRemote(f"at most {MAX_NAMES} names are sent each way")
     for name in definition.headers:

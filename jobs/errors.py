@@ -168,8 +168,8 @@ class BadWorld(JobsError):
 
     def __init__(self, place: str, reason: str) -> None:
         self.place, self.reason = place, reason
-        where = f"At {place}" if place else "It"
-        super().__init__(f"The world cannot be imported, and nothing of it was. {where}: {reason}.")
+        where = f". At {place}" if place else ""
+        super().__init__(f"The world cannot be imported, and nothing of it was{where}: {reason.rstrip('.')}.")
 
 
 class ScriptFailed(JobsError):

@@ -71,16 +71,18 @@ def letter(definition: Definition, asked: Behind, value: Any, secret: Callable[[
     mapped = {name: meant(source) for name, source in (definition.to_remote or {"value": "value"}).items()}
     if definition.call_identity:
         mapped["call_identity"] = _identity(definition, asked)
-    headers = {name: plain(meant(source)) for name, source in definition.headers.items()}
+    headers = {"user-agent": "rpcserver", "accept": _ACCEPTED.get(definition.answer, "application/json, text/*")}
     if definition.auth != "none":
         headers["authorization"] = _authorization(definition, meant, hidden, used)
-    headers |= {"accept-encoding": "identity", "user-agent": "rpcserver"}
-    headers["accept"] = _ACCEPTED.get(definition.answer, "application/json, text/*")
     body, query = None, {}
     if definition.send == "query":
         query = {name: plain(held) for name, held in mapped.items()}
     elif definition.send != "none":
         headers["content-type"], body = formats.written(definition.send, mapped, definition.xml_root)
+    own = {name.lower(): plain(meant(source)) for name, source in definition.headers.items()}
+    if definition.send == "multipart":
+        own.pop("content-type", None)  # it says where the parts are parted
+    headers |= {**own, "accept-encoding": "identity"}
     if any("\r" in text or "\n" in text or "\0" in text or not text.isascii() for text in headers.values()):
         raise RemoteUnavailable("a header cannot hold what it was to hold")
     url = filled(definition.url, {name: meant(source) for name, source in definition.path.items()})

@@ -128,6 +128,8 @@ def test_authentication_by_reference() -> None:
         {"auth": "bearer", "auth_secret": "key", "auth_user": "caller.name"},
         {"auth": "bearer", "auth_secret": "key", "headers": {"authorization": "constant:x"}},
         {"to_remote": {"a": "file:value"}},
+        {"to_remote": {"a": "nonsense"}, "headers": {"a": "value"}},
+        {"headers": {"a": "file:value"}, "to_remote": {"a": "value"}, "send": "multipart"},
         {"to_remote": {"a": "value", "b": "value"}, "send": "text"},
         {"take": "a", "from_remote": {"a": "data"}},
         {"from_remote": {"a": "body"}},
@@ -229,6 +231,22 @@ def test_an_answer_never_tells_a_secret(answer: Any, text: str) -> None:
     assert "***" in found
     picking = made(auth="bearer", auth_secret="key", from_remote={"a": "regex:(s3.)", "b": "header:X-Echo"})
     assert taken(picking, sent(picking), Response(200, {"x-echo": SECRET}, SECRET)) == {"a": None, "b": "***"}
+
+
+def test_a_definitions_own_headers_go_before_the_usual_ones() -> None:
+    """A content type of its own is kept, where the body does not depend on it; nothing asks for packed answers."""
+    own = {"Content-Type": "constant:application/vnd.api+json", "ACCEPT": "constant:x/y", "X-By": "caller.name"}
+    headers = sent(made(headers={**own, "Accept-Encoding": "constant:gzip"})).headers
+    assert headers == {
+        "content-type": "application/vnd.api+json",
+        "accept": "x/y",
+        "x-by": "bob",
+        "user-agent": "rpcserver",
+        "accept-encoding": "identity",
+    }
+    assert (
+        sent(made(headers=own, send="multipart")).headers["content-type"].startswith("multipart/form-data; boundary=")
+    )
 
 
 def test_a_file_is_what_its_base64_says() -> None:

@@ -263,10 +263,16 @@ def test_the_command_line_imports_a_world(serve: Callable[..., Process], tmp_pat
     for user in ("anna", "bob"):
         assert run_cli("user", "add", user, "--data", str(data)).returncode == 0
     direct = run_cli(*arguments, "anna")
-    assert set(json.loads(direct.stdout)["sets"]) == {"top", "low"}
+    told = json.loads(direct.stdout)
+    assert set(told["sets"]) == {"top", "low"} and set(told) == {"name", "sets", "tokens", "types", "scripts"}
     serve(data)
     through = run_cli(*arguments, "bob")
     assert json.loads(through.stdout)["tokens"] == 1
     path.write_text(json.dumps(changed("sets/top/parent", "low")))
     bad = run_cli(*arguments, "anna")
-    assert bad.returncode == 1 and "sets.low.parent" in bad.stderr
+    assert bad.returncode == 1 and "nothing of it was. At sets.low.parent: " in bad.stderr
+    path.write_text(json.dumps(SMALL))
+    taken = run_cli(*arguments, "anna")
+    assert taken.returncode == 1 and taken.stderr.rstrip().endswith("is taken: choose another.")
+    as_folder = run_cli("import", str(path), "--data", str(data), "--user", "anna")
+    assert as_folder.returncode == 1 and "--format json" in as_folder.stderr

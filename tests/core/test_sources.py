@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from core import access, activity, attributes, behind, groups, known, live, remotes, rules, scripts, sets, tokens, types
+from core import activity, attributes, behind, groups, known, live, remotes, rules, scripts, sets, tokens, types
 from core.activity import Question, Try
 from core.calls import Policy, Scene
 from core.definitions import Definition
@@ -134,7 +134,7 @@ def test_who_writes_for_another_attaches_in_his_name(world: World) -> None:
     """The text is agreed to for the token's owner, whose token it answers for."""
     script = a_script(world, "carl", is_shared=True)
     lamp = a_lamp(world, "anna")
-    world.do("anna", access.grant, lamp, world.users["bob"].id, "write")
+    world.do("anna", tokens.grant, lamp, world.users["bob"].id, "write")
     world.do("bob", live.edit, lamp, "read", {"script": script})
     world.do("carl", scripts.edit, script, text="2")
     with pytest.raises(ScriptChanged):
@@ -195,7 +195,7 @@ def test_a_value_held_here_is_written_as_any_other(world: World) -> None:
     remote = a_remote(world)
     lamp = world.do("anna", tokens.create, kind, "lamp", {"watts": {"remote": remote}})
     world.do("anna", sets.add_tokens, world.home("anna"), [lamp])
-    world.do("anna", access.grant, lamp, world.users["bob"].id, "read")
+    world.do("anna", tokens.grant, lamp, world.users["bob"].id, "read")
     name = f"remote:{remote}"
     world.do("anna", behind.hold, lamp, "watts", None, name, 9)
     with pytest.raises(BadValue):

@@ -477,7 +477,8 @@ CREATE TABLE known_values (
     PRIMARY KEY (token_id, attribute, user_id)
 );
 
--- Programs behind attributes and rules. initial_state, state: JSON objects. Written by core.scripts.
+-- Programs behind attributes and rules. initial_state, state, extra_params: JSON objects; output_keys: JSON array.
+-- Written by core.scripts.
 CREATE TABLE scripts (
     id            TEXT PRIMARY KEY,
     owner_id      TEXT NOT NULL REFERENCES users (id),
@@ -488,8 +489,21 @@ CREATE TABLE scripts (
     initial_state TEXT NOT NULL DEFAULT '{}',
     state         TEXT NOT NULL DEFAULT '{}',
     created_at    BIGINT NOT NULL,
+    is_retired    INTEGER NOT NULL DEFAULT 0 CHECK (is_retired IN (0, 1)),
+    extra_params  TEXT NOT NULL DEFAULT '{}',
+    output_keys   TEXT NOT NULL DEFAULT '[]',
+    cool_down_s   REAL NOT NULL DEFAULT 0,
     UNIQUE (owner_id, name)
 );
+
+-- Which text of somebody else's script a user attached to what is his. Written by core.scripts.
+CREATE TABLE script_pins (
+    user_id   TEXT NOT NULL REFERENCES users (id),
+    script_id TEXT NOT NULL REFERENCES scripts (id) ON DELETE CASCADE,
+    sha256    TEXT NOT NULL,
+    PRIMARY KEY (user_id, script_id)
+);
+CREATE INDEX script_pins_script ON script_pins (script_id);
 
 -- What a script remembers for one token. state: JSON object. Written by core.scripts.
 CREATE TABLE script_states (
@@ -501,7 +515,7 @@ CREATE TABLE script_states (
 CREATE INDEX script_states_script ON script_states (script_id);
 
 -- Calls to the outside behind attributes and rules; kind 'manual' asks a person. definition: JSON.
--- Written by core.remotes.
+-- group_id: who may use it besides its owner. redirect_id: which other one is called instead. Written by core.remotes.
 CREATE TABLE remotes (
     id         TEXT PRIMARY KEY,
     owner_id   TEXT NOT NULL REFERENCES users (id),
@@ -511,11 +525,17 @@ CREATE TABLE remotes (
     is_on      INTEGER NOT NULL DEFAULT 1 CHECK (is_on IN (0, 1)),
     is_shared  INTEGER NOT NULL DEFAULT 0 CHECK (is_shared IN (0, 1)),
     created_at BIGINT NOT NULL,
+    is_retired INTEGER NOT NULL DEFAULT 0 CHECK (is_retired IN (0, 1)),
+    group_id   TEXT REFERENCES user_groups (id),
+    redirect_id TEXT REFERENCES remotes (id),
     UNIQUE (owner_id, name)
 );
+CREATE INDEX remotes_group ON remotes (group_id);
+CREATE INDEX remotes_redirect ON remotes (redirect_id);
 
--- Every call of a remote. question: JSON, of a manual remote alone and only until it is answered; what is sent to and
--- comes from the outside is never kept. attribute: what the answer belongs to. Written by core.activity.
+-- Every call of a remote, each try of one. question: JSON, of a manual remote alone and only until it is answered; what
+-- is sent to and comes from the outside is never kept. attribute: what the answer belongs to. job_id, ask_id: the job
+-- that waits for a person, and the question it put. Written by core.activity.
 CREATE TABLE remote_activity (
     id          TEXT PRIMARY KEY,
     remote_id   TEXT NOT NULL REFERENCES remotes (id) ON DELETE CASCADE,
@@ -523,16 +543,19 @@ CREATE TABLE remote_activity (
     attribute   TEXT,
     caller_id   TEXT NOT NULL,
     answerer_id TEXT,
-    state       TEXT NOT NULL CHECK (state IN ('pending', 'succeeded', 'failed', 'cached', 'expired')),
+    state       TEXT NOT NULL CHECK (state IN ('pending', 'succeeded', 'failed', 'cached', 'declined', 'expired', 'cancelled')),
     code        INTEGER,
     duration_ms BIGINT,
     question    TEXT,
     expires_at  BIGINT,
     created_at  BIGINT NOT NULL,
-    finished_at BIGINT
+    finished_at BIGINT,
+    job_id      TEXT,
+    ask_id      TEXT
 );
 CREATE INDEX remote_activity_remote ON remote_activity (remote_id, id);
-CREATE INDEX remote_activity_answerer ON remote_activity (answerer_id, id) WHERE state = 'pending';
+CREATE INDEX remote_activity_answerer ON remote_activity (answerer_id, id) WHERE answerer_id IS NOT NULL;
+CREATE INDEX remote_activity_pending ON remote_activity (token_id, attribute) WHERE state = 'pending';
 
 -- What decides whether something may happen, on one token or on every token of a type. decision: JSON.
 -- Written by core.rules.

@@ -1,25 +1,38 @@
-"""What remotes did: every call, when and how it ended, never what was sent or answered.
+"""What remotes did: every call, each try of one, when and how it ended, never what was sent or answered.
 
 Only a manual remote keeps its question, until it is answered. Source: sessions.md 4.2, 4.4.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from core.calls import Scene, core_call
-from core.errors import ActivityNotFound, RemoteNotFound
+from core.errors import ActivityNotFound, ActivityOver, RemoteNotFound, TooMany
 from core.known import forget, know
 from core.remotes import find as find_remote
 from store import Tx, new_id, now_ms
 
-Ending = Literal["succeeded", "failed", "cached", "expired"]
-COLUMNS = "id, remote_id, token_id, caller_id, answerer_id, state, code, duration_ms, question, created_at, finished_at"
+State = Literal["pending", "succeeded", "failed", "cached", "declined", "expired", "cancelled"]
+Ending = Literal["succeeded", "failed", "cached"]
+Resolution = Literal["succeeded", "declined", "expired", "cancelled"]
+MAX_KEPT = 1000
+MAX_WAITING = 100  # questions of one asker
+LATE_MS = 60_000
+COLUMNS = (
+    "id, remote_id, token_id, caller_id, answerer_id, state, code, duration_ms, question, created_at, finished_at,"
+    " job_id, ask_id"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """One call of a remote; `question` is there while a manual one waits for its answerer."""
+    """One call of a remote, or one try of it. `code` is the HTTP status; times are UTC milliseconds.
+
+    Of a manual one: `question` is there while it waits, for its answerer; `ask_id` is the question ask.answer takes,
+    `job_id` the job of whoever asked that waits for it.
+    """
 
     id: str
     remote_id: str
@@ -32,25 +45,53 @@ class Activity:
     question: Any
     created_at: int
     finished_at: int | None
+    job_id: str | None
+    ask_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """One call that is over: its HTTP status if there was one, and when it began, UTC milliseconds."""
+
+    state: Ending
+    code: int | None
+    duration_ms: int
+    began_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question that a manual remote puts to a person. `attribute` is the name its answer is kept under."""
+
+    remote_id: str
+    token_id: str
+    attribute: str
+    answerer_id: str
+    details: dict[str, Any]
+    timeout_s: float
 
 
 @core_call("core.remote.activity.list", is_reading=True)
 def list_(
     scene: Scene,
     remote_id: str | None = None,
-    state: str | None = None,
+    state: State | None = None,
     *,
     limit: int = 50,
     after: tuple[str] | None = None,
 ) -> tuple[list[Activity], tuple[str] | None]:
-    """Return a page, the newest first: of the calls of a remote of the caller's, or of what waits for his answer."""
+    """Return a page, the newest first: the calls of a remote of the caller's, or the questions that are his to answer.
+
+    Args:
+        state: only those. Without one, and without a remote, those that wait: `pending`.
+    """
     if remote_id is not None:
-        remote = find_remote(scene.tx, remote_id)
-        if remote is None or remote.owner_id != scene.user_id:
-            raise RemoteNotFound(remote_id)
-    where = "answerer_id = ? AND state = 'pending'" if remote_id is None else "remote_id = ?"
+        _owned(scene, remote_id)
+    else:
+        state = state or "pending"
+    column = "answerer_id" if remote_id is None else "remote_id"
     rows = scene.tx.all(
-        f"SELECT {COLUMNS} FROM remote_activity WHERE {where} AND (? IS NULL OR id < ?)"  # noqa: S608 (constants)
+        f"SELECT {COLUMNS} FROM remote_activity WHERE {column} = ? AND (? IS NULL OR id < ?)"  # noqa: S608 (constants)
         " AND (? IS NULL OR state = ?) AND (state <> 'pending' OR expires_at > ?) ORDER BY id DESC LIMIT ?",
         remote_id or scene.user_id,
         *((after[0] if after else None,) * 2),
@@ -64,7 +105,7 @@ def list_(
 
 @core_call("core.remote.activity.get", is_reading=True)
 def get(scene: Scene, activity_id: str) -> Activity:
-    """Return a call of a remote of the caller's, one he made, or one he is to answer."""
+    """Return a call of a remote of the caller's, one he made, or one he is to answer. Raises ActivityNotFound."""
     row = scene.tx.one(f"SELECT {COLUMNS} FROM remote_activity WHERE id = ?", activity_id)  # noqa: S608
     remote = find_remote(scene.tx, row[1]) if row else None
     if row is None or remote is None or scene.user_id not in (remote.owner_id, row[3], row[4]):
@@ -72,81 +113,108 @@ def get(scene: Scene, activity_id: str) -> Activity:
     return _activity(row, scene.user_id)
 
 
-@core_call("core.remote.activity.update")
-def update(scene: Scene, activity_id: str, answer: Any) -> Activity:
-    """Answer a manual remote that waits for the caller: whoever asked reads it from the attribute he wrote.
+@core_call("core.remote.activity.answerable", is_reading=True)
+def answerable(scene: Scene, activity_id: str) -> Activity:
+    """Return a question that waits for the caller's answer. Raises ActivityNotFound, ActivityOver."""
+    found = get(scene, activity_id)
+    if found.answerer_id != scene.user_id:
+        raise ActivityNotFound(activity_id)
+    if found.state != "pending":
+        raise ActivityOver(activity_id, found.state)
+    return found
 
-    Raises ActivityNotFound when none waits, or not any more.
+
+@core_call("core.remote.activity.settle")
+def settle(scene: Scene, activity_id: str, state: Resolution, answer: Any = None) -> Activity | None:
+    """End a question: its asker reads the answer from the attribute he wrote. None when it is gone.
+
+    One that has ended already stays as it is.
     """
     tx, now = scene.tx, now_ms()
     row = tx.one(
-        "SELECT token_id, attribute, caller_id, created_at FROM remote_activity"
-        " WHERE id = ? AND answerer_id = ? AND state = 'pending' AND expires_at > ?",
-        *(activity_id, scene.user_id, now),
+        "SELECT token_id, attribute, caller_id, created_at, state FROM remote_activity WHERE id = ?", activity_id
     )
     if row is None:
-        raise ActivityNotFound(activity_id)
-    token_id, attribute, caller_id, created_at = row
-    tx.run(
-        "UPDATE remote_activity SET state = 'succeeded', question = NULL, finished_at = ?, duration_ms = ?"
-        " WHERE id = ?",
-        *(now, now - created_at, activity_id),
-    )
-    know(Scene(tx, caller_id), token_id, attribute, answer)
-    return get(scene, activity_id)
+        return None
+    token_id, attribute, caller_id, created_at, before = row
+    if before == "pending":
+        tx.run(
+            "UPDATE remote_activity SET state = ?, question = NULL, finished_at = ?, duration_ms = ? WHERE id = ?",
+            *(state, now, now - created_at, activity_id),
+        )
+        if state == "succeeded":
+            know(Scene(tx, caller_id), token_id, attribute, answer)
+    return _activity(tx.all(f"SELECT {COLUMNS} FROM remote_activity WHERE id = ?", activity_id)[0], caller_id)  # noqa: S608
 
 
 @core_call("core.remote.activity.note")
-def note(scene: Scene, remote_id: str, token_id: str | None, state: Ending, code: int | None, duration_ms: int) -> None:
-    """Record a call that is over. The newest thousand of a remote are kept."""
-    now = now_ms()
-    scene.tx.run(
+def note(scene: Scene, remote_id: str, token_id: str | None, tries: Sequence[Try]) -> None:
+    """Record calls that are over. The newest thousand of a remote are kept."""
+    scene.tx.many(
         "INSERT INTO remote_activity (id, remote_id, token_id, caller_id, state, code, duration_ms, created_at,"
         " finished_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        *(new_id("ra_"), remote_id, token_id, scene.user_id, state, code, duration_ms, now - duration_ms, now),
+        [
+            (new_id("ra_"), remote_id, token_id, scene.user_id, one.state, one.code, one.duration_ms, one.began_at)
+            + (one.began_at + one.duration_ms,)
+            for one in tries
+        ],
     )
     _prune(scene.tx, remote_id)
 
 
 @core_call("core.remote.activity.ask")
-def ask(
-    scene: Scene, remote_id: str, token_id: str, attribute: str, answerer_id: str, question: Any, timeout_s: float
-) -> str:
-    """Put a manual remote's question before a person and return the activity's id; what was answered before is past."""
+def ask(scene: Scene, activity_id: str, question: Question, job_id: str, ask_id: str) -> None:
+    """Record that a manual remote's question waits for a person; what was answered before is past. Raises TooMany."""
     now = now_ms()
-    activity_id = new_id("ra_")
+    row = scene.tx.one(
+        "SELECT count(*) FROM remote_activity WHERE state = 'pending' AND caller_id = ? AND expires_at > ?",
+        *(scene.user_id, now),
+    )
+    if row and row[0] >= MAX_WAITING:
+        raise TooMany("questions of yours that wait (job.cancel takes one back)", MAX_WAITING)
     scene.tx.run(
         "INSERT INTO remote_activity (id, remote_id, token_id, attribute, caller_id, answerer_id, state, question,"
-        " expires_at, created_at) VALUES (?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?)",
-        *(activity_id, remote_id, token_id, attribute, scene.user_id, answerer_id, json.dumps(question)),
-        *(now + int(timeout_s * 1000), now),
+        " expires_at, created_at, job_id, ask_id) VALUES (?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?, ?, ?)",
+        *(activity_id, question.remote_id, question.token_id, question.attribute, scene.user_id),
+        *(question.answerer_id, json.dumps(question.details), now + int(question.timeout_s * 1000), now),
+        *(job_id, ask_id),
     )
-    forget(scene, token_id, attribute)
-    _prune(scene.tx, remote_id)
-    return activity_id
+    forget(scene, question.token_id, question.attribute)
+    _prune(scene.tx, question.remote_id)
 
 
 @core_call("core.remote.activity.waiting", is_reading=True)
-def waiting(scene: Scene, remote_id: str, token_id: str, attribute: str) -> str | None:
-    """Return the question of the caller that a person has not answered yet, None when there is none."""
+def waiting(scene: Scene, token_id: str, attribute: str, *, is_of_all: bool = False) -> Activity | None:
+    """Return the question about the token that a person has not answered the caller yet; None when there is none.
+
+    Args:
+        is_of_all: whoever asked.
+    """
     row = scene.tx.one(
-        "SELECT id FROM remote_activity WHERE remote_id = ? AND token_id = ? AND attribute = ? AND caller_id = ?"
-        " AND state = 'pending' AND expires_at > ? ORDER BY id DESC LIMIT 1",
-        *(remote_id, token_id, attribute, scene.user_id, now_ms()),
+        f"SELECT {COLUMNS} FROM remote_activity WHERE token_id = ? AND attribute = ?"  # noqa: S608 (constants)
+        " AND state = 'pending' AND expires_at > ? AND (? OR caller_id = ?) ORDER BY id DESC LIMIT 1",
+        *(token_id, attribute, now_ms(), is_of_all, scene.user_id),
     )
-    return row[0] if row else None
+    return _activity(row, scene.user_id) if row else None
+
+
+def _owned(scene: Scene, remote_id: str) -> None:
+    remote = find_remote(scene.tx, remote_id)
+    if remote is None or remote.owner_id != scene.user_id:
+        raise RemoteNotFound(remote_id)
 
 
 def _prune(tx: Tx, remote_id: str) -> None:
+    # A question ends with the job that waits for it, if it has one: only what that left behind is ended here.
     tx.run(
         "UPDATE remote_activity SET state = 'expired', question = NULL, finished_at = expires_at"
         " WHERE remote_id = ? AND state = 'pending' AND expires_at <= ?",
-        *(remote_id, now_ms()),
+        *(remote_id, now_ms() - LATE_MS),
     )
     tx.run(
         "DELETE FROM remote_activity WHERE remote_id = ? AND state <> 'pending' AND id <="
-        " (SELECT id FROM remote_activity WHERE remote_id = ? ORDER BY id DESC LIMIT 1 OFFSET 1000)",
-        *(remote_id, remote_id),
+        " (SELECT id FROM remote_activity WHERE remote_id = ? ORDER BY id DESC LIMIT 1 OFFSET ?)",
+        *(remote_id, remote_id, MAX_KEPT),
     )
 
 

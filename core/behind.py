@@ -3,13 +3,15 @@
 Source: sessions.md 4.1, 4.4.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from core import known, live, tokens, types
+from core import attributes, known, live, tokens, types
 from core.calls import Scene, core_call
 from core.errors import AttributeNotWritable, TokenNotFound
+from core.limits import Limits, check
 from core.sources import Source
+from core.tokens import Token
 from core.types import COMMAND
 
 
@@ -17,7 +19,10 @@ from core.types import COMMAND
 class Behind:
     """An attribute about to be read or written by the caller.
 
-    `attributes` are all the token holds there, as its owner sees them; `earlier` what the attribute answered last.
+    `attributes` are all the token holds there, as its owner sees them, and `seen` those the caller may read: for one
+    that a script or remote answers, what it answered last, if anything; nothing is asked for it. `earlier` is what
+    the attribute answered the caller last, `earlier_at` when, UTC milliseconds. `is_pressed`: the caller may have the
+    script or remote run, but the attribute's own value is not his to write.
     """
 
     token_id: str
@@ -30,6 +35,11 @@ class Behind:
     earlier: Any
     caller_id: str
     caller_name: str
+    type: str = ""
+    owner_name: str = ""
+    seen: dict[str, Any] = field(default_factory=dict)
+    earlier_at: int | None = None
+    is_pressed: bool = False
 
 
 @core_call("core.attribute.look", is_reading=True)
@@ -41,37 +51,35 @@ def look(
     Raises AttributeNotFound, AttributeNotReadable or AttributeNotWritable.
     """
     token = tokens.readable(scene, token_id)
+    is_pressed = False
     if purpose == "read":
         value = live.readable(scene, token, attribute, set_id)
     else:
         held = live.look(scene.tx, token, attribute, set_id)
         reason = live.unwritable(scene, token, held, set_id)
-        value = held.value
+        value, is_pressed = held.value, reason is not None
         if reason is not None and not (held.is_on and _is_pressed(scene, token.type, held)):
             raise AttributeNotWritable(attribute, reason)
-    source = Source.of(value)
-    seen = live.shown(Scene(scene.tx, token.owner_id), token, set_id)
-    last = known.find(scene.tx, token_id, source.kept_as(attribute), scene.user_id)
-    row = scene.tx.one("SELECT name FROM users WHERE id = ?", scene.user_id)
-    return Behind(
-        token_id,
-        token.name,
-        token.owner_id,
-        set_id,
-        attribute,
-        source,
-        seen,
-        last[0] if last else None,
-        scene.user_id,
-        row[0] if row else "",
-    )
+    return _behind(scene, token, set_id, attribute, Source.of(value), token.owner_id, is_pressed)
 
 
-def _is_pressed(scene: Scene, type: str, held: live.Held) -> bool:
-    # Who sees a command may press it: its script or remote decides what comes of it. A declared attribute decides
-    # by its own groups.
-    is_asked = Source.of(held.value).kind != "value"
-    return is_asked and held.declared is None and held.name == "write" and types.is_a(scene.tx, type, COMMAND)
+@core_call("core.attribute.hold")
+def hold(scene: Scene, token_id: str, attribute: str, set_id: str | None, name: str, value: Any) -> None:
+    """Have an attribute hold a value here, for everybody, beside its remote. Raises as a write of a plain value does.
+
+    Args:
+        name: under which name it is kept.
+    """
+    token = tokens.readable(scene, token_id)
+    seen = live.look(scene.tx, token, attribute, set_id)
+    reason = live.unwritable(scene, token, seen, set_id)
+    if reason is not None:
+        raise AttributeNotWritable(attribute, reason)
+    if seen.declared is not None:
+        attributes.checked(scene.tx, {attribute: seen.declared}, attribute, value)
+    else:
+        check(scene.tx, attribute, "any", Limits(), value)
+    known.know(scene, token_id, name, value, is_for_all=True)
 
 
 @core_call("core.command.look", is_reading=True)
@@ -90,17 +98,66 @@ def look_at_rule(scene: Scene, token_id: str, set_id: str | None, kind: str, id:
     if token is None:
         raise TokenNotFound(token_id)
     source = Source("script" if kind == "script" else "remote", id)
-    last = known.find(scene.tx, token_id, source.kept_as("rule"), scene.user_id)
-    row = scene.tx.one("SELECT name FROM users WHERE id = ?", scene.user_id)
+    return _behind(scene, token, set_id, "rule", source, owner_id, False)
+
+
+@core_call("core.attribute.try", is_reading=True)
+def look_tried(scene: Scene, token_id: str | None, kind: Literal["script", "remote"], id: str) -> Behind:
+    """Return what a script or remote would be told of a token of the caller's, or of none, were it to answer for it."""
+    if token_id is not None:
+        token = tokens.writable(scene, token_id)
+        return _behind(scene, token, None, "", Source(kind, id), token.owner_id, False)
+    name = _name(scene, scene.user_id)
+    return Behind("", "", scene.user_id, None, "", Source(kind, id), {}, None, scene.user_id, name, owner_name=name)
+
+
+def _behind(
+    scene: Scene, token: Token, set_id: str | None, attribute: str, source: Source, owner_id: str, is_pressed: bool
+) -> Behind:
+    values = live.shown(Scene(scene.tx, owner_id), token, set_id)
+    seen = values if owner_id == scene.user_id else live.shown(scene, token, set_id)
+    last = known.find(scene.tx, token.id, source.kept_as(attribute), scene.user_id)
+    caller_name = _name(scene, scene.user_id)
     return Behind(
-        token_id,
+        token.id,
         token.name,
         owner_id,
         set_id,
-        "rule",
+        attribute,
         source,
-        live.shown(Scene(scene.tx, owner_id), token, set_id),
+        _passed_on(scene, token, values, attribute),
         last[0] if last else None,
         scene.user_id,
-        row[0] if row else "",
+        caller_name,
+        token.type,
+        caller_name if owner_id == scene.user_id else _name(scene, owner_id),
+        _passed_on(scene, token, seen, attribute),
+        last[1] if last else None,
+        is_pressed,
     )
+
+
+def _passed_on(scene: Scene, token: Token, values: dict[str, Any], asked: str) -> dict[str, Any]:
+    """Return values with the last answers in place of what would have to be asked: so nothing asks in a circle."""
+    passed = {}
+    for name, value in values.items():
+        source = Source.of(value)
+        if source.kind == "value":
+            passed[name] = source.value
+        elif (
+            name != asked and (last := known.find(scene.tx, token.id, source.kept_as(name), scene.user_id)) is not None
+        ):
+            passed[name] = last[0]
+    return passed
+
+
+def _name(scene: Scene, user_id: str) -> str:
+    row = scene.tx.one("SELECT name FROM users WHERE id = ?", user_id)
+    return row[0] if row else ""
+
+
+def _is_pressed(scene: Scene, type: str, held: live.Held) -> bool:
+    # Who sees a command may press it: its script or remote decides what comes of it. A declared attribute decides
+    # by its own groups.
+    is_asked = Source.of(held.value).kind != "value"
+    return is_asked and held.declared is None and held.name == "write" and types.is_a(scene.tx, type, COMMAND)

@@ -1,57 +1,95 @@
-"""What a remote calls, and how: its address, what is sent, what of the answer is taken. Source: sessions.md 4.2.
+"""What a remote calls, and how: its address, what is sent, what of the answer is taken. Source: sessions.md 4.1, 4.2.
 
 Secrets stand here by name alone, as `secret:NAME`; the operator keeps their values.
 """
 
-import re
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from core.errors import BadRemote
+from core.schemas import check_schema
+from core.sent import NAME, PATH, sent, taken
 
 MAX_URL_CHARACTERS = 2000
-_PATH = re.compile(r"[\w-]+(?:\.[\w-]+)*")
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
-_SENT = ("value", "token", "caller", "constant", "secret")
+MAX_NAMES = 100
+MAX_RETRIES = 5
+REPEATABLE = ("GET", "PUT", "DELETE")  # a second one changes nothing: RFC 9110, 9.2.2
 _FORBIDDEN_HEADERS = ("host", "content-length", "transfer-encoding", "connection", "cookie", "upgrade", "expect", "te")
+
+Direction = Literal[
+    "read_and_write_remote", "read_only_remote_write_local", "write_only_remote_read_local", "read_and_write_local"
+]
+Identity = Literal["token", "type", "attribute", "owner", "caller", "attributes", "earlier"]
 
 
 @dataclass(frozen=True, slots=True)
 class Definition:
     """How a remote is called.
 
+    A source of what is sent is one of: `value` (what was written), `token` (its attributes), `earlier` (what the
+    attribute answered this caller last), each also with a path such as `token.size.big`; `caller.id`, `caller.name`,
+    `owner.id`, `owner.name` (the token's), `type`; `constant:TEXT`; `secret:NAME`; and, for multipart, `file:value` or
+    `file:token.PATH`, whose base64 is sent as a file.
+
     Args:
-        url: where; `http` and `https` alone.
-        send: `none`, or how what is sent is written: `json`, `form` or `query`.
-        to_remote: what is sent: name -> `value`, `token.PATH`, `caller.id`, `caller.name`, `constant:TEXT` or
-            `secret:NAME`; empty: the value alone, as `value`.
-        headers: header -> the same.
+        url: where; `http` and `https` alone. `{name}` in its path is filled in from `path`.
+        send: `none`, or how what is sent is written: `json`, `form`, `query`, `text` (one thing alone), `xml`, `yaml`
+            or `multipart`.
+        to_remote: what is sent: name -> source; empty: the value alone, as `value`.
+        headers: header -> source. path: name -> source of one segment, which is encoded and cannot leave its place.
+        xml_root: the name of the outermost element of what is sent as XML.
+        auth: `basic` needs `auth_user`, a source, and `auth_secret`, the name of a secret; `bearer` the latter alone.
+        call_identity: what else is sent, together as `call_identity`: the ids of `token` and `attribute`, `type`,
+            `owner` and `caller` (id and name), `attributes` (those the caller may read) and the `earlier` answer.
+        answer: how the answer is written: `json`, `text`, `xml`, `yaml` or `form`.
         take: the path of the answer that counts, such as `items.0.name`; empty: all of it.
-        cache_s: how long an answer is used again, kept apart by `cache_by` of caller, token and nothing.
+        from_remote: instead of `take`, an object: name -> `data.PATH`, `header:NAME`, `code`, or `regex:PATTERN` over
+            the text (its first group, else all of it; RE2); what is not there is null.
+        good_codes: statuses besides 2xx that are answers.
+        cache_s: how long an answer is used again, kept apart by `cache_by` of caller, token, type and attribute.
         is_cache_shared: let one caller's answer serve another: then `caller` may be left out of `cache_by`.
+        is_cache_used_on_failure, is_cache_used_in_cool_down: an old answer is better than none, when reading.
         calls, per_s: how many calls in how many seconds; concurrent: how many at once.
+        cool_down_s: the least time between the beginnings of two calls.
+        retries: how often a write that failed is tried again; null: twice for GET, PUT and DELETE, else never.
+        direction: whether reading and writing ask the remote, or the value the attribute holds here for everybody.
         question: of a manual remote: what the person is asked; answered_by: who that is.
         timeout_s: of a manual remote: how long it waits for him.
+        schema: of a manual remote: the JSON Schema of the answer; choices: the answers there are; neither: any.
     """
 
     url: str = ""
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "POST"
-    send: Literal["none", "json", "form", "query"] = "json"
+    send: Literal["none", "json", "form", "query", "text", "xml", "yaml", "multipart"] = "json"
     to_remote: dict[str, str] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
-    answer: Literal["json", "text"] = "json"
+    path: dict[str, str] = field(default_factory=dict)
+    xml_root: str = "request"
+    auth: Literal["none", "basic", "bearer"] = "none"
+    auth_user: str = ""
+    auth_secret: str = ""
+    call_identity: list[Identity] = field(default_factory=list)
+    answer: Literal["json", "text", "xml", "yaml", "form"] = "json"
     take: str = ""
+    from_remote: dict[str, str] = field(default_factory=dict)
+    good_codes: list[int] = field(default_factory=list)
     cache_s: float = 0
-    cache_by: list[Literal["caller", "token"]] = field(default_factory=lambda: ["caller", "token"])
+    cache_by: list[Literal["caller", "token", "type", "attribute"]] = field(default_factory=lambda: ["caller", "token"])
     is_cache_shared: bool = False
     is_cache_used_on_failure: bool = False
+    is_cache_used_in_cool_down: bool = False
     calls: int = 60
     per_s: float = 60
     concurrent: int = 1
+    cool_down_s: float = 0
+    retries: int | None = None
+    direction: Direction = "read_and_write_remote"
     question: str = ""
     answered_by: Literal["remote_owner", "token_owner"] = "remote_owner"
     timeout_s: float = 600
+    schema: dict[str, Any] | None = None
+    choices: list[Any] | None = None
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 (read where a definition comes in: no unknown names)
 
@@ -59,29 +97,47 @@ class Definition:
         """Return the fields by name."""
         return asdict(self)
 
+    @property
+    def tries(self) -> int:
+        """How often a write is tried at the most."""
+        retries = self.retries if self.retries is not None else 2 if self.method in REPEATABLE else 0
+        return 1 + retries
+
+    @property
+    def is_read_here(self) -> bool:
+        """Reading asks nobody: the attribute holds its value here."""
+        return self.direction in ("write_only_remote_read_local", "read_and_write_local")
+
+    @property
+    def is_written_here(self) -> bool:
+        """Writing asks nobody: it replaces the value held here."""
+        return self.direction in ("read_only_remote_write_local", "read_and_write_local")
+
 
 def checked(kind: str, definition: Definition) -> Definition:
     """Return the definition if it makes sense. Raises BadRemote."""
     if kind == "manual":
-        if not definition.question:
-            raise BadRemote("a manual remote needs a question")
-        if not 1 <= definition.timeout_s <= 7 * 24 * 3600:
-            raise BadRemote("timeout_s must be from 1 to 604800")
+        _check_manual(definition)
         return definition
     _check_url(definition.url)
-    for name, sent in {**definition.to_remote, **definition.headers}.items():
-        if not _NAME.fullmatch(name) or sent.split(":")[0].split(".")[0] not in _SENT:
-            raise BadRemote(f"{name!r}: {sent!r} is none of {', '.join(_SENT)}")
-    for name in definition.headers:
-        if name.lower() in _FORBIDDEN_HEADERS or name.lower().startswith("proxy-"):
-            raise BadRemote(f"the header {name!r} is the server's to set")
-    if definition.take and not _PATH.fullmatch(definition.take):
-        raise BadRemote(f"{definition.take!r} is not a path of names and numbers joined by dots")
-    if not definition.is_cache_shared and "caller" not in definition.cache_by:
-        raise BadRemote("without is_cache_shared, one caller's answers never serve another: cache_by needs caller")
-    if definition.calls < 1 or definition.per_s <= 0 or not 1 <= definition.concurrent <= 100:
-        raise BadRemote("calls and per_s must be above 0, concurrent from 1 to 100")
+    _check_sent(definition)
+    _check_auth(definition)
+    _check_taken(definition)
+    _check_limits(definition)
     return definition
+
+
+def _check_manual(definition: Definition) -> None:
+    if not definition.question:
+        raise BadRemote("a manual remote needs a question")
+    if not 1 <= definition.timeout_s <= 7 * 24 * 3600:
+        raise BadRemote("timeout_s must be from 1 to 604800")
+    if definition.direction != "read_and_write_remote":
+        raise BadRemote("a manual remote is read and written as one: it has no other direction")
+    if definition.schema is not None:
+        check_schema(definition.schema)
+    if definition.choices is not None and not 1 <= len(definition.choices) <= MAX_NAMES:
+        raise BadRemote(f"there must be from 1 to {MAX_NAMES} choices")
 
 
 def _check_url(url: str) -> None:
@@ -92,7 +148,76 @@ def _check_url(url: str) -> None:
         raise BadRemote(f"the url cannot be read: {error}") from error
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
         raise BadRemote("the url must be https://host/path")
+    if "{" in parts.netloc:
+        raise BadRemote("a {name} may stand in the path of the url alone")
     if parts.username is not None or parts.password is not None or parts.fragment:
         raise BadRemote("the url may hold no user name, password or fragment")
     if len(url) > MAX_URL_CHARACTERS or any(ord(sign) <= 32 or ord(sign) > 126 for sign in url):
         raise BadRemote("the url is too long, or holds what is not printable ASCII")
+
+
+def _check_sent(definition: Definition) -> None:
+    for mapping in (definition.to_remote, definition.headers, definition.path):
+        for name, source in mapping.items():
+            if not NAME.fullmatch(name):
+                raise BadRemote(f"{name[:80]!r} is not a name of letters, digits, _, . and -")
+            is_file = sent(source).kind == "file"
+            if is_file and (definition.send != "multipart" or mapping is not definition.to_remote):
+                raise BadRemote(f"{name!r}: a file is sent in to_remote, by multipart alone")
+    if max(len(definition.to_remote), len(definition.headers), len(definition.path)) > MAX_NAMES:
+        raise BadRemote(f"at most {MAX_NAMES} names are sent each way")
+    for name in definition.headers:
+        if name.lower() in _FORBIDDEN_HEADERS or name.lower().startswith("proxy-"):
+            raise BadRemote(f"the header {name!r} is the server's to set")
+    for name in definition.path:
+        if f"{{{name}}}" not in urlsplit(definition.url).path:
+            raise BadRemote(f"the path of the url has no {{{name}}}")
+    if definition.send == "text" and len(definition.to_remote) > 1:
+        raise BadRemote("as text, one thing alone is sent")
+    if definition.call_identity and definition.send in ("none", "text"):
+        raise BadRemote(f"sent as {definition.send}, there is no place for a call_identity")
+    if not NAME.fullmatch(definition.xml_root) or not (
+        definition.xml_root[0].isalpha() or definition.xml_root[0] == "_"
+    ):
+        raise BadRemote(f"{definition.xml_root[:80]!r} is not the name of an element")
+
+
+def _check_auth(definition: Definition) -> None:
+    if definition.auth == "none":
+        if definition.auth_user or definition.auth_secret:
+            raise BadRemote("auth_user and auth_secret need auth: basic or bearer")
+        return
+    if any(name.lower() == "authorization" for name in definition.headers):
+        raise BadRemote("auth and a header Authorization exclude each other")
+    if not NAME.fullmatch(definition.auth_secret):
+        raise BadRemote("auth needs auth_secret, the name of one of the operator's secrets")
+    if definition.auth == "basic":
+        sent(definition.auth_user)
+    elif definition.auth_user:
+        raise BadRemote("bearer has no auth_user")
+
+
+def _check_taken(definition: Definition) -> None:
+    if definition.take and definition.from_remote:
+        raise BadRemote("take and from_remote exclude each other")
+    if definition.take and not PATH.fullmatch(definition.take):
+        raise BadRemote(f"{definition.take!r} is not a path of names and numbers joined by dots")
+    if len(definition.from_remote) > MAX_NAMES:
+        raise BadRemote(f"at most {MAX_NAMES} names are taken")
+    for name, source in definition.from_remote.items():
+        if not NAME.fullmatch(name):
+            raise BadRemote(f"{name[:80]!r} is not a name of letters, digits, _, . and -")
+        taken(source)
+    if any(not 300 <= code <= 599 for code in definition.good_codes):
+        raise BadRemote("good_codes are from 300 to 599: 2xx always is")
+
+
+def _check_limits(definition: Definition) -> None:
+    if not definition.is_cache_shared and "caller" not in definition.cache_by:
+        raise BadRemote("without is_cache_shared, one caller's answers never serve another: cache_by needs caller")
+    if definition.calls < 1 or definition.per_s <= 0 or not 1 <= definition.concurrent <= 100:
+        raise BadRemote("calls and per_s must be above 0, concurrent from 1 to 100")
+    if not 0 <= definition.cache_s < float("inf") or not 0 <= definition.cool_down_s <= 24 * 3600:
+        raise BadRemote("cache_s may not be below 0, cool_down_s must be from 0 to 86400")
+    if definition.retries is not None and not 0 <= definition.retries <= MAX_RETRIES:
+        raise BadRemote(f"retries must be from 0 to {MAX_RETRIES}")

@@ -12,6 +12,7 @@ CoreError
 │   ├── ScriptNotFound
 │   ├── RemoteNotFound
 │   ├── ActivityNotFound
+│   │   └── ActivityOver   a question that does not wait any more
 │   ├── RuleNotFound
 │   └── GiftNotFound
 ├── NotWritable            readable, but not the caller's to change
@@ -23,6 +24,9 @@ CoreError
 ├── BadScript              the script does not parse, or remembers too much
 ├── BadRemote              the remote's definition makes no sense
 ├── TypeClosed             the type is frozen, retired, standard, or not the caller's to use
+├── SourceClosed           the script or remote is retired: nothing new may use it
+├── ScriptChanged          somebody else's script has another text than when it was attached
+├── NotPermitted           only members of a group do this
 ├── ChecksumMismatch       the token was changed since the caller looked
 ├── PassageChanged         rules that ask outside have not been asked: ask them and try again
 ├── Refused                a place or a rule says no
@@ -119,6 +123,16 @@ class ActivityNotFound(NotFound):
     noun = "activity"
 
 
+class ActivityOver(ActivityNotFound):
+    """The question does not wait any more."""
+
+    def __init__(self, id: str, state: str) -> None:
+        self.id = id
+        CoreError.__init__(
+            self, f"The question {id} is resolved already ({state}). core.remote.activity.list names others."
+        )
+
+
 class RuleNotFound(NotFound):
     """There is no such rule, or it is not yours."""
 
@@ -201,6 +215,31 @@ class TypeClosed(CoreError):
     def __init__(self, type: str, reason: str) -> None:
         self.type, self.reason = type, reason
         super().__init__(f"The type {type!r} {reason}.")
+
+
+class SourceClosed(CoreError):
+    """The script or remote is retired."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(f"The {kind} {name!r} is retired: nothing new may use it.")
+
+
+class ScriptChanged(CoreError):
+    """The script's owner changed its text since it was attached."""
+
+    def __init__(self, script_id: str) -> None:
+        self.script_id = script_id
+        super().__init__(
+            f"The text of the script {script_id} was changed by its owner since it was attached here:"
+            " whoever attached it looks at it and attaches it again, or takes another."
+        )
+
+
+class NotPermitted(CoreError):
+    """Only the members of a group do this."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"Only the members of a group {what}, and you are not in it: ask the operator.")
 
 
 class ChecksumMismatch(CoreError):

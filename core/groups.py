@@ -87,10 +87,10 @@ def remove(scene: Scene, group_id: str, user_id: str) -> None:
 
 @core_call("core.group.delete")
 def delete(scene: Scene, group_id: str) -> None:
-    """Delete a group the caller administers. Raises StillUsed while a type or attribute names it; OwnGroup."""
+    """Delete a group the caller administers. Raises StillUsed while a type, attribute or remote names it; OwnGroup."""
     _administered(scene, group_id)
     _check_own(scene.tx, group_id)
-    for table, column in (("types", "creators_group_id"), ("attribute_groups", "group_id")):
+    for table, column in (("types", "creators_group_id"), ("attribute_groups", "group_id"), ("remotes", "group_id")):
         if scene.tx.one(f"SELECT 1 FROM {table} WHERE {column} = ?", group_id):  # noqa: S608 (constants)
             raise StillUsed(group_id, table.split("_")[0])
     scene.tx.run("DELETE FROM user_groups WHERE id = ?", group_id)

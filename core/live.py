@@ -59,7 +59,7 @@ def edit(
         raise AttributeNotWritable(attribute, reason)
     source = source_of(value)
     if source is not None:
-        require(scene, *source)
+        require(scene, *source, owner_id=token.owner_id)
     _check_value(scene, token, seen, value)
     if set_id is not None:
         sets.show(scene, set_id)

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from core import remotes, scripts
 from core.calls import Scene
-from core.errors import RemoteNotFound, ScriptNotFound
+from core.errors import RemoteNotFound, ScriptNotFound, SourceClosed
 from core.limits import source_of
 
 Kind = Literal["value", "script", "remote"]
@@ -32,9 +33,26 @@ class Source:
         return cls("value", held)
 
 
-def require(scene: Scene, kind: str, id: str) -> None:
-    """Raise ScriptNotFound or RemoteNotFound unless the caller may have it answer for his tokens."""
-    table, missing = ("scripts", ScriptNotFound) if kind == "script" else ("remotes", RemoteNotFound)
-    row = scene.tx.one(f"SELECT owner_id, is_shared FROM {table} WHERE id = ?", id)  # noqa: S608 (constants)
-    if row is None or (row[0] != scene.user_id and not row[1]):
-        raise missing(id)
+def require(scene: Scene, kind: str, id: str, owner_id: str | None = None) -> None:
+    """Raise unless the caller may have the script or remote answer for a token or rule from now on.
+
+    Somebody else's script is attached with the text it has now: a later one is not run.
+
+    Args:
+        owner_id: whose token it is; None: the caller's.
+
+    Raises ScriptNotFound, RemoteNotFound or SourceClosed.
+    """
+    if kind == "remote":
+        remote = remotes.find(scene.tx, id)
+        if remote is None or not remotes.is_usable(scene.tx, remote, scene.user_id):
+            raise RemoteNotFound(id)
+        if remote.is_retired:
+            raise SourceClosed(kind, remote.name)
+        return
+    script = scripts.find(scene.tx, id)
+    if script is None or not (script.owner_id == scene.user_id or script.is_shared):
+        raise ScriptNotFound(id)
+    if script.is_retired:
+        raise SourceClosed(kind, script.name)
+    scripts.pin(scene.tx, script, owner_id or scene.user_id)

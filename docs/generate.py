@@ -8,6 +8,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin
 
+from core.definitions import Definition
 from rpcserver import errors
 from rpcserver.described import reference
 from rpcserver.methods import METHODS
@@ -94,8 +95,12 @@ def core_page() -> str:
             fields = method.params.model_fields.items()
             names = [name if field.is_required() else f"{name}?" for name, field in fields]
             page += f"\n## {method.name}\n\n`{{{', '.join(names)}}}`{' - the operator' * method.is_operator}\n\n"
-            page += re.sub(r"^(Args|Raises|Returns):$\n", r"\1:\n\n", method.doc, flags=re.M).rstrip() + "\n"
-    return page
+            page += _paragraphs(method.doc)
+    return page + "\n## The definition of a remote\n\n" + _paragraphs(inspect.getdoc(Definition) or "")
+
+
+def _paragraphs(doc: str) -> str:
+    return re.sub(r"^(Args|Raises|Returns):$\n", r"\1:\n\n", doc, flags=re.M).rstrip() + "\n"
 
 
 def _raised_at_the_edge() -> Iterator[tuple[str, int, str]]:

@@ -12,23 +12,19 @@ NEVER = tuple(
         "192.0.0.0/24",
         "192.88.99.0/24",
         "100.64.0.0/10",
+        "168.63.129.16/32",  # a cloud's machines ask it about themselves, by a public address
         "224.0.0.0/4",
         "240.0.0.0/4",
-        "64:ff9b::/96",
-        "64:ff9b:1::/48",
-        "100::/64",
         "2001::/23",
         "2001:db8::/32",
         "2002::/16",
         "3fff::/20",
-        "5f00::/16",
-        "fc00::/7",
-        "fe80::/10",
-        "fec0::/10",
-        "ff00::/8",
-        "::/96",
     )
 )
+# All the global unicast there is (RFC 4291, 2.4): outside lie loopback, mapped, translated (NAT64, SIIT), local,
+# multicast, and what nobody was given yet.
+GLOBAL_6 = IPv6Network("2000::/3")
+ISATAP = 0x5EFE  # RFC 5214: an IPv4 address behind these, in the lower half of an IPv6 one
 
 
 def is_public(address: Address, allowed: tuple[Network, ...] = ()) -> bool:
@@ -39,4 +35,11 @@ def is_public(address: Address, allowed: tuple[Network, ...] = ()) -> bool:
         return True
     if any(address in network for network in NEVER):
         return False
+    if isinstance(address, IPv6Address) and (address not in GLOBAL_6 or _is_isatap(address)):
+        return False
     return address.is_global and not address.is_multicast
+
+
+def _is_isatap(address: IPv6Address) -> bool:
+    # The bit left out tells whether the wrapped address is a global one.
+    return (int(address) >> 32) & 0xFDFFFFFF == ISATAP

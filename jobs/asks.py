@@ -31,6 +31,7 @@ class Form:
         choices: the answers to choose from.
         default: the answer when nobody may be asked, or nobody answers in time.
         timeout_s: seconds until it expires; None: it waits as long as the job may.
+        max_bytes: how long the answer may be as JSON; None: as long as a message.
     """
 
     schema: dict[str, Any] | None = None
@@ -39,12 +40,17 @@ class Form:
     has_default: bool = False
     is_secret: bool = False
     timeout_s: float | None = None
+    max_bytes: int | None = None
 
     def fault(self, answer: Any) -> str | None:
         """Return why an answer does not fit, or None."""
+        if self.max_bytes is not None and len(json.dumps(answer)) > self.max_bytes:
+            return f"it is longer than {self.max_bytes} bytes"
         if self.choices is not None and answer not in self.choices:
             return f"choose one of {', '.join(str(choice) for choice in self.choices)}"
-        schema = self.schema or (None if self.choices is not None else {"type": "string"})
+        schema = self.schema
+        if schema is None and self.choices is None:
+            schema = {"type": "string"}
         if schema is None:
             return None
         try:
@@ -117,24 +123,31 @@ class Asks:
             tx.after_commit(lambda: self._waiting.update({ask.id: future}))
             return ask
 
-        ask = await self._store.write(store)
-        if ask.state == "answered" and ask.answer is not None:
-            self._waiting.pop(ask.id)
-            return json.loads(ask.answer)
-        if ask.state == "open":
-            left_s = None if ask.expires_at is None else max(0.0, (ask.expires_at - now_ms()) / 1000)
-            try:
-                async with asyncio.timeout(left_s):
-                    return await future
-            except TimeoutError:
-                if not await self._store.write(lambda tx: self._resolve(tx, ask, "expired", None)):
-                    return await future  # answered in the very moment
-            finally:
-                self._waiting.pop(ask.id, None)
-        self._waiting.pop(ask.id, None)
-        if form.has_default:
-            return form.default
-        raise AskDeclined(text, "it was declined" if ask.state == "declined" else "nobody answered in time")
+        return await self._wait(await self._store.write(store), form, future)
+
+    def put(self, tx: Tx, text: str, form: Form, job_id: str, user_id: str) -> str:
+        """Open a question to a person that a job is going to wait for, and return its id; `posted` tells him."""
+        ask = self._new(text, form, 1, JobEvent("", user_id, job_id, "", None, {}))
+        _insert(tx, ask)
+        return ask.id
+
+    async def posted(self, job_id: str, on_open: Callable[[Tx], None]) -> Any:
+        """Wait for the answer to the question that was put for a job. Raises AskDeclined, AskNotFound."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def look(tx: Tx) -> Ask:
+            row = tx.one(f"SELECT {_COLUMNS} FROM asks WHERE job_id = ? AND number = 1", job_id)  # noqa: S608
+            if row is None:
+                raise AskNotFound(job_id)
+            ask = Ask(*row)
+            if ask.state == "open":
+                on_open(tx)
+                self._tell(tx, ask, "ask.opened")
+            tx.after_commit(lambda: self._waiting.update({ask.id: future}))
+            return ask
+
+        ask = await self._store.write(look)
+        return await self._wait(ask, _form(ask), future)
 
     async def answer(self, ask_id: str, user_id: str, answer: Any, *, is_declined: bool = False) -> None:
         """Answer, or decline, a question. Raises AskNotFound (unknown, not yours, or no longer open) or BadAnswer."""
@@ -159,6 +172,27 @@ class Asks:
         for row in tx.all(f"SELECT {_COLUMNS} FROM asks WHERE job_id = ? AND state = 'open'", job_id):  # noqa: S608
             self._resolve(tx, Ask(*row), "cancelled", None)
 
+    async def _wait(self, ask: Ask, form: Form, future: asyncio.Future[Any]) -> Any:
+        if ask.state == "answered" and ask.answer is not None:
+            self._waiting.pop(ask.id)
+            return json.loads(ask.answer)
+        if ask.state == "open":
+            left_s = None if ask.expires_at is None else max(0.0, (ask.expires_at - now_ms()) / 1000)
+            try:
+                async with asyncio.timeout(left_s):
+                    return await future
+            except TimeoutError:
+                if not await self._store.write(lambda tx: self._resolve(tx, ask, "expired", None)):
+                    return await future  # answered in the very moment
+            finally:
+                self._waiting.pop(ask.id, None)
+        self._waiting.pop(ask.id, None)
+        if form.has_default:
+            return form.default
+        if ask.state == "declined":
+            raise AskDeclined(ask.text, "it was declined")
+        raise AskDeclined(ask.text, "nobody answered in time", is_late=True)
+
     def _open(self, tx: Tx, text: str, form: Form, number: int, event: JobEvent, on_open: Callable[[Tx], None]) -> Ask:
         row = tx.one(
             f"SELECT {_COLUMNS} FROM asks WHERE job_id = ? AND number = ?",  # noqa: S608 (a constant)
@@ -176,10 +210,7 @@ class Asks:
                 self._tell(tx, ask, "ask.opened")
             return ask
         ask = self._new(text, form, number, event)
-        tx.run(
-            f"INSERT INTO asks ({_COLUMNS}) VALUES ({', '.join('?' * 13)})",  # noqa: S608 (constants)
-            *(getattr(ask, name) for name in Ask.__slots__),
-        )
+        _insert(tx, ask)
         on_open(tx)
         self._tell(tx, ask, "ask.opened")
         return ask
@@ -192,6 +223,7 @@ class Asks:
             "choices": form.choices,
             "default": form.default,
             "has_default": form.has_default,
+            "max_bytes": form.max_bytes,
         }
         return Ask(
             new_id("a_"),
@@ -243,19 +275,27 @@ def find(tx: Tx, ask_id: str) -> Ask | None:
     return Ask(*row) if row else None
 
 
-def page(tx: Tx, user_id: str, limit: int, after: str | None, session_id: str | None) -> list[Ask]:
-    """Return up to `limit` open questions to a user, the oldest first."""
+def page(
+    tx: Tx, user_id: str, limit: int, after: str | None, session_id: str | None, *, with_own: bool = False
+) -> list[Ask]:
+    """Return up to `limit` open questions to a user, the oldest first.
+
+    Args:
+        session_id: only those of this session; with_own: and those of none, put to the user himself.
+    """
     rows = tx.all(
         f"SELECT {_COLUMNS} FROM asks WHERE user_id = ? AND state = 'open' AND (? IS NULL OR id > ?)"  # noqa: S608
-        " AND (? IS NULL OR session_id = ?) ORDER BY id LIMIT ?",
-        user_id,
-        after,
-        after,
-        session_id,
-        session_id,
-        limit,
+        " AND (? IS NULL OR session_id = ? OR (? AND session_id IS NULL)) ORDER BY id LIMIT ?",
+        *(user_id, after, after, session_id, session_id, with_own, limit),
     )
     return [Ask(*row) for row in rows]
+
+
+def _insert(tx: Tx, ask: Ask) -> None:
+    tx.run(
+        f"INSERT INTO asks ({_COLUMNS}) VALUES ({', '.join('?' * 13)})",  # noqa: S608 (constants)
+        *(getattr(ask, name) for name in Ask.__slots__),
+    )
 
 
 def forget(tx: Tx, job_ids: list[str]) -> None:
@@ -266,4 +306,11 @@ def forget(tx: Tx, job_ids: list[str]) -> None:
 def _form(ask: Ask) -> Form:
     kept = json.loads(ask.form)
     choices = tuple(kept["choices"]) if kept["choices"] is not None else None
-    return Form(kept["schema"], choices, kept["default"], kept["has_default"], bool(ask.is_secret))
+    return Form(
+        kept["schema"],
+        choices,
+        kept["default"],
+        kept["has_default"],
+        bool(ask.is_secret),
+        max_bytes=kept.get("max_bytes"),
+    )

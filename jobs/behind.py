@@ -7,11 +7,12 @@ import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from core import behind, known, presence, remotes, rules, scripts
+from core.activity import Activity
 from core.behind import Behind
 from core.calls import Core
 from core.conditions import Verdict, sources
@@ -19,10 +20,13 @@ from core.errors import AttributeNotWritable, ChecksumMismatch
 from core.live import edit
 from core.presence import Question
 from core.sources import Source
+from jobs.answers import Answer
 from jobs.context import JobContext
 from jobs.errors import JobsError, RemoteUnavailable
 from jobs.model import Commit, JobSpec
-from jobs.outside import CALLS, Answer, Outside
+from jobs.outside import CALLS, Outside
+from jobs.questions import WAIT, AnswerActivity, WaitForPerson
+from jobs.script_runs import chosen, inputs
 from jobs.world import OpenCall
 
 TIMEOUT_S = 60.0
@@ -47,18 +51,20 @@ class WriteAttribute(ReadAttribute):
 
 
 class RunScript(_Data):
-    """Try a script of the caller's, for a token of his if one is named; it remembers nothing of it."""
+    """Input of core.script.run."""
 
     script_id: str
     value: Any = None
     token_id: str | None = None
+    params: dict[str, Any] | None = None
 
 
 class TestRemote(_Data):
-    """Try a remote of the caller's, with a value."""
+    """Input of core.remote.test."""
 
     remote_id: str
     value: Any = None
+    token_id: str | None = None
 
 
 class SendEvent(_Data):
@@ -113,13 +119,26 @@ class Tried:
 
 
 async def read_attribute(outside: Outside, job: JobContext, data: ReadAttribute) -> Answer:
-    """Return what a token's attribute answers the caller in a set: its script or remote is asked."""
+    """Return what a token's attribute answers the caller in a set: its script or remote is asked.
+
+    `state` is `ok`, `cached` (it was answered earlier, `as_of` then), `unknown` (by a person who was not asked yet) or,
+    for the token's owner alone, `pending`: a write is not answered yet.
+
+    Raises AttributeNotReadable when it is off, AttributePending while a write is not answered; RemoteUnavailable,
+    ScriptFailed, ScriptLimit and ScriptChanged as what stands behind it has it.
+    """
     asked = await _look(job, data.token_id, data.attribute, data.set_id, "read")
     return await outside.read(job, asked)
 
 
 async def write_attribute(outside: Outside, job: JobContext, data: WriteAttribute) -> Answer | Commit[Answer]:
-    """Hand a value to what stands behind an attribute: a script, a remote, a person; a value is replaced."""
+    """Hand a value to what stands behind an attribute: a script, a remote, a person; a value is replaced.
+
+    `state` is `ok`, or `pending` when a person was asked: `activity_id` names the question, `job_id` the caller's job
+    that waits for the answer.
+
+    Raises AttributeNotWritable, and what reading it raises.
+    """
     asked = await _look(job, data.token_id, data.attribute, data.set_id, "write")
     if asked.source.kind != "value":
         return await outside.write(job, asked, data.value)
@@ -129,33 +148,57 @@ async def write_attribute(outside: Outside, job: JobContext, data: WriteAttribut
 
 
 async def run_script(outside: Outside, job: JobContext, data: RunScript) -> Tried:
-    """Try a script of the caller's, for a token if one is named; it remembers nothing of it."""
+    """Try a script of the caller's; it remembers nothing of it.
+
+    Returns `value`, what it `printed`, and as `kept` what it would remember.
+
+    Args:
+        value: what is written. token_id: a token of the caller's it is to answer for.
+        params: in place of its extra_params.
+    """
     script = await job.read(lambda core: core(scripts.get, data.script_id))
-    asked = await _tried(job, Source("script", script.id), data.token_id)
-    inputs = {
-        "value": data.value,
-        "token": asked.attributes if asked else {},
-        "name": asked.name if asked else "",
-        "earlier": None,
-        "caller": {"id": job.user_id, "name": asked.caller_name if asked else ""},
-        "local": dict(script.initial_state),
-        "state": script.state,
-        "data": {},
-    }
-    outcome = await outside.engine.run(script.text, inputs, ("local", "state", "data"), job.user_id)
-    return Tried(outcome.value, outcome.printed, outcome.kept)
+    asked = await _tried(job, "script", script.id, data.token_id)
+    given = inputs(script, asked, data.value)
+    given |= {"local": dict(script.initial_state), "state": script.state, "data": {}}
+    if data.params is not None:
+        given["params"] = data.params
+    outcome = await outside.scripts.engine.run(script.text, given, ("local", "state", "data"), job.user_id)
+    return Tried(chosen(script, outcome.value), outcome.printed, outcome.kept)
 
 
 async def test_remote(outside: Outside, job: JobContext, data: TestRemote) -> Tried:
-    """Try a remote of the caller's, with a value."""
-    remote = await job.read(lambda core: core(remotes.get, data.remote_id))
+    """Call a remote of the caller's once, as writing a value does; the call is recorded like any other.
+
+    Returns `value`, the HTTP status as `code`, and `duration_ms`.
+
+    Args:
+        value: what is written. token_id: a token of the caller's it is to answer for.
+
+    Raises RemoteUnavailable with what is wrong; also for a manual one, which a person answers.
+    """
+    await job.read(lambda core: core(remotes.get, data.remote_id))
+    remote, owner_name = await job.read(lambda core: core(remotes.load, data.remote_id, job.user_id))
     if remote.kind == "manual":
         raise RemoteUnavailable("a person answers it: there is nothing to try")
-    _, owner_name = await job.read(lambda core: core(remotes.load, data.remote_id, job.user_id))
-    source = Source("remote", remote.id)
-    asked = Behind("", "", job.user_id, None, "", source, {}, None, job.user_id, owner_name)
-    reply = await outside.remotes.call(remote, owner_name, asked, data.value, is_write=True)
+    asked = await _tried(job, "remote", data.remote_id, data.token_id)
+    reply = await outside.call(job, remote, owner_name, asked, data.value, is_write=True, may_repeat=False)
     return Tried(reply.value, code=reply.code, duration_ms=reply.duration_ms)
+
+
+async def answer_activity(outside: Outside, job: JobContext, data: AnswerActivity) -> Activity:
+    """Answer, or decline, a manual remote that waits for the caller: whoever asked reads it from the attribute.
+
+    The same question can be answered with ask.answer: the first valid answer of either counts.
+
+    Raises ActivityNotFound when it does not wait for the caller, or is resolved already; BadAnswer when the answer does
+    not fit the remote's schema or choices.
+    """
+    return await outside.persons.answer(job, data)
+
+
+async def wait_for_person(outside: Outside, job: JobContext, data: WaitForPerson) -> Any:
+    """Wait for the answer of the person a manual remote asked; it is the result."""
+    return await outside.persons.wait(job, data)
 
 
 async def send_event(outside: Outside, job: JobContext, data: SendEvent) -> dict[str, bool]:
@@ -182,7 +225,7 @@ async def run_command(outside: Outside, job: JobContext, data: RunCommand) -> Ra
     write, has_read = await job.read(partial(_command, data=data))
     written = None
     if write is not None and write.source.kind != "value":
-        written = await outside.write(job, write, data.value, data.data_set_id)
+        written = await outside.write(job, write, data.value, data.data_set_id, is_press=True)
     elif write is not None:
         written = await job.write(partial(_edit, token_id=data.token_id, attribute="write", value=data.value))
     if not has_read or (written is not None and written.state == "pending"):
@@ -196,13 +239,13 @@ async def sort_commands(outside: Outside, job: JobContext, data: SortCommands) -
     """Find out where commands stand in the pallet; those that do not answer keep their places."""
     known_now = 0
     for token_id in data.token_ids:
+        asked = await _look(job, token_id, "sort", data.set_id, "read")
+        name = asked.source.kept_as("sort")
         try:
-            asked = await _look(job, token_id, "sort", data.set_id, "read")
-            await outside.read(job, asked)
-            known_now += 1
+            known_now += (await outside.read(job, asked)).state in ("ok", "cached")
         except JobsError:
             # It keeps its last place; asked again when that is stale, not at every listing.
-            await job.write(lambda core, token_id=token_id: core(known.touch, token_id, "sort"))  # type: ignore[misc]
+            await job.write(partial(_touch, token_id=token_id, name=name))
     return known_now
 
 
@@ -239,12 +282,12 @@ async def _look(job: JobContext, token_id: str, attribute: str, set_id: str | No
     return await job.read(lambda core: core(behind.look, token_id, attribute, set_id, purpose))
 
 
-async def _tried(job: JobContext, source: Source, token_id: str | None) -> Behind | None:
-    if token_id is None:
-        return None
-    return await job.read(
-        lambda core: core(behind.look_at_rule, token_id, None, source.kind, source.value, job.user_id)
-    )
+async def _tried(job: JobContext, kind: Literal["script", "remote"], id: str, token_id: str | None) -> Behind:
+    return await job.read(lambda core: core(behind.look_tried, token_id, kind, id))
+
+
+def _touch(core: Core, token_id: str, name: str) -> None:
+    core(known.touch, token_id, name)
 
 
 def _edit(core: Core, token_id: str, attribute: str, value: Any, set_id: str | None = None) -> Answer:
@@ -254,12 +297,14 @@ def _edit(core: Core, token_id: str, attribute: str, value: Any, set_id: str | N
 
 _LOOK = ("core.attribute.look",)
 _RULES = ("core.rule.look",)
+_ANSWER = ("core.remote.activity.answerable", "core.remote.activity.settle", "core.remote.activity.get")
 # name, input, function, the core calls of its own, what callers are answered (None: only the server runs it)
 _JOBS: tuple[tuple[str, type[BaseModel], Any, tuple[str, ...], Any], ...] = (
     ("core.attribute.read", ReadAttribute, read_attribute, _LOOK, Answer),
     ("core.attribute.write", WriteAttribute, write_attribute, (*_LOOK, "core.token.edit_attribute"), Answer),
-    ("core.script.run", RunScript, run_script, ("core.script.get", *_RULES), Tried),
-    ("core.remote.test", TestRemote, test_remote, ("core.remote.get",), Tried),
+    ("core.script.run", RunScript, run_script, ("core.script.get", "core.attribute.try"), Tried),
+    ("core.remote.test", TestRemote, test_remote, ("core.remote.get", "core.attribute.try"), Tried),
+    ("core.remote.activity.update", AnswerActivity, answer_activity, _ANSWER, Activity),
     ("core.event.send", SendEvent, send_event, ("core.event.rules", "core.event.ask", *_RULES), dict[str, bool]),
     ("session.ask", AskPassage, ask_passage, ("core.set.passage", *_RULES), None),
     ("command.run", RunCommand, run_command, ("core.command.look", *_LOOK, "core.token.edit_attribute"), None),
@@ -275,6 +320,22 @@ def jobs(outside: Outside | None) -> list[JobSpec]:
         fn.__doc__ = run.__doc__
         declared = frozenset((*calls, *CALLS))
         found.append(JobSpec(name, fn, data, declared, "local", TIMEOUT_S, is_internal=returns is None))
+    waiting: Any = partial(wait_for_person, outside)  # type: ignore[arg-type]
+    waiting.__doc__ = wait_for_person.__doc__
+    settling = frozenset({"core.remote.activity.settle"})
+    found.append(
+        JobSpec(
+            WAIT,
+            waiting,
+            WaitForPerson,
+            settling,
+            "long",
+            TIMEOUT_S,
+            on_crash="retry",
+            is_internal=True,
+            is_patient=True,
+        )
+    )
     return found
 
 

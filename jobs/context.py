@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from core.calls import Core, Scene
 from jobs import processes
 from jobs.asks import Form
+from jobs.model import Request
 from jobs.processes import Finished
 from store import Tx
 
@@ -112,6 +113,44 @@ class JobContext:
         form = Form(schema, choices, default if has_default else None, has_default, is_secret, timeout_s)
         return await self._live.ask(text, form)
 
+    async def post(
+        self,
+        function: str,
+        data: dict[str, Any],
+        text: str,
+        form: Form,
+        user_id: str,
+        also: Callable[[Core, str, str], None],
+    ) -> str:
+        """Put a question to another person, with a job of its own to wait for the answer, and return that job's id.
+
+        Args:
+            function, data: the job, of the long lane, which calls `posted`; it is this job's user's.
+            also: `also(core, job_id, ask_id)` runs in the transaction that stores both.
+        """
+        engine, request = self._live.engine, self._live.request
+        row = engine.build(function, data, Request(request.owner_id, request.session_id))
+
+        def put(tx: Tx) -> str:
+            job_id = engine.dispatcher.add(tx, row)
+            also(self.core(tx), job_id, engine.asks.put(tx, text, form, job_id, user_id))
+            return job_id
+
+        return await engine.store.write(put)
+
+    async def posted(self) -> Any:
+        """Wait for the answer to the question this job was posted with. Raises AskDeclined."""
+        return await self._live.posted()
+
+    async def answer(self, ask_id: str, answer: Any, *, is_declined: bool = False) -> None:
+        """Answer a question put to this job's user. Raises AskNotFound or BadAnswer."""
+        run = self._live
+        await run.engine.asks.answer(ask_id, run.request.owner_id, answer, is_declined=is_declined)
+
+    async def join(self, job_id: str) -> None:
+        """Wait until another job has ended, however it did."""
+        await self._live.engine.wait(job_id)
+
     async def process(self, *arguments: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Finished:
         """Run a command, its lines going to the job's log; it ends with the job, and with the server."""
         run = self._live
@@ -120,7 +159,7 @@ class JobContext:
     def core(self, tx: Tx) -> Core:
         """Return the job's declared core calls in this transaction."""
         run = self._live
-        return Core(Scene(tx, run.request.owner_id), run.spec.name, run.spec.calls)
+        return Core(Scene(tx, run.request.owner_id, run.engine.policy), run.spec.name, run.spec.calls)
 
     def end(self) -> None:
         """Take the capability away: the runner does so when the job is over."""

@@ -4,6 +4,7 @@ Source: jobs.md 6.3. The row is the truth; a dispatcher only says which job goes
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
@@ -34,10 +35,20 @@ class EmbeddedDispatcher:
     Args:
         slots: how many jobs run at once. per_user: how many of them for one user.
         limit: how many of one function may run at once, None for any number.
+        is_patient: tells of a function whether it waits nearly all its time: it starts at once and takes no slot.
     """
 
-    def __init__(self, store: Store, slots: int, per_user: int, limit: Callable[[str], int | None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        slots: int,
+        per_user: int,
+        limit: Callable[[str], int | None],
+        is_patient: Callable[[str], bool] = lambda function: False,
+    ) -> None:
         self._store = store
+        self._is_patient = is_patient
+        self._patient: deque[str] = deque()
         self._queue = FairQueue(slots, per_user, limit)
         self._started: dict[str, Waiting] = {}
         self._wake = asyncio.Event()
@@ -73,7 +84,10 @@ class EmbeddedDispatcher:
 
     def put(self, job: JobRow) -> None:
         """Queue a job whose row is on disk."""
-        self._queue.put(Waiting(job.id, job.owner_id, job.function, job.priority, job.run_at))
+        if self._is_patient(job.function):
+            self._patient.append(job.id)
+        else:
+            self._queue.put(Waiting(job.id, job.owner_id, job.function, job.priority, job.run_at))
         self._wake.set()
 
     def pause(self, job_id: str) -> None:
@@ -92,6 +106,8 @@ class EmbeddedDispatcher:
         async with asyncio.TaskGroup() as tasks:
             while True:
                 self._wake.clear()
+                while self._patient:
+                    tasks.create_task(_run(execute, self._patient.popleft()))
                 while (job := self._queue.take(now_ms())) is not None:
                     self._started[job.id] = job
                     tasks.create_task(self._execute(job, execute))
@@ -114,3 +130,7 @@ class EmbeddedDispatcher:
                 del self._started[job.id]
             self._queue.stop(job)
             self._wake.set()
+
+
+async def _run(execute: Execute, job_id: str) -> None:
+    await execute(job_id)

@@ -23,7 +23,8 @@ JobsError
 ├── ScriptLimit      a script used more time, memory, depth or output than it may, or too many wait
 ├── ScriptsUnavailable  the server has no sandbox for scripts
 ├── RemoteUnavailable   a remote is off, not allowed, too slow, too busy, or answered with a failure
-├── AttributePending    a person has been asked and has not answered yet
+│   └── RemoteCooling       it was called a moment ago
+├── AttributePending    a write waits for its answer
 └── JobError         raised by a job on purpose: its text is meant for the caller
 """
 
@@ -138,8 +139,8 @@ class TooDeep(JobsError):
 class AskDeclined(JobsError):
     """A question found nobody to answer it."""
 
-    def __init__(self, text: str, why: str) -> None:
-        self.text = text
+    def __init__(self, text: str, why: str, *, is_late: bool = False) -> None:
+        self.text, self.is_late = text, is_late
         super().__init__(f"The question {text[:80]!r} was not answered: {why}")
 
 
@@ -176,8 +177,8 @@ class BadWorld(JobsError):
 
     def __init__(self, place: str, reason: str) -> None:
         self.place, self.reason = place, reason
-        where = f"At {place}" if place else "It"
-        super().__init__(f"The world cannot be imported, and nothing of it was. {where}: {reason}.")
+        where = f". At {place}" if place else ""
+        super().__init__(f"The world cannot be imported, and nothing of it was{where}: {reason.rstrip('.')}.")
 
 
 class ScriptFailed(JobsError):
@@ -191,8 +192,9 @@ class ScriptFailed(JobsError):
 class ScriptLimit(JobsError):
     """A script used more than it may."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
         self.reason = reason
+        self.retry_after_ms = None if retry_after_s is None else max(1, round(retry_after_s * 1000))
         super().__init__(f"The script was stopped: {reason}.")
 
 
@@ -206,19 +208,25 @@ class ScriptsUnavailable(JobsError):
 
 
 class RemoteUnavailable(JobsError):
-    """A remote gave no answer."""
+    """A remote gave no answer; `code` is the HTTP status, if there was one."""
 
-    def __init__(self, reason: str, code: int | None = None) -> None:
+    def __init__(self, reason: str, code: int | None = None, retry_after_s: float | None = None) -> None:
         self.reason, self.code = reason, code
+        self.retry_after_ms = None if retry_after_s is None else max(1, round(retry_after_s * 1000))
         super().__init__(f"The remote gave no answer: {reason}.")
 
 
-class AttributePending(JobsError):
-    """A person has been asked and has not answered yet."""
+class RemoteCooling(RemoteUnavailable):
+    """The remote was called a moment ago, and is left alone for a while."""
 
-    def __init__(self, activity_id: str) -> None:
+
+class AttributePending(JobsError):
+    """A write waits for its answer: until then nobody reads the attribute."""
+
+    def __init__(self, activity_id: str | None = None) -> None:
         self.activity_id = activity_id
-        super().__init__("Somebody has been asked and has not answered yet: write the attribute to wait for him.")
+        who = "Somebody has been asked and has" if activity_id else "What was written to it is on its way and is"
+        super().__init__(f"{who} not answered yet: read again in a while, or listen to remote.answered.")
 
 
 class JobError(JobsError):

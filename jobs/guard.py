@@ -6,6 +6,7 @@ Source: libraries.md 1.6: checks on the text of a URL lose to redirects and to n
 import asyncio
 import socket
 from collections.abc import Iterable
+from contextlib import suppress
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -19,13 +20,16 @@ class Unreachable(OSError):
 
 
 async def resolve(host: str, port: int) -> list[Address]:
-    """Return every address of a host."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    """Return every address of a host, without the name of an interface. Raises Unreachable for one that is none."""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:
+        raise Unreachable(f"{host!r} is no name of a host") from error
     return [ip_address(str(one[4][0]).partition("%")[0]) for one in found]
 
 
 class GuardedBackend(httpcore2.AsyncNetworkBackend):
-    """Dials for the HTTP client: resolves once, refuses when any answer is not public, and dials that very answer."""
+    """Dials for the HTTP client: resolves once, refuses when any answer is not public, and dials those very answers."""
 
     def __init__(self, allowed: Iterable[str]) -> None:
         self._allowed = tuple(ip_network(text) for text in allowed)
@@ -43,7 +47,11 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
         addresses = await resolve(host, port)
         if not addresses or not all(is_public(address, self._allowed) for address in addresses):
             raise Unreachable(f"{host} is not a public address")
-        return await self._inner.connect_tcp(str(addresses[0]), port, timeout, local_address, socket_options)
+        # All of them may be dialled: where the first does not answer (IPv6 without a way out), the next may.
+        for address in addresses[:-1]:
+            with suppress(httpcore2.ConnectError, OSError):
+                return await self._inner.connect_tcp(str(address), port, timeout, local_address, socket_options)
+        return await self._inner.connect_tcp(str(addresses[-1]), port, timeout, local_address, socket_options)
 
     async def connect_unix_socket(
         self,

@@ -73,7 +73,8 @@ async def import_tree(job: JobContext, data: ImportTree) -> Commit[Imported]:
         await _take_away(job, root)
         raise JobError("The server was killed during the import. What it had made is gone again: import once more.")
     if not data.path.is_dir():
-        raise JobError(f"{data.path} is not a folder that can be read.")
+        hint = " A world file is imported with --format json." if data.path.suffix == ".json" else ""
+        raise JobError(f"{data.path} is not a folder that can be read.{hint}")
     into = await job.read(partial(_target, user_id=job.user_id, into=data.into))
     imported = Imported(root)
     batches = _Scan(data.path, imported, frozenset(data.exclude)).batches()

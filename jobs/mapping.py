@@ -1,14 +1,28 @@
 """What goes to a remote and what of its answer counts, as its definition maps it. Source: sessions.md 4.2 (mapping)."""
 
+import base64
+import binascii
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, quote_plus, urlsplit
+from xml.sax.saxutils import escape
 
+from core import sent
 from core.behind import Behind
 from core.definitions import Definition
+from core.errors import BadRemote
+from core.patterns import compile_pattern
+from jobs import formats
 from jobs.errors import RemoteUnavailable
+from jobs.formats import MAX_DEPTH, File, plain
+
+HIDDEN = "***"
+# What could leave a path once the other side reads it, encoded or not: these never stand in a segment.
+CLIMBING = re.compile(r"%(?:2e|2f|5c|25)|[\\/\x00-\x1f\x7f]", re.IGNORECASE)
+_ACCEPTED = {"xml": "application/xml, text/xml", "yaml": "application/yaml, text/yaml, text/*", "text": "text/*"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,79 +37,202 @@ class Letter:
     secrets: tuple[str, ...] = field(repr=False)
 
     def hide(self, text: str) -> str:
-        """Return an answer without the secrets that were sent, should it repeat them."""
+        """Return a text of the answer without the secrets that were sent, should it repeat them in any spelling."""
         for secret in self.secrets:
-            text = text.replace(secret, "***").replace(json.dumps(secret)[1:-1], "***")
+            for spelling in _spellings(secret):
+                text = text.replace(spelling, HIDDEN)
         return text
 
 
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What came back: the HTTP status, the headers by their names in small letters, and the text."""
+
+    code: int
+    headers: Mapping[str, str] = field(repr=False)
+    text: str = field(repr=False)
+
+
 def letter(definition: Definition, asked: Behind, value: Any, secret: Callable[[str], str]) -> Letter:
-    """Return what is sent. Raises RemoteUnavailable for a secret that is not there.
+    """Return what is sent. Raises RemoteUnavailable for a secret that is not there, and what cannot be sent so.
 
     Args:
         secret: `secret(name)` returns the text of one that this remote may use.
     """
     used: list[str] = []
 
-    def meant(sent: str) -> Any:
-        kind, _, rest = sent.partition(":")
-        if kind == "constant":
-            return rest
-        if kind == "secret":
-            used.append(secret(rest))
-            return used[-1]
-        return _of(asked, value, sent)
+    def hidden(name: str) -> str:
+        used.append(secret(name))
+        return used[-1]
 
-    mapped = {name: meant(sent) for name, sent in (definition.to_remote or {"value": "value"}).items()}
-    headers = {name: _text(meant(sent)) for name, sent in definition.headers.items()}
-    headers |= {"accept-encoding": "identity", "user-agent": "rpcserver", "accept": "application/json, text/*"}
+    def meant(source: str) -> Any:
+        return _meant(sent.split(source), asked, value, hidden)
+
+    mapped = {name: meant(source) for name, source in (definition.to_remote or {"value": "value"}).items()}
+    if definition.call_identity:
+        mapped["call_identity"] = _identity(definition, asked)
+    headers = {"user-agent": "rpcserver", "accept": _ACCEPTED.get(definition.answer, "application/json, text/*")}
+    if definition.auth != "none":
+        headers["authorization"] = _authorization(definition, meant, hidden, used)
     body, query = None, {}
-    if definition.send == "json":
-        body = json.dumps(mapped).encode()
-        headers["content-type"] = "application/json"
-    elif definition.send == "form":
-        body = urlencode({name: _text(held) for name, held in mapped.items()}).encode()
-        headers["content-type"] = "application/x-www-form-urlencoded"
-    elif definition.send == "query":
-        query = {name: _text(held) for name, held in mapped.items()}
-    if any("\r" in text or "\n" in text or not text.isascii() for text in headers.values()):
+    if definition.send == "query":
+        query = {name: plain(held) for name, held in mapped.items()}
+    elif definition.send != "none":
+        headers["content-type"], body = formats.written(definition.send, mapped, definition.xml_root)
+    own = {name.lower(): plain(meant(source)) for name, source in definition.headers.items()}
+    if definition.send == "multipart":
+        own.pop("content-type", None)  # it says where the parts are parted
+    headers |= {**own, "accept-encoding": "identity"}
+    if any("\r" in text or "\n" in text or "\0" in text or not text.isascii() for text in headers.values()):
         raise RemoteUnavailable("a header cannot hold what it was to hold")
-    return Letter(definition.method, definition.url, headers, query, body, tuple(used))
+    url = filled(definition.url, {name: meant(source) for name, source in definition.path.items()})
+    return Letter(definition.method, url, headers, query, body, tuple(used))
 
 
-def taken(definition: Definition, text: str) -> Any:
-    """Return what of an answer counts. Raises RemoteUnavailable when it is not there."""
-    if definition.answer == "text":
-        return text
-    try:
-        found = json.loads(text) if text else None
-    except (ValueError, RecursionError) as error:
-        raise RemoteUnavailable("it did not answer with JSON") from error
-    return follow(found, definition.take)
+def filled(url: str, segments: Mapping[str, Any]) -> str:
+    """Return an address with its `{name}`s filled in. Raises RemoteUnavailable for what would not stay in its place."""
+    for name, held in segments.items():
+        text = "" if held is None or isinstance(held, dict | list) else plain(held)
+        if not text or text in (".", "..") or CLIMBING.search(text):
+            raise RemoteUnavailable(
+                f"{name!r} cannot stand in a path: it must be text or a number, without / \\ or %2F"
+            )
+        parts = urlsplit(url)
+        url = parts._replace(path=parts.path.replace(f"{{{name}}}", quote(text, safe="", errors="replace"))).geturl()
+    return url
 
 
-def follow(found: Any, path: str) -> Any:
-    """Return what stands at a path of names and numbers. Raises RemoteUnavailable when nothing does."""
+def taken(definition: Definition, to_send: Letter, response: Response) -> Any:
+    """Return what of an answer counts. Raises RemoteUnavailable when it cannot be read, or `take` is not there."""
+    text = to_send.hide(response.text)
+    needs_data = not definition.from_remote or any(
+        sent.split(source).kind == "data" for source in definition.from_remote.values()
+    )
+    found = bounded(formats.read(definition.answer, text), to_send) if needs_data else None
+    is_xml = definition.answer == "xml"
+    if not definition.from_remote:
+        return follow(found, definition.take, is_xml=is_xml)
+    return {
+        name: _taken(sent.split(source), found, text, to_send, response, is_xml)
+        for name, source in definition.from_remote.items()
+    }
+
+
+def follow(found: Any, path: str, *, is_xml: bool = False) -> Any:
+    """Return what stands at a path of names and numbers. Raises RemoteUnavailable when nothing does.
+
+    Args:
+        is_xml: what is there once may also be called number 0: XML does not tell one from a list of one.
+    """
     for part in path.split(".") if path else ():
         if isinstance(found, dict) and part in found:
             found = found[part]
         elif isinstance(found, list) and part.isdecimal() and int(part) < len(found):
             found = found[int(part)]
-        else:
+        elif not (is_xml and part == "0" and not isinstance(found, list)):
             raise RemoteUnavailable(f"its answer has nothing at {path!r}")
     return found
 
 
-def _of(asked: Behind, value: Any, sent: str) -> Any:
-    head, _, path = sent.partition(".")
-    if head == "value":
-        return value
-    if head == "caller":
-        return {"id": asked.caller_id, "name": asked.caller_name}.get(path or "id")
-    if not path:
-        return asked.attributes
-    return follow(asked.attributes, path)
+def bounded(found: Any, to_send: Letter, depth: int = 0) -> Any:
+    """Return an answer with the secrets that were sent blanked, whatever its format hid them in, if not too deep."""
+    if depth > MAX_DEPTH:
+        raise RemoteUnavailable(f"it answered with values more than {MAX_DEPTH} deep")
+    if isinstance(found, str):
+        return to_send.hide(found)
+    if isinstance(found, list):
+        return [bounded(one, to_send, depth + 1) for one in found]
+    if isinstance(found, dict):
+        return {to_send.hide(name): bounded(one, to_send, depth + 1) for name, one in found.items()}
+    return found
 
 
-def _text(held: Any) -> str:
-    return held if isinstance(held, str) else json.dumps(held)
+def _meant(part: sent.Part, asked: Behind, value: Any, secret: Callable[[str], str]) -> Any:
+    if part.kind == "constant":
+        return part.rest
+    if part.kind == "secret":
+        return secret(part.rest)
+    if part.kind == "file":
+        return _file(part.rest, asked, value, secret)
+    if part.kind == "caller":
+        return {"id": asked.caller_id, "name": asked.caller_name}.get(part.rest or "id")
+    if part.kind == "owner":
+        return {"id": asked.owner_id, "name": asked.owner_name}.get(part.rest or "id")
+    if part.kind == "type":
+        return asked.type
+    return _at({"value": value, "earlier": asked.earlier}.get(part.kind, asked.attributes), part.rest)
+
+
+def _at(held: Any, path: str) -> Any:
+    try:
+        return follow(held, path)
+    except RemoteUnavailable as error:
+        raise RemoteUnavailable(f"there is nothing at {path!r} to send") from error
+
+
+def _file(source: str, asked: Behind, value: Any, secret: Callable[[str], str]) -> File:
+    part = sent.split(source)
+    held = _meant(part, asked, value, secret)
+    try:
+        return File(part.rest.rpartition(".")[2] or "file", base64.b64decode(held, validate=True))
+    except (binascii.Error, TypeError, ValueError) as error:
+        raise RemoteUnavailable(f"{source!r} holds no file: it must be base64") from error
+
+
+def _identity(definition: Definition, asked: Behind) -> dict[str, Any]:
+    everything = {
+        "token": asked.token_id,
+        "type": asked.type,
+        "attribute": asked.attribute,
+        "owner": {"id": asked.owner_id, "name": asked.owner_name},
+        "caller": {"id": asked.caller_id, "name": asked.caller_name},
+        "attributes": asked.seen,
+        "earlier": asked.earlier,
+    }
+    return {name: everything[name] for name in definition.call_identity}
+
+
+def _authorization(
+    definition: Definition, meant: Callable[[str], Any], hidden: Callable[[str], str], used: list[str]
+) -> str:
+    secret = hidden(definition.auth_secret)
+    if definition.auth == "bearer":
+        return f"Bearer {secret}"
+    user = plain(meant(definition.auth_user))
+    if ":" in user:
+        raise RemoteUnavailable("a user name for basic authentication may hold no colon")
+    packed = base64.b64encode(f"{user}:{secret}".encode()).decode()
+    used.append(packed)
+    return f"Basic {packed}"
+
+
+def _taken(part: sent.Part, found: Any, text: str, to_send: Letter, response: Response, is_xml: bool) -> Any:
+    if part.kind == "code":
+        return response.code
+    if part.kind == "header":
+        held = response.headers.get(part.rest.lower())
+        return None if held is None else to_send.hide(held)
+    if part.kind == "regex":
+        return _matched(part.rest, text)
+    try:
+        return follow(found, part.rest, is_xml=is_xml)
+    except RemoteUnavailable:
+        return None
+
+
+def _matched(pattern: str, text: str) -> str | None:
+    try:
+        compiled = compile_pattern(pattern)
+        match = compiled.search(text.encode("utf-8", "replace").decode())
+    except (ImportError, BadRemote) as error:
+        raise RemoteUnavailable(f"the regular expression {pattern!r} cannot be used here") from error
+    if match is None:
+        return None
+    found: str | None = match.group(1 if compiled.groups else 0)
+    return found
+
+
+def _spellings(secret: str) -> list[str]:
+    packed = base64.b64encode(secret.encode()).decode()
+    spelled = {secret, json.dumps(secret)[1:-1], quote(secret, safe=""), quote_plus(secret), escape(secret), packed}
+    return sorted((one for one in spelled if one), key=len, reverse=True)

@@ -49,6 +49,7 @@ class JobSpec:
             as `lost`, with a notice.
         limit: how many may run at once; None: as many as there are slots.
         is_internal: only the server starts it; `job.run` does not.
+        is_patient: of the long lane: it waits for a person nearly all its time, and needs no slot.
         output: the type of its result; None: what the function is annotated to return.
     """
 
@@ -64,6 +65,7 @@ class JobSpec:
     limit: int | None = None
     is_internal: bool = False
     output: Any = None
+    is_patient: bool = False
 
     @property
     def output_schema(self) -> dict[str, Any]:

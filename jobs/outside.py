@@ -4,195 +4,205 @@ Source: sessions.md 4.1, 4.4.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from weakref import WeakValueDictionary
 
-from core import activity, known, remember, remotes, scripts
+from core import activity, behind, known, remotes
+from core.activity import Try
 from core.behind import Behind
+from core.errors import AttributeNotWritable
 from core.remotes import Remote
+from jobs import questions, script_runs
+from jobs.answers import Answer
 from jobs.context import JobContext
-from jobs.errors import AttributePending, RemoteUnavailable, ScriptFailed
+from jobs.errors import AttributePending, RemoteUnavailable
+from jobs.questions import Persons, Tell
+from jobs.remembered import Reply
 from jobs.remoting import Remotes
+from jobs.script_runs import ScriptRuns
 from jobs.scripting import ScriptEngine
+from store import now_ms
 
 # What a job that asks outside has to declare, besides its own calls.
 CALLS = (
-    "core.script.load",
-    "core.script.keep",
-    "core.session.recall",
-    "core.session.remember",
+    *script_runs.CALLS,
+    *questions.CALLS,
     "core.attribute.know",
+    "core.attribute.held",
+    "core.attribute.hold",
+    "core.attribute.forget",
     "core.remote.load",
     "core.remote.activity.note",
-    "core.remote.activity.ask",
-    "core.remote.activity.waiting",
 )
-_KEPT = ("local", "state", "data")
-OnAsked = Callable[[str, dict[str, Any]], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What was answered. `state`: `ok`, `pending` (a person was asked, see `activity_id`) or `unknown`."""
-
-    value: Any
-    state: str = "ok"
-    activity_id: str | None = None
 
 
 class Outside:
     """The scripts' sandbox, the remotes' client and the people, behind one door.
 
     Args:
-        on_asked: told of a question, as (the user who is to answer, what it is about), once it is stored.
+        on_asked, on_resolved: told of a question to a person, and of its end, once that is stored, as (the user who is
+            to hear it, what it is about).
     """
 
-    def __init__(self, engine: ScriptEngine, remotes: Remotes, on_asked: OnAsked) -> None:
-        self.engine = engine
+    def __init__(self, engine: ScriptEngine, remotes: Remotes, on_asked: Tell, on_resolved: Tell) -> None:
+        self.scripts = ScriptRuns(engine)
         self.remotes = remotes
-        self._on_asked = on_asked
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self.persons = Persons(on_asked, on_resolved)
+        self._being_written: Counter[tuple[str, str]] = Counter()
+        self._asking: WeakValueDictionary[tuple[str, str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def close(self) -> None:
         """Stop the workers and close the connections."""
-        await self.engine.close()
+        await self.scripts.engine.close()
         await self.remotes.close()
 
     async def read(self, job: JobContext, asked: Behind, data_set_id: str | None = None) -> Answer:
-        """Return what the attribute answers its reader, and remember that for listings."""
+        """Return what the attribute answers its reader, and remember that for listings.
+
+        While a write of it is not answered, its owner is told so, and nobody else reads it: AttributePending.
+        """
         if asked.source.kind == "value":
             return Answer(asked.source.value)
-        answer = await self._ask(job, asked, None, data_set_id, is_write=False)
-        if answer.state == "ok":
+        if asked.source.kind == "script":
+            answer = await self.scripts.answer(job, asked, None, data_set_id, is_write=False)
+        else:
+            answer = await self._read_remote(job, asked)
+        if answer.state in ("ok", "cached"):
             name = asked.source.kept_as(asked.attribute)
             await job.write(lambda core: core(known.know, asked.token_id, name, answer.value))
         return answer
 
-    async def write(self, job: JobContext, asked: Behind, value: Any, data_set_id: str | None = None) -> Answer:
-        """Hand a value to the script, remote or person behind the attribute and return what comes back."""
-        return await self._ask(job, asked, value, data_set_id, is_write=True)
+    async def write(
+        self, job: JobContext, asked: Behind, value: Any, data_set_id: str | None = None, *, is_press: bool = False
+    ) -> Answer:
+        """Hand a value to the script, remote or person behind the attribute and return what comes back.
+
+        Args:
+            is_press: a command was run, perhaps without a value: that alone replaces none.
+        """
+        if asked.source.kind == "script":
+            return await self.scripts.answer(job, asked, value, data_set_id, is_write=True)
+        remote, owner_name = await self._load(job, asked)
+        if remote.kind == "manual":
+            return await self._ask_person(job, remote, asked, value)
+        if remote.definition.is_written_here:
+            return await self._hold(job, asked, value, is_press)
+        name = asked.source.kept_as(asked.attribute)
+        with self._writing(asked.token_id, name):
+            await job.write(lambda core: core(known.forget_answers, asked.token_id, name))
+            reply = await self.call(job, remote, owner_name, asked, value, is_write=True)
+            if remote.definition.is_read_here:
+                await job.write(lambda core: core(known.know, asked.token_id, name, reply.value, is_for_all=True))
+        return Answer(reply.value, as_of=reply.as_of)
 
     async def judge(self, job: JobContext, asked: Behind) -> Any:
         """Return what a rule's script, remote or person says; a script remembers nothing of it."""
         if asked.source.kind == "script":
-            return await self._judged(job, asked)
-        remote, owner_name = await job.read(lambda core: core(remotes.load, asked.source.value, asked.owner_id))
+            return await self.scripts.judge(job, asked)
+        remote, owner_name = await self._load(job, asked)
         if remote.kind != "manual":
-            return (await self._call(job, remote, owner_name, asked, None, is_write=True)).value
+            return (await self.call(job, remote, owner_name, asked, None, is_write=True)).value
         if asked.earlier is None:
-            await self._person(job, remote, asked, f"to pass {asked.name}", is_write=True)
+            await self._ask_person(job, remote, asked, f"to pass {asked.name}")
             return {"allow": False, "message": "somebody has been asked: come again when he has answered."}
         return asked.earlier
 
-    async def _ask(
-        self, job: JobContext, asked: Behind, value: Any, data_set_id: str | None, *, is_write: bool
-    ) -> Answer:
-        if asked.source.kind == "script":
-            return Answer(await self._script(job, asked, value, data_set_id))
-        remote, owner_name = await job.read(lambda core: core(remotes.load, asked.source.value, asked.owner_id))
-        if remote.kind == "manual":
-            return await self._person(job, remote, asked, value, is_write=is_write)
-        return await self._call(job, remote, owner_name, asked, value, is_write=is_write)
-
-    async def _call(
-        self, job: JobContext, remote: Remote, owner_name: str, asked: Behind, value: Any, *, is_write: bool
-    ) -> Answer:
+    async def call(
+        self,
+        job: JobContext,
+        remote: Remote,
+        owner_name: str,
+        asked: Behind,
+        value: Any,
+        *,
+        is_write: bool,
+        may_repeat: bool = True,
+    ) -> Reply:
+        """Call a remote, and record each try, however it ends. Raises RemoteUnavailable."""
+        tries: list[Try] = []
         try:
-            reply = await self.remotes.call(remote, owner_name, asked, value, is_write=is_write)
-        except RemoteUnavailable as error:
-            code = error.code
-            await job.write(lambda core: core(activity.note, remote.id, asked.token_id, "failed", code, 0))
-            raise
-        state: activity.Ending = "cached" if reply.is_cached else "succeeded"
-        await job.write(
-            lambda core: core(activity.note, remote.id, asked.token_id, state, reply.code, reply.duration_ms)
-        )
-        return Answer(reply.value)
-
-    async def _script(self, job: JobContext, asked: Behind, value: Any, data_set_id: str | None) -> Any:
-        # One run of a script at a time: what it remembers is read, changed and stored without another in between.
-        lock = self._locks.setdefault(asked.source.value, asyncio.Lock())
-        async with lock:
-            script, local = await job.read(
-                lambda core: core(scripts.load, asked.source.value, asked.owner_id, asked.token_id)
+            return await self.remotes.call(
+                remote, owner_name, asked, value, is_write=is_write, tries=tries, may_repeat=may_repeat
             )
-            if not script.is_on:
-                raise ScriptFailed("it is turned off")
-            data = await self._data(job, data_set_id, asked.set_id)
-            before = {"local": local, "state": script.state, "data": data}
-            outcome = await self.engine.run(script.text, {**_inputs(asked, value), **before}, _KEPT, job.user_id)
-            if any(not isinstance(outcome.kept[name], dict) for name in _KEPT):
-                raise ScriptFailed("local, state and data must stay objects")
-            await self._keep(job, asked, data_set_id, before, outcome.kept)
-        return outcome.value
+        finally:
+            if tries:
+                await job.write(lambda core: core(activity.note, remote.id, asked.token_id or None, tries))
 
-    async def _judged(self, job: JobContext, asked: Behind) -> Any:
-        script, local = await job.read(
-            lambda core: core(scripts.load, asked.source.value, asked.owner_id, asked.token_id)
-        )
-        if not script.is_on:
-            raise ScriptFailed("it is turned off")
-        inputs = {**_inputs(asked, None), "local": local, "state": script.state, "data": {}}
-        return (await self.engine.run(script.text, inputs, (), job.user_id)).value
+    async def _read_remote(self, job: JobContext, asked: Behind) -> Answer:
+        remote, owner_name = await self._load(job, asked)
+        if remote.kind == "manual":
+            return await self._read_person(job, remote, asked)
+        name = asked.source.kept_as(asked.attribute)
+        if self._being_written[asked.token_id, name]:
+            return _pending(asked, None)
+        held = None
+        if remote.definition.direction != "read_and_write_remote":
+            held = await job.read(lambda core: core(known.held, asked.token_id, name))
+        if remote.definition.is_read_here:
+            return Answer(None, "unknown") if held is None else Answer(held[0], as_of=held[1])
+        # What was written stands here: it goes along.
+        value = held[0] if held else None
+        reply = await self.call(job, remote, owner_name, asked, value, is_write=False)
+        return Answer(reply.value, "cached" if reply.is_cached else "ok", as_of=reply.as_of)
 
-    async def _data(self, job: JobContext, data_set_id: str | None, set_id: str | None) -> dict[str, Any]:
-        if data_set_id is None or set_id is None:
-            return {}
-        entries = await job.read(lambda core: core(remember.recall, data_set_id, set_id))
-        return {entry.name: entry.value for entry in entries if entry.set_id == set_id}
+    async def _hold(self, job: JobContext, asked: Behind, value: Any, is_press: bool) -> Answer:
+        name = asked.source.kept_as(asked.attribute)
+        if is_press and value is None:
+            held = await job.read(lambda core: core(known.held, asked.token_id, name))
+            return Answer(held[0] if held else None)
+        if asked.is_pressed:
+            raise AttributeNotWritable(asked.attribute, "its value is kept here: only whoever may write the token does")
+        await job.write(lambda core: core(behind.hold, asked.token_id, asked.attribute, asked.set_id, name, value))
+        return Answer(value, as_of=now_ms())
 
-    async def _keep(
-        self, job: JobContext, asked: Behind, data_set_id: str | None, before: dict[str, Any], after: dict[str, Any]
-    ) -> None:
-        changed = {name: after[name] if after[name] != before[name] else None for name in _KEPT}
-        if changed["local"] is not None or changed["state"] is not None:
-            script_id, token_id = asked.source.value, asked.token_id
-            await job.write(lambda core: core(scripts.keep, script_id, token_id, changed["local"], changed["state"]))
-        if data_set_id is None or asked.set_id is None or changed["data"] is None:
-            return
-        for name in {**before["data"], **after["data"]}:
-            if before["data"].get(name) != after["data"].get(name):
-                held = after["data"].get(name)
-                await job.write(
-                    lambda core, name=name, held=held: core(  # type: ignore[misc]
-                        remember.remember, data_set_id, name, held, asked.set_id
-                    )
-                )
-
-    async def _person(self, job: JobContext, remote: Remote, asked: Behind, value: Any, *, is_write: bool) -> Answer:
+    async def _ask_person(self, job: JobContext, remote: Remote, asked: Behind, value: Any) -> Answer:
         if not remote.is_on:
             raise RemoteUnavailable("it is turned off")
-        key = (remote.id, asked.token_id, asked.source.kept_as(asked.attribute))
-        pending = await job.read(lambda core: core(activity.waiting, *key))
-        if pending is not None and is_write:
-            return Answer(None, "pending", pending)
-        if pending is not None:
-            raise AttributePending(pending)
-        if not is_write or value is None:
-            # Nothing to ask: pressing again without a value looks whether the answer has come.
-            return Answer(asked.earlier, "ok" if asked.earlier is not None else "unknown")
-        definition = remote.definition
-        answerer_id = remote.owner_id if definition.answered_by == "remote_owner" else asked.owner_id
-        question = {
-            "text": definition.question,
-            "value": value,
-            "token": asked.name,
-            "caller": asked.caller_name,
-        }
-        activity_id = await job.write(
-            lambda core: core(activity.ask, *key, answerer_id, question, definition.timeout_s)
-        )
-        await self._on_asked(answerer_id, {"activity_id": activity_id, "remote_id": remote.id, **question})
-        return Answer(None, "pending", activity_id)
+        name = asked.source.kept_as(asked.attribute)
+        # One question at a time of each asker, also of two of his tabs.
+        lock = self._asking.setdefault((asked.token_id, name, asked.caller_id), asyncio.Lock())
+        async with lock:
+            pending = await job.read(lambda core: core(activity.waiting, asked.token_id, name))
+            if pending is not None:
+                return Answer(None, "pending", pending.id, pending.job_id)
+            if value is None:
+                # Nothing to ask: pressing again without a value looks whether the answer has come.
+                return _last(asked)
+            waiting = await self.persons.ask(job, remote, asked, value)
+            return Answer(None, "pending", waiting.activity_id, waiting.job_id)
+
+    async def _read_person(self, job: JobContext, remote: Remote, asked: Behind) -> Answer:
+        # Each asker has an answer of his own, and waits for it alone; the token's owner sees that somebody waits.
+        if not remote.is_on:
+            raise RemoteUnavailable("it is turned off")
+        name, is_owner = asked.source.kept_as(asked.attribute), asked.owner_id == asked.caller_id
+        pending = await job.read(lambda core: core(activity.waiting, asked.token_id, name, is_of_all=is_owner))
+        return _last(asked) if pending is None else _pending(asked, pending.id)
+
+    async def _load(self, job: JobContext, asked: Behind) -> tuple[Remote, str]:
+        return await job.read(lambda core: core(remotes.load, asked.source.value, asked.owner_id))
+
+    @contextmanager
+    def _writing(self, token_id: str, name: str) -> Iterator[None]:
+        self._being_written[token_id, name] += 1
+        try:
+            yield
+        finally:
+            self._being_written[token_id, name] -= 1
+            if not self._being_written[token_id, name]:
+                del self._being_written[token_id, name]
 
 
-def _inputs(asked: Behind, value: Any) -> dict[str, Any]:
-    return {
-        "value": value,
-        "token": asked.attributes,
-        "name": asked.name,
-        "earlier": asked.earlier,
-        "caller": {"id": asked.caller_id, "name": asked.caller_name},
-    }
+def _pending(asked: Behind, activity_id: str | None) -> Answer:
+    if asked.owner_id != asked.caller_id:
+        raise AttributePending(activity_id)
+    return Answer(None, "pending", activity_id)
+
+
+def _last(asked: Behind) -> Answer:
+    if asked.earlier_at is None:
+        return Answer(None, "unknown")
+    return Answer(asked.earlier, as_of=asked.earlier_at)

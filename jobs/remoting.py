@@ -4,22 +4,28 @@ Nothing of what is sent or answered is logged or stored. Source: sessions.md 4.2
 """
 
 import asyncio
-import hashlib
-import json
+import random
 import re
-import ssl
 import time
-from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
+from core.activity import Try
 from core.behind import Behind
 from core.remotes import Remote
-from jobs.errors import RemoteUnavailable
-from jobs.mapping import Letter, letter, taken
+from jobs.dialing import HttpClient, Unreached
+from jobs.errors import RemoteCooling, RemoteUnavailable
+from jobs.mapping import Letter, Response, letter, taken
+from jobs.rates import Rates
+from jobs.remembered import Remembered, Reply, key_of
+from store import now_ms
 
+REPEATABLE_CODES = (408, 425, 429, 500, 502, 503, 504)
+MAX_HEAD_CHARACTERS = 16 * 1024  # of address and headers: what servers usually take
+LONG_TEXT = 16 * 1024  # characters: reading more would keep the loop, so it is done in a thread
 _HIDDEN = re.compile(r"%(?:2e|2f|5c)|[\\]", re.IGNORECASE)
 
 
@@ -38,8 +44,11 @@ class RemoteLimits:
 
     Args:
         hosts: `https://host[:port][/path]` each; none: remotes are off. networks: not public, but allowed.
-        read_timeout_s: of a call on the reading path, write_timeout_s: on the writing path.
+        read_timeout_s: of a call on the reading path, write_timeout_s: on the writing path, with all its tries.
+        answer_bytes, sent_bytes: how long a body may be that comes, or goes.
         calls_per_user: by one caller in a minute, over all remotes.
+        cached, cached_size: answers remembered, and their characters together.
+        backoff_s: the pause before a write is tried again; doubled each time, give or take a half.
     """
 
     hosts: tuple[str, ...] = ()
@@ -49,36 +58,11 @@ class RemoteLimits:
     read_timeout_s: float = 0.3
     write_timeout_s: float = 10.0
     answer_bytes: int = 256 * 1024
+    sent_bytes: int = 256 * 1024
     calls_per_user: int = 120
     cached: int = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What a remote answered: the HTTP status, how long it took, and whether it was remembered."""
-
-    value: Any
-    code: int
-    duration_ms: int
-    is_cached: bool = False
-
-
-class Bucket:
-    """So many calls in so many seconds: it fills evenly, up to all of them."""
-
-    def __init__(self, calls: float, per_s: float, clock: Callable[[], float]) -> None:
-        self._calls, self._rate, self._clock = calls, calls / per_s, clock
-        self._left, self._at = calls, clock()
-
-    def take(self) -> bool:
-        """Take one, if there is one."""
-        now = self._clock()
-        self._left = min(self._calls, self._left + (now - self._at) * self._rate)
-        self._at = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
+    cached_size: int = 16 * 1024 * 1024
+    backoff_s: float = 0.2
 
 
 class Remotes:
@@ -87,36 +71,35 @@ class Remotes:
     def __init__(self, limits: RemoteLimits, clock: Callable[[], float] = time.monotonic) -> None:
         self._limits = limits
         self._clock = clock
-        self._transport: Any = None
-        self._cache: OrderedDict[str, tuple[Reply, float]] = OrderedDict()
-        self._rates: dict[str, Bucket] = {}
-        self._users: dict[str, Bucket] = {}
-        self._busy: defaultdict[str, int] = defaultdict(int)
+        self._client = HttpClient(limits.networks, limits.ca_file, limits.answer_bytes)
+        self._remembered = Remembered(limits.cached, limits.cached_size, lambda: self._clock())
+        self._rates = Rates(limits.calls_per_user, lambda: self._clock())
 
-    async def call(self, remote: Remote, owner_name: str, asked: Behind, value: Any, *, is_write: bool) -> Reply:
+    async def call(
+        self,
+        remote: Remote,
+        owner_name: str,
+        asked: Behind,
+        value: Any,
+        *,
+        is_write: bool,
+        tries: list[Try] | None = None,
+        may_repeat: bool = True,
+    ) -> Reply:
         """Ask a remote and return its answer. Raises RemoteUnavailable.
 
         Args:
-            is_write: what is remembered does not count, and there is more time.
+            is_write: what is remembered is forgotten, there is more time, and what may be is tried again.
+            tries: what was tried is added to it.
         """
-        if not remote.is_on:
-            raise RemoteUnavailable("it is turned off")
-        to_send = letter(remote.definition, asked, value, self._secret(remote, owner_name))
-        self.check(to_send.url)
-        key = _key(remote, asked, to_send)
-        known = self._known(key)
-        if known is not None and not is_write:
-            return known
+        tries = [] if tries is None else tries
+        began_at = now_ms()
         try:
-            reply = await self._send(remote, asked.caller_id, to_send, is_write)
-        except RemoteUnavailable:
-            stale = self._cache.get(key)
-            if stale is not None and remote.definition.is_cache_used_on_failure and not is_write:
-                return Reply(stale[0].value, stale[0].code, 0, True)
+            return await self._call(remote, owner_name, asked, value, is_write and may_repeat, is_write, tries)
+        except RemoteUnavailable as error:
+            if not tries:
+                tries.append(Try("failed", error.code, 0, began_at))
             raise
-        if remote.definition.cache_s > 0:
-            self._remember(key, reply, remote.definition.cache_s)
-        return reply
 
     def check(self, url: str) -> None:
         """Raise RemoteUnavailable for an address that the operator does not allow."""
@@ -129,10 +112,9 @@ class Remotes:
         limit_s = self._limits.write_timeout_s
         try:
             async with asyncio.timeout(limit_s):
-                code, _ = await self._exchange(Letter("POST", url, headers, {}, body, ()))
+                return (await self._client.exchange(Letter("POST", url, headers, {}, body, ()))).code
         except TimeoutError as error:
             raise RemoteUnavailable(f"it took longer than {limit_s:g} s") from error
-        return code
 
     def secret(self, name: str, url: str, user_name: str) -> str:
         """Return the text of a secret for an address and a user. Raises RemoteUnavailable."""
@@ -144,84 +126,103 @@ class Remotes:
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._transport is not None:
-            await self._transport.aclose()
+        await self._client.close()
 
-    async def _send(self, remote: Remote, caller_id: str, to_send: Letter, is_write: bool) -> Reply:
+    async def _call(
+        self,
+        remote: Remote,
+        owner_name: str,
+        asked: Behind,
+        value: Any,
+        may_repeat: bool,
+        is_write: bool,
+        tries: list[Try],
+    ) -> Reply:
         definition = remote.definition
-        clock = self._clock
-        rate = self._rates.setdefault(remote.id, Bucket(definition.calls, definition.per_s, clock))
-        own = self._users.setdefault(caller_id, Bucket(self._limits.calls_per_user, 60, clock))
-        if self._busy[remote.id] >= definition.concurrent:
-            raise RemoteUnavailable("it is answering as many calls as it may")
-        if not rate.take() or not own.take():
-            raise RemoteUnavailable("it was called too often: wait a while")
-        self._busy[remote.id] += 1
-        started = clock()
-        limit_s = self._limits.write_timeout_s if is_write else self._limits.read_timeout_s
+        if not remote.is_on:
+            raise RemoteUnavailable("it is turned off")
+        to_send = letter(definition, asked, value, lambda name: self.secret(name, definition.url, owner_name))
+        self.check(to_send.url)
+        self._check_size(to_send)
+        key = key_of(remote, asked, to_send)
+        if is_write:
+            self._remembered.forget(remote.id, asked.token_id)
+        elif (known := self._remembered.fresh(key)) is not None:
+            return _cached(known, tries)
         try:
-            async with asyncio.timeout(limit_s):
-                code, text = await self._exchange(to_send)
-        except TimeoutError as error:
-            raise RemoteUnavailable(f"it took longer than {limit_s:g} s") from error
-        finally:
-            self._busy[remote.id] -= 1
-        if not 200 <= code < 300:
-            raise RemoteUnavailable(f"it answered with status {code}", code)
-        return Reply(taken(definition, to_send.hide(text)), code, round((clock() - started) * 1000))
-
-    async def _exchange(self, to_send: Letter) -> tuple[int, str]:
-        import httpcore2
-        import httpx2
-
-        transport = self._open()
-        # Straight to the transport: no redirects are followed, no cookies kept, nothing is read from the environment.
-        url = httpx2.URL(to_send.url).copy_merge_params(to_send.query)
-        request = httpx2.Request(to_send.method, url, headers=to_send.headers, content=to_send.body)
-        try:
-            response = await transport.handle_async_request(request)
-            try:
-                return response.status_code, await self._read(response)
-            finally:
-                await response.aclose()
-        except (httpx2.HTTPError, httpcore2.NetworkError, OSError) as error:
-            if isinstance(error, TimeoutError):
+            reply = await self._send(remote, asked.caller_id, to_send, is_write, may_repeat, tries)
+        except RemoteUnavailable as error:
+            stale = None if is_write else self._remembered.any(key)
+            is_enough = definition.is_cache_used_on_failure or (
+                definition.is_cache_used_in_cool_down and isinstance(error, RemoteCooling)
+            )
+            if stale is None or not is_enough:
                 raise
-            raise RemoteUnavailable("it could not be reached, or its address is not one to call") from error
+            return _cached(stale, tries)
+        is_kept = definition.cache_s or definition.is_cache_used_on_failure or definition.is_cache_used_in_cool_down
+        if is_kept and not is_write:
+            self._remembered.keep(key, reply, remote, asked.token_id)
+        return reply
 
-    async def _read(self, response: Any) -> str:
-        if response.headers.get("content-encoding", "identity") != "identity":
-            raise RemoteUnavailable("it answered packed, which was not asked for")
-        found = bytearray()
-        async for chunk in response.aiter_raw():
-            found += chunk
-            if len(found) > self._limits.answer_bytes:
-                raise RemoteUnavailable(f"it answered with more than {self._limits.answer_bytes} bytes")
-        return found.decode("utf-8", "replace")
+    def _check_size(self, to_send: Letter) -> None:
+        head = [to_send.url, *to_send.query.values(), *to_send.headers.values()]
+        if len(to_send.body or b"") > self._limits.sent_bytes or sum(map(len, head)) > MAX_HEAD_CHARACTERS:
+            raise RemoteUnavailable(
+                f"it would be sent more than {self._limits.sent_bytes} bytes, or {MAX_HEAD_CHARACTERS} in its head"
+            )
 
-    def _open(self) -> Any:
-        if self._transport is None:
+    async def _send(
+        self, remote: Remote, caller_id: str, to_send: Letter, is_write: bool, may_repeat: bool, tries: list[Try]
+    ) -> Reply:
+        limit_s = self._limits.write_timeout_s if is_write else self._limits.read_timeout_s
+        most = remote.definition.tries if may_repeat else 1
+        with self._rates.call(remote, caller_id):
+            began, began_at = self._clock(), now_ms()
             try:
-                self._transport = _guarded_transport(self._limits)
-            except ImportError as error:
-                message = "this server calls none: its operator installs them with `pip install rpcserver[remotes]`"
-                raise RemoteUnavailable(message) from error
-        return self._transport
+                async with asyncio.timeout(limit_s) as limit:
+                    for number in range(most):
+                        began, began_at = self._clock(), now_ms()
+                        try:
+                            return await self._try(remote, to_send, tries, began, began_at)
+                        except RemoteUnavailable as error:
+                            pause_s = self._pause(error, number)
+                            left_s = (limit.when() or 0) - asyncio.get_running_loop().time()
+                            if number + 1 == most or pause_s is None or pause_s >= left_s:
+                                raise
+                        await asyncio.sleep(pause_s)
+                        self._rates.take(remote, caller_id)
+            except TimeoutError as error:
+                tries.append(Try("failed", None, round((self._clock() - began) * 1000), began_at))
+                raise RemoteUnavailable(f"it took longer than {limit_s:g} s") from error
+        raise AssertionError("the last try answers or raises")
 
-    def _secret(self, remote: Remote, owner_name: str) -> Callable[[str], str]:
-        return lambda name: self.secret(name, remote.definition.url, owner_name)
+    async def _try(self, remote: Remote, to_send: Letter, tries: list[Try], began: float, began_at: int) -> Reply:
+        code = None
+        try:
+            response = await self._client.exchange(to_send)
+            code = response.code
+            if not (200 <= code < 300 or code in remote.definition.good_codes):
+                raise _refusal(response)
+            if len(response.text) > LONG_TEXT:
+                value = await asyncio.to_thread(taken, remote.definition, to_send, response)
+            else:
+                value = taken(remote.definition, to_send, response)
+        except RemoteUnavailable as error:
+            error.code = code
+            tries.append(Try("failed", code, round((self._clock() - began) * 1000), began_at))
+            raise
+        duration_ms = round((self._clock() - began) * 1000)
+        tries.append(Try("succeeded", code, duration_ms, began_at))
+        return Reply(value, code, duration_ms, as_of=now_ms())
 
-    def _known(self, key: str) -> Reply | None:
-        found = self._cache.get(key)
-        if found is None or found[1] <= self._clock():
+    def _pause(self, error: RemoteUnavailable, number: int) -> float | None:
+        """Return the seconds to wait before the next try; None when another one would not help."""
+        if error.retry_after_ms is not None:
+            return error.retry_after_ms / 1000
+        if not isinstance(error, Unreached) and error.code not in REPEATABLE_CODES:
             return None
-        return Reply(found[0].value, found[0].code, 0, True)
-
-    def _remember(self, key: str, reply: Reply, seconds: float) -> None:
-        self._cache[key] = (reply, self._clock() + seconds)
-        self._cache.move_to_end(key)
-        while len(self._cache) > self._limits.cached:
-            self._cache.popitem(last=False)
+        pause_s: float = self._limits.backoff_s * 2**number
+        return pause_s * random.uniform(0.5, 1.5)  # noqa: S311 (no secret)
 
 
 def is_allowed(url: str, hosts: tuple[str, ...]) -> bool:
@@ -243,30 +244,23 @@ def _origin(parts: Any) -> tuple[str, str, int]:
     return parts.scheme, (parts.hostname or "").rstrip("."), parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def _key(remote: Remote, asked: Behind, to_send: Letter) -> str:
-    by = {"caller": asked.caller_id, "token": asked.token_id}
-    parts = [by[name] if name in remote.definition.cache_by else "" for name in ("caller", "token")]
-    text = json.dumps([remote.id, *parts, to_send.url, to_send.method, to_send.query, to_send.headers])
-    return hashlib.sha256(text.encode() + (to_send.body or b"")).hexdigest()
+def _cached(reply: Reply, tries: list[Try]) -> Reply:
+    tries.append(Try("cached", reply.code, 0, now_ms()))
+    return reply
 
 
-def _guarded_transport(limits: RemoteLimits) -> Any:
-    import httpcore2
-    import httpx2
+def _refusal(response: Response) -> RemoteUnavailable:
+    wait_s = _retry_after(response) if response.code in REPEATABLE_CODES else None
+    asks = "" if wait_s is None else f" and wants to be left alone for {wait_s:g} s"
+    return RemoteUnavailable(f"it answered with status {response.code}{asks}", response.code, wait_s)
 
-    from jobs.guard import GuardedBackend
 
-    context = ssl.create_default_context(cafile=limits.ca_file)
-
-    class Transport(httpx2.AsyncHTTPTransport):
-        """The package's transport over a pool that dials through the guard."""
-
-        def __init__(self) -> None:
-            self._pool = httpcore2.AsyncConnectionPool(
-                ssl_context=context,
-                max_connections=100,
-                keepalive_expiry=30,
-                network_backend=GuardedBackend(limits.networks),
-            )
-
-    return Transport()
+def _retry_after(response: Response) -> float | None:
+    """Return the seconds of the header Retry-After, which is a number or a date (RFC 9110, 10.2.3)."""
+    text = response.headers.get("retry-after", "").strip()
+    if re.fullmatch(r"[0-9]{1,9}", text):
+        return float(text)
+    try:
+        return max(0.0, round(parsedate_to_datetime(text).timestamp() - time.time(), 3))
+    except (ValueError, TypeError, OverflowError):
+        return None

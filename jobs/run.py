@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -26,9 +26,9 @@ from jobs.errors import (
     ResultTooLarge,
     TooDeep,
 )
-from jobs.firststep import go_on
 from jobs.model import Commit, JobEvent, JobRow, JobSpec, Request
 from jobs.progress import Lines, OnProgress, Progress
+from jobs.stretches import go_on
 from store import Row, StoreError, StoreFull, Tx, new_id, now_ms
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class Run:
         "depth",
         "engine",
         "id",
+        "is_asking",
         "is_cancelling",
         "is_error",
         "is_stored",
@@ -95,6 +96,7 @@ class Run:
         self.created_at = now_ms()
         self.is_stored = id is not None
         self.is_cancelling = False
+        self.is_asking = False
         self.is_error = True
         self._started = time.monotonic()
         self.task: asyncio.Task[Any] | None = None
@@ -205,20 +207,32 @@ class Run:
                 return form.default
             raise AskDeclined(text, "the session is not interactive, and there is no default")
         self.asked += 1
-        deadline = self._limit.when() if self._limit is not None else None
+        event = JobEvent("", self.request.owner_id, self.id, self.spec.name, self.request.session_id, {})
+        return await self._answer(self.engine.asks.ask(text, form, self.asked, event, self._wait_for_input))
+
+    async def posted(self) -> Any:
+        """Wait, in the same way, for the answer to the question that was put when the job was queued."""
+        self.asked += 1
+        return await self._answer(self.engine.asks.posted(self.id, self._wait_for_input))
+
+    async def _answer(self, asking: Coroutine[Any, Any, Any]) -> Any:
         asked_at = asyncio.get_running_loop().time()
+        deadline = self._limit.when() if self._limit is not None else None
+        # A job that asks before anything else has no clock yet: it gets one that stands still.
+        left_s = self.spec.timeout_s if deadline is None else deadline - asked_at
+        self.is_asking = True
         self.engine.dispatcher.pause(self.id)
         if self._limit is not None:
             self._limit.reschedule(None)
         try:
-            event = JobEvent("", self.request.owner_id, self.id, self.spec.name, self.request.session_id, {})
-            answer = await self.engine.asks.ask(text, form, self.asked, event, self._wait_for_input)
+            answer = await asking
             await self.engine.store.write(lambda tx: rows.set_state(tx, self.id, self.attempt, "running"))
             return answer
         finally:
+            self.is_asking = False
             self.engine.dispatcher.resume(self.id)
-            if self._limit is not None and deadline is not None:
-                self._limit.reschedule(deadline + asyncio.get_running_loop().time() - asked_at)
+            if self._limit is not None:
+                self._limit.reschedule(asyncio.get_running_loop().time() + left_s)
 
     def row(self, state: str) -> JobRow:
         """Return the row of this run in a state that is not its end."""
@@ -266,7 +280,7 @@ class Run:
             except StopIteration as done:
                 return done.value
             self._has_to_wait()
-            async with asyncio.timeout(self.spec.timeout_s) as self._limit:
+            async with asyncio.timeout(None if self.is_asking else self.spec.timeout_s) as self._limit:
                 return await go_on(work, awaited)
         except TimeoutError as error:
             if self._limit is not None and self._limit.expired():

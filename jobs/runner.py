@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ValidationError
 
+from core.calls import Policy
 from jobs import recovery, rows
 from jobs.asks import Asks
 from jobs.audience import Audience
@@ -92,18 +93,22 @@ class EmbeddedRunner:
         describe: Describe,
         limits: Limits | None = None,
         callbacks: Callbacks | None = None,
+        policy: Policy | None = None,
     ) -> None:
         self.store = store
         self.announce = announce
         self.describe = describe
         self.limits = limits or Limits()
+        self.policy = policy or Policy()
         self.stats = Stats()
         self.audience = Audience()
         self.live: dict[str, Run] = {}
         self._starting: dict[str, bool] = {}
         self.asks = Asks(store, announce)
         self.callbacks = callbacks or Callbacks(store, *no_callbacks())
-        self.dispatcher = EmbeddedDispatcher(store, self.limits.slots, self.limits.per_user, self._limit_of)
+        self.dispatcher = EmbeddedDispatcher(
+            store, self.limits.slots, self.limits.per_user, self._limit_of, self._is_patient
+        )
         self.schedules = Schedules(store, self.build, self.dispatcher.add, announce)
         self._specs: dict[str, JobSpec] = {}
         self._stack = AsyncExitStack()
@@ -280,6 +285,10 @@ class EmbeddedRunner:
     def _limit_of(self, function: str) -> int | None:
         spec = self._specs.get(function)
         return spec.limit if spec is not None else None
+
+    def _is_patient(self, function: str) -> bool:
+        spec = self._specs.get(function)
+        return spec is not None and spec.is_patient
 
     async def _submit(self, run: Run) -> str:
         owner_id = run.request.owner_id

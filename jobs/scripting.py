@@ -29,7 +29,7 @@ class ScriptLimits:
     """What one run may use.
 
     Args:
-        calls: how often it may turn to the outside of its sandbox, sleeping and the clock included.
+        calls: how often it may turn to the outside of its sandbox: to files, the environment, names it does not know.
         output_bytes: of its answer, of what it remembers and of what it prints, each.
         processes: workers, so scripts that run at once; waiting_per_user: runs one user may have waiting.
     """
@@ -184,6 +184,8 @@ def _told(error: Any) -> ScriptFailed | ScriptLimit:
         return ScriptLimit("it used too much memory, or said too much")
     if isinstance(inner, RecursionError):
         return ScriptLimit("it called itself too deeply")
+    if isinstance(inner, RuntimeError) and str(inner).startswith("suspension limit"):
+        return ScriptLimit("it turned to what is outside of it too often")
     return ScriptFailed(str(error)[:500])
 
 

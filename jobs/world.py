@@ -97,7 +97,6 @@ OPEN: tuple[CoreCall[..., Any], ...] = (
     remotes.delete,
     activity.list_,
     activity.get,
-    activity.update,
 )
 OPERATORS = frozenset({"core.user.create", "core.user.list", "core.user.freeze"})  # the operator's alone
 

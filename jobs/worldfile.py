@@ -85,6 +85,10 @@ class ScriptPart(_Part):
     text: str | list[str]
     initial_state: dict[str, Any] = {}
     state: dict[str, Any] = {}
+    extra_params: dict[str, Any] = {}
+    output_keys: list[Name] = []
+    cool_down_s: float = 0
+    is_shared: bool = False
 
     @property
     def program(self) -> str:
@@ -93,10 +97,13 @@ class ScriptPart(_Part):
 
 
 class RemotePart(_Part):
-    """A remote."""
+    """A remote; `group` may use it besides the importing user, `redirect` is called instead of it: keys."""
 
     kind: Literal["url", "manual"] = "url"
     definition: dict[str, Any]
+    is_shared: bool = False
+    group: Key | None = None
+    redirect: Key | None = None
 
 
 class RulePart(_Part):
@@ -180,15 +187,20 @@ def read(path: Path) -> World:
     return world
 
 
-def in_order(world: World) -> tuple[list[str], list[str]]:
-    """Return the keys of the types and of the sets, parents before what hangs on them. Raises BadWorld for a cycle."""
+def in_order(world: World) -> tuple[list[str], list[str], list[str]]:
+    """Return the keys of the types, sets and remotes, each after those it hangs on. Raises BadWorld for a cycle."""
     of_types = {key: [parent for parent in part.parents if parent in world.types] for key, part in world.types.items()}
     for key, word in attributes_in_order(world):
         above = _parent(world, key, word)
         if above is not None and above[0] != key:
             of_types[key].append(above[0])
     of_sets = {key: [part.parent] if part.parent else [] for key, part in world.sets.items()}
-    return _sorted(of_types, "types", "parents"), _sorted(of_sets, "sets", "parent")
+    of_remotes = {key: [part.redirect] if part.redirect else [] for key, part in world.remotes.items()}
+    return (
+        _sorted(of_types, "types", "parents"),
+        _sorted(of_sets, "sets", "parent"),
+        _sorted(of_remotes, "remotes", "redirect"),
+    )
 
 
 def attributes_in_order(world: World) -> list[tuple[str, str]]:
@@ -219,6 +231,11 @@ def _faults(world: World) -> Iterator[_Fault]:
             parsed(script.program)
         except CoreError as error:
             yield _Fault(f"scripts.{key}.text", str(error))
+    for key, remote in world.remotes.items():
+        if remote.group is not None and remote.group not in world.groups:
+            yield _Fault(f"remotes.{key}.group", f"there is no group {remote.group!r}")
+        if remote.redirect is not None and remote.redirect not in world.remotes:
+            yield _Fault(f"remotes.{key}.redirect", f"there is no remote {remote.redirect!r}")
     for key, place in world.sets.items():
         yield from _set_faults(world, f"sets.{key}", place)
     in_order(world)

@@ -21,6 +21,7 @@ from jobs.model import Commit, job
 from jobs.worldfile import AttributePart, RulePart, SetPart, World, attributes_in_order, in_order, read
 
 _DEFINITION = TypeAdapter(Definition)
+_SCRIPT_OPTIONS = ("is_shared", "extra_params", "output_keys", "cool_down_s")
 
 
 class ImportWorld(BaseModel):
@@ -84,9 +85,9 @@ def _read(path: Path) -> World:
 def _make(core: Core, world: World, into: str | None) -> Made:
     made = Made(world.name)
     root = into or core(users.read).home_set_id
-    type_order, set_order = in_order(world)
+    type_order, set_order, remote_order = in_order(world)
     _make_groups(core, world, made)
-    _make_sources(core, world, made)
+    _make_sources(core, world, made, remote_order)
     words = attributes_in_order(world)
     for key in type_order:
         _make_type(core, world, made, key, [word for owner, word in words if owner == key])
@@ -138,15 +139,26 @@ def _options(part: AttributePart, made: Made, place: str) -> dict[str, Any]:
     return options
 
 
-def _make_sources(core: Core, world: World, made: Made) -> None:
+def _make_sources(core: Core, world: World, made: Made, remote_order: list[str]) -> None:
     for key, script in world.scripts.items():
         with _at(f"scripts.{key}"):
             name = f"{world.name}: {key}"
-            made.scripts[key] = core(scripts.create, name, script.program, script.initial_state, script.state)
-    for key, remote in world.remotes.items():
+            options = {name: getattr(script, name) for name in _SCRIPT_OPTIONS}
+            made.scripts[key] = core(
+                scripts.create, name, script.program, script.initial_state, script.state, **options
+            )
+    for key in remote_order:
+        remote = world.remotes[key]
         with _at(f"remotes.{key}.definition"):
-            definition = _DEFINITION.validate_python(remote.definition)
-            made.remotes[key] = core(remotes.create, f"{world.name}: {key}", definition, remote.kind)
+            made.remotes[key] = core(
+                remotes.create,
+                f"{world.name}: {key}",
+                _DEFINITION.validate_python(remote.definition),
+                remote.kind,
+                is_shared=remote.is_shared,
+                group_id=made.groups[remote.group] if remote.group else None,
+                redirect_id=made.remotes[remote.redirect] if remote.redirect else None,
+            )
 
 
 def _make_set(core: Core, part: SetPart, made: Made, key: str, root: str) -> None:

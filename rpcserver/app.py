@@ -20,7 +20,7 @@ import play
 import plugins
 import store as store_room
 from core import presence, rules, sets, users
-from core.calls import Scene
+from core.calls import Policy, Scene
 from core.errors import UserNotFound
 from core.users import User
 from jobs import behind, importer, rows, world, worldimport
@@ -88,7 +88,7 @@ class App:
         self.entrance = Entrance(store, bus, self._make_user, settings.max_failed_logins_per_minute)
         self.pallets = Pallets({})
         self.making_default = asyncio.Lock()
-        self.outside = outside(settings, self._asked)
+        self.outside = outside(settings, store, self.events)
         self.sorting: set[str] = set()  # sessions whose commands' places are being found out
         self.has_asking_rules = False  # whether any rule of a place asks a script or remote
         self.spawn = tasks.create_task
@@ -184,10 +184,6 @@ class App:
         credential_id, text = await self.store.write(lambda tx: credentials.issue(tx, user_id, terms))
         return {"credential_id": credential_id, "credential": str(text)}
 
-    async def _asked(self, user_id: str, question: dict[str, Any]) -> None:
-        """Tell a person that a manual remote asks him something."""
-        await self.store.write(lambda tx: self.events.append(tx, "remote.asked", f"user:{user_id}", question))
-
     async def import_tree(
         self,
         path: Path,
@@ -278,6 +274,7 @@ async def opened(settings: Settings) -> AsyncIterator[App]:
         known = await store.write(identity.load)
         async with asyncio.TaskGroup() as tasks:
             app = App(settings, store, bus, known, tasks)
+            app.runner.policy = Policy(settings.script_group)
             await app.events.load()
             await app.answers.load()
             app.has_asking_rules = await store.read(rules.any_asks)

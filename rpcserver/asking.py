@@ -1,7 +1,8 @@
 """Puts the questions of jobs to the people attached to a session: a request to each of their connections.
 
 The row comes first (jobs.asks); this is only how it reaches people at once. The first valid answer wins, the others
-are told `ask.resolved`. Who attaches later is asked what is still open. Source: protocol.md 5.
+are told `ask.resolved`. Who attaches later is asked what is still open. A question of no session is put to its person:
+to all his connections that may answer, and to those that come. Source: protocol.md 5.
 """
 
 import asyncio
@@ -16,10 +17,11 @@ from rpcserver.refusals import ClientDeclined, ClientGone, ClientSilent
 from store import now_ms
 
 METHOD = "client.ask"
+ANSWER = "ask.answer"
 NEVER_S = 7 * 24 * 3600.0
 MAX_TRIES = 5
 
-Attached = Callable[[str, str], Iterable[Connection]]
+Attached = Callable[[str, str | None], Iterable[Connection]]
 Spawn = Callable[[Any], "asyncio.Task[None]"]
 
 
@@ -27,7 +29,7 @@ class Asking:
     """The questions under way, by ask and connection.
 
     Args:
-        attached: the user's connections that have used a session.
+        attached: the user's connections that have used a session; for None all of them.
     """
 
     def __init__(self, asks: Asks, attached: Attached, spawn: Spawn) -> None:
@@ -35,14 +37,25 @@ class Asking:
         self._attached = attached
         self._spawn = spawn
         self._under_way: dict[str, dict[Connection, asyncio.Task[None]]] = {}
+        # Those of no session, by user and by id; after a restart their jobs open them anew.
+        self._personal: dict[str, dict[str, dict[str, Any]]] = {}
+        self._persons: dict[str, str] = {}
 
     def opened(self, user_id: str, question: dict[str, Any]) -> None:
-        """Ask everybody who is attached to the session."""
-        for connection in self._attached(user_id, question["session_id"] or ""):
+        """Ask everybody who is attached to the session, or the person himself."""
+        if question["session_id"] is None:
+            self._personal.setdefault(user_id, {})[question["ask_id"]] = question
+            self._persons[question["ask_id"]] = user_id
+        for connection in self._attached(user_id, question["session_id"]):
             self._put(connection, user_id, question)
 
     def resolved(self, ask_id: str, state: str) -> None:
         """Take the question back from whoever has not answered, and tell them."""
+        person = self._persons.pop(ask_id, None)
+        if person is not None:
+            self._personal[person].pop(ask_id, None)
+            if not self._personal[person]:
+                del self._personal[person]
         told = encode_notification("ask.resolved", {"ask_id": ask_id, "state": state})
         for connection, task in self._under_way.pop(ask_id, {}).items():
             task.cancel()
@@ -53,7 +66,15 @@ class Asking:
         for ask in open_asks:
             self._put(connection, user_id, ask.shown())
 
+    def admit(self, connection: Connection, user_id: str) -> None:
+        """Ask a connection that has become a user's what he himself is asked."""
+        for question in self._personal.get(user_id, {}).values():
+            self._put(connection, user_id, question)
+
     def _put(self, connection: Connection, user_id: str, question: dict[str, Any]) -> None:
+        principal = connection.principal
+        if question["session_id"] is None and not (principal is not None and principal.may(ANSWER)):
+            return
         asked = self._under_way.setdefault(question["ask_id"], {})
         if connection not in asked:
             asked[connection] = self._spawn(self._ask(connection, user_id, question))

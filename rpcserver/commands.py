@@ -48,6 +48,8 @@ async def run(call: Call, session: Session, command: Command, value: Any, if_mat
     response: dict[str, Any] = {"value": last.value if last else None, "state": last.state if last else "ok"}
     if last is not None and last.activity_id is not None:
         response["activity_id"] = last.activity_id
+    if last is not None and last.job_id is not None:
+        response["job_id"] = last.job_id
     if ran.written is not None:
         response["written"] = ran.written.value
     return response

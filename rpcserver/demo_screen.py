@@ -65,7 +65,9 @@ class Screen:
     def commands(self, commands: list[ListedCommand] | None) -> None:
         """Show a command pallet; None: as it was."""
         if commands is not None:
-            offered = ", ".join(f"[yellow]{escape(command.id)}[/]" for command in commands)
+            # A guest's command is known by its id; one that is a token by its name.
+            shown = [one.name if one.source.startswith("set_") else one.id for one in commands]
+            offered = ", ".join(f"[yellow]{escape(name)}[/]" for name in shown)
             self.say(f"   commands: {offered}")
 
     def token(self, token: ListedToken) -> None:

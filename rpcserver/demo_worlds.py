@@ -88,12 +88,12 @@ class Visit:
         self.screen.answered(json.dumps(result.response, ensure_ascii=False))
 
     async def answer(self, text: str) -> None:
-        """Have the keeper answer what waits for him."""
-        waiting = await self.keeper.call("core.remote.activity.list")
-        for item in waiting["items"]:
-            self.screen.answered(f"the keeper is asked: {json.dumps(item['question'], ensure_ascii=False)}")
-            self.screen.asked("core.remote.activity.update", {"answer": text})
-            await self.keeper.call("core.remote.activity.update", activity_id=item["id"], answer=text)
+        """Have the keeper answer what he is asked."""
+        for ask in (await self.keeper.call("asks.list"))["items"]:
+            self.screen.answered(f"the keeper is asked: {ask['text']}")
+            self.screen.asked("ask.answer", {"answer": text})
+            await self.keeper.call("ask.answer", ask_id=ask["ask_id"], answer=text)
+            await self.visitor.call("job.wait", job_id=ask["job_id"])
 
 
 Walk = Callable[[Visit], Awaitable[None]]
@@ -113,6 +113,7 @@ async def _museum(visit: Visit) -> None:
 async def _shop(visit: Visit) -> None:
     visit.screen.step("A basket is given at the door")
     await visit.go(set_id=visit.sets["shop"])
+    await visit.press("Price list")
     await visit.press("Put into basket", "Sencha")
     visit.screen.step("Out it is gone, back it is as it was")
     await visit.go(to="up")

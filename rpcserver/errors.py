@@ -208,6 +208,9 @@ TABLE: dict[type[BaseException], tuple[int, str, bool]] = {
     core.BadScript: (INVALID_PARAMS, "BAD_SCRIPT", False),
     core.BadRemote: (INVALID_PARAMS, "BAD_REMOTE", False),
     core.TypeClosed: (CONFLICT, "TYPE_CLOSED", False),
+    core.SourceClosed: (CONFLICT, "SOURCE_CLOSED", False),
+    core.ScriptChanged: (CONFLICT, "SCRIPT_CHANGED", False),
+    core.NotPermitted: (FORBIDDEN, "NOT_PERMITTED", False),
     core.ChecksumMismatch: (CONFLICT, "CHECKSUM_MISMATCH", False),
     core.PassageChanged: (CONFLICT, "PASSAGE_CHANGED", True),
     core.EventRefused: (REFUSED, "EVENT_REFUSED", False),
@@ -269,6 +272,8 @@ _DETAILS = (
     "reason",
     "revision",
     "activity_id",
+    "script_id",
+    "retry_after_ms",
     "place",
 )
 

@@ -88,9 +88,10 @@ class Progress(BaseModel):
 
 
 class QuestionEvent(BaseModel):
-    """A question to a person: answer it with core.remote.activity.update."""
+    """A question to a person: answer it with core.remote.activity.update, or ask.answer."""
 
     activity_id: str
+    ask_id: str
     remote_id: str
     text: str
     value: Any
@@ -99,10 +100,11 @@ class QuestionEvent(BaseModel):
 
 
 class AnsweredEvent(BaseModel):
-    """An answer has come: read it from the token's attribute, or press the command without a value."""
+    """A question is over; an answer is read from the attribute, or by pressing the command without a value."""
 
     activity_id: str
     token_id: str | None
+    state: Literal["succeeded", "declined", "expired", "cancelled"]
 
 
 class SessionEvent(BaseModel):
@@ -219,7 +221,9 @@ NOTIFICATIONS = (
     Notification("session.contents_changed", "Somebody came into or left a set one stands in.", ContentsEvent),
     Notification("session.pallet_changed", "Where commands stand in a session's pallet was found out.", SessionEvent),
     Notification("remote.asked", "A manual remote asks the user something.", QuestionEvent),
-    Notification("remote.answered", "Somebody answered a manual remote the user asked.", AnsweredEvent),
+    Notification(
+        "remote.answered", "A question of the user's to a person is answered, declined, or expired.", AnsweredEvent
+    ),
     Notification("job.started", "A job of the user began to run; short jobs only tell their end.", StartedEvent),
     Notification("job.progress", "How far a job of the user is, at most ten times a second.", JobProgressEvent),
     Notification("job.completed", "A job of the user succeeded.", JobEvent),

@@ -143,10 +143,11 @@ def restore(settings: Settings, file: Path, is_replacing: bool) -> Path | None:
 
 
 def import_world(settings: Settings, path: Path, user: str, into: str | None) -> dict[str, Any]:
-    """Make a world of a world file and return the ids of its sets, by their keys."""
+    """Make a world of a world file and return the ids of what was made, by their keys in the file."""
     params = {"path": str(path.resolve()), "user": user, "into": into, "format": "json"}
     answer = _operate(settings, "operator.import", params, lambda app: app.import_world(path.resolve(), user, into))
-    return {"name": answer["name"], "sets": answer["sets"], "tokens": answer["tokens"]}
+    made = ("groups", "types", "scripts", "remotes")
+    return {name: held for name, held in answer.items() if held or name not in made}
 
 
 def plugin_names(settings: Settings) -> list[str]:

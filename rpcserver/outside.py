@@ -1,14 +1,25 @@
 """What the settings say about scripts and remotes, as their runners take it."""
 
-from jobs.outside import OnAsked, Outside
+from typing import Any
+
+from jobs.outside import Outside
 from jobs.remoting import RemoteLimits, Remotes, RemoteSecret
 from jobs.scripting import MontyEngine, ScriptLimits
+from rpcserver.events import Events
 from rpcserver.settings import Settings
+from store import Store
 
 
-def outside(settings: Settings, on_asked: OnAsked) -> Outside:
-    """Return the door to scripts, remotes and people."""
-    return Outside(MontyEngine(_scripts(settings)), Remotes(_remotes(settings)), on_asked)
+def outside(settings: Settings, store: Store, events: Events) -> Outside:
+    """Return the door to scripts, remotes and people; who is asked, and who has his answer, hears of it by events."""
+
+    async def asked(user_id: str, question: dict[str, Any]) -> None:
+        await store.write(lambda tx: events.append(tx, "remote.asked", f"user:{user_id}", question))
+
+    async def resolved(user_id: str, notice: dict[str, Any]) -> None:
+        await store.write(lambda tx: events.append(tx, "remote.answered", f"user:{user_id}", notice))
+
+    return Outside(MontyEngine(_scripts(settings)), Remotes(_remotes(settings)), asked, resolved)
 
 
 def _scripts(settings: Settings) -> ScriptLimits:
@@ -36,5 +47,6 @@ def _remotes(settings: Settings) -> RemoteLimits:
         settings.remote_read_timeout_s,
         settings.remote_write_timeout_s,
         settings.remote_answer_bytes,
+        settings.remote_sent_bytes,
         settings.remote_calls_per_user,
     )

@@ -124,10 +124,12 @@ class Server:
             self.users.join(principal.user.id, connection)
         self._become(connection, principal)
         connection.authenticated.set()
+        self._app.asking.admit(connection, principal.user.id)
 
-    def attached(self, user_id: str, session_id: str) -> list[Connection]:
-        """Return the user's connections that have used the session: to those go the questions of its jobs."""
-        return [connection for connection in self.users.of(user_id) if session_id in connection.sessions]
+    def attached(self, user_id: str, session_id: str | None) -> list[Connection]:
+        """Return the user's connections that have used the session, for None all: to those go its jobs' questions."""
+        found = self.users.of(user_id)
+        return [connection for connection in found if session_id is None or session_id in connection.sessions]
 
     def detach(self, user_id: str, session_id: str) -> None:
         """Forget who was attached to a session that is gone."""

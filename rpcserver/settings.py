@@ -158,6 +158,8 @@ class Settings(BaseSettings):
     action_timeout_s: float = 30.0
     """What a plugin may take in the action filter, the jobs it waits for included."""
 
+    script_group: str = ""
+    """Id of the group whose members alone make scripts (the seed's `script_permission`); empty: everybody."""
     script_timeout_s: float = 0.2
     """What one run of a script may take."""
     script_memory_bytes: int = 16 * 1024 * 1024
@@ -165,7 +167,7 @@ class Settings(BaseSettings):
     script_depth: int = 100
     """How deep a script's functions may call each other."""
     script_calls: int = 100
-    """How often a script may turn to what is outside of its sandbox, the clock for one."""
+    """How often a script may turn to what is outside of its sandbox, to be refused: files, unknown names."""
     script_output_bytes: int = 64 * 1024
     """What a script may answer, remember and print, each."""
     script_processes: int = 1
@@ -187,6 +189,8 @@ class Settings(BaseSettings):
     """What a remote may take when something is written."""
     remote_answer_bytes: int = 256 * 1024
     """Longest answer of a remote."""
+    remote_sent_bytes: int = 256 * 1024
+    """Longest body sent to a remote."""
     remote_calls_per_user: int = 120
     """Calls of remotes one user may cause in a minute."""
 

@@ -88,20 +88,6 @@ def _close_frozen(call: Call) -> Then:
     return close
 
 
-def _tell_asker(call: Call) -> Then:
-    def tell(tx: Tx, activity: Any) -> Any:
-        notice = {"activity_id": activity.id, "token_id": activity.token_id}
-        call.app.events.append(tx, "remote.answered", f"user:{activity.caller_id}", notice)
-        return activity
-
-    return tell
-
-
-# What belongs to a call's end at the edge: a new user's credential, a frozen one's connections, a notice to whoever
-# asked.
-_THEN: dict[str, Callable[[Call], Then]] = {
-    "core.user.create": _with_credential,
-    "core.user.freeze": _close_frozen,
-    "core.remote.activity.update": _tell_asker,
-}
+# What belongs to a call's end at the edge: a new user's credential, a frozen one's connections.
+_THEN: dict[str, Callable[[Call], Then]] = {"core.user.create": _with_credential, "core.user.freeze": _close_frozen}
 METHODS = tuple(_method(open_call) for open_call in (*world.open_calls(), *behind.open_calls()))

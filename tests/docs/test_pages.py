@@ -57,6 +57,13 @@ def test_how_to_play(terminal: Open, tmp_path: Path) -> None:
     terminal(tmp_path).run_page(CHECKOUT / "docs" / "how-to" / "playbooks.md")
 
 
+@pytest.mark.timeout(300)
+def test_how_to_have_something_outside_answer(terminal: Open, tmp_path: Path) -> None:
+    """The page's remote calls, its person is asked and answers, its script says how long."""
+    (tmp_path / "work").mkdir()
+    terminal(tmp_path / "work").run_page(CHECKOUT / "docs" / "how-to" / "remotes.md")
+
+
 def test_every_hook_is_told() -> None:
     """The table of hooks is the hooks there are."""
     page = (CHECKOUT / "docs" / "how-to" / "plugin.md").read_text("utf-8")

@@ -29,7 +29,7 @@ MAY_CATCH_EVERYTHING = {
 # Order of ids must hold across every caller in the process; the registry of core calls is filled by decorators.
 MODULE_STATE = {("store/ids.py", "_last"), ("store/ids.py", "_noise"), ("core/calls.py", "CALLS")}
 # These hand on what they catch by other ways than `raise`: to the waiting future, into the coroutine they drive.
-HAND_ON = {"store/writer.py", "jobs/firststep.py"}
+HAND_ON = {"store/writer.py", "jobs/stretches.py"}
 
 
 def name_of(path: Path) -> str:

@@ -55,6 +55,7 @@ async def test_scripts_of_every_shape(engine: MontyEngine, text: str, answer: An
         "'x' * 3000",
         "print('x' * 3000)",
         "[0] * 10**8",
+        "for n in range(200):\n  try:\n    open(str(n))\n  except Exception:\n    pass",
     ],
 )
 async def test_one_that_uses_too_much_is_stopped(engine: MontyEngine, text: str) -> None:
@@ -113,6 +114,24 @@ async def test_a_user_has_so_many_waiting(engine: MontyEngine) -> None:
     assert (await engine.run("1", {}, (), "bob")).value == 1
     stopped = await asyncio.gather(*loops, return_exceptions=True)
     assert all(isinstance(one, ScriptLimit) for one in stopped)
+
+
+async def test_one_users_scripts_run_one_after_another() -> None:
+    """Even where two could run at once: his second waits for his first, another's does not."""
+    engine = MontyEngine(ScriptLimits(timeout_s=0.5, processes=2))
+    ended: list[str] = []
+
+    async def run(name: str, text: str, user: str) -> None:
+        try:
+            await engine.run(text, {}, (), user)
+        except ScriptLimit:
+            name += " (stopped)"
+        ended.append(name)
+
+    await engine.run("1", {}, (), "carl")
+    await asyncio.gather(run("first", "while True: pass", "anna"), run("second", "1", "anna"), run("other", "1", "bob"))
+    assert ended == ["other", "first (stopped)", "second"]
+    await engine.close()
 
 
 async def test_without_the_sandbox_a_script_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

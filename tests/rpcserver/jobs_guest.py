@@ -71,10 +71,18 @@ async def hurried(job: JobContext, data: Note) -> str:
     return str(await job.ask("Quick?", default="nobody was there", timeout_s=0.05))
 
 
+@job("guest.patient", Note, lane="long", timeout_s=0.3)
+async def patient(job: JobContext, data: Note) -> str:
+    """Ask before anything else, with less time of its own than a person needs."""
+    answer = str(await job.ask("Well?"))
+    await asyncio.sleep(0.4 if answer == "too long" else 0)
+    return answer
+
+
 @hookimpl
 def register_jobs() -> Iterable[JobSpec]:
     """Bring the jobs above."""
-    return [echo, steps, forever, fails, exits, asks, secret, hurried]
+    return [echo, steps, forever, fails, exits, asks, secret, hurried, patient]
 
 
 @hookimpl

@@ -98,6 +98,19 @@ async def test_a_declined_question_without_default_fails_the_job(anna: Client) -
     assert (record["state"], record["error"]["kind"]) == ("failed", "ASK_DECLINED")
 
 
+async def test_a_question_put_first_takes_none_of_the_jobs_time(anna: Client) -> None:
+    """The job's clock stands still until the answer, and goes on with all its time from there."""
+    for answer, state in (("in time", "succeeded"), ("too long", "failed")):
+        job_id = await start(anna, "guest.patient")
+        ask = await next_ask(anna)
+        record = await anna.call("job.wait", job_id=job_id, timeout_s=0.6)
+        assert record["state"] == "waiting_input"
+        await anna.call("ask.answer", ask_id=ask["ask_id"], answer=answer)
+        record = await anna.call("job.wait", job_id=job_id)
+        assert record["state"] == state
+    assert record["error"]["kind"] == "JOB_TIMEOUT"
+
+
 async def test_a_question_expires_to_its_default(anna: Client) -> None:
     """Nobody answering in time is the default, and the question is closed."""
     answer = await anna.call("job.run", function="guest.hurried")

@@ -10,7 +10,13 @@ from tests.conftest import run_cli
 
 SHOWN = {
     "museum": ("ENTER_REFUSED: 'Vault' does not let you in: see the gallery first.", "The blue stone", "staff only"),
-    "shop": ('"written": "Sencha is in your basket"', '"total": 9', "thank you, visitor"),
+    "shop": (
+        "Price list, Put into basket",
+        "Sencha 9 EUR",
+        '"written": "Sencha is in your basket"',
+        '"total": 9',
+        "thank you, visitor",
+    ),
     "help-desk": ('"state": "pending"', "Where is the lift?", "Second door on the left."),
 }
 

@@ -71,6 +71,8 @@ async def test_the_shop(server: Running, anna: Client, bob: Client) -> None:
     sets = await enter(server, "shop", anna)
     carl = await server.client("carl")
     shop = await bob.cd(set_id=sets["shop"])
+    listed = await bob.action(command(shop, "Price list"))
+    assert listed.response["value"] == {"teas": ["Darjeeling 7 EUR", "Rooibos 4 EUR", "Sencha 9 EUR"]}
     for tea in ("Sencha", "Rooibos"):
         put = await bob.action(command(shop, "Put into basket"), value=tea)
         assert put.response["written"] == f"{tea} is in your basket"
@@ -107,7 +109,10 @@ async def test_the_help_desk(server: Running, anna: Client, bob: Client) -> None
     assert pressed.response["state"] == "pending"
     question = await asked.next()
     assert question.data["value"] == "Where is the lift?"
-    await anna.call("core.remote.activity.update", activity_id=question.data["activity_id"], answer="Second left.")
+    with pytest.raises(CallError) as caught:
+        await anna.call("ask.answer", ask_id=question.data["ask_id"], answer="")
+    assert caught.value.kind == "BAD_ANSWER"
+    await anna.call("ask.answer", ask_id=question.data["ask_id"], answer="Second left.")
     assert (await answered.next()).data["activity_id"] == pressed.response["activity_id"]
     assert (await bob.action(ask)).response["value"] == "Second left."
 
@@ -121,6 +126,7 @@ def test_every_world_is_walked() -> None:
         assert f"test_the_{name.replace('-', '_')}" in globals()
 
 
+A_URL = {"url": "https://api.example.com/"}
 SMALL: dict[str, Any] = {
     "format": "rpcserver.world/1",
     "name": "Small",
@@ -144,35 +150,46 @@ def changed(path: str, value: Any) -> dict[str, Any]:
     return world
 
 
-@pytest.mark.parametrize(
-    ("world", "place", "reason"),
-    [
-        (changed("sets/top/parent", "low"), "sets.low.parent", "top -> low -> top is a cycle"),
-        (changed("types/ware/parents", ["ware"]), "types.ware.parents", "cycle"),
-        (changed("sets/top/tokens/0/type", "wear"), "sets.top.tokens.0.type", "no type 'wear'"),
-        (changed("types/ware/parents", ["nothing"]), "types.ware.parents.0", "no type"),
-        (changed("sets/low/rules/0/allow", {"script": "no"}), "sets.low.rules.0.allow.script", "no script 'no'"),
-        (changed("sets/low/rules/0/allow", {"group": "x"}), "sets.low.rules.0.allow.group", "no group 'x'"),
-        (changed("sets/low/rules/0/allow", {"visited": ["x"]}), "sets.low.rules.0.allow.visited.0", "no set 'x'"),
-        (changed("sets/low/rules/0/allow", {}), "sets.low.rules.0", "one key"),
-        (changed("sets/low/rules/0/deny", {"type": "user"}), "sets.low.rules.0", "either allow or deny"),
-        (changed("sets/low/rules/0/event", "sunrise"), "sets.low.rules.0", "no event"),
-        (changed("scripts/yes/text", "x = ("), "scripts.yes.text", "line 1"),
-        (changed("sets/top/tokens/0/attributes", {"price": -1}), "sets.top.tokens.0", "below 0"),
-        (changed("sets/top/tokens/0/attributes", {"prize": 1}), "sets.top.tokens.0", "prize"),
-        (
-            changed("sets/top/tokens/0/attributes", {"price": {"script": "x"}}),
-            "sets.top.tokens.0.attributes.price",
-            "x",
-        ),
-        (changed("sets/low/parent", "nowhere"), "sets.low.parent", "no set 'nowhere'"),
-        (changed("sets/low/links", ["nowhere"]), "sets.low.links.0", "no set"),
-        (changed("sets/low/colour", "red"), "sets.low.colour", "Extra"),
-        (changed("remotes", {"r": {"definition": {"url": "ftp://x/"}}}), "remotes.r.definition", "https"),
-        (changed("groups", {"g": {"members": ["nobody"]}}), "groups.g", "nobody"),
-        (changed("format", "rpcserver.world/9"), "format", "rpcserver.world/1"),
-    ],
-)
+BAD_WORLDS: list[tuple[Any, str, str]] = [
+    (changed("sets/top/parent", "low"), "sets.low.parent", "top -> low -> top is a cycle"),
+    (changed("types/ware/parents", ["ware"]), "types.ware.parents", "cycle"),
+    (changed("sets/top/tokens/0/type", "wear"), "sets.top.tokens.0.type", "no type 'wear'"),
+    (changed("types/ware/parents", ["nothing"]), "types.ware.parents.0", "no type"),
+    (changed("sets/low/rules/0/allow", {"script": "no"}), "sets.low.rules.0.allow.script", "no script 'no'"),
+    (changed("sets/low/rules/0/allow", {"group": "x"}), "sets.low.rules.0.allow.group", "no group 'x'"),
+    (changed("sets/low/rules/0/allow", {"visited": ["x"]}), "sets.low.rules.0.allow.visited.0", "no set 'x'"),
+    (changed("sets/low/rules/0/allow", {}), "sets.low.rules.0", "one key"),
+    (changed("sets/low/rules/0/deny", {"type": "user"}), "sets.low.rules.0", "either allow or deny"),
+    (changed("sets/low/rules/0/event", "sunrise"), "sets.low.rules.0", "no event"),
+    (changed("scripts/yes/text", "x = ("), "scripts.yes.text", "line 1"),
+    (changed("sets/top/tokens/0/attributes", {"price": -1}), "sets.top.tokens.0", "below 0"),
+    (changed("sets/top/tokens/0/attributes", {"prize": 1}), "sets.top.tokens.0", "prize"),
+    (
+        changed("sets/top/tokens/0/attributes", {"price": {"script": "x"}}),
+        "sets.top.tokens.0.attributes.price",
+        "x",
+    ),
+    (changed("sets/low/parent", "nowhere"), "sets.low.parent", "no set 'nowhere'"),
+    (changed("sets/low/links", ["nowhere"]), "sets.low.links.0", "no set"),
+    (changed("sets/low/colour", "red"), "sets.low.colour", "Extra"),
+    (changed("remotes", {"r": {"definition": {"url": "ftp://x/"}}}), "remotes.r.definition", "https"),
+    (changed("remotes", {"r": {"definition": A_URL, "group": "x"}}), "remotes.r.group", "no group 'x'"),
+    (changed("remotes", {"r": {"definition": A_URL, "redirect": "x"}}), "remotes.r.redirect", "no remote 'x'"),
+    (
+        changed("remotes", {n: {"definition": A_URL, "redirect": o} for n, o in ("rs", "sr")}),
+        "remotes.s.redirect",
+        "r -> s -> r is a cycle",
+    ),
+    (changed("remotes", {"r": {"definition": {"color": "red"}}}), "remotes.r.definition.color", "nexpected"),
+    (changed("remotes", {"r": {"kind": "manual", "definition": {}}}), "remotes.r.definition", "question"),
+    (changed("scripts/yes/cool_down_s", -1), "scripts.yes", "cool_down_s"),
+    (changed("scripts/yes/output_keys", [""]), "scripts.yes.output_keys.0", "at least 1"),
+    (changed("groups", {"g": {"members": ["nobody"]}}), "groups.g", "nobody"),
+    (changed("format", "rpcserver.world/9"), "format", "rpcserver.world/1"),
+]
+
+
+@pytest.mark.parametrize(("world", "place", "reason"), BAD_WORLDS)
 async def test_a_bad_world_is_refused_as_a_whole(
     server: Running, anna: Client, tmp_path: Path, world: dict[str, Any], place: str, reason: str
 ) -> None:
@@ -216,6 +233,28 @@ async def test_a_world_stands_below_the_set_named_and_only_once(server: Running,
         await server.app.import_world(path, "anna", yard)
 
 
+async def test_remotes_and_scripts_of_a_world_have_their_policies(
+    server: Running, anna: Client, bob: Client, tmp_path: Path
+) -> None:
+    """Groups and redirects by key, constants and output keys: as the calls of the core would have made them."""
+    world = changed("groups", {"staff": {"members": ["bob"]}})
+    world["remotes"] = {
+        "old": {"definition": A_URL, "redirect": "new", "is_shared": True},
+        "new": {"definition": {**A_URL, "send": "xml", "retries": 2}, "group": "staff"},
+    }
+    world["scripts"]["rich"] = {"text": ["{'a': params['n']}"], "extra_params": {"n": 3}, "output_keys": ["a"]}
+    path = tmp_path / "world.json"
+    path.write_text(json.dumps(world))
+    made = await server.app.import_world(path, "anna", None)
+    old, new = [await anna.call("core.remote.get", remote_id=made["remotes"][key]) for key in ("old", "new")]
+    assert (old["redirect_id"], old["is_shared"], new["group_id"]) == (new["id"], True, made["groups"]["staff"])
+    assert (new["definition"]["send"], new["definition"]["retries"]) == ("xml", 2)
+    assert (await anna.call("core.script.run", script_id=made["scripts"]["rich"]))["value"] == {"a": 3}
+    for remote in made["remotes"].values():
+        attributes = {"read": {"remote": remote}}
+        await bob.call("core.token.create", type="thing", name="his", attributes=attributes)
+
+
 def test_the_command_line_imports_a_world(serve: Callable[..., Process], tmp_path: Path) -> None:
     """Directly on the folder, and through the server that has it open; a bad one ends with status 1 and its place."""
     data, path = tmp_path / "data", tmp_path / "world.json"
@@ -224,10 +263,16 @@ def test_the_command_line_imports_a_world(serve: Callable[..., Process], tmp_pat
     for user in ("anna", "bob"):
         assert run_cli("user", "add", user, "--data", str(data)).returncode == 0
     direct = run_cli(*arguments, "anna")
-    assert set(json.loads(direct.stdout)["sets"]) == {"top", "low"}
+    told = json.loads(direct.stdout)
+    assert set(told["sets"]) == {"top", "low"} and set(told) == {"name", "sets", "tokens", "types", "scripts"}
     serve(data)
     through = run_cli(*arguments, "bob")
     assert json.loads(through.stdout)["tokens"] == 1
     path.write_text(json.dumps(changed("sets/top/parent", "low")))
     bad = run_cli(*arguments, "anna")
-    assert bad.returncode == 1 and "sets.low.parent" in bad.stderr
+    assert bad.returncode == 1 and "nothing of it was. At sets.low.parent: " in bad.stderr
+    path.write_text(json.dumps(SMALL))
+    taken = run_cli(*arguments, "anna")
+    assert taken.returncode == 1 and taken.stderr.rstrip().endswith("is taken: choose another.")
+    as_folder = run_cli("import", str(path), "--data", str(data), "--user", "anna")
+    assert as_folder.returncode == 1 and "--format json" in as_folder.stderr

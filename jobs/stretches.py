@@ -1,4 +1,4 @@
-"""Going on with a coroutine whose first stretch was run by hand."""
+"""Drives a coroutine whose first stretch was run by hand, outside of any task's own turn."""
 
 import types
 from collections.abc import Coroutine, Generator

@@ -1,0 +1,302 @@
+"""Scripts and remotes as rows: who may attach which, what redirects lead to, which text runs, what is told of calls."""
+
+from typing import Any
+
+import pytest
+
+from core import activity, attributes, behind, groups, known, live, remotes, rules, scripts, sets, tokens, types
+from core.activity import Question, Try
+from core.calls import Policy, Scene
+from core.definitions import Definition
+from core.errors import (
+    ActivityNotFound,
+    ActivityOver,
+    AttributeNotWritable,
+    BadRemote,
+    BadScript,
+    BadValue,
+    GroupNotFound,
+    NotPermitted,
+    RemoteNotFound,
+    ScriptChanged,
+    ScriptNotFound,
+    SourceClosed,
+    StillUsed,
+    TooMany,
+)
+from tests.core.world import World
+
+URL = Definition(url="https://api.example.com/")
+MANUAL = Definition(question="Well?")
+
+
+def a_remote(world: World, user: str = "anna", name: str = "r", **options: Any) -> str:
+    """Return a remote."""
+    return world.do(user, remotes.create, name, URL, **options)
+
+
+def a_script(world: World, user: str = "anna", name: str = "s", **options: Any) -> str:
+    """Return a script."""
+    return world.do(user, scripts.create, name, "1", **options)
+
+
+def a_lamp(world: World, user: str, **attributes: Any) -> str:
+    """Return a token with attributes, in its owner's home."""
+    token = world.do(user, tokens.create, "thing", "lamp", attributes)
+    world.do(user, sets.add_tokens, world.home(user), [token])
+    return token
+
+
+def test_what_is_retired_is_used_by_nothing_new(world: World) -> None:
+    """What uses it goes on, and its owner may take that back."""
+    remote, script = a_remote(world), a_script(world)
+    lamp = a_lamp(world, "anna", read={"remote": remote}, write={"script": script})
+    world.do("anna", remotes.edit, remote, is_retired=True)
+    assert world.do("anna", scripts.edit, script, is_retired=True).is_retired
+    for kind, id in (("remote", remote), ("script", script)):
+        with pytest.raises(SourceClosed, match="retired"):
+            world.do("anna", live.edit, lamp, "sort", {kind: id})
+        with pytest.raises(SourceClosed):
+            world.do("anna", rules.create, "set_entering", {"allow": {kind: id}}, token_id=lamp)
+    assert world.do("anna", remotes.load, remote, world.users["anna"].id)[0].id == remote
+    assert world.do("anna", scripts.load, script, world.users["anna"].id, lamp)[0].id == script
+    world.do("anna", remotes.edit, remote, is_retired=False)
+    world.do("anna", live.edit, lamp, "sort", {"remote": remote})
+
+
+def test_a_remote_of_a_group_is_its_members_alone(world: World) -> None:
+    """Members attach it while they are members, even if it is shared; who has left is left without an answer."""
+    group = world.do("anna", groups.create, "lamplighters")
+    world.do("anna", groups.add, group, world.users["bob"].id)
+    remote = a_remote(world, is_shared=True, group_id=group)
+    lamp = a_lamp(world, "bob", read={"remote": remote})
+    with pytest.raises(RemoteNotFound):
+        a_lamp(world, "carl", read={"remote": remote})
+    assert world.do("bob", remotes.load, remote, world.users["bob"].id)[0].group_id == group
+    world.do("bob", groups.remove, group, world.users["bob"].id)
+    with pytest.raises(RemoteNotFound):
+        world.do("bob", remotes.load, remote, world.users["bob"].id)
+    with pytest.raises(StillUsed):
+        world.do("anna", groups.delete, group)
+    assert world.do("anna", remotes.edit, remote, group_id="").group_id is None
+    world.do("bob", live.edit, lamp, "sort", {"remote": remote})
+    world.do("anna", groups.delete, group)
+    with pytest.raises(GroupNotFound):
+        a_remote(world, name="other", group_id=group)
+
+
+def test_a_redirect_leads_to_another_of_the_same_owner(world: World) -> None:
+    """What is called is what it leads to, in the first one's name; off if one on the way is."""
+    anna = world.users["anna"].id
+    last = a_remote(world, name="last")
+    middle = a_remote(world, name="middle", redirect_id=last)
+    first = a_remote(world, name="first", is_shared=True)
+    world.do("anna", remotes.edit, first, redirect_id=middle)
+    assert world.do("bob", remotes.load, first, world.users["bob"].id)[0].id == last
+    world.do("anna", remotes.edit, middle, is_on=False)
+    assert not world.do("anna", remotes.load, first, anna)[0].is_on
+    with pytest.raises(StillUsed, match="redirect"):
+        world.do("anna", remotes.delete, last)
+    world.do("anna", remotes.edit, middle, redirect_id="")
+    world.do("anna", remotes.delete, last)
+
+
+def test_a_redirect_never_leads_back(world: World) -> None:
+    """Not to itself, not by way of others, not to another's, and not endlessly on."""
+    one = a_remote(world, name="one")
+    two = a_remote(world, name="two", redirect_id=one)
+    for redirect in (one, two):
+        with pytest.raises(BadRemote, match="leads back"):
+            world.do("anna", remotes.edit, one, redirect_id=redirect)
+    with pytest.raises(RemoteNotFound):
+        a_remote(world, "bob", redirect_id=one)
+    with pytest.raises(BadRemote, match="8 redirects"):
+        for number in range(20):
+            two = a_remote(world, name=f"next {number}", redirect_id=two)
+
+
+def test_another_text_does_not_run_for_who_did_not_attach_it(world: World) -> None:
+    """A shared script that is changed is silent for others until they attach it again; its owner's own tokens go on."""
+    bob = world.users["bob"].id
+    script = a_script(world, is_shared=True)
+    mine, his = a_lamp(world, "anna", read={"script": script}), a_lamp(world, "bob", read={"script": script})
+    before = world.do("anna", scripts.get, script).md5
+    changed = world.do("anna", scripts.edit, script, text="2")
+    assert (before, changed.md5) == ("c4ca4238a0b923820dcc509a6f75849b", "c81e728d9d4c2f636f067f89cc14862c")
+    with pytest.raises(ScriptChanged, match="attaches it again"):
+        world.do("bob", scripts.load, script, bob, his)
+    assert world.do("bob", scripts.load, script, world.users["anna"].id, mine)[0].text == "2"
+    world.do("bob", live.edit, his, "read", {"script": script})
+    assert world.do("bob", scripts.load, script, bob, his)[0].text == "2"
+
+
+def test_who_writes_for_another_attaches_in_his_name(world: World) -> None:
+    """The text is agreed to for the token's owner, whose token it answers for."""
+    script = a_script(world, "carl", is_shared=True)
+    lamp = a_lamp(world, "anna")
+    world.do("anna", tokens.grant, lamp, world.users["bob"].id, "write")
+    world.do("bob", live.edit, lamp, "read", {"script": script})
+    world.do("carl", scripts.edit, script, text="2")
+    with pytest.raises(ScriptChanged):
+        world.do("anna", scripts.load, script, world.users["anna"].id, lamp)
+
+
+def test_scripts_may_be_kept_to_a_group(world: World) -> None:
+    """Where the operator says so, members alone make and rewrite them; without a word from him, everybody does."""
+    group = world.do("anna", groups.create, "script_permission")
+    script = a_script(world, "bob", name="before")
+    policy = Policy(script_group=group)
+
+    def by(user: str, call: Any, *args: Any, **options: Any) -> Any:
+        return call(Scene(world.tx, world.users[user].id, policy), *args, **options)
+
+    assert by("anna", scripts.create, "mine", "1").startswith("sc_")
+    with pytest.raises(NotPermitted, match="make scripts"):
+        by("bob", scripts.create, "mine", "1")
+    with pytest.raises(NotPermitted):
+        by("bob", scripts.edit, script, text="2")
+    assert not by("bob", scripts.edit, script, is_on=False).is_on
+    world.do("anna", groups.add, group, world.users["bob"].id)
+    assert by("bob", scripts.create, "mine", "1").startswith("sc_")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"cool_down_s": -1}, {"output_keys": [""]}, {"extra_params": {"x": "y" * 20_000}}, {"cool_down_s": 1e9}]
+)
+def test_a_script_that_makes_no_sense_is_refused(world: World, wrong: dict[str, Any]) -> None:
+    """When it is made, and when it is changed."""
+    with pytest.raises(BadScript):
+        a_script(world, **wrong)
+    script = a_script(world)
+    with pytest.raises(BadScript):
+        world.do("anna", scripts.edit, script, **wrong)
+
+
+def test_what_is_passed_on_was_answered_before(world: World) -> None:
+    """An attribute that a script or remote answers goes along with its last answer to this caller, or not at all."""
+    remote, script = a_remote(world), a_script(world)
+    lamp = a_lamp(world, "anna", size=7, read={"remote": remote}, write={"script": script}, x={"value": {"a": 1}})
+    look = world.do("anna", behind.look, lamp, "read")
+    assert (look.attributes, look.type, look.owner_name, look.earlier_at) == (
+        {"size": 7, "x": {"a": 1}},
+        "thing",
+        "anna",
+        None,
+    )
+    world.do("anna", known.know, lamp, f"remote:{remote}", "lit")
+    assert world.do("anna", behind.look, lamp, "write").attributes == {"size": 7, "x": {"a": 1}, "read": "lit"}
+
+
+def test_a_value_held_here_is_written_as_any_other(world: World) -> None:
+    """Within the attribute's limits and by who may write it; it is everybody's, and no answer takes its place."""
+    made = {"value_type": "number", "maximum": 10}
+    kind = world.do("anna", types.create, "lamp")
+    world.do("anna", attributes.create, kind, "watts", **made)
+    remote = a_remote(world)
+    lamp = world.do("anna", tokens.create, kind, "lamp", {"watts": {"remote": remote}})
+    world.do("anna", sets.add_tokens, world.home("anna"), [lamp])
+    world.do("anna", tokens.grant, lamp, world.users["bob"].id, "read")
+    name = f"remote:{remote}"
+    world.do("anna", behind.hold, lamp, "watts", None, name, 9)
+    with pytest.raises(BadValue):
+        world.do("anna", behind.hold, lamp, "watts", None, name, 11)
+    with pytest.raises(AttributeNotWritable):
+        world.do("bob", behind.hold, lamp, "watts", None, name, 1)
+    world.do("bob", known.know, lamp, name, "an answer")
+    world.do("bob", known.forget_answers, lamp, name)
+    assert known.find(world.tx, lamp, name, world.users["bob"].id) is None
+    held = world.do("bob", known.held, lamp, name)
+    assert held is not None and held[0] == 9
+
+
+def ask(world: World, remote: str, lamp: str, asker: str = "bob", answerer: str = "anna", number: int = 1) -> str:
+    """Put a question, and return its activity."""
+    question = Question(remote, lamp, f"remote:{remote}", world.users[answerer].id, {"text": "Well?"}, 600)
+    activity_id = f"ra_{asker}_{number:03}"
+    world.do(asker, activity.ask, activity_id, question, f"j_{number}", f"a_{number}")
+    return activity_id
+
+
+def test_calls_are_listed_by_state(world: World) -> None:
+    """Every try with its status and time, for the remote's owner; of questions, those one is to answer."""
+    remote = a_remote(world)
+    tries = [Try("failed", 503, 12, 1000), Try("succeeded", 200, 7, 2000), Try("cached", 200, 0, 3000)]
+    world.do("bob", activity.note, remote, None, tries)
+    listed, _ = world.do("anna", activity.list_, remote)
+    assert [(one.state, one.code, one.created_at, one.finished_at) for one in listed] == [
+        ("cached", 200, 3000, 3000),
+        ("succeeded", 200, 2000, 2007),
+        ("failed", 503, 1000, 1012),
+    ]
+    failed, _ = world.do("anna", activity.list_, remote, "failed")
+    assert [one.code for one in failed] == [503]
+    with pytest.raises(RemoteNotFound):
+        world.do("bob", activity.list_, remote)
+    lamp = a_lamp(world, "anna")
+    asked = ask(world, remote, lamp)
+    assert [one.id for one in world.do("anna", activity.list_)[0]] == [asked]
+    assert world.do("bob", activity.list_)[0] == []
+    world.do("anna", activity.settle, asked, "declined")
+    assert world.do("anna", activity.list_)[0] == []
+    assert [one.id for one in world.do("anna", activity.list_, None, "declined")[0]] == [asked]
+
+
+def test_a_question_is_settled_once(world: World) -> None:
+    """The first end counts; the asker alone knows the answer; the question is gone with it."""
+    remote = a_remote(world)
+    lamp = a_lamp(world, "anna")
+    asked = ask(world, remote, lamp)
+    assert world.do("anna", activity.answerable, asked).question == {"text": "Well?"}
+    assert world.do("bob", activity.get, asked).question is None
+    for stranger, error in (("bob", ActivityNotFound), ("carl", ActivityNotFound)):
+        with pytest.raises(error):
+            world.do(stranger, activity.answerable, asked)
+    assert world.do("bob", activity.waiting, lamp, f"remote:{remote}") is not None
+    assert world.do("carl", activity.waiting, lamp, f"remote:{remote}") is None
+    assert world.do("anna", activity.waiting, lamp, f"remote:{remote}", is_of_all=True) is not None
+    for state, answer in (("succeeded", "yes"), ("expired", None), ("succeeded", "no")):
+        settled = world.do("anna", activity.settle, asked, state, answer)
+        assert settled is not None and (settled.state, settled.question) == ("succeeded", None)
+    assert known.find(world.tx, lamp, f"remote:{remote}", world.users["bob"].id)[0] == "yes"  # type: ignore[index]
+    with pytest.raises(ActivityOver, match="succeeded"):
+        world.do("anna", activity.answerable, asked)
+    assert world.do("anna", activity.settle, "ra_none", "expired") is None
+
+
+def test_so_many_questions_of_one_asker_wait(world: World) -> None:
+    """His hundredth waits, his next is refused; others ask on."""
+    remote, lamp = a_remote(world), a_lamp(world, "anna")
+    for number in range(activity.MAX_WAITING):
+        ask(world, remote, lamp, number=number)
+    with pytest.raises(TooMany, match="job.cancel"):
+        ask(world, remote, lamp, number=999)
+    ask(world, remote, lamp, asker="carl")
+
+
+def test_unknown_scripts_stay_unknown(world: World) -> None:
+    """Another's script that is not shared is not there, whatever it is called."""
+    script = a_script(world)
+    with pytest.raises(ScriptNotFound):
+        a_lamp(world, "bob", read={"script": script})
+    assert world.all("SELECT count(*) FROM script_pins") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"schema": {"type": "string", "pattern": "(a+)+$"}},
+        {"schema": {"$ref": "http://169.254.169.254/"}},
+        {"schema": {"type": "nothing"}},
+        {"schema": {"properties": {"a": {"uniqueItems": True}}}},
+        {"schema": {"enum": ["x" * 5000]}},
+        {"choices": []},
+        {"timeout_s": 0},
+        {"direction": "read_and_write_local"},
+    ],
+)
+def test_a_manual_remote_that_makes_no_sense_is_refused(world: World, wrong: dict[str, Any]) -> None:
+    """A schema that would take for ever or fetch something, no choices, no time, a direction."""
+    with pytest.raises(BadRemote):
+        world.do("anna", remotes.create, "ask", Definition(question="Well?", **wrong), "manual")
+    good = Definition(question="Well?", schema={"type": "object", "properties": {"pattern": {"type": "string"}}})
+    assert world.do("anna", remotes.create, "ask", good, "manual").startswith("rm_")

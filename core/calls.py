@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from core.errors import UndeclaredCall
+from core.notices import Notice, Tell
 from store import Tx
 
 P = ParamSpec("P")
@@ -16,10 +17,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """In whose name and in which transaction a core call runs."""
+    """In whose name and in which transaction a core call runs, and who is told of what happens in it."""
 
     tx: Tx
     user_id: str
+    tell: Tell | None = None
+
+    def say(
+        self, event: str, *, set_id: str | None = None, token_id: str | None = None, attribute: str | None = None
+    ) -> None:
+        """Tell that something happened: heard of when, and if, the transaction is committed."""
+        if self.tell is not None:
+            self.tell(self.tx, Notice(event, self.user_id, set_id, token_id, attribute))
 
 
 class CoreCall(Generic[P, T]):

@@ -90,6 +90,7 @@ def create(
         *(rule_id, scene.user_id, token_id, type, event, checked_name(name or event), json.dumps(checked)),
         *(message or "its rules do not let you.", now_ms()),
     )
+    scene.say("rule_created", token_id=token_id)
     return rule_id
 
 

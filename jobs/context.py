@@ -116,7 +116,7 @@ class JobContext:
     def core(self, tx: Tx) -> Core:
         """Return the job's declared core calls in this transaction."""
         run = self._live
-        return Core(Scene(tx, run.request.owner_id), run.spec.name, run.spec.calls)
+        return Core(Scene(tx, run.request.owner_id, run.engine.hear), run.spec.name, run.spec.calls)
 
     def end(self) -> None:
         """Take the capability away: the runner does so when the job is over."""

@@ -8,11 +8,10 @@ import types
 from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any
 
-import orjson
 import structlog
 from pydantic import BaseModel, TypeAdapter
 
-from core.errors import CoreError
+from core.errors import CoreError, PassageChanged
 from jobs import rows
 from jobs.asks import Form
 from jobs.context import JobContext
@@ -128,7 +127,10 @@ class Run:
         except StoreError:
             raise  # the row cannot be written either; recovery finds it
         except (CoreError, JobsError) as error:
-            await self._end_badly("failed", error)
+            # A move whose rules were not asked has done nothing, and is made again by whoever wanted it: that run
+            # has the row.
+            if self.is_stored or not isinstance(error, PassageChanged):
+                await self._end_badly("failed", error)
             raise
         finally:
             self._over()
@@ -371,11 +373,6 @@ class Run:
         ref = new_id("r_")
         log.error("job_failed", ref=ref, job_id=self.id, function=self.spec.name, exc_info=error)
         return JobFailed(self.id, self.spec.name, ref)
-
-
-def decoded(spec: JobSpec, row: JobRow) -> BaseModel:
-    """Return a row's data as the function takes it."""
-    return spec.input.model_validate(orjson.loads(row.data))
 
 
 @types.coroutine

@@ -28,6 +28,7 @@ from store import Tx
 
 log = structlog.get_logger("session")
 
+MAX_REPEATS = 2  # of a move whose rules were changed while they were asked
 MAX_ASKED = 20  # open questions put to a connection that attaches
 
 Way = str  # cd, back, forward, up, home, path
@@ -119,17 +120,17 @@ async def create(
     try:
         session_id = await asyncio.shield(inserting)
         request = Request(new.user_id, session_id)
-        answers: Answers = {}
-        if set_id is not None:
-            if app.bus.has("set_entering"):
-                await _ask_entering(call, new, session_id, set_id)
-            answers = await _ask_rules(call, request, None, set_id)
-        data = CreateSession(session_id=session_id, name=new.name, set_id=set_id, answers=answers)
-        made: Session = await app.runner.run("session.create_session", data, request, then=fill)
-        return made
-    except BaseException as error:
-        # What rules of the start set ask is asked the next time; the row goes all the same.
-        app.has_asking_rules = app.has_asking_rules or isinstance(error, PassageChanged)
+        if set_id is not None and app.bus.has("set_entering"):
+            await _ask_entering(call, new, session_id, set_id)
+
+        async def begin() -> Session:
+            answers = {} if set_id is None else await _ask_rules(call, request, None, set_id)
+            data = CreateSession(session_id=session_id, name=new.name, set_id=set_id, answers=answers)
+            made: Session = await app.runner.run("session.create_session", data, request, then=fill)
+            return made
+
+        return await _passing(call, begin)
+    except BaseException:
         # The row must not survive as a session that can be used, nor one whose insertion nobody waited for;
         # a kill here is mended at the next start.
         session_id = await inserting
@@ -243,7 +244,11 @@ async def go(call: Call, session: Session, way: Way, set_id: str | None = None, 
         is_up=way == "up",
         is_home=way == "home",
     )
-    app = call.app
+    return await _passing(call, partial(_ask_and_move, call, session, data, way))
+
+
+async def _ask_and_move(call: Call, session: Session, data: Move, way: Way) -> Session:
+    app, here = call.app, session.place
     if app.has_asking_rules or app.bus.has("set_leaving") or app.bus.has("set_entering"):
         target = await app.runner.run("session.find", data, request_of(session))
         answers = {}
@@ -251,14 +256,17 @@ async def go(call: Call, session: Session, way: Way, set_id: str | None = None, 
             await _ask_guards(call, session, here, target)
             answers = await _ask_rules(call, request_of(session), here, target)
         data = data.model_copy(update={"expected_set_id": target, "answers": answers})
-    try:
-        return await _run_move(call, session, data, way)
-    except PassageChanged:
-        if app.has_asking_rules:
-            raise
-    # The first rule that asks outside: from now on they are asked before every move.
-    app.has_asking_rules = True
-    return await go(call, session, way, set_id, path)
+    return await _run_move(call, session, data, way)
+
+
+async def _passing(call: Call, move: Callable[[], Awaitable[Session]]) -> Session:
+    """Make a move; one that was stopped by a rule nobody had asked is made again, and asks it first."""
+    for _ in range(MAX_REPEATS):
+        try:
+            return await move()
+        except PassageChanged:
+            call.app.ask_rules()
+    return await move()
 
 
 async def _run_move(call: Call, session: Session, data: Move, way: Way, relocated_from: str | None = None) -> Session:

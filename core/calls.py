@@ -64,21 +64,34 @@ def core_call(name: str, *, is_reading: bool = False) -> Callable[[Callable[Conc
 class Core:
     """What a job holds of the core: its declared calls, in its user's name, inside one transaction."""
 
-    __slots__ = ("_declared", "_job", "_scene")
+    __slots__ = ("_declared", "_job", "_on_undeclared", "_scene")
 
-    def __init__(self, scene: Scene, job: str, declared: frozenset[str]) -> None:
+    def __init__(
+        self,
+        scene: Scene,
+        job: str,
+        declared: frozenset[str],
+        on_undeclared: Callable[[UndeclaredCall], None] | None = None,
+    ) -> None:
         self._scene = scene
         self._job = job
         self._declared = declared
+        self._on_undeclared = on_undeclared
 
     def __call__(self, call: CoreCall[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Make a call. Raises UndeclaredCall, naming job and call, when the job did not declare it."""
         if call.name not in self._declared:
-            raise UndeclaredCall(self._job, call.name)
+            raise self._undeclared(call.name)
         return call.fn(self._scene, *args, **kwargs)
 
     def named(self, name: str, /, **arguments: Any) -> Any:
         """Make a call by its public name: the way for guests, who import no room below `jobs`."""
         if name not in self._declared or name not in CALLS:
-            raise UndeclaredCall(self._job, name)
+            raise self._undeclared(name)
         return CALLS[name].fn(self._scene, **arguments)
+
+    def _undeclared(self, call: str) -> UndeclaredCall:
+        error = UndeclaredCall(self._job, call)
+        if self._on_undeclared is not None:
+            self._on_undeclared(error)
+        return error

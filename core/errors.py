@@ -315,5 +315,5 @@ class UndeclaredCall(CoreError):
     """A job made a core call it did not declare."""
 
     def __init__(self, job: str, call: str) -> None:
-        self.job, self.call = job, call
+        self.function, self.call = job, call
         super().__init__(f"Job {job!r} made the core call {call!r} without declaring it: add it to its calls.")

@@ -103,7 +103,7 @@ class Run:
     async def in_memory(self) -> Any:
         """Run a job that only reads: no row, nothing told."""
         try:
-            result = await self._attempt()
+            result = self.context.checked(await self._attempt())
             self.is_error = False
             return result
         finally:
@@ -294,7 +294,7 @@ class Run:
             raise self._unforeseen(error) from error
 
     def _end_well(self, tx: Tx, outcome: Any) -> Any:
-        result = outcome.fn(self.context.core(tx)) if isinstance(outcome, Commit) else outcome
+        result = self.context.checked(outcome.fn(self.context.core(tx)) if isinstance(outcome, Commit) else outcome)
         answer = self.then(tx, result) if self.then is not None else result
         text = "null" if result is None else _JSON.dump_json(result).decode()
         if len(text) > self.engine.limits.max_result_bytes:

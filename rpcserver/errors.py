@@ -258,6 +258,7 @@ _DETAILS = (
     "rule",
     "job_id",
     "function",
+    "call",
     "ref",
     "errors",
     "plugin",

@@ -37,6 +37,7 @@ CoreError
 ├── TokenInUse             the token defines a set or is a user's: it cannot be deleted or given away
 ├── TooMany                a set, token or type has as many of these as it may have
 ├── StillUsed              something else refers to it
+├── LastCredential         a user keeps one way in
 └── UndeclaredCall         a job made a core call it did not declare
 """
 
@@ -309,6 +310,13 @@ class StillUsed(CoreError):
     def __init__(self, id: str, what: str) -> None:
         self.id = id
         super().__init__(f"It is still used by {what}: change or delete that first.")
+
+
+class LastCredential(CoreError):
+    """The last credential of a user is not destroyed: make another first."""
+
+    def __init__(self) -> None:
+        super().__init__("It is your last credential: make another before you destroy it.")
 
 
 class UndeclaredCall(CoreError):

@@ -214,6 +214,7 @@ TABLE: dict[type[BaseException], tuple[int, str, bool]] = {
     core.LeaveRefused: (REFUSED, "LEAVE_REFUSED", False),
     core.NameTaken: (CONFLICT, "NAME_TAKEN", False),
     core.BadName: (INVALID_PARAMS, "BAD_NAME", False),
+    core.LastCredential: (CONFLICT, "LAST_CREDENTIAL", False),
     core.UndeclaredCall: (JOB_FAILED, "UNDECLARED_CALL", False),
     core.CoreError: (CONFLICT, "CORE_REFUSED", False),
     jobs.UnknownFunction: (NOT_FOUND, "FUNCTION_NOT_FOUND", False),

@@ -24,11 +24,17 @@ class Scene:
     tell: Tell | None = None
 
     def say(
-        self, event: str, *, set_id: str | None = None, token_id: str | None = None, attribute: str | None = None
+        self,
+        event: str,
+        *,
+        set_id: str | None = None,
+        token_id: str | None = None,
+        attribute: str | None = None,
+        place_id: str | None = None,
     ) -> None:
-        """Tell that something happened: heard of when, and if, the transaction is committed."""
+        """Tell that something happens: heard of when, and if, the transaction is committed. See `Notice`."""
         if self.tell is not None:
-            self.tell(self.tx, Notice(event, self.user_id, set_id, token_id, attribute))
+            self.tell(self.tx, Notice(event, self.user_id, set_id, token_id, attribute, place_id))
 
 
 class CoreCall(Generic[P, T]):

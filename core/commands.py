@@ -10,6 +10,7 @@ from typing import Any
 
 from core import known, live, sets, tokens
 from core.calls import Scene, core_call
+from core.guards import READING, any_for
 from core.listing import HUMAN, VISIBLE
 from core.names import sort_key
 from core.sources import Source
@@ -49,13 +50,14 @@ def offered(
     """
     places = [*([pallet_set_id] if pallet_set_id else []), *_upwards(scene, set_id)]
     found: dict[str, TokenCommand] = {}
+    is_ruled = any_for(scene.tx, READING)
     for place in places:
         rows = scene.tx.all(
             f"SELECT t.id FROM commands c JOIN tokens t ON t.id = c.token_id"  # noqa: S608 (constants)
             f" WHERE c.set_id = ? AND {VISIBLE} AND (? = 0 OR ({HUMAN})) ORDER BY t.id LIMIT ?",
             *(place, scene.user_id, scene.user_id, int(is_human), MAX_COMMANDS),
         )
-        near = [_command(scene, row[0], place, fresh_s) for row in rows]
+        near = [_command(scene, row[0], place, fresh_s, is_ruled) for row in rows]
         for command in near:
             # Two of one name in one set both stand; a nearer set's hides those above.
             key = sort_key(command.name)
@@ -77,10 +79,10 @@ def _upwards(scene: Scene, set_id: str) -> list[str]:
     return above
 
 
-def _command(scene: Scene, token_id: str, set_id: str, fresh_s: float) -> TokenCommand:
+def _command(scene: Scene, token_id: str, set_id: str, fresh_s: float, is_ruled: bool) -> TokenCommand:
     token = tokens.find(scene.tx, token_id)
     assert token is not None  # read in the same snapshot
-    values = live.shown(scene, token, set_id)
+    values = live.shown(scene, token, set_id, is_ruled=is_ruled)
     sort, is_stale = _sort(scene, token, values, fresh_s)
     description, accepts = values.get("description"), values.get("accepts")
     return TokenCommand(

@@ -214,11 +214,12 @@ class Refused(CoreError):
 
     verb = "use"
 
-    def __init__(self, set_id: str, set_name: str, rule: str, message: str) -> None:
+    def __init__(self, set_id: str | None, set_name: str, rule: str, message: str, refusals: int = 1) -> None:
         self.set_id = set_id
         self.set_name = set_name
         self.rule = rule
         self.message = message
+        self.refusals = refusals
         super().__init__(f"{set_name!r} does not let you {self.verb}: {message}")
 
 
@@ -235,9 +236,23 @@ class LeaveRefused(Refused):
 
 
 class EventRefused(Refused):
-    """A rule refused what was about to happen."""
+    """A rule refused what was about to happen; `name` is what the set or token is called that it happens to."""
 
     verb = "do that"
+
+    def __init__(
+        self,
+        event: str,
+        name: str,
+        rule: str,
+        message: str,
+        refusals: int = 1,
+        *,
+        set_id: str | None = None,
+        token_id: str | None = None,
+    ) -> None:
+        self.event, self.token_id = event, token_id
+        super().__init__(set_id, name, rule, message, refusals)
 
 
 class NameTaken(CoreError):

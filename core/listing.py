@@ -12,6 +12,7 @@ import orjson
 from core import live, sets, tokens
 from core.calls import Scene, core_call
 from core.errors import TokenNotFound
+from core.guards import READING
 from core.names import sort_key
 from core.sets import Place
 from core.tokens import Token
@@ -38,7 +39,8 @@ _ORDERS: dict[str, tuple[str, str, str]] = {
 }
 _COLUMNS = (
     "m.kind, m.sort, m.rank, t.id, t.type, t.name, t.owner_id, t.attributes, t.is_human, t.is_public, t.revision,"
-    " t.created_at, s.id, EXISTS (SELECT 1 FROM live_values)"
+    " t.created_at, s.id, EXISTS (SELECT 1 FROM live_values),"
+    " EXISTS (SELECT 1 FROM rules WHERE event = 'attribute_reading')"
     " FROM members m JOIN tokens t ON t.id = m.token_id LEFT JOIN sets s ON s.token_id = t.id"
 )
 VISIBLE = (
@@ -221,32 +223,24 @@ def _pattern(filter: str) -> str:
 
 
 def _entries(scene: Scene, set_id: str, rows: list[tuple[Any, ...]], is_human: bool) -> list[Entry]:
-    """Return the rows as entries; only what has declared, one set's or turned off attributes is looked at closer."""
+    """Return the rows as entries; only what has declared, one set's, turned off or ruled attributes is looked into."""
     special: set[str] = set()
-    if rows and rows[0][-1]:
-        marks = ", ".join("?" * len(rows))
-        found = scene.tx.all(
-            f"SELECT DISTINCT token_id FROM live_values WHERE token_id IN ({marks})",  # noqa: S608 (question marks)
-            *[row[3] for row in rows],
-        )
-        special = {row[0] for row in found}
-    return [
-        Entry(
-            row[3],
-            row[4],
-            row[5],
-            row[6],
-            row[0],
-            _values(scene, set_id, row, is_human) if "." in row[4] or row[3] in special else orjson.loads(row[7]),
-            bool(row[8]),
-            row[12],
-            row[10],
-        )
-        for row in rows
-    ]
+    is_ruled = bool(rows) and bool(rows[0][-1])
+    ids = [row[3] for row in rows]
+    marks = ", ".join("?" * len(rows))
+    if rows and rows[0][-2]:
+        statement = f"SELECT DISTINCT token_id FROM live_values WHERE token_id IN ({marks})"  # noqa: S608 (question marks)
+        special.update(row[0] for row in scene.tx.all(statement, *ids))
+    if is_ruled:
+        statement = f"SELECT token_id FROM rules WHERE event = ? AND token_id IN ({marks})"  # noqa: S608 (question marks)
+        special.update(row[0] for row in scene.tx.all(statement, READING, *ids))
 
+    def values(row: tuple[Any, ...]) -> dict[str, Any]:
+        if "." not in row[4] and row[3] not in special:
+            held: dict[str, Any] = orjson.loads(row[7])
+            return held
+        id, type, name, owner_id, attributes, is_human_token, is_public, revision, created_at = row[3:12]
+        token = Token(id, type, owner_id, name, attributes, is_public, is_human_token, revision, created_at)
+        return live.shown(scene, token, set_id, is_human, is_ruled)
 
-def _values(scene: Scene, set_id: str, row: tuple[Any, ...], is_human: bool) -> dict[str, Any]:
-    id, type, name, owner_id, attributes, is_human_token, is_public, revision, created_at = row[3:12]
-    token = Token(id, type, owner_id, name, attributes, is_public, is_human_token, revision, created_at)
-    return live.shown(scene, token, set_id, is_human)
+    return [Entry(row[3], row[4], row[5], row[6], row[0], values(row), bool(row[8]), row[12], row[10]) for row in rows]

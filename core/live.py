@@ -14,6 +14,7 @@ from core.access import Rights, rights
 from core.attributes import Attribute
 from core.calls import Scene, core_call
 from core.errors import AttributeNotFound, AttributeNotReadable, AttributeNotWritable, ChecksumMismatch
+from core.guards import READING, Rule, applying, guard_change, hides
 from core.limits import Limits, check, source_of
 from core.sources import require
 from core.standard import NAMES
@@ -40,6 +41,18 @@ class Permission:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """What came of writing an attribute: the token's new revision, and what is read there now.
+
+    `state` is `unknown` when a script or remote answers from now on, which nobody has asked yet.
+    """
+
+    revision: int
+    value: Any
+    state: str
+
+
 @core_call("core.attribute.permissions", is_reading=True)
 def permissions(scene: Scene, token_id: str, attribute: str, set_id: str | None = None) -> Permission:
     """Return what the caller may do with a token's attribute in a set, and why not more."""
@@ -53,8 +66,8 @@ def permissions(scene: Scene, token_id: str, attribute: str, set_id: str | None 
 @core_call("core.token.edit_attribute")
 def edit(
     scene: Scene, token_id: str, attribute: str, value: Any, set_id: str | None = None, if_match: int | None = None
-) -> int:
-    """Write one attribute of a token, everywhere or for one set, and return the token's new revision.
+) -> Edited:
+    """Write one attribute of a token, everywhere or for one set.
 
     Args:
         value: None takes it away; `{"script": id}` or `{"remote": id}` has one of these answer for it.
@@ -75,13 +88,17 @@ def edit(
         attributes.checked(scene.tx, {attribute: held.declared}, attribute, value)
     else:
         check(scene.tx, attribute, "any", Limits(), value)
+    values = {name: held for name, held in {**token.values, attribute: value}.items() if held is not None}
+    if set_id is not None:
+        sets.show(scene, set_id)
+    guard_change(scene, token, attribute, values, set_id)
     if set_id is None:
-        values = {name: held for name, held in {**token.values, attribute: value}.items() if held is not None}
         tokens.store_values(scene.tx, token_id, values)
     else:
-        sets.show(scene, set_id)
         _store_here(scene.tx, token_id, attribute, set_id, value)
-    return tokens.touch(scene.tx, token_id)
+    scene.say("value_changed", set_id=set_id, token_id=token_id, attribute=attribute)
+    is_asked = source is not None
+    return Edited(tokens.touch(scene.tx, token_id), None if is_asked else value, "unknown" if is_asked else "ok")
 
 
 @core_call("core.token.turn_attribute")
@@ -89,6 +106,7 @@ def turn(scene: Scene, token_id: str, attribute: str, is_on: bool, set_id: str |
     """Turn an attribute of a token on or off: off, nobody reads or writes it and nothing behind it is called."""
     token = tokens.writable(scene, token_id)
     look(scene.tx, token, attribute, set_id)
+    guard_change(scene, token, attribute, token.values, set_id)
     changed = scene.tx.run(
         "UPDATE live_values SET is_on = ?, updated_at = ? WHERE token_id = ? AND attribute = ? AND set_id = ?",
         *(int(is_on), now_ms(), token_id, attribute, set_id or ""),
@@ -99,6 +117,7 @@ def turn(scene: Scene, token_id: str, attribute: str, is_on: bool, set_id: str |
             " VALUES (?, ?, ?, NULL, ?, ?)",
             *(token_id, attribute, set_id or "", int(is_on), now_ms()),
         )
+    scene.say("value_changed", set_id=set_id, token_id=token_id, attribute=attribute)
     tokens.touch(scene.tx, token_id)
 
 
@@ -117,10 +136,20 @@ def look(tx: Tx, token: Token, attribute: str, set_id: str | None) -> Held:
     return Held(attribute, value, is_on, found)
 
 
-def unreadable(scene: Scene, token: Token, held: Held, set_id: str | None) -> str | None:
-    """Return why the caller, who can read the token, cannot read the attribute; None when he can."""
+def unreadable(
+    scene: Scene, token: Token, held: Held, set_id: str | None, found: list[Rule] | None = None
+) -> str | None:
+    """Return why the caller, who can read the token, cannot read the attribute; None when he can.
+
+    Args:
+        found: the token's rules for reading; None: looked up here.
+    """
     if not held.is_on:
         return "it is turned off"
+    if found is None:
+        found = applying(scene.tx, token.id, token.type, READING)
+    if hides(scene, found, token, held.name, set_id):
+        return "a rule keeps it from you"
     if held.declared is None:
         return None
     if held.declared.read_groups and not _in_any(scene, token, held.declared.read_groups):
@@ -142,12 +171,16 @@ def unwritable(scene: Scene, token: Token, held: Held, set_id: str | None) -> st
     return None if _rights(scene, token).can_write else "only the owner, and whom he lets, write it"
 
 
-def shown(scene: Scene, token: Token, set_id: str | None, is_human: bool = False) -> dict[str, Any]:
+def shown(
+    scene: Scene, token: Token, set_id: str | None, is_human: bool = False, is_ruled: bool = True
+) -> dict[str, Any]:
     """Return the values the caller may read there, by name; the others are silently left out.
 
     Args:
         is_human: leave out what is not for people.
+        is_ruled: False when it is known that there are no rules for reading.
     """
+    found = applying(scene.tx, token.id, token.type, READING) if is_ruled else []
     declared = attributes.of_type(scene.tx, token.type)
     values = {name: attribute.default for name, attribute in declared.items() if attribute.default is not None}
     values.update(token.values)
@@ -162,7 +195,7 @@ def shown(scene: Scene, token: Token, set_id: str | None, is_human: bool = False
         held = Held(name, value, name not in off, declared.get(name))
         if is_human and held.declared is not None and not held.declared.is_human:
             continue
-        if unreadable(scene, token, held, set_id) is None:
+        if unreadable(scene, token, held, set_id, found) is None:
             seen[name] = value
     return seen
 

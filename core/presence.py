@@ -5,11 +5,11 @@ Source: sessions.md 1.2 (entering and leaving), 6 rows 19-21: several sessions i
 
 from dataclasses import dataclass
 
-from core import gifts, members, rules, sets
+from core import gifts, guards, members, sets
 from core.calls import Scene, core_call
 from core.conditions import Answers, Passer, sources
 from core.errors import EnterRefused, LeaveRefused, SetNotFound
-from core.rules import Refusal
+from core.guards import Refusal, Rule
 from core.sets import Place
 from store import Tx
 
@@ -80,7 +80,7 @@ def leave(
         passer = Passer(scene.user_id, token_id, set_id, session_id, answers or {})
         refused = _ruled(tx, place, "set_leaving", passer)
         if refused is not None:
-            raise LeaveRefused(set_id, place.name, refused.rule, refused.message)
+            raise LeaveRefused(set_id, place.name, refused.rule, refused.message, refused.count)
     tx.run("DELETE FROM presence WHERE session_id = ?", session_id)
     gifts.take_back(tx, set_id, session_id)
     if tx.one("SELECT 1 FROM presence WHERE set_id = ? AND token_id = ? LIMIT 1", set_id, token_id):
@@ -97,7 +97,7 @@ def passage(scene: Scene, from_set_id: str | None, to_set_id: str) -> list[Quest
         place = sets.find(scene.tx, scene.user_id, set_id) if set_id and from_set_id != to_set_id else None
         if place is None:
             continue
-        for rule in rules.applying(scene.tx, place.token_id, place.type, event):
+        for rule in _rules(scene.tx, place, event):
             questions += [
                 Question(kind, id, event, place.id, place.token_id, rule.owner_id)
                 for kind, id in sources(rule.decision)
@@ -114,8 +114,7 @@ def may_pass(scene: Scene, session_id: str, set_id: str) -> bool:
     token_id, home_id = _user(scene.tx, scene.user_id)
     if set_id == home_id:
         return True
-    asked = rules.applying(scene.tx, place.token_id, place.type, "set_entering")
-    if any(sources(rule.decision) for rule in asked):
+    if any(sources(rule.decision) for rule in _rules(scene.tx, place, "set_entering")):
         return False
     return refusal(scene, place, Passer(scene.user_id, token_id, set_id, session_id), home_id) is None
 
@@ -126,22 +125,28 @@ def refusal(scene: Scene, place: Place, passer: Passer, home_id: str) -> EnterRe
     if refused is not None or place.id == home_id:
         return refused
     ruled = _ruled(scene.tx, place, "set_entering", passer)
-    return EnterRefused(place.id, place.name, ruled.rule, ruled.message) if ruled else None
+    return EnterRefused(place.id, place.name, ruled.rule, ruled.message, ruled.count) if ruled else None
+
+
+def _rules(tx: Tx, place: Place, event: str) -> list[Rule]:
+    return guards.applying(tx, place.token_id, place.type, event) if place.has_events else []
 
 
 def _ruled(tx: Tx, place: Place, event: str, passer: Passer) -> Refusal | None:
-    found = rules.applying(tx, place.token_id, place.type, event)
+    found = _rules(tx, place, event)
     if found:
-        return rules.first_refusal(tx, found, passer)
+        return guards.first_refusal(tx, found, passer)
     if event == "set_entering" and place.enter_policy == "rule" and not place.rights.is_owner:
         return Refusal("rule", "it lets in by rule, and has none yet.", 1)
     return None
 
 
 def users_in(tx: Tx, set_id: str) -> list[str]:
-    """Return the users who stand in a set."""
+    """Return the users who stand in a set and are told what happens there: nobody in a set without events."""
     rows = tx.all(
-        "SELECT DISTINCT u.id FROM presence p JOIN users u ON u.token_id = p.token_id WHERE p.set_id = ?", set_id
+        "SELECT DISTINCT u.id FROM presence p JOIN users u ON u.token_id = p.token_id JOIN sets s ON s.id = p.set_id"
+        " WHERE p.set_id = ? AND s.has_events = 1",
+        set_id,
     )
     return [row[0] for row in rows]
 

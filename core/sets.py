@@ -6,9 +6,10 @@ from typing import Literal
 from core import members, tokens
 from core.access import Rights, rights
 from core.calls import Scene, core_call
+from core.conditions import Coming
 from core.errors import EnterRefused, NotWritable, SetCycle, SetNotEmpty, SetNotFound, TokenInUse
+from core.guards import guard_set, guard_token
 from core.names import sort_key
-from core.rules import guard
 from core.types import SYSTEM_MADE
 from store import Tx, new_id, now_ms
 
@@ -19,6 +20,7 @@ EnterPolicy = Literal["readers", "members", "owner", "rule"]
 class Place:
     """A set together with its defining token, of the type `type`, and what the caller may do there.
 
+    `has_events` false: no rule is asked when something happens to the set, and nobody is told.
     `counts` (member, child, link, visitor, gift) and `can_enter` are there when they were asked for.
     """
 
@@ -31,6 +33,7 @@ class Place:
     parent_id: str | None
     enter_policy: str
     rights: Rights
+    has_events: bool = True
     counts: dict[str, int] | None = None
     can_enter: bool | None = None
 
@@ -45,22 +48,36 @@ def create(
     is_public: bool = False,
     is_human: bool = True,
     enter_policy: EnterPolicy = "readers",
+    links: list[str] | None = None,
+    has_events: bool = True,
 ) -> str:
     """Make a set and return its id; with a parent, it stands there as a child.
 
     Args:
         name: of a new token that defines it.
         token_id: a token of the caller's that is to define it instead; it may define no other.
+        links: sets it links to from the beginning.
+        has_events: False has no rule asked when something happens to the set, and nobody told.
     """
-    if parent_id is not None:
-        writable(scene, parent_id)
+    parent = writable(scene, parent_id) if parent_id is not None else None
+    if token_id is not None:
+        token = tokens.writable(scene, token_id)
+        if token.type in SYSTEM_MADE or scene.tx.one("SELECT 1 FROM sets WHERE token_id = ?", token_id):
+            raise TokenInUse(token_id)
+        guard_token(scene, "set_creating", token)
+    if parent is not None:
+        guard_set(scene, "child_adding", parent, [token_id or ""], Coming("set", {}) if token_id is None else None)
     if token_id is None:
-        made = tokens.insert(scene.tx, "set", scene.user_id, name or "", {}, is_public=is_public, is_human=is_human)
-        return _below(scene, made, parent_id, enter_policy)
-    token = tokens.writable(scene, token_id)
-    if token.type in SYSTEM_MADE or scene.tx.one("SELECT 1 FROM sets WHERE token_id = ?", token_id):
-        raise TokenInUse(token_id)
-    return _below(scene, token_id, parent_id, enter_policy)
+        token_id = tokens.insert(scene.tx, "set", scene.user_id, name or "", {}, is_public=is_public, is_human=is_human)
+    elif parent is not None and members.holds(scene.tx, parent.id, token_id, kind="member"):
+        members.take(scene.tx, parent.id, token_id)
+    set_id = define(scene.tx, token_id, parent_id, enter_policy, has_events)
+    scene.say("set_created", set_id=set_id, token_id=token_id, place_id=parent_id)
+    if parent_id is not None:
+        scene.say("child_added", set_id=parent_id, token_id=token_id)
+    for target_id in links or ():
+        link(scene, set_id, target_id)
+    return set_id
 
 
 @core_call("core.set.show", is_reading=True)
@@ -92,84 +109,134 @@ def change_policy(scene: Scene, set_id: str, enter_policy: EnterPolicy) -> None:
 def change_parent(scene: Scene, set_id: str, parent_id: str | None) -> None:
     """Move a set below another, or to the top. Raises SetCycle when it would become its own ancestor."""
     place = writable(scene, set_id)
-    if place.parent_id is not None:
-        members.take(scene.tx, place.parent_id, place.token_id)
     if parent_id is not None:
-        writable(scene, parent_id)
+        parent = writable(scene, parent_id)
         above: str | None = parent_id
         while above is not None:
             if above == set_id:
                 raise SetCycle(set_id)
             row = scene.tx.one("SELECT parent_id FROM sets WHERE id = ?", above)
             above = row[0] if row else None
-        guard(scene.tx, "child_adding", parent_id, place.token_id, scene.user_id)
+        guard_set(scene, "child_adding", parent, [place.token_id])
+    if place.parent_id is not None:
+        members.take(scene.tx, place.parent_id, place.token_id)
+    if parent_id is not None:
         members.put(scene.tx, parent_id, place.token_id, "child")
+        scene.say("child_added", set_id=parent_id, token_id=place.token_id)
     scene.tx.run("UPDATE sets SET parent_id = ? WHERE id = ?", parent_id, set_id)
 
 
 @core_call("core.set.link.add")
 def link(scene: Scene, set_id: str, target_id: str) -> None:
     """Link to another set, one way: the target's defining token stands in the linking set."""
-    writable(scene, set_id)
-    target = show(scene, target_id)
-    guard(scene.tx, "link_creating", set_id, target.token_id, scene.user_id)
+    place, target = writable(scene, set_id), show(scene, target_id)
+    guard_set(scene, "link_creating", place, [target.token_id])
     members.put(scene.tx, set_id, target.token_id, "link")
+    scene.say("link_created", set_id=set_id, token_id=target.token_id)
 
 
 @core_call("core.set.link.remove")
 def unlink(scene: Scene, set_id: str, target_id: str) -> None:
     """Take a link away."""
-    writable(scene, set_id)
-    target = show(scene, target_id)
+    place, target = writable(scene, set_id), show(scene, target_id)
+    guard_set(scene, "link_destroying", place, [target.token_id])
+    scene.say("link_destroyed", set_id=set_id, token_id=target.token_id)
     members.take(scene.tx, set_id, target.token_id, kind="link")
 
 
 @core_call("core.set.delete")
 def delete(scene: Scene, set_id: str) -> None:
-    """Delete a set, and the token made to define it; what stood in it stays where else it stands, and no rule runs.
+    """Delete a set, and the token made to define it; what stood in it stays where else it stands.
 
-    Sessions that stand there find themselves relocated at their next call.
+    Rules of its defining token for `set_destroying` may refuse, and no other rule is asked: nobody is kept in a set by
+    its rules for leaving. Sessions that stand there find themselves relocated at their next call.
     Raises SetNotEmpty when it has child sets.
     """
     place = writable(scene, set_id)
     if scene.tx.one("SELECT 1 FROM sets WHERE parent_id = ?", set_id):
         raise SetNotEmpty(set_id, "child sets")
-    for token_id in members.gifts(scene.tx, set_id):
+    guard_set(scene, "set_destroying", place, [place.token_id])
+    _raze(scene, place)
+
+
+@core_call("core.set.discard")
+def discard(scene: Scene, set_id: str) -> None:
+    """Delete a set of the caller's with all of his that stands nowhere else, and no rule refuses: its session ends.
+
+    Sets below it stand by themselves afterwards. Raises SetNotFound or NotWritable.
+    """
+    place = show(scene, set_id)
+    if not place.rights.is_owner:
+        raise NotWritable(set_id, place.name)
+    scene.tx.run("UPDATE sets SET parent_id = NULL WHERE parent_id = ?", set_id)
+    for token_id in members.only_here(scene.tx, set_id, scene.user_id):
         tokens.erase(scene.tx, token_id)
-    members.clear(scene.tx, set_id)
-    scene.tx.run("DELETE FROM sets WHERE id = ?", set_id)
-    if place.type == SYSTEM_MADE[0]:
-        tokens.erase(scene.tx, place.token_id)
-    elif place.parent_id is not None:
-        members.take(scene.tx, place.parent_id, place.token_id)
+    _raze(scene, place)
 
 
 @core_call("core.set.tokens.add")
-def add_tokens(scene: Scene, set_id: str, token_ids: list[str], kind: Literal["member", "gift"] = "member") -> None:
-    """Put tokens the caller can read into a set he can write. Visitors come by `core.set.enter` alone."""
-    writable(scene, set_id)
-    for token_id in token_ids:
-        token = tokens.readable(scene, token_id)
-        guard(scene.tx, "token_adding", set_id, token.id, scene.user_id)
-        members.put(scene.tx, set_id, token.id, kind)
+def add_tokens(
+    scene: Scene,
+    set_id: str,
+    token_ids: list[str],
+    kind: Literal["member", "gift"] = "member",
+    *,
+    is_sticky: bool = False,
+) -> list[str]:
+    """Put tokens the caller can read into a set he can write, and return their ids.
+
+    Visitors come by going there, with their session, alone.
+
+    Args:
+        is_sticky: their places are permanent: only the set's owner takes them out again, by force.
+    """
+    place = writable(scene, set_id)
+    added = [tokens.readable(scene, token_id).id for token_id in token_ids]
+    guard_set(scene, "token_adding", place, added)
+    for token_id in added:
+        members.put(scene.tx, set_id, token_id, kind, is_sticky=is_sticky)
+        scene.say("token_added", set_id=set_id, token_id=token_id)
+    return added
 
 
 @core_call("core.set.tokens.remove")
-def remove_tokens(scene: Scene, set_id: str, token_ids: list[str]) -> None:
-    """Take tokens out of a set the caller can write; children and visitors have their own ways out."""
-    writable(scene, set_id)
+def remove_tokens(scene: Scene, set_id: str, token_ids: list[str], *, is_forced: bool = False) -> list[str]:
+    """Take tokens out of a set the caller can write, and return their ids; children and visitors have their own ways.
+
+    Args:
+        is_forced: the set's owner asks no rule, and takes permanent places too; but no user's out of his home.
+    """
+    place = writable(scene, set_id)
+    if is_forced and not place.rights.is_owner:
+        raise NotWritable(set_id, place.name)
+    if not is_forced:
+        guard_set(scene, "token_removing", place, token_ids)
     for token_id in token_ids:
-        guard(scene.tx, "token_removing", set_id, token_id, scene.user_id)
-        members.take(scene.tx, set_id, token_id, kind="member")
+        scene.say("token_removed", set_id=set_id, token_id=token_id)
+        members.take_out(scene.tx, set_id, token_id, is_forced=is_forced)
+    return list(token_ids)
 
 
 @core_call("core.set.truncate")
 def truncate(scene: Scene, set_id: str) -> None:
-    """Empty a set the caller may change; tokens that stood nowhere else are deleted with their place in it."""
-    writable(scene, set_id)
-    for token_id in members.only_here(scene.tx, set_id):
-        tokens.erase(scene.tx, token_id)
-    members.clear(scene.tx, set_id)
+    """Empty a set the caller may change; tokens of his that stood nowhere else are deleted with their place in it.
+
+    Who visits stays, with what he was given, and so do tokens whose places are permanent.
+    Raises SetNotEmpty when it has child sets.
+    """
+    place = writable(scene, set_id)
+    if scene.tx.one("SELECT 1 FROM sets WHERE parent_id = ?", set_id):
+        raise SetNotEmpty(set_id, "child sets")
+    lost = set(members.only_here(scene.tx, set_id, scene.user_id))
+    standing = members.loose(scene.tx, set_id)
+    guard_set(scene, "token_removing", place, [token_id for token_id, kind in standing if kind != "link"])
+    guard_set(scene, "link_destroying", place, [token_id for token_id, kind in standing if kind == "link"])
+    for token_id, kind in standing:
+        if token_id in lost:
+            tokens.delete(scene, token_id)
+            continue
+        scene.say("link_destroyed" if kind == "link" else "token_removed", set_id=set_id, token_id=token_id)
+        members.take(scene.tx, set_id, token_id)
 
 
 @core_call("core.set.child", is_reading=True)
@@ -240,15 +307,16 @@ def refusal(tx: Tx, user_id: str, place: Place) -> EnterRefused | None:
 def find(tx: Tx, user_id: str, set_id: str) -> Place | None:
     """Return the set and the user's rights in it, whether he can read it or not."""
     row = tx.one(
-        "SELECT s.token_id, t.type, t.name, t.owner_id, coalesce(u.name, ''), s.parent_id, s.enter_policy, t.is_public"
-        " FROM sets s JOIN tokens t ON t.id = s.token_id LEFT JOIN users u ON u.id = t.owner_id WHERE s.id = ?",
+        "SELECT s.token_id, t.type, t.name, t.owner_id, coalesce(u.name, ''), s.parent_id, s.enter_policy, t.is_public,"
+        " s.has_events FROM sets s JOIN tokens t ON t.id = s.token_id LEFT JOIN users u ON u.id = t.owner_id"
+        " WHERE s.id = ?",
         set_id,
     )
     if row is None:
         return None
-    token_id, type, name, owner_id, owner_name, parent_id, enter_policy, is_public = row
+    token_id, type, name, owner_id, owner_name, parent_id, enter_policy, is_public, has_events = row
     held = rights(tx, user_id, token_id, owner_id, is_public)
-    return Place(set_id, token_id, type, name, owner_id, owner_name, parent_id, enter_policy, held)
+    return Place(set_id, token_id, type, name, owner_id, owner_name, parent_id, enter_policy, held, bool(has_events))
 
 
 def readable_among(tx: Tx, user_id: str, set_ids: list[str]) -> set[str]:
@@ -265,28 +333,29 @@ def writable(scene: Scene, set_id: str) -> Place:
     return place
 
 
-def define(tx: Tx, token_id: str, parent_id: str | None, enter_policy: str = "readers") -> str:
+def define(tx: Tx, token_id: str, parent_id: str | None, enter_policy: str = "readers", has_events: bool = True) -> str:
     """Make the token define a new set, and put it into the parent as a child."""
     set_id = new_id("set_")
     tx.run(
-        "INSERT INTO sets (id, token_id, parent_id, enter_policy, next_rank, created_at) VALUES (?, ?, ?, ?, 1, ?)",
-        set_id,
-        token_id,
-        parent_id,
-        enter_policy,
-        now_ms(),
+        "INSERT INTO sets (id, token_id, parent_id, enter_policy, next_rank, created_at, has_events)"
+        " VALUES (?, ?, ?, ?, 1, ?, ?)",
+        *(set_id, token_id, parent_id, enter_policy, now_ms(), int(has_events)),
     )
     if parent_id is not None:
         members.put(tx, parent_id, token_id, "child")
     return set_id
 
 
-def _below(scene: Scene, token_id: str, parent_id: str | None, enter_policy: str) -> str:
-    if parent_id is not None:
-        guard(scene.tx, "child_adding", parent_id, token_id, scene.user_id)
-        if members.holds(scene.tx, parent_id, token_id, kind="member"):
-            members.take(scene.tx, parent_id, token_id)
-    return define(scene.tx, token_id, parent_id, enter_policy)
+def _raze(scene: Scene, place: Place) -> None:
+    scene.say("set_destroyed", set_id=place.id, token_id=place.token_id, place_id=place.parent_id)
+    for token_id in members.gifts(scene.tx, place.id):
+        tokens.erase(scene.tx, token_id)
+    members.clear(scene.tx, place.id)
+    scene.tx.run("DELETE FROM sets WHERE id = ?", place.id)
+    if place.type == SYSTEM_MADE[0]:
+        tokens.erase(scene.tx, place.token_id)
+    elif place.parent_id is not None:
+        members.take(scene.tx, place.parent_id, place.token_id)
 
 
 def _named(scene: Scene, set_id: str, name: str) -> str | None:

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from core import attributes as catalog
-from core import types
+from core import members, types
 from core.calls import Scene, core_call
+from core.conditions import Coming
 from core.errors import AttributeNotFound, NotWritable, TokenInUse, TokenNotFound, UserNotFound
+from core.guards import guard_making, guard_set, guard_token
 from core.limits import Limits, check, source_of
 from core.names import checked_name, sort_key
 from core.sources import require
@@ -46,22 +48,37 @@ def create(
     attributes: dict[str, Any] | None = None,
     is_public: bool = True,
     is_human: bool = True,
+    set_id: str | None = None,
 ) -> str:
-    """Make a token owned by the caller and return its id; it stands in no set yet.
+    """Make a token owned by the caller and return its id; without `set_id` it stands in no set yet.
 
     Args:
         is_public: whoever can read a set it stands in can read it; False: only the owner and those granted.
         is_human: False hides it from listings for people (never a permission).
+        set_id: a set the caller can write, to put it into.
     """
-    check_values(scene, type, attributes or {})
+    from core import sets  # which is made of tokens, and comes after them
+
+    place = sets.writable(scene, set_id) if set_id is not None else None
+    values = attributes or {}
+    check_values(scene, type, values)
+    guard_making(scene, type, name, values, set_id)
+    if place is not None:
+        guard_set(scene, "token_adding", place, [""], Coming(type, values))
     types.freeze(scene.tx, type)
-    return insert(scene.tx, type, scene.user_id, name, attributes or {}, is_public=is_public, is_human=is_human)
+    token_id = insert(scene.tx, type, scene.user_id, name, values, is_public=is_public, is_human=is_human)
+    if place is not None:
+        members.put(scene.tx, place.id, token_id, "member")
+    scene.say("token_created", set_id=set_id, token_id=token_id)
+    return token_id
 
 
 @core_call("core.token.delete")
 def delete(scene: Scene, token_id: str) -> None:
     """Delete a token the caller may write, and take it out of every set. A token that defines a set is in use."""
-    writable(scene, token_id)
+    token = writable(scene, token_id)
+    guard_token(scene, "token_destroying", token)
+    scene.say("token_destroyed", token_id=token_id)
     erase(scene.tx, token_id)
 
 

@@ -12,7 +12,7 @@ from core import commands, listing, presence, sets, users
 from core.calls import Core
 from core.commands import TokenCommand
 from core.conditions import Answers
-from core.errors import NotFound, NoWay, SetNotFound
+from core.errors import NotFound, NotWritable, NoWay, SetNotFound
 from core.listing import Entry, Kind, Order, Position
 from core.sets import Place
 from jobs.context import JobContext
@@ -139,7 +139,7 @@ async def create_session(job: JobContext, data: CreateSession) -> Commit[Session
     "session.destroy_session",
     DestroySession,
     is_internal=True,
-    calls=["core.set.leave", "core.set.truncate", "core.set.delete"],
+    calls=["core.set.leave", "core.set.discard"],
 )
 async def destroy_session(job: JobContext, data: DestroySession) -> Commit[tuple[str | None, bool]]:
     """Destroy the resources of a session: no set can refuse it, and pieces already gone count as done."""
@@ -216,10 +216,9 @@ def _destroy(core: Core, data: DestroySession) -> tuple[str | None, bool]:
         if set_id is None:
             continue
         try:
-            core(sets.truncate, set_id)
-            core(sets.delete, set_id)
-        except SetNotFound:
-            continue
+            core(sets.discard, set_id)
+        except (SetNotFound, NotWritable):
+            continue  # gone, or given away: it is another's now
     return left or (None, False)
 
 

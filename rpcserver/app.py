@@ -19,7 +19,7 @@ import jobs
 import play
 import plugins
 import store as store_room
-from core import presence, rules, sets, users
+from core import guards, presence, sets, users
 from core.errors import UserNotFound
 from core.users import User
 from jobs import behind, importer, rows, world, worldimport
@@ -270,7 +270,7 @@ async def opened(settings: Settings) -> AsyncIterator[App]:
             app = App(settings, store, bus, known, tasks)
             await app.events.load()
             await app.answers.load()
-            app.has_asking_rules = await store.read(rules.any_asks)
+            app.has_asking_rules = await store.read(guards.any_asks)
             await app.runner.start()
             telling = tasks.create_task(app.notices.run())
             try:

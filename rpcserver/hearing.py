@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from core import rules
-from core.notices import Notice
+from core import audience, guards
+from core.notices import NOTICES, Notice
 from jobs.model import JobEvent
 from plugins.hooks import FinishedJob
 from store import Tx
@@ -11,12 +11,21 @@ from store import Tx
 if TYPE_CHECKING:
     from rpcserver.app import App
 
+_TOLD = ("event", "set_id", "token_id", "attribute")  # of a notice: who did it is not
+
 
 def hear(app: "App", tx: Tx, notice: Notice) -> None:
-    """Take a notice of a core call, inside its transaction."""
-    if notice.event == "rule_created" and not app.has_asking_rules and rules.any_asks(tx):
+    """Take a notice of a core call, inside its transaction, and tell whoever may hear of it."""
+    if notice.event == "rule_created" and not app.has_asking_rules and guards.any_asks(tx):
         # Known before the rule's maker has his answer: the next move asks it, and none has to be made twice.
         tx.after_commit(app.ask_rules)
+    listeners = app.events.listeners
+    if not listeners or notice.event not in NOTICES:
+        return
+    found = audience.of(tx, notice, listeners)
+    data = {name: value for name in _TOLD if (value := getattr(notice, name)) is not None}
+    for told in (*(f"set:{set_id}" for set_id in found.set_ids), *(f"user:{user_id}" for user_id in found.user_ids)):
+        app.events.append(tx, "core.event", told, data)
 
 
 def announce(app: "App", tx: Tx, event: JobEvent) -> None:

@@ -4,12 +4,14 @@ A page is found by its place in the order, (sort, token id), never by counting: 
 make nothing be skipped or told twice. Source: sessions.md 2.5; 7 (an explicit total order in every cursor).
 """
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import orjson
 
 from core import live, sets, tokens
+from core.access import rights
 from core.calls import Scene, core_call
 from core.errors import TokenNotFound
 from core.guards import READING
@@ -59,10 +61,22 @@ _WAYS = f"SELECT EXISTS ({_CHILD}), EXISTS ({_LINK}), EXISTS (SELECT 1 FROM comm
 
 
 @dataclass(frozen=True, slots=True)
+class Details:
+    """More about a token: whose it is, since when (UTC milliseconds), what the reader may do with it, and its set."""
+
+    owner_name: str
+    created_at: int
+    is_public: bool
+    can_write: bool
+    place: Place | None
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One token as it stands in one set. `set_id` is the set it defines, if any; `kind` its relation to this one.
 
-    `attributes` are those the reader may read there; `revision` grows whenever the token is changed.
+    `attributes` are those the reader may read there; `revision` grows whenever the token is changed; `details` are
+    there when they were asked for.
     """
 
     id: str
@@ -74,6 +88,7 @@ class Entry:
     is_human: bool
     set_id: str | None
     revision: int = 1
+    details: Details | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +110,7 @@ def read(
     filter: str | None = None,
     order: Order = "name",
     is_human: bool = False,
+    wide: bool = False,
 ) -> Page:
     """Return a page of the set's contents; what the caller cannot read is silently left out.
 
@@ -103,6 +119,7 @@ def read(
         after: the `next` of the page before.
         filter: a name with `*`, `?` or `[...]`; without one of them, any name that holds the text. Case is ignored.
         is_human: leave out what is not for people.
+        wide: also tell of each token whose it is, what the caller may do with it, and what stands in its set.
     """
     sets.show(scene, set_id)
     columns, comparison, direction = _ORDERS[order]
@@ -115,6 +132,8 @@ def read(
     statement = f"SELECT {_COLUMNS} WHERE {' AND '.join(conditions)} ORDER BY {direction} LIMIT ?"  # noqa: S608
     rows = scene.tx.all(statement, *values, limit + 1)
     entries = _entries(scene, set_id, rows[:limit], is_human)
+    if wide:
+        entries = [_detailed(scene, entry) for entry in entries]
     if len(rows) <= limit:
         return Page(entries, None)
     last = rows[limit - 1]
@@ -122,26 +141,19 @@ def read(
 
 
 @core_call("core.token.read", is_reading=True)
-def read_one(scene: Scene, token_id: str, set_id: str | None = None, *, is_human: bool = False) -> Entry:
+def read_one(
+    scene: Scene, token_id: str, set_id: str | None = None, *, is_human: bool = False, wide: bool = False
+) -> Entry:
     """Return one token as it stands in a set, or by itself, with its values there that the caller may read.
 
     Raises TokenNotFound when it is not there or not to be seen.
+
+    Args:
+        is_human: leave out attributes that are not for people.
+        wide: also tell whose it is, what the caller may do with it, and what stands in the set it defines.
     """
-    if set_id is None:
-        token = tokens.readable(scene, token_id)
-        row = scene.tx.one("SELECT id FROM sets WHERE token_id = ?", token_id)
-        values = live.shown(scene, token, None, is_human)
-        defined = row[0] if row else None
-        is_shown = bool(token.is_human)
-        return Entry(token.id, token.type, token.name, token.owner_id, "", values, is_shown, defined, token.revision)
-    sets.show(scene, set_id)
-    row = scene.tx.one(
-        f"SELECT {_COLUMNS} WHERE m.set_id = ? AND m.token_id = ? AND {VISIBLE}",  # noqa: S608 (constants)
-        *(set_id, token_id, scene.user_id, scene.user_id),
-    )
-    if row is None:
-        raise TokenNotFound(token_id)
-    return _entries(scene, set_id, [row], is_human)[0]
+    entry = _alone(scene, token_id, is_human) if set_id is None else _standing(scene, token_id, set_id, is_human)
+    return _detailed(scene, entry) if wide else entry
 
 
 @core_call("core.set.ways", is_reading=True)
@@ -164,6 +176,8 @@ def list_sets(
     name: str | None = None,
     type: str | None = None,
     *,
+    attribute: str | None = None,
+    value: Any = None,
     is_writable: bool = False,
     limit: int = 50,
     after: tuple[str] | None = None,
@@ -172,27 +186,25 @@ def list_sets(
 
     Args:
         parent_id: those below this set; name: with this name, in any case; type: whose defining token is of this type.
+        attribute: whose defining token holds this attribute, as the caller may read it; with `value`, just that.
         is_writable: those the caller can write.
     """
-    where, values = ["s.id > ?", VISIBLE], [scene.user_id, scene.user_id]
-    for condition, value in (("s.parent_id = ?", parent_id), ("t.type = ?", type)):
-        if value is not None:
-            where.append(condition)
-            values.append(value)
+    where, values = _sought(parent_id, type, attribute)
     statement = (
         "SELECT s.id FROM sets s JOIN tokens t ON t.id = s.token_id"  # noqa: S608 (constants)
-        f" WHERE {' AND '.join(where)} ORDER BY s.id LIMIT {CHUNK}"
+        f" WHERE {' AND '.join(['s.id > ?', VISIBLE, *where])} ORDER BY s.id LIMIT {CHUNK}"
     )
+    values = [scene.user_id, scene.user_id, *values]
     found: list[Place] = []
     last = after[0] if after else ""
     while len(found) <= limit and (rows := scene.tx.all(statement, last, *values)):
         last = rows[-1][0]
         for (set_id,) in rows:
             place = sets.find(scene.tx, scene.user_id, set_id)
-            if place is None or (name is not None and sort_key(place.name) != sort_key(name)):
+            if place is None or not place.rights.can_read or (is_writable and not place.rights.can_write):
                 continue
-            if place.rights.can_read and (place.rights.can_write or not is_writable):
-                found.append(place)
+            if name in (None, place.name) or sort_key(place.name) == sort_key(name or ""):
+                found += [place] if _holds(scene, place, attribute, value) else []
     return found[:limit], (found[limit - 1].id,) if len(found) > limit else None
 
 
@@ -200,6 +212,56 @@ def list_sets(
 def has(scene: Scene, set_id: str, kind: Literal["child", "link"]) -> bool:
     """Tell whether the set has a child or a link that the caller can see."""
     return ways(scene, set_id)[kind == "link"]
+
+
+def _sought(parent_id: str | None, type: str | None, attribute: str | None) -> tuple[list[str], list[str]]:
+    # Of what does not stand in the row, only a user's type may have a default: its tokens are looked into.
+    written = json.dumps(attribute) if attribute is not None else None
+    holding = ("(instr(t.attributes, ?) > 0 OR instr(t.type, '.') > 0)", written)
+    wanted = [("s.parent_id = ?", parent_id), ("t.type = ?", type), holding]
+    return [one for one, value in wanted if value is not None], [value for _, value in wanted if value is not None]
+
+
+def _holds(scene: Scene, place: Place, attribute: str | None, value: Any) -> bool:
+    if attribute is None:
+        return True
+    token = tokens.find(scene.tx, place.token_id)
+    held = live.shown(scene, token, None).get(attribute) if token is not None else None
+    return held is not None and value in (None, held)
+
+
+def _alone(scene: Scene, token_id: str, is_human: bool) -> Entry:
+    token = tokens.readable(scene, token_id)
+    row = scene.tx.one("SELECT id FROM sets WHERE token_id = ?", token_id)
+    values = live.shown(scene, token, None, is_human)
+    defined = row[0] if row else None
+    is_shown = bool(token.is_human)
+    return Entry(token.id, token.type, token.name, token.owner_id, "", values, is_shown, defined, token.revision)
+
+
+def _standing(scene: Scene, token_id: str, set_id: str, is_human: bool) -> Entry:
+    sets.show(scene, set_id)
+    row = scene.tx.one(
+        f"SELECT {_COLUMNS} WHERE m.set_id = ? AND m.token_id = ? AND {VISIBLE}",  # noqa: S608 (constants)
+        *(set_id, token_id, scene.user_id, scene.user_id),
+    )
+    if row is None:
+        raise TokenNotFound(token_id)
+    return _entries(scene, set_id, [row], is_human)[0]
+
+
+def _detailed(scene: Scene, entry: Entry) -> Entry:
+    """Return the entry of a token the caller can read with its details; an unreadable set is not told of."""
+    row = scene.tx.one(
+        "SELECT coalesce(u.name, ''), t.created_at, t.is_public FROM tokens t LEFT JOIN users u ON u.id = t.owner_id"
+        " WHERE t.id = ?",
+        entry.id,
+    )
+    assert row is not None  # read in the same snapshot
+    owner_name, created_at, is_public = row
+    held = rights(scene.tx, scene.user_id, entry.id, entry.owner_id, is_public)
+    place = sets.show(scene, entry.set_id, wide=True) if entry.set_id is not None and held.can_read else None
+    return replace(entry, details=Details(owner_name, created_at, bool(is_public), held.can_write, place))
 
 
 def _wanted(kind: Kind | None, filter: str | None, is_human: bool) -> tuple[list[str], list[Any]]:

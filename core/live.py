@@ -13,11 +13,18 @@ from core import attributes, groups, sets, tokens
 from core.access import Rights, rights
 from core.attributes import Attribute
 from core.calls import Scene, core_call
-from core.errors import AttributeNotFound, AttributeNotReadable, AttributeNotWritable, ChecksumMismatch
+from core.errors import (
+    AttributeNotFound,
+    AttributeNotReadable,
+    AttributeNotWritable,
+    ChecksumMismatch,
+    TokenNotFound,
+    UserNotFound,
+)
 from core.guards import READING, Rule, applying, guard_change, hides
-from core.limits import Limits, check, source_of
+from core.limits import source_of
 from core.sources import require
-from core.standard import NAMES
+from core.standard import NAMES, check_free
 from core.tokens import Token
 from store import Tx, now_ms
 
@@ -54,13 +61,28 @@ class Edited:
 
 
 @core_call("core.attribute.permissions", is_reading=True)
-def permissions(scene: Scene, token_id: str, attribute: str, set_id: str | None = None) -> Permission:
-    """Return what the caller may do with a token's attribute in a set, and why not more."""
+def permissions(
+    scene: Scene, token_id: str, attribute: str, set_id: str | None = None, user_id: str | None = None
+) -> Permission:
+    """Return what the caller may do with a token's attribute in a set, and why not more.
+
+    Args:
+        user_id: what this user may do instead; asked by who may write the token. Raises UserNotFound.
+    """
     token = tokens.readable(scene, token_id)
     held = look(scene.tx, token, attribute, set_id)
+    if user_id is not None and user_id != scene.user_id:
+        tokens.writable(scene, token_id)
+        if scene.tx.one("SELECT 1 FROM users WHERE id = ?", user_id) is None:
+            raise UserNotFound(user_id)
+        scene = Scene(scene.tx, user_id)
+        try:
+            tokens.readable(scene, token_id)
+        except TokenNotFound:
+            return Permission(False, False, "the token cannot be read")
     unread = unreadable(scene, token, held, set_id)
     unwritten = unwritable(scene, token, held, set_id)
-    return Permission(unread is None, unwritten is None, unread or unwritten or "you may read and write it")
+    return Permission(unread is None, unwritten is None, unread or unwritten or "it may be read and written")
 
 
 @core_call("core.token.edit_attribute")
@@ -87,7 +109,7 @@ def edit(
     if held.declared is not None:
         attributes.checked(scene.tx, {attribute: held.declared}, attribute, value)
     else:
-        check(scene.tx, attribute, "any", Limits(), value)
+        check_free(scene.tx, attribute, value)
     values = {name: held for name, held in {**token.values, attribute: value}.items() if held is not None}
     if set_id is not None:
         sets.show(scene, set_id)

@@ -10,10 +10,10 @@ from core.calls import Scene, core_call
 from core.conditions import Coming
 from core.errors import AttributeNotFound, NotWritable, TokenInUse, TokenNotFound, UserNotFound
 from core.guards import guard_making, guard_set, guard_token
-from core.limits import Limits, check, source_of
+from core.limits import source_of
 from core.names import checked_name, sort_key
 from core.sources import require
-from core.standard import NAMES
+from core.standard import NAMES, check_free
 from store import Tx, new_id, now_ms
 
 COLUMNS = "id, type, owner_id, name, attributes, is_public, is_human, revision, created_at"
@@ -122,7 +122,7 @@ def check_values(scene: Scene, type: str, values: dict[str, Any]) -> None:
         elif "." in type and attribute not in NAMES:
             raise AttributeNotFound(attribute)
         else:
-            check(scene.tx, attribute, "any", Limits(), value)
+            check_free(scene.tx, attribute, value)
 
 
 def insert(

@@ -4,7 +4,6 @@ One indexed statement finds the rules that apply, and mostly finds none. Source:
 """
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -86,19 +85,27 @@ def first_refusal(tx: Tx, found: list[Rule], passer: Passer) -> Refusal | None:
     return Refusal(*refusals[0], len(refusals)) if refusals else None
 
 
-def guard_set(scene: Scene, event: str, place: "Place", token_ids: Iterable[str], coming: Coming | None = None) -> None:
-    """Have the rules of a set's defining token decide what is done to the set with tokens. Raises EventRefused.
+def of_set(scene: Scene, event: str, place: "Place") -> list[Rule]:
+    """Return the rules that decide what is done to a set: those of its defining token, none in a set without events."""
+    return applying(scene.tx, place.token_id, place.type, event) if place.has_events else []
+
+
+def ask_set(scene: Scene, place: "Place", found: list[Rule], token_id: str, coming: Coming | None = None) -> None:
+    """Have rules of a set decide about one token. Raises EventRefused.
 
     Args:
         coming: the token, when it is still to be made.
     """
-    if not place.has_events:
-        return
-    found = applying(scene.tx, place.token_id, place.type, event)
-    for token_id in token_ids if found else ():
-        refused = first_refusal(scene.tx, found, Passer(scene.user_id, token_id, place.id, coming=coming))
-        if refused is not None:
-            raise EventRefused(event, place.name, *_told(refused), set_id=place.id)
+    refused = (
+        first_refusal(scene.tx, found, Passer(scene.user_id, token_id, place.id, coming=coming)) if found else None
+    )
+    if refused is not None:
+        raise EventRefused(found[0].event, place.name, *_told(refused), set_id=place.id)
+
+
+def guard_set(scene: Scene, event: str, place: "Place", token_id: str, coming: Coming | None = None) -> None:
+    """Have the rules of a set decide what is about to be done to it with a token; see `ask_set`."""
+    ask_set(scene, place, of_set(scene, event, place), token_id, coming)
 
 
 def guard_token(scene: Scene, event: str, token: "Token") -> None:

@@ -9,7 +9,7 @@ from core import gifts, guards, members, sets
 from core.calls import Scene, core_call
 from core.conditions import Answers, Passer, sources
 from core.errors import EnterRefused, LeaveRefused, SetNotFound
-from core.guards import Refusal, Rule
+from core.guards import Refusal
 from core.sets import Place
 from store import Tx
 
@@ -78,7 +78,7 @@ def leave(
     place = sets.find(tx, scene.user_id, set_id) if is_asked else None
     if place is not None:
         passer = Passer(scene.user_id, token_id, set_id, session_id, answers or {})
-        refused = _ruled(tx, place, "set_leaving", passer)
+        refused = _ruled(scene, place, "set_leaving", passer)
         if refused is not None:
             raise LeaveRefused(set_id, place.name, refused.rule, refused.message, refused.count)
     tx.run("DELETE FROM presence WHERE session_id = ?", session_id)
@@ -91,18 +91,20 @@ def leave(
 
 @core_call("core.set.passage", is_reading=True)
 def passage(scene: Scene, from_set_id: str | None, to_set_id: str) -> list[Question]:
-    """Return which scripts and remotes have to be asked before a session may go from one set to another."""
-    questions = []
-    for event, set_id in (("set_leaving", from_set_id), ("set_entering", to_set_id)):
-        place = sets.find(scene.tx, scene.user_id, set_id) if set_id and from_set_id != to_set_id else None
-        if place is None:
-            continue
-        for rule in _rules(scene.tx, place, event):
-            questions += [
-                Question(kind, id, event, place.id, place.token_id, rule.owner_id)
-                for kind, id in sources(rule.decision)
-            ]
-    return questions
+    """Return which scripts and remotes have to be asked before a session may go from one set to another.
+
+    None of a set that the caller cannot read, or may not enter whatever they say; and none of his home.
+    """
+    if from_set_id == to_set_id:
+        return []
+    left = sets.find(scene.tx, scene.user_id, from_set_id) if from_set_id is not None else None
+    questions = _questions(scene, "set_leaving", left) if left is not None else []
+    entered = sets.find(scene.tx, scene.user_id, to_set_id)
+    if entered is None or not entered.rights.can_read or to_set_id == _user(scene.tx, scene.user_id)[1]:
+        return questions
+    if sets.refusal(scene.tx, scene.user_id, entered) is not None:
+        return questions
+    return questions + _questions(scene, "set_entering", entered)
 
 
 @core_call("core.set.may_pass", is_reading=True)
@@ -114,7 +116,7 @@ def may_pass(scene: Scene, session_id: str, set_id: str) -> bool:
     token_id, home_id = _user(scene.tx, scene.user_id)
     if set_id == home_id:
         return True
-    if any(sources(rule.decision) for rule in _rules(scene.tx, place, "set_entering")):
+    if any(sources(rule.decision) for rule in guards.of_set(scene, "set_entering", place)):
         return False
     return refusal(scene, place, Passer(scene.user_id, token_id, set_id, session_id), home_id) is None
 
@@ -124,18 +126,22 @@ def refusal(scene: Scene, place: Place, passer: Passer, home_id: str) -> EnterRe
     refused = sets.refusal(scene.tx, scene.user_id, place)
     if refused is not None or place.id == home_id:
         return refused
-    ruled = _ruled(scene.tx, place, "set_entering", passer)
+    ruled = _ruled(scene, place, "set_entering", passer)
     return EnterRefused(place.id, place.name, ruled.rule, ruled.message, ruled.count) if ruled else None
 
 
-def _rules(tx: Tx, place: Place, event: str) -> list[Rule]:
-    return guards.applying(tx, place.token_id, place.type, event) if place.has_events else []
+def _questions(scene: Scene, event: str, place: Place) -> list[Question]:
+    return [
+        Question(kind, id, event, place.id, place.token_id, rule.owner_id)
+        for rule in guards.of_set(scene, event, place)
+        for kind, id in sources(rule.decision)
+    ]
 
 
-def _ruled(tx: Tx, place: Place, event: str, passer: Passer) -> Refusal | None:
-    found = _rules(tx, place, event)
+def _ruled(scene: Scene, place: Place, event: str, passer: Passer) -> Refusal | None:
+    found = guards.of_set(scene, event, place)
     if found:
-        return guards.first_refusal(tx, found, passer)
+        return guards.first_refusal(scene.tx, found, passer)
     if event == "set_entering" and place.enter_policy == "rule" and not place.rights.is_owner:
         return Refusal("rule", "it lets in by rule, and has none yet.", 1)
     return None

@@ -8,7 +8,7 @@ from core.access import Rights, rights
 from core.calls import Scene, core_call
 from core.conditions import Coming
 from core.errors import EnterRefused, NotWritable, SetCycle, SetNotEmpty, SetNotFound, TokenInUse
-from core.guards import guard_set, guard_token
+from core.guards import ask_set, guard_set, guard_token, of_set
 from core.names import sort_key
 from core.types import SYSTEM_MADE
 from store import Tx, new_id, now_ms
@@ -66,7 +66,7 @@ def create(
             raise TokenInUse(token_id)
         guard_token(scene, "set_creating", token)
     if parent is not None:
-        guard_set(scene, "child_adding", parent, [token_id or ""], Coming("set", {}) if token_id is None else None)
+        guard_set(scene, "child_adding", parent, token_id or "", Coming("set", {}) if token_id is None else None)
     if token_id is None:
         token_id = tokens.insert(scene.tx, "set", scene.user_id, name or "", {}, is_public=is_public, is_human=is_human)
     elif parent is not None and members.holds(scene.tx, parent.id, token_id, kind="member"):
@@ -117,7 +117,7 @@ def change_parent(scene: Scene, set_id: str, parent_id: str | None) -> None:
                 raise SetCycle(set_id)
             row = scene.tx.one("SELECT parent_id FROM sets WHERE id = ?", above)
             above = row[0] if row else None
-        guard_set(scene, "child_adding", parent, [place.token_id])
+        guard_set(scene, "child_adding", parent, place.token_id)
     if place.parent_id is not None:
         members.take(scene.tx, place.parent_id, place.token_id)
     if parent_id is not None:
@@ -130,7 +130,7 @@ def change_parent(scene: Scene, set_id: str, parent_id: str | None) -> None:
 def link(scene: Scene, set_id: str, target_id: str) -> None:
     """Link to another set, one way: the target's defining token stands in the linking set."""
     place, target = writable(scene, set_id), show(scene, target_id)
-    guard_set(scene, "link_creating", place, [target.token_id])
+    guard_set(scene, "link_creating", place, target.token_id)
     members.put(scene.tx, set_id, target.token_id, "link")
     scene.say("link_created", set_id=set_id, token_id=target.token_id)
 
@@ -139,7 +139,7 @@ def link(scene: Scene, set_id: str, target_id: str) -> None:
 def unlink(scene: Scene, set_id: str, target_id: str) -> None:
     """Take a link away."""
     place, target = writable(scene, set_id), show(scene, target_id)
-    guard_set(scene, "link_destroying", place, [target.token_id])
+    guard_set(scene, "link_destroying", place, target.token_id)
     scene.say("link_destroyed", set_id=set_id, token_id=target.token_id)
     members.take(scene.tx, set_id, target.token_id, kind="link")
 
@@ -155,7 +155,7 @@ def delete(scene: Scene, set_id: str) -> None:
     place = writable(scene, set_id)
     if scene.tx.one("SELECT 1 FROM sets WHERE parent_id = ?", set_id):
         raise SetNotEmpty(set_id, "child sets")
-    guard_set(scene, "set_destroying", place, [place.token_id])
+    guard_set(scene, "set_destroying", place, place.token_id)
     _raze(scene, place)
 
 
@@ -192,8 +192,9 @@ def add_tokens(
     """
     place = writable(scene, set_id)
     added = [tokens.readable(scene, token_id).id for token_id in token_ids]
-    guard_set(scene, "token_adding", place, added)
+    found = of_set(scene, "token_adding", place)
     for token_id in added:
+        ask_set(scene, place, found, token_id)  # one by one: a rule may count what stands there
         members.put(scene.tx, set_id, token_id, kind, is_sticky=is_sticky)
         scene.say("token_added", set_id=set_id, token_id=token_id)
     return added
@@ -209,9 +210,9 @@ def remove_tokens(scene: Scene, set_id: str, token_ids: list[str], *, is_forced:
     place = writable(scene, set_id)
     if is_forced and not place.rights.is_owner:
         raise NotWritable(set_id, place.name)
-    if not is_forced:
-        guard_set(scene, "token_removing", place, token_ids)
+    found = [] if is_forced else of_set(scene, "token_removing", place)
     for token_id in token_ids:
+        ask_set(scene, place, found, token_id)
         scene.say("token_removed", set_id=set_id, token_id=token_id)
         members.take_out(scene.tx, set_id, token_id, is_forced=is_forced)
     return list(token_ids)
@@ -228,10 +229,9 @@ def truncate(scene: Scene, set_id: str) -> None:
     if scene.tx.one("SELECT 1 FROM sets WHERE parent_id = ?", set_id):
         raise SetNotEmpty(set_id, "child sets")
     lost = set(members.only_here(scene.tx, set_id, scene.user_id))
-    standing = members.loose(scene.tx, set_id)
-    guard_set(scene, "token_removing", place, [token_id for token_id, kind in standing if kind != "link"])
-    guard_set(scene, "link_destroying", place, [token_id for token_id, kind in standing if kind == "link"])
-    for token_id, kind in standing:
+    for_tokens, for_links = (of_set(scene, event, place) for event in ("token_removing", "link_destroying"))
+    for token_id, kind in members.loose(scene.tx, set_id):
+        ask_set(scene, place, for_links if kind == "link" else for_tokens, token_id)
         if token_id in lost:
             tokens.delete(scene, token_id)
             continue

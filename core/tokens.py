@@ -64,7 +64,7 @@ def create(
     check_values(scene, type, values)
     guard_making(scene, type, name, values, set_id)
     if place is not None:
-        guard_set(scene, "token_adding", place, [""], Coming(type, values))
+        guard_set(scene, "token_adding", place, "", Coming(type, values))
     types.freeze(scene.tx, type)
     token_id = insert(scene.tx, type, scene.user_id, name, values, is_public=is_public, is_human=is_human)
     if place is not None:

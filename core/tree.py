@@ -65,7 +65,7 @@ def add(scene: Scene, nodes: Iterable[Node], is_public: bool, filled: dict[str, 
 def attach(scene: Scene, set_id: str, parent_id: str) -> None:
     """Show a finished tree below a set the caller may write."""
     parent, place = sets.writable(scene, parent_id), sets.show(scene, set_id)
-    guard_set(scene, "child_adding", parent, [place.token_id])
+    guard_set(scene, "child_adding", parent, place.token_id)
     members.put(scene.tx, parent_id, place.token_id, "child")
     scene.say("child_added", set_id=parent_id, token_id=place.token_id)
     scene.tx.run("UPDATE sets SET parent_id = ? WHERE id = ?", parent_id, set_id)

@@ -193,8 +193,8 @@ async def cd(job: JobContext, data: Move) -> Commit[Moved]:
     calls=["core.user.read", "core.set.show", "core.set.can_enter", "core.set.may_pass", "core.set.resolve"],
 )
 async def find(job: JobContext, data: Move) -> str:
-    """Say to which set a move would go, without going."""
-    return await job.read(partial(_target, user_id=job.user_id, data=data))
+    """Say to which set a move would go, without going. Raises SetNotFound for one that cannot be seen."""
+    return await job.read(lambda core: core(sets.show, _target(core, job.user_id, data)).id)
 
 
 def _create(core: Core, user_id: str, data: CreateSession) -> SessionSets:

@@ -293,9 +293,8 @@ async def _ask_entering(call: Call, new: NewSession, session_id: str, set_id: st
     passage = Passage(newcomer, None, set_id, lambda function, data: call.app.runner.run(function, data, request))
     refused = await call.app.bus.refusal("set_entering", passage)
     if refused is not None:
-        guest, message = refused
         listing = await call.app.runner.run("session.ls", ListSet(set_id=set_id, has_contents=False), request)
-        raise EnterRefused(set_id, listing.place.name, guest, message)
+        raise EnterRefused(set_id, listing.place.name, *refused)
 
 
 async def _ask_rules(call: Call, request: Request, here: str | None, target: str) -> Answers:
@@ -312,12 +311,11 @@ async def _ask_guards(call: Call, session: Session, here: str, target: str) -> N
     for hook, set_id, refusal in (("set_leaving", here, LeaveRefused), ("set_entering", target, EnterRefused)):
         refused = await bus.refusal(hook, passage)
         if refused is not None:
-            guest, message = refused
             try:
                 name = (await look(call, session, set_id=set_id, has_contents=False)).place.name
             except NotFound:
                 name = "the set"
-            raise refusal(set_id, name, guest, message)
+            raise refusal(set_id, name, *refused)
 
 
 def _tell_move(call: Call, tx: Tx, session: Session, moved: Moved, relocated_from: str | None) -> None:

@@ -41,11 +41,18 @@ class TokenCommand:
 
 @core_call("core.set.commands", is_reading=True)
 def offered(
-    scene: Scene, set_id: str, pallet_set_id: str | None = None, *, is_human: bool = False, fresh_s: float = 60
+    scene: Scene,
+    set_id: str,
+    pallet_set_id: str | None = None,
+    *,
+    is_human: bool = False,
+    fresh_s: float = 60,
+    session_id: str | None = None,
 ) -> list[TokenCommand]:
     """Return the command tokens offered in a set, of each name the nearest; unreadable ones are left out.
 
     Args:
+        session_id: whose pallet it is: what others were given, also the user's other sessions, is not in it.
         fresh_s: how long what a sort script or remote answered is taken as it is.
     """
     places = [*([pallet_set_id] if pallet_set_id else []), *_upwards(scene, set_id)]
@@ -54,8 +61,10 @@ def offered(
     for place in places:
         rows = scene.tx.all(
             f"SELECT t.id FROM commands c JOIN tokens t ON t.id = c.token_id"  # noqa: S608 (constants)
-            f" WHERE c.set_id = ? AND {VISIBLE} AND (? = 0 OR ({HUMAN})) ORDER BY t.id LIMIT ?",
-            *(place, scene.user_id, scene.user_id, int(is_human), MAX_COMMANDS),
+            " JOIN members m ON m.set_id = c.set_id AND m.token_id = c.token_id"
+            f" WHERE c.set_id = ? AND {VISIBLE} AND (? = 0 OR ({HUMAN}))"
+            " AND (m.session_id IS NULL OR m.session_id = ?) ORDER BY t.id LIMIT ?",
+            *(place, scene.user_id, scene.user_id, int(is_human), session_id, MAX_COMMANDS),
         )
         near = [_command(scene, row[0], place, fresh_s, is_ruled) for row in rows]
         for command in near:

@@ -111,6 +111,7 @@ def read(
     order: Order = "name",
     is_human: bool = False,
     wide: bool = False,
+    session_id: str | None = None,
 ) -> Page:
     """Return a page of the set's contents; what the caller cannot read is silently left out.
 
@@ -120,10 +121,11 @@ def read(
         filter: a name with `*`, `?` or `[...]`; without one of them, any name that holds the text. Case is ignored.
         is_human: leave out what is not for people.
         wide: also tell of each token whose it is, what the caller may do with it, and what stands in its set.
+        session_id: leave out what the set has given to other sessions than this.
     """
     sets.show(scene, set_id)
     columns, comparison, direction = _ORDERS[order]
-    conditions, values = _wanted(kind, filter, is_human)
+    conditions, values = _wanted(kind, filter, is_human, session_id)
     if after is not None:
         conditions.append(f"({columns}) {comparison} (?, ?)")
         values += after
@@ -131,9 +133,7 @@ def read(
     values = [set_id, scene.user_id, scene.user_id, *values]
     statement = f"SELECT {_COLUMNS} WHERE {' AND '.join(conditions)} ORDER BY {direction} LIMIT ?"  # noqa: S608
     rows = scene.tx.all(statement, *values, limit + 1)
-    entries = _entries(scene, set_id, rows[:limit], is_human)
-    if wide:
-        entries = [_detailed(scene, entry) for entry in entries]
+    entries = [_detailed(scene, one) if wide else one for one in _entries(scene, set_id, rows[:limit], is_human)]
     if len(rows) <= limit:
         return Page(entries, None)
     last = rows[limit - 1]
@@ -264,7 +264,9 @@ def _detailed(scene: Scene, entry: Entry) -> Entry:
     return replace(entry, details=Details(owner_name, created_at, bool(is_public), held.can_write, place))
 
 
-def _wanted(kind: Kind | None, filter: str | None, is_human: bool) -> tuple[list[str], list[Any]]:
+def _wanted(
+    kind: Kind | None, filter: str | None, is_human: bool, session_id: str | None
+) -> tuple[list[str], list[Any]]:
     conditions: list[str] = []
     values: list[Any] = []
     if kind is not None:
@@ -274,6 +276,9 @@ def _wanted(kind: Kind | None, filter: str | None, is_human: bool) -> tuple[list
         values.append(_pattern(filter))
     if is_human:
         conditions.append(HUMAN)
+    if session_id is not None:
+        conditions.append("(m.session_id IS NULL OR m.session_id = ?)")
+        values.append(session_id)
     return conditions, values
 
 

@@ -163,7 +163,7 @@ async def destroy_session(job: JobContext, data: DestroySession) -> Commit[tuple
 )
 async def ls(job: JobContext, data: List) -> Listing:
     """List the set a session stands in, or another it may read; changes nothing."""
-    return await job.read(partial(_list, user_id=job.user_id, data=data))
+    return await job.read(partial(_list, user_id=job.user_id, session_id=job.session_id, data=data))
 
 
 @job(
@@ -222,9 +222,9 @@ def _destroy(core: Core, data: DestroySession) -> tuple[str | None, bool]:
     return left or (None, False)
 
 
-def _list(core: Core, user_id: str, data: List) -> Listing:
+def _list(core: Core, user_id: str, session_id: str | None, data: List) -> Listing:
     place = core(sets.show, data.set_id)
-    entries, after = _contents(core, data)
+    entries, after = _contents(core, session_id, data)
     home = core(users.read, user_id).home_set_id
     parent = _shown(core, place.parent_id)
     has_children, has_links, has_commands = core(listing.ways, data.set_id)
@@ -239,15 +239,17 @@ def _list(core: Core, user_id: str, data: List) -> Listing:
         home=_first_exit(core, (home,), data.set_id),
         has_children=has_children,
         has_links=has_links,
-        commands=_commands(core, data) if has_commands and data.has_commands else [],
+        commands=_commands(core, session_id, data) if has_commands and data.has_commands else [],
     )
 
 
-def _commands(core: Core, data: List) -> list[TokenCommand]:
-    return core(commands.offered, data.set_id, data.pallet_set_id, is_human=data.has_human_commands)
+def _commands(core: Core, session_id: str | None, data: List) -> list[TokenCommand]:
+    return core(
+        commands.offered, data.set_id, data.pallet_set_id, is_human=data.has_human_commands, session_id=session_id
+    )
 
 
-def _contents(core: Core, data: List) -> tuple[list[Entry], Position | None]:
+def _contents(core: Core, session_id: str | None, data: List) -> tuple[list[Entry], Position | None]:
     if data.token_id is not None:
         entry = core(listing.read_one, data.token_id, data.set_id, is_human=data.is_human)
         return [entry], None
@@ -262,6 +264,7 @@ def _contents(core: Core, data: List) -> tuple[list[Entry], Position | None]:
         filter=data.filter,
         order=data.order,
         is_human=data.is_human,
+        session_id=session_id,
     )
     return page.entries, page.next
 

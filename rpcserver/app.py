@@ -85,7 +85,7 @@ class App:
         self.credentials = Credentials(store, settings.max_logged_calls)
         self.answers = Answers(store, settings.idempotency_age_s, settings.max_keys_per_user)
         self.entrance = Entrance(store, bus, self._make_user, settings.max_failed_logins_per_minute)
-        self.pallets = Pallets({})
+        self.pallets = Pallets({}, now_ms())
         self.making_default = asyncio.Lock()
         self.outside = outside(settings, self._asked)
         self.sorting: set[str] = set()  # sessions whose commands' places are being found out

@@ -36,14 +36,18 @@ Way = str  # cd, back, forward, up, home, path
 
 @dataclass(frozen=True, slots=True)
 class Pallets:
-    """The version each session's pallet has reached, and what it held, in memory."""
+    """The version each session's pallet has reached, and what it held, in memory.
+
+    Versions begin at the time of the start: one told before it is not told again for other commands.
+    """
 
     known: dict[str, tuple[int, bytes]]
+    first: int
 
     def version(self, session: Session, pallet: list[Command]) -> int:
-        """Return the pallet's version: another number whenever the commands are others."""
+        """Return the pallet's version: a greater number whenever the commands are others."""
         digest = hashlib.blake2b(repr(pallet).encode(), digest_size=16).digest()
-        version, before = self.known.get(session.id, (0, b""))
+        version, before = self.known.get(session.id, (self.first, b""))
         if digest != before:
             version += 1
             self.known[session.id] = (version, digest)

@@ -63,7 +63,7 @@ class Stage:
             await self.make(name, "core.token.create", type="note", name=name, attributes={"text": 1})
         await anna.call("core.token.turn_attribute", token_id=self.off, attribute="text", is_on=False)
         await anna.call("core.set.tokens.add", set_id=self.guarded, token_ids=[self.ward], is_sticky=True)
-        desk = {"write": {"remote": self.remote}, "sort": {"script": self.script}}
+        desk = {"write": {"remote": self.remote}, "read": {"script": self.script}}
         await self.make("desk", "core.token.create", type="command", name="ask", set_id=self.room, attributes=desk)
         for event in ("token_adding", "child_adding", "link_creating", "link_destroying", "set_destroying"):
             await a_rule(anna, self.guarded_door, NEVER, event)

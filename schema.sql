@@ -24,7 +24,8 @@ CREATE TABLE tokens (
 );
 CREATE INDEX tokens_owner ON tokens (owner_id);
 
--- A person or program known to the core. Written by core.users.
+-- A person or program known to the core. group_id: his own group, whose people read what is private of his and whose
+-- admins write it. Written by core.users.
 CREATE TABLE users (
     id             TEXT PRIMARY KEY,
     name           TEXT NOT NULL UNIQUE,
@@ -33,8 +34,10 @@ CREATE TABLE users (
     landing_set_id TEXT NOT NULL,
     wallet_set_id  TEXT NOT NULL,
     is_frozen      INTEGER NOT NULL DEFAULT 0 CHECK (is_frozen IN (0, 1)),
-    created_at     BIGINT NOT NULL
+    created_at     BIGINT NOT NULL,
+    group_id       TEXT NOT NULL DEFAULT ''
 );
+CREATE UNIQUE INDEX users_group ON users (group_id);
 
 -- A place, defined by exactly one token. Written by core.sets, by core.members (next_rank) and by core.tree for an import.
 -- enter_policy 'rule' is reserved for places that decide by rules of their own. has_events 0: no rule is asked when
@@ -371,7 +374,7 @@ CREATE TABLE listeners (
     heard_at BIGINT NOT NULL
 );
 
--- Groups of people, for permissions and rules. Written by core.groups.
+-- Groups of people, for permissions and rules; a user's own is named `@user`. Written by core.groups.
 CREATE TABLE user_groups (
     id         TEXT PRIMARY KEY,
     name       TEXT NOT NULL UNIQUE,
@@ -414,7 +417,8 @@ CREATE TABLE type_ancestors (
 );
 CREATE INDEX type_ancestors_ancestor ON type_ancestors (ancestor);
 
--- What tokens of a type carry. limits, default_value, read_needs, write_needs: JSON. Written by core.attributes.
+-- What tokens of a type carry. limits, default_value, read_needs, write_needs, relations: JSON. parent_id: whose
+-- permissions count, too. Written by core.attributes.
 CREATE TABLE attributes (
     id            TEXT PRIMARY KEY,
     type          TEXT NOT NULL REFERENCES types (name),
@@ -426,8 +430,11 @@ CREATE TABLE attributes (
     write_needs   TEXT,
     is_human      INTEGER NOT NULL DEFAULT 1 CHECK (is_human IN (0, 1)),
     created_at    BIGINT NOT NULL,
+    parent_id     TEXT REFERENCES attributes (id),
+    relations     TEXT NOT NULL DEFAULT '{}',
     UNIQUE (type, name)
 );
+CREATE INDEX attributes_parent ON attributes (parent_id);
 
 -- Which groups read or write an attribute; none to read: everybody. Written by core.attributes.
 CREATE TABLE attribute_groups (
@@ -439,7 +446,7 @@ CREATE TABLE attribute_groups (
 CREATE INDEX attribute_groups_group ON attribute_groups (group_id);
 
 -- What a token's attribute holds in one set, or (set_id '') that it is turned off everywhere; its value everywhere
--- stands in tokens.attributes. value: JSON. Written by core.live.
+-- stands in tokens.attributes. value: JSON. Written by core.held.
 CREATE TABLE live_values (
     token_id   TEXT NOT NULL REFERENCES tokens (id) ON DELETE CASCADE,
     attribute  TEXT NOT NULL,

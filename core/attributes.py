@@ -1,21 +1,28 @@
 """Attributes as types declare them: what kind of value, within which limits, for whose eyes and hands.
 
-Source: sessions.md 1.1. Several types of a line may declare one name: the nearest wins.
+Several types of a line may declare one name: the nearest wins. An attribute may have a parent, of any type: whoever is
+to read or write the one must be allowed to read or write the other. Source: sessions.md 1.1.
 """
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from core import groups, types
+from core.actions import Action, parsed
 from core.calls import Scene, core_call
-from core.errors import BadName, BadValue, NameTaken, TypeClosed
-from core.limits import Limits, ValueType, check
+from core.errors import AttributeNotFound, BadAttribute, BadName, BadValue, NameTaken, TypeClosed
+from core.limits import Limits, ValueType, check, source_of
+from core.relations import Relations
+from core.sources import require
+from core.standard import NAMES
 from store import Tx, new_id, now_ms
 
 Access = Literal["read", "write"]
 Needs = list[str] | dict[str, bool]
-COLUMNS = "id, type, name, value_type, limits, default_value, read_needs, write_needs, is_human"
+COLUMNS = "id, type, name, value_type, limits, default_value, read_needs, write_needs, is_human, parent_id, relations"
+ACTION = "action"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,8 @@ class Attribute:
     read_needs: Needs | None
     write_needs: Needs | None
     is_human: bool
+    parent_id: str | None = None
+    relations: Relations = field(default_factory=Relations)
     read_groups: list[str] = field(default_factory=list)
     write_groups: list[str] = field(default_factory=list)
 
@@ -57,23 +66,28 @@ def create(
     read_needs: Needs | None = None,
     write_needs: Needs | None = None,
     is_human: bool = True,
+    parent: str | None = None,
+    relations: Relations | None = None,
 ) -> str:
     """Declare an attribute of a type of the caller's that nothing was made of yet, and return its id.
 
     Args:
-        minimum, maximum: of a number; of text, of its length in characters.
+        minimum, maximum: of a number; of text, of its length in characters; of binary, in bytes when decoded.
         allow_null: False needs a default.
         read_groups, write_groups: who may; none: whoever may read, and whoever may write, the token.
         read_needs, write_needs: attributes that must be present in the same set.
+        parent: an attribute, by its id or as `type.name`, that must allow it, too: groups are some of its or, if none.
+        relations: what it wants beside it; see core.relations.
     """
     _check_place(scene, type, name)
     limits = Limits(minimum, maximum, pattern, choices, allow_null)
     limits.check_self(name, value_type, default)
-    texts = (json.dumps(limits.given()), _text(default), _text(read_needs), _text(write_needs))
-    attribute_id = _insert(scene.tx, type, name, value_type, *texts, int(is_human), now_ms())
-    _share(scene.tx, attribute_id, "read", read_groups or [])
-    _share(scene.tx, attribute_id, "write", write_groups or [])
-    return attribute_id
+    known = (value_type, limits.given(), default, read_needs, write_needs, is_human)
+    above = None if parent is None else _named(scene.tx, parent)
+    wanted = (above.id if above else None, relations or Relations(), read_groups or [], write_groups or [])
+    new = _narrowed(Attribute(new_id("a_"), type, name, *known, *wanted), above)
+    _check(scene, new)
+    return _insert(scene.tx, new)
 
 
 @core_call("core.attribute.list", is_reading=True)
@@ -94,10 +108,15 @@ def of_type(tx: Tx, type: str) -> dict[str, Attribute]:
         " WHERE t.type = ? ORDER BY t.rank",
         type,
     )
+    shared = tx.all(
+        "SELECT g.attribute_id, g.access, g.group_id FROM type_ancestors t JOIN attributes a ON a.type = t.ancestor"
+        " JOIN attribute_groups g ON g.attribute_id = a.id WHERE t.type = ? ORDER BY g.group_id",
+        type,
+    )
     found: dict[str, Attribute] = {}
     for row in rows:
         if row[2] not in found:
-            found[row[2]] = _attribute(tx, row)
+            found[row[2]] = _attribute(row, shared)
     return found
 
 
@@ -109,7 +128,44 @@ def checked(tx: Tx, declared: dict[str, Attribute], name: str, value: Any) -> An
             raise BadValue(name, "it cannot be empty")
         return None
     check(tx, name, attribute.value_type, Limits(**attribute.limits), value)
+    if attribute.value_type == ACTION:
+        _check_action(tx, declared, name, parsed(value))
     return value
+
+
+def check_siblings(declared: dict[str, Attribute], values: Mapping[str, Any]) -> None:
+    """Raise BadValue when an attribute cannot be held beside the others.
+
+    Args:
+        values: all that a token holds, defaults included.
+    """
+    for name, attribute in declared.items():
+        missed = attribute.relations.missed(name, values) if values.get(name) is not None else None
+        if missed is not None:
+            raise BadValue(name, missed)
+
+
+def defaults(declared: dict[str, Attribute]) -> dict[str, Any]:
+    """Return the values a token holds that was given none."""
+    return {name: attribute.default for name, attribute in declared.items() if attribute.default is not None}
+
+
+def lineage(tx: Tx, attribute: Attribute) -> list[Attribute]:
+    """Return an attribute, its parent, the parent of that and so on: each must allow what is done to the first."""
+    found = [attribute]
+    while (above := found[-1].parent_id) is not None:
+        found.append(_one(tx, "id = ?", above))
+    return found
+
+
+def is_present(tx: Tx, set_id: str, name: str) -> bool:
+    """Tell whether an attribute is present in a set: a token stands there whose type declares it."""
+    row = tx.one(
+        "SELECT 1 FROM members m JOIN tokens t ON t.id = m.token_id JOIN type_ancestors y ON y.type = t.type"
+        " JOIN attributes a ON a.type = y.ancestor WHERE m.set_id = ? AND a.name = ? LIMIT 1",
+        *(set_id, name),
+    )
+    return row is not None
 
 
 def _check_place(scene: Scene, type: str, name: str) -> None:
@@ -121,22 +177,85 @@ def _check_place(scene: Scene, type: str, name: str) -> None:
         raise NameTaken(name)
 
 
-def _insert(tx: Tx, *values: Any) -> str:
-    attribute_id = new_id("a_")
-    tx.run(
-        f"INSERT INTO attributes ({COLUMNS}, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-        *(attribute_id, *values),
+def _check(scene: Scene, new: Attribute) -> None:
+    fault = new.relations.fault(new.name)
+    if fault is not None:
+        raise BadAttribute(new.name, fault)
+    source = source_of(new.default)
+    if source is not None:
+        require(scene, *source)
+    if new.value_type == ACTION and new.default is not None:
+        _check_action(scene.tx, of_type(scene.tx, new.type), new.name, parsed(new.default))
+
+
+def _check_action(tx: Tx, declared: dict[str, Attribute], name: str, action: Action) -> None:
+    for other in (action.target, action.of, action.copied):
+        if other is not None and other not in declared and other not in NAMES:
+            raise BadValue(name, f"the type has no attribute {other!r}: declare it first")
+    target = declared.get(action.target or "")
+    if action.change is None:
+        return
+    if target is not None and target.value_type == ACTION:
+        raise BadValue(name, f"{target.name!r} is an action itself: it can be switched, not changed")
+    if "value" in action.change:
+        constant = action.change["value"]
+        if source_of(constant) is not None:
+            raise BadValue(name, "a script or remote cannot give an action its value")
+        if target is not None:
+            checked(tx, declared, target.name, constant)
+        else:
+            check(tx, action.target or "", "any", Limits(), constant)
+
+
+def _named(tx: Tx, parent: str) -> Attribute:
+    type, _, name = parent.rpartition(".")
+    return _one(tx, "id = ? OR (type = ? AND name = ?)", parent, type, name)
+
+
+def _one(tx: Tx, where: str, *values: str) -> Attribute:
+    row = tx.one(f"SELECT {COLUMNS} FROM attributes WHERE {where}", *values)  # noqa: S608 (constants)
+    if row is None:
+        raise AttributeNotFound(values[0])
+    shared = tx.all(
+        "SELECT attribute_id, access, group_id FROM attribute_groups WHERE attribute_id = ? ORDER BY group_id", row[0]
     )
-    return attribute_id
+    return _attribute(row, shared)
 
 
-def _attribute(tx: Tx, row: tuple[Any, ...]) -> Attribute:
-    id, type, name, value_type, limits, default, read_needs, write_needs, is_human = row
-    shared: dict[str, list[str]] = {"read": [], "write": []}
-    for access, group_id in tx.all(
-        "SELECT access, group_id FROM attribute_groups WHERE attribute_id = ? ORDER BY group_id", id
-    ):
-        shared[access].append(group_id)
+def _narrowed(new: Attribute, above: Attribute | None) -> Attribute:
+    """Return the attribute with the groups that count: those of its parent where it names none itself."""
+    if above is None:
+        return new
+    full = f"{above.type}.{above.name}"
+    if not set(new.read_groups) <= set(above.read_groups) and above.read_groups:
+        raise BadAttribute(new.name, f"its parent {full} is not read by all its read_groups: name some of the parent's")
+    if not set(new.write_groups) <= set(above.write_groups):
+        raise BadAttribute(
+            new.name, f"its parent {full} is not written by all its write_groups: name some of the parent's, or none"
+        )
+    return replace(
+        new, read_groups=new.read_groups or above.read_groups, write_groups=new.write_groups or above.write_groups
+    )
+
+
+def _insert(tx: Tx, new: Attribute) -> str:
+    tx.run(
+        f"INSERT INTO attributes ({COLUMNS}, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+        *(new.id, new.type, new.name, new.value_type, json.dumps(new.limits)),
+        *(_text(new.default), _text(new.read_needs), _text(new.write_needs), int(new.is_human)),
+        *(new.parent_id, json.dumps(new.relations.given()), now_ms()),
+    )
+    _share(tx, new.id, "read", new.read_groups)
+    _share(tx, new.id, "write", new.write_groups)
+    return new.id
+
+
+def _attribute(row: tuple[Any, ...], shared: list[tuple[Any, ...]]) -> Attribute:
+    id, type, name, value_type, limits, default, read_needs, write_needs, is_human, parent_id, relations = row
+    groups_of: dict[str, list[str]] = {"read": [], "write": []}
+    for attribute_id, access, group_id in shared:
+        if attribute_id == id:
+            groups_of[access].append(group_id)
     return Attribute(
         id,
         type,
@@ -147,8 +266,10 @@ def _attribute(tx: Tx, row: tuple[Any, ...]) -> Attribute:
         _parsed(read_needs),
         _parsed(write_needs),
         bool(is_human),
-        shared["read"],
-        shared["write"],
+        parent_id,
+        Relations(**json.loads(relations)),
+        groups_of["read"],
+        groups_of["write"],
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core import known, live, sets, tokens
+from core.access import asker
 from core.calls import Scene, core_call
 from core.guards import READING, any_for
 from core.listing import HUMAN, VISIBLE
@@ -64,7 +65,7 @@ def offered(
             " JOIN members m ON m.set_id = c.set_id AND m.token_id = c.token_id"
             f" WHERE c.set_id = ? AND {VISIBLE} AND (? = 0 OR ({HUMAN}))"
             " AND (m.session_id IS NULL OR m.session_id = ?) ORDER BY t.id LIMIT ?",
-            *(place, scene.user_id, scene.user_id, int(is_human), session_id, MAX_COMMANDS),
+            *(place, *asker(scene.user_id), int(is_human), session_id, MAX_COMMANDS),
         )
         near = [_command(scene, row[0], place, fresh_s, is_ruled) for row in rows]
         for command in near:

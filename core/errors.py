@@ -18,6 +18,7 @@ CoreError
 ├── AttributeNotWritable   the attribute cannot be written here and now, by this caller
 ├── AttributeNotReadable   the attribute cannot be read here and now, by this caller
 ├── BadValue               the value does not fit its attribute
+├── BadAttribute           the attribute cannot be declared so
 ├── BadRule                the rule, or what it decides by, makes no sense
 ├── BadScript              the script does not parse, or remembers too much
 ├── BadRemote              the remote's definition makes no sense
@@ -38,6 +39,7 @@ CoreError
 ├── TooMany                a set, token or type has as many of these as it may have
 ├── StillUsed              something else refers to it
 ├── LastCredential         a user keeps one way in
+├── OwnGroup               the group is a user's own: it stays, and he stays an admin of it
 └── UndeclaredCall         a job made a core call it did not declare
 """
 
@@ -160,6 +162,14 @@ class BadValue(CoreError):
     def __init__(self, attribute: str, reason: str) -> None:
         self.attribute, self.reason = attribute, reason
         super().__init__(f"The value does not fit {attribute!r}: {reason}.")
+
+
+class BadAttribute(CoreError):
+    """The attribute cannot be declared so."""
+
+    def __init__(self, attribute: str, reason: str) -> None:
+        self.attribute, self.reason = attribute, reason
+        super().__init__(f"The attribute {attribute!r} cannot be declared so: {reason}.")
 
 
 class BadRule(CoreError):
@@ -332,6 +342,14 @@ class LastCredential(CoreError):
 
     def __init__(self) -> None:
         super().__init__("It is your last credential: make another before you destroy it.")
+
+
+class OwnGroup(CoreError):
+    """The group is a user's own."""
+
+    def __init__(self, group_id: str) -> None:
+        self.id = group_id
+        super().__init__("It is a user's own group: it cannot be deleted, and he stays an admin of it.")
 
 
 class UndeclaredCall(CoreError):

@@ -1,11 +1,17 @@
-"""Groups of people: members may read what a group reads, admins say who is in it. Source: sessions.md 1.3."""
+"""Groups of people: members may read what a group reads, admins say who is in it.
+
+Every user has one of his own, named `@user`: its members may read what is private of his, its admins write it.
+Source: sessions.md 1.3.
+"""
 
 from dataclasses import dataclass
 
 from core.calls import Scene, core_call
-from core.errors import GroupNotFound, NameTaken, NotWritable, StillUsed, UserNotFound
+from core.errors import BadName, GroupNotFound, NameTaken, NotWritable, OwnGroup, StillUsed, UserNotFound
 from core.names import checked_name
 from store import Tx, new_id, now_ms
+
+OWN = "@"  # begins the names of the users' own groups, and of no others
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,18 +27,11 @@ class Group:
 @core_call("core.group.create")
 def create(scene: Scene, name: str) -> str:
     """Make a group of which the caller is the first admin, and return its id. Raises NameTaken."""
-    if scene.tx.one("SELECT 1 FROM user_groups WHERE name = ?", checked_name(name)):
+    if checked_name(name).startswith(OWN):
+        raise BadName(name, f"a name that begins with {OWN} is that of a user's own group")
+    if scene.tx.one("SELECT 1 FROM user_groups WHERE name = ?", name):
         raise NameTaken(name)
-    group_id = new_id("g_")
-    scene.tx.run(
-        "INSERT INTO user_groups (id, name, owner_id, created_at) VALUES (?, ?, ?, ?)",
-        group_id,
-        name,
-        scene.user_id,
-        now_ms(),
-    )
-    _insert(scene.tx, group_id, scene.user_id, True)
-    return group_id
+    return _establish(scene.tx, new_id("g_"), name, scene.user_id)
 
 
 @core_call("core.group.read", is_reading=True)
@@ -56,10 +55,16 @@ def list_(scene: Scene) -> list[Group]:
 
 @core_call("core.group.member.add")
 def add(scene: Scene, group_id: str, user_id: str, is_admin: bool = False) -> None:
-    """Put a user into a group the caller administers, or change whether he is an admin of it."""
+    """Put a user into a group the caller administers, or change whether he is an admin of it.
+
+    Into the caller's own group, `group_id` of core.user.read: then he may read all that is private of the caller's,
+    and as an admin write it.
+    """
     _administered(scene, group_id)
     if scene.tx.one("SELECT 1 FROM users WHERE id = ?", user_id) is None:
         raise UserNotFound(user_id)
+    if not is_admin:
+        _check_own(scene.tx, group_id, user_id)
     scene.tx.run("DELETE FROM user_group_members WHERE group_id = ? AND user_id = ?", group_id, user_id)
     _insert(scene.tx, group_id, user_id, is_admin)
     _still_led(scene.tx, group_id)
@@ -67,9 +72,13 @@ def add(scene: Scene, group_id: str, user_id: str, is_admin: bool = False) -> No
 
 @core_call("core.group.member.remove")
 def remove(scene: Scene, group_id: str, user_id: str) -> None:
-    """Take a user out of a group the caller administers; anybody may take himself out. The last admin stays."""
+    """Take a user out of a group the caller administers; anybody may take himself out.
+
+    The last admin stays, and a user in his own group.
+    """
     if user_id != scene.user_id:
         _administered(scene, group_id)
+    _check_own(scene.tx, group_id, user_id)
     gone = scene.tx.run("DELETE FROM user_group_members WHERE group_id = ? AND user_id = ?", group_id, user_id)
     if not gone:
         raise UserNotFound(user_id)
@@ -78,12 +87,18 @@ def remove(scene: Scene, group_id: str, user_id: str) -> None:
 
 @core_call("core.group.delete")
 def delete(scene: Scene, group_id: str) -> None:
-    """Delete a group the caller administers. Raises StillUsed while a type or attribute names it."""
+    """Delete a group the caller administers. Raises StillUsed while a type or attribute names it; OwnGroup."""
     _administered(scene, group_id)
+    _check_own(scene.tx, group_id)
     for table, column in (("types", "creators_group_id"), ("attribute_groups", "group_id")):
         if scene.tx.one(f"SELECT 1 FROM {table} WHERE {column} = ?", group_id):  # noqa: S608 (constants)
             raise StillUsed(group_id, table.split("_")[0])
     scene.tx.run("DELETE FROM user_groups WHERE id = ?", group_id)
+
+
+def establish_own(tx: Tx, group_id: str, user_id: str, user_name: str) -> None:
+    """Make a new user's own group."""
+    _establish(tx, group_id, OWN + user_name, user_id)
 
 
 def contains(tx: Tx, group_id: str, user_id: str) -> bool:
@@ -95,6 +110,24 @@ def require(tx: Tx, group_id: str) -> None:
     """Raise GroupNotFound unless there is such a group."""
     if tx.one("SELECT 1 FROM user_groups WHERE id = ?", group_id) is None:
         raise GroupNotFound(group_id)
+
+
+def _establish(tx: Tx, group_id: str, name: str, user_id: str) -> str:
+    tx.run(
+        "INSERT INTO user_groups (id, name, owner_id, created_at) VALUES (?, ?, ?, ?)",
+        group_id,
+        name,
+        user_id,
+        now_ms(),
+    )
+    _insert(tx, group_id, user_id, True)
+    return group_id
+
+
+def _check_own(tx: Tx, group_id: str, user_id: str | None = None) -> None:
+    row = tx.one("SELECT id FROM users WHERE group_id = ?", group_id)
+    if row is not None and user_id in (None, row[0]):
+        raise OwnGroup(group_id)
 
 
 def _administered(scene: Scene, group_id: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import orjson
 
 from core import live, sets, tokens
-from core.access import rights
+from core.access import asker, readable_by, rights
 from core.calls import Scene, core_call
 from core.errors import TokenNotFound
 from core.guards import READING
@@ -45,9 +45,7 @@ _COLUMNS = (
     " EXISTS (SELECT 1 FROM rules WHERE event = 'attribute_reading')"
     " FROM members m JOIN tokens t ON t.id = m.token_id LEFT JOIN sets s ON s.token_id = t.id"
 )
-VISIBLE = (
-    "(t.is_public = 1 OR t.owner_id = ? OR EXISTS (SELECT 1 FROM grants g WHERE g.token_id = t.id AND g.user_id = ?))"
-)
+VISIBLE = readable_by("t")
 HUMAN = (
     "t.is_human = 1 AND NOT EXISTS (SELECT 1 FROM type_ancestors a JOIN types y ON y.name = a.ancestor"
     " WHERE a.type = t.type AND y.is_human = 0)"
@@ -130,7 +128,7 @@ def read(
         conditions.append(f"({columns}) {comparison} (?, ?)")
         values += after
     conditions = ["m.set_id = ?", VISIBLE, *conditions]
-    values = [set_id, scene.user_id, scene.user_id, *values]
+    values = [set_id, *asker(scene.user_id), *values]
     statement = f"SELECT {_COLUMNS} WHERE {' AND '.join(conditions)} ORDER BY {direction} LIMIT ?"  # noqa: S608
     rows = scene.tx.all(statement, *values, limit + 1)
     entries = [_detailed(scene, one) if wide else one for one in _entries(scene, set_id, rows[:limit], is_human)]
@@ -159,7 +157,7 @@ def read_one(
 @core_call("core.set.ways", is_reading=True)
 def ways(scene: Scene, set_id: str) -> tuple[bool, bool, bool]:
     """Tell whether the set has a child, and a link, that the caller can see, and whether commands are anywhere."""
-    row = scene.tx.one(_WAYS, *(set_id, scene.user_id, scene.user_id) * 2)
+    row = scene.tx.one(_WAYS, *(set_id, *asker(scene.user_id)) * 2)
     return (bool(row[0]), bool(row[1]), bool(row[2])) if row else (False, False, False)
 
 
@@ -194,7 +192,7 @@ def list_sets(
         "SELECT s.id FROM sets s JOIN tokens t ON t.id = s.token_id"  # noqa: S608 (constants)
         f" WHERE {' AND '.join(['s.id > ?', VISIBLE, *where])} ORDER BY s.id LIMIT {CHUNK}"
     )
-    values = [scene.user_id, scene.user_id, *values]
+    values = [*asker(scene.user_id), *values]
     found: list[Place] = []
     last = after[0] if after else ""
     while len(found) <= limit and (rows := scene.tx.all(statement, last, *values)):
@@ -243,7 +241,7 @@ def _standing(scene: Scene, token_id: str, set_id: str, is_human: bool) -> Entry
     sets.show(scene, set_id)
     row = scene.tx.one(
         f"SELECT {_COLUMNS} WHERE m.set_id = ? AND m.token_id = ? AND {VISIBLE}",  # noqa: S608 (constants)
-        *(set_id, token_id, scene.user_id, scene.user_id),
+        *(set_id, token_id, *asker(scene.user_id)),
     )
     if row is None:
         raise TokenNotFound(token_id)

@@ -1,15 +1,13 @@
-"""Live values: what a token's attributes hold, everywhere or in one set, and who may read and write them there.
+"""Live values: who may read and write what a token's attributes hold, everywhere or in one set.
 
-A value everywhere stands with the token; a value in one set, and whether an attribute is on, in `live_values`.
 Permission is decided per user, token, attribute and set. Source: sessions.md 1.1.
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from core import attributes, groups, sets, tokens
+from core import acting, actions, attributes, groups, held, sets, tokens
 from core.access import Rights, rights
 from core.attributes import Attribute
 from core.calls import Scene, core_call
@@ -22,21 +20,13 @@ from core.errors import (
     UserNotFound,
 )
 from core.guards import READING, Rule, applying, guard_change, hides
+from core.held import Held as Held
+from core.held import look as look
 from core.limits import source_of
 from core.sources import require
-from core.standard import NAMES, check_free
+from core.standard import check_free
 from core.tokens import Token
-from store import Tx, now_ms
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What one attribute of one token holds in one set."""
-
-    name: str
-    value: Any
-    is_on: bool
-    declared: Attribute | None
+from store import Tx
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +60,7 @@ def permissions(
         user_id: what this user may do instead; asked by who may write the token. Raises UserNotFound.
     """
     token = tokens.readable(scene, token_id)
-    held = look(scene.tx, token, attribute, set_id)
+    seen = look(scene.tx, token, attribute, set_id)
     if user_id is not None and user_id != scene.user_id:
         tokens.writable(scene, token_id)
         if scene.tx.one("SELECT 1 FROM users WHERE id = ?", user_id) is None:
@@ -80,8 +70,8 @@ def permissions(
             tokens.readable(scene, token_id)
         except TokenNotFound:
             return Permission(False, False, "the token cannot be read")
-    unread = unreadable(scene, token, held, set_id)
-    unwritten = unwritable(scene, token, held, set_id)
+    unread = unreadable(scene, token, seen, set_id)
+    unwritten = unwritable(scene, token, seen, set_id)
     return Permission(unread is None, unwritten is None, unread or unwritten or "it may be read and written")
 
 
@@ -99,26 +89,22 @@ def edit(
     token = tokens.readable(scene, token_id)
     if if_match is not None and if_match != token.revision:
         raise ChecksumMismatch(token.revision)
-    held = look(scene.tx, token, attribute, set_id)
-    reason = unwritable(scene, token, held, set_id)
+    seen = look(scene.tx, token, attribute, set_id)
+    reason = unwritable(scene, token, seen, set_id)
     if reason is not None:
         raise AttributeNotWritable(attribute, reason)
     source = source_of(value)
     if source is not None:
         require(scene, *source)
-    if held.declared is not None:
-        attributes.checked(scene.tx, {attribute: held.declared}, attribute, value)
-    else:
-        check_free(scene.tx, attribute, value)
-    values = {name: held for name, held in {**token.values, attribute: value}.items() if held is not None}
+    _check_value(scene, token, seen, value)
     if set_id is not None:
         sets.show(scene, set_id)
-    guard_change(scene, token, attribute, values, set_id)
-    if set_id is None:
-        tokens.store_values(scene.tx, token_id, values)
-    else:
-        _store_here(scene.tx, token_id, attribute, set_id, value)
+    held.check_siblings(scene.tx, token, attribute, value, set_id)
+    guard_change(scene, token, attribute, {**token.values, attribute: value}, set_id)
+    held.put(scene.tx, token, attribute, value, set_id)
     scene.say("value_changed", set_id=set_id, token_id=token_id, attribute=attribute)
+    if value != seen.value:
+        acting.act(scene, "value_changed", token_id, token.type, attribute, set_id)
     is_asked = source is not None
     return Edited(tokens.touch(scene.tx, token_id), None if is_asked else value, "unknown" if is_asked else "ok")
 
@@ -129,68 +115,47 @@ def turn(scene: Scene, token_id: str, attribute: str, is_on: bool, set_id: str |
     token = tokens.writable(scene, token_id)
     look(scene.tx, token, attribute, set_id)
     guard_change(scene, token, attribute, token.values, set_id)
-    changed = scene.tx.run(
-        "UPDATE live_values SET is_on = ?, updated_at = ? WHERE token_id = ? AND attribute = ? AND set_id = ?",
-        *(int(is_on), now_ms(), token_id, attribute, set_id or ""),
-    )
-    if not changed:
-        scene.tx.run(
-            "INSERT INTO live_values (token_id, attribute, set_id, value, is_on, updated_at)"
-            " VALUES (?, ?, ?, NULL, ?, ?)",
-            *(token_id, attribute, set_id or "", int(is_on), now_ms()),
-        )
+    held.switch(scene.tx, token_id, attribute, is_on, set_id)
     scene.say("value_changed", set_id=set_id, token_id=token_id, attribute=attribute)
     tokens.touch(scene.tx, token_id)
 
 
-def look(tx: Tx, token: Token, attribute: str, set_id: str | None) -> Held:
-    """Return what the attribute holds there, whoever asks. Raises AttributeNotFound for one its type does not have."""
-    declared = attributes.of_type(tx, token.type)
-    if attribute not in declared and not _is_free(token, attribute):
-        raise AttributeNotFound(attribute)
-    found = declared.get(attribute)
-    value = token.values.get(attribute, found.default if found else None)
-    is_on = True
-    for place, text, on in _rows(tx, token.id, attribute, set_id):
-        if place and text is not None:
-            value = json.loads(text)
-        is_on = is_on and bool(on)
-    return Held(attribute, value, is_on, found)
-
-
 def unreadable(
-    scene: Scene, token: Token, held: Held, set_id: str | None, found: list[Rule] | None = None
+    scene: Scene, token: Token, seen: Held, set_id: str | None, found: list[Rule] | None = None
 ) -> str | None:
     """Return why the caller, who can read the token, cannot read the attribute; None when he can.
 
     Args:
         found: the token's rules for reading; None: looked up here.
     """
-    if not held.is_on:
+    if not seen.is_on:
         return "it is turned off"
     if found is None:
         found = applying(scene.tx, token.id, token.type, READING)
-    if hides(scene, found, token, held.name, set_id):
+    if hides(scene, found, token, seen.name, set_id):
         return "a rule keeps it from you"
-    if held.declared is None:
-        return None
-    if held.declared.read_groups and not _in_any(scene, token, held.declared.read_groups):
+    if seen.declared is not None and not _may_read(scene, token, seen.declared):
         return "only certain groups read it"
-    if not _are_met(scene.tx, held.declared.read_needs, set_id):
+    if not all(_are_met(scene.tx, declared.read_needs, set_id) for declared in _lineage(scene.tx, seen)):
         return "it is readable only where certain attributes are present"
     return None
 
 
-def unwritable(scene: Scene, token: Token, held: Held, set_id: str | None) -> str | None:
+def unwritable(scene: Scene, token: Token, seen: Held, set_id: str | None) -> str | None:
     """Return why the caller, who can read the token, cannot write the attribute; None when he can."""
-    if not held.is_on:
+    if not seen.is_on:
         return "it is turned off"
-    declared = held.declared
-    if declared is not None and not _are_met(scene.tx, declared.write_needs, set_id):
+    if not all(_are_met(scene.tx, declared.write_needs, set_id) for declared in _lineage(scene.tx, seen)):
         return "it is writable only where certain attributes are present"
-    if declared is not None and declared.write_groups:
-        return None if _in_any(scene, token, declared.write_groups) else "only certain groups write it"
-    return None if _rights(scene, token).can_write else "only the owner, and whom he lets, write it"
+    if _may_write(scene, token, seen.declared):
+        return None
+    has_groups = seen.declared is not None and seen.declared.write_groups
+    return "only certain groups write it" if has_groups else "only the owner, and whom he lets, write it"
+
+
+def is_writable(scene: Scene, token: Token, attribute: str, set_id: str | None) -> bool:
+    """Tell whether the caller, who can read the token, can write the attribute there."""
+    return unwritable(scene, token, look(scene.tx, token, attribute, set_id), set_id) is None
 
 
 def shown(
@@ -203,63 +168,62 @@ def shown(
         is_ruled: False when it is known that there are no rules for reading.
     """
     found = applying(scene.tx, token.id, token.type, READING) if is_ruled else []
-    declared = attributes.of_type(scene.tx, token.type)
-    values = {name: attribute.default for name, attribute in declared.items() if attribute.default is not None}
-    values.update(token.values)
-    off: set[str] = set()
-    for name, place, text, on in _all_rows(scene.tx, token.id, set_id):
-        if place and text is not None:
-            values[name] = json.loads(text)
-        if not on:
-            off.add(name)
     seen = {}
-    for name, value in values.items():
-        held = Held(name, value, name not in off, declared.get(name))
-        if is_human and held.declared is not None and not held.declared.is_human:
+    for one in held.everything(scene.tx, token, set_id):
+        if is_human and one.declared is not None and not one.declared.is_human:
             continue
-        if unreadable(scene, token, held, set_id, found) is None:
-            seen[name] = value
+        if unreadable(scene, token, one, set_id, found) is None:
+            seen[one.name] = one.value
     return seen
 
 
 def readable(scene: Scene, token: Token, attribute: str, set_id: str | None) -> Any:
     """Return what the attribute holds for the caller. Raises AttributeNotFound or AttributeNotReadable."""
-    held = look(scene.tx, token, attribute, set_id)
-    reason = unreadable(scene, token, held, set_id)
-    if reason is not None and held.is_on:
+    seen = look(scene.tx, token, attribute, set_id)
+    reason = unreadable(scene, token, seen, set_id)
+    if reason is not None and seen.is_on:
         raise AttributeNotFound(attribute)
     if reason is not None:
         raise AttributeNotReadable(attribute, reason)
-    return held.value
+    return seen.value
 
 
-def _is_free(token: Token, attribute: str) -> bool:
-    # A token of a standard type carries what it likes; one of a user's type what its type and every token has.
-    return "." not in token.type or attribute in NAMES
+def _check_value(scene: Scene, token: Token, seen: Held, value: Any) -> None:
+    if seen.declared is None:
+        check_free(scene.tx, seen.name, value)
+        return
+    declared = attributes.of_type(scene.tx, token.type)
+    attributes.checked(scene.tx, declared, seen.name, value)
+    if seen.declared.value_type == attributes.ACTION and value is not None:
+        _check_author(scene, token, declared, seen.name, actions.parsed(value))
 
 
-def _store_here(tx: Tx, token_id: str, attribute: str, set_id: str, value: Any) -> None:
-    text = None if value is None else json.dumps(value)
-    tx.run(
-        "INSERT INTO live_values (token_id, attribute, set_id, value, is_on, updated_at) VALUES (?, ?, ?, ?, 1, ?)"
-        " ON CONFLICT (token_id, attribute, set_id) DO UPDATE SET value = excluded.value,"
-        " updated_at = excluded.updated_at",
-        *(token_id, attribute, set_id, text, now_ms()),
-    )
+def _check_author(
+    scene: Scene, token: Token, declared: dict[str, Attribute], name: str, action: actions.Action
+) -> None:
+    # It will do what its author could do himself, and show nobody what is kept from its author.
+    copied = declared.get(action.copied or "")
+    if copied is not None and not _may_read(scene, token, copied):
+        raise AttributeNotWritable(name, f"{action.copied!r}, which it copies, is not yours to read")
+    if action.change is not None and not _may_write(scene, token, declared.get(action.target or "")):
+        raise AttributeNotWritable(name, f"{action.target!r}, which it changes, is not yours to write")
+    if action.switch is not None and not _rights(scene, token).can_write:
+        raise AttributeNotWritable(name, f"{action.target!r} is not yours to turn on and off")
 
 
-def _rows(tx: Tx, token_id: str, attribute: str, set_id: str | None) -> list[tuple[Any, ...]]:
-    return tx.all(
-        "SELECT set_id, value, is_on FROM live_values WHERE token_id = ? AND attribute = ? AND set_id IN ('', ?)",
-        *(token_id, attribute, set_id or ""),
-    )
+def _lineage(tx: Tx, seen: Held) -> list[Attribute]:
+    return attributes.lineage(tx, seen.declared) if seen.declared is not None else []
 
 
-def _all_rows(tx: Tx, token_id: str, set_id: str | None) -> list[tuple[Any, ...]]:
-    return tx.all(
-        "SELECT attribute, set_id, value, is_on FROM live_values WHERE token_id = ? AND set_id IN ('', ?)",
-        *(token_id, set_id or ""),
-    )
+# Its own groups decide: where a parent has some, they are among them.
+def _may_read(scene: Scene, token: Token, declared: Attribute) -> bool:
+    return not declared.read_groups or _in_any(scene, token, declared.read_groups)
+
+
+def _may_write(scene: Scene, token: Token, declared: Attribute | None) -> bool:
+    if declared is None or not declared.write_groups:
+        return _rights(scene, token).can_write
+    return _in_any(scene, token, declared.write_groups)
 
 
 def _rights(scene: Scene, token: Token) -> Rights:
@@ -277,14 +241,5 @@ def _are_met(tx: Tx, needs: attributes.Needs | None, set_id: str | None) -> bool
         return True
     if set_id is None:
         return False
-    present = (_is_present(tx, set_id, name) for name in needs)
+    present = (attributes.is_present(tx, set_id, name) for name in needs)
     return any(present) if isinstance(needs, list) else all(present)
-
-
-def _is_present(tx: Tx, set_id: str, attribute: str) -> bool:
-    row = tx.one(
-        "SELECT 1 FROM members m JOIN tokens t ON t.id = m.token_id JOIN type_ancestors y ON y.type = t.type"
-        " JOIN attributes a ON a.type = y.ancestor WHERE m.set_id = ? AND a.name = ? LIMIT 1",
-        *(set_id, attribute),
-    )
-    return row is not None

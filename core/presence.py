@@ -5,13 +5,20 @@ Source: sessions.md 1.2 (entering and leaving), 6 rows 19-21: several sessions i
 
 from dataclasses import dataclass
 
-from core import gifts, guards, members, sets
+from core import acting, attraction, gifts, guards, members, sets
 from core.calls import Scene, core_call
 from core.conditions import Answers, Passer, sources
 from core.errors import EnterRefused, LeaveRefused, SetNotFound
 from core.guards import Refusal
 from core.sets import Place
+from core.types import SYSTEM_MADE
 from store import Tx
+
+_STANDING = (
+    "SELECT p.set_id, p.token_id, u.is_frozen, s.has_events, d.id, d.type FROM presence p"
+    " JOIN users u ON u.token_id = p.token_id JOIN sets s ON s.id = p.set_id JOIN tokens d ON d.id = s.token_id"
+    " WHERE p.session_id = ?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +54,12 @@ def enter(scene: Scene, session_id: str, set_id: str, answers: Answers | None = 
     tx.run("INSERT INTO presence (session_id, set_id, token_id) VALUES (?, ?, ?)", session_id, set_id, token_id)
     tx.run("INSERT INTO visits (session_id, set_id) VALUES (?, ?) ON CONFLICT DO NOTHING", session_id, set_id)
     gifts.give(tx, set_id, scene.user_id, session_id)
-    if members.holds(tx, set_id, token_id):
-        return False
-    members.put(tx, set_id, token_id, "visitor")
-    return True
+    is_new = not members.holds(tx, set_id, token_id)
+    if is_new:
+        members.put(tx, set_id, token_id, "visitor")
+    if place.has_events:
+        acting.act(scene, "set_entered", place.token_id, place.type)
+    return is_new
 
 
 @core_call("core.set.leave")
@@ -62,7 +71,8 @@ def leave(
     Returns the set left and whether the token went with it; None when the session stood nowhere.
 
     Args:
-        is_asked: the rules of the set may refuse; they never may when a session ends or its place is gone.
+        is_asked: the rules of the set may refuse; they never may when a session ends, when its place is gone, or when
+            its user is frozen.
         is_last: the session ends: where it has been is forgotten.
 
     Raises:
@@ -71,11 +81,11 @@ def leave(
     tx = scene.tx
     if is_last:
         tx.run("DELETE FROM visits WHERE session_id = ?", session_id)
-    row = tx.one("SELECT set_id, token_id FROM presence WHERE session_id = ?", session_id)
+    row = tx.one(_STANDING, session_id)
     if row is None:
         return None
-    set_id, token_id = row
-    place = sets.find(tx, scene.user_id, set_id) if is_asked else None
+    set_id, token_id, is_frozen, has_events, *definer = row
+    place = sets.find(tx, scene.user_id, set_id) if is_asked and not is_frozen else None
     if place is not None:
         passer = Passer(scene.user_id, token_id, set_id, session_id, answers or {})
         refused = _ruled(scene, place, "set_leaving", passer)
@@ -83,9 +93,11 @@ def leave(
             raise LeaveRefused(set_id, place.name, refused.rule, refused.message, refused.count)
     tx.run("DELETE FROM presence WHERE session_id = ?", session_id)
     gifts.take_back(tx, set_id, session_id)
-    if tx.one("SELECT 1 FROM presence WHERE set_id = ? AND token_id = ? LIMIT 1", set_id, token_id):
-        return set_id, False
-    gone = tx.run("DELETE FROM members WHERE set_id = ? AND token_id = ? AND kind = 'visitor'", set_id, token_id)
+    gone = 0
+    if tx.one("SELECT 1 FROM presence WHERE set_id = ? AND token_id = ? LIMIT 1", set_id, token_id) is None:
+        gone = tx.run("DELETE FROM members WHERE set_id = ? AND token_id = ? AND kind = 'visitor'", set_id, token_id)
+    if has_events:
+        acting.act(scene, "set_left", *definer)
     return set_id, bool(gone)
 
 
@@ -126,6 +138,10 @@ def refusal(scene: Scene, place: Place, passer: Passer, home_id: str) -> EnterRe
     refused = sets.refusal(scene.tx, scene.user_id, place)
     if refused is not None or place.id == home_id:
         return refused
+    definer, user = (place.token_id, place.type), (passer.token_id, SYSTEM_MADE[1])
+    reason = attraction.repulsion(scene.tx, place.id, definer, user)
+    if reason is not None:
+        return EnterRefused(place.id, place.name, attraction.RULE, reason)
     ruled = _ruled(scene, place, "set_entering", passer)
     return EnterRefused(place.id, place.name, ruled.rule, ruled.message, ruled.count) if ruled else None
 

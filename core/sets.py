@@ -3,13 +3,12 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from core import members, tokens
+from core import acting, attraction, members, tokens
 from core.access import Rights, rights
 from core.calls import Scene, core_call
 from core.conditions import Coming
-from core.errors import EnterRefused, NotWritable, SetCycle, SetNotEmpty, SetNotFound, TokenInUse
-from core.guards import ask_set, guard_set, guard_token, of_set
-from core.names import sort_key
+from core.errors import EnterRefused, EventRefused, NotWritable, SetCycle, SetNotEmpty, SetNotFound, TokenInUse
+from core.guards import Rule, ask_set, guard_set, guard_token, of_set
 from core.types import SYSTEM_MADE
 from store import Tx, new_id, now_ms
 
@@ -59,22 +58,24 @@ def create(
         links: sets it links to from the beginning.
         has_events: False has no rule asked when something happens to the set, and nobody told.
     """
-    parent = writable(scene, parent_id) if parent_id is not None else None
+    parent, type = writable(scene, parent_id) if parent_id is not None else None, SYSTEM_MADE[0]
     if token_id is not None:
         token = tokens.writable(scene, token_id)
-        if token.type in SYSTEM_MADE or scene.tx.one("SELECT 1 FROM sets WHERE token_id = ?", token_id):
+        type = token.type
+        if type in SYSTEM_MADE or scene.tx.one("SELECT 1 FROM sets WHERE token_id = ?", token_id):
             raise TokenInUse(token_id)
         guard_token(scene, "set_creating", token)
     if parent is not None:
-        guard_set(scene, "child_adding", parent, token_id or "", Coming("set", {}) if token_id is None else None)
+        guard_set(scene, "child_adding", parent, token_id or "", Coming(type, {}) if token_id is None else None)
+        _check_allergies(scene, parent, token_id or "", type)
     if token_id is None:
         token_id = tokens.insert(scene.tx, "set", scene.user_id, name or "", {}, is_public=is_public, is_human=is_human)
     elif parent is not None and members.holds(scene.tx, parent.id, token_id, kind="member"):
         members.take(scene.tx, parent.id, token_id)
     set_id = define(scene.tx, token_id, parent_id, enter_policy, has_events)
     scene.say("set_created", set_id=set_id, token_id=token_id, place_id=parent_id)
-    if parent_id is not None:
-        scene.say("child_added", set_id=parent_id, token_id=token_id)
+    if parent is not None:
+        _tell(scene, "child_added", parent, token_id)
     for target_id in links or ():
         link(scene, set_id, target_id)
     return set_id
@@ -118,12 +119,13 @@ def change_parent(scene: Scene, set_id: str, parent_id: str | None) -> None:
             row = scene.tx.one("SELECT parent_id FROM sets WHERE id = ?", above)
             above = row[0] if row else None
         guard_set(scene, "child_adding", parent, place.token_id)
+        _check_allergies(scene, parent, place.token_id, place.type)
     if place.parent_id is not None:
         members.take(scene.tx, place.parent_id, place.token_id)
+    scene.tx.run("UPDATE sets SET parent_id = ? WHERE id = ?", parent_id, set_id)
     if parent_id is not None:
         members.put(scene.tx, parent_id, place.token_id, "child")
-        scene.say("child_added", set_id=parent_id, token_id=place.token_id)
-    scene.tx.run("UPDATE sets SET parent_id = ? WHERE id = ?", parent_id, set_id)
+        _tell(scene, "child_added", parent, place.token_id)
 
 
 @core_call("core.set.link.add")
@@ -131,8 +133,9 @@ def link(scene: Scene, set_id: str, target_id: str) -> None:
     """Link to another set, one way: the target's defining token stands in the linking set."""
     place, target = writable(scene, set_id), show(scene, target_id)
     guard_set(scene, "link_creating", place, target.token_id)
+    _check_allergies(scene, place, target.token_id, target.type)
     members.put(scene.tx, set_id, target.token_id, "link")
-    scene.say("link_created", set_id=set_id, token_id=target.token_id)
+    _tell(scene, "link_created", place, target.token_id)
 
 
 @core_call("core.set.link.remove")
@@ -185,19 +188,19 @@ def add_tokens(
 ) -> list[str]:
     """Put tokens the caller can read into a set he can write, and return their ids.
 
-    Visitors come by going there, with their session, alone.
+    Visitors come by going there, with their session, alone. Raises EventRefused when a rule of the set, or an allergy,
+    keeps one out: then none is put in.
 
     Args:
         is_sticky: their places are permanent: only the set's owner takes them out again, by force.
     """
     place = writable(scene, set_id)
-    added = [tokens.readable(scene, token_id).id for token_id in token_ids]
     found = of_set(scene, "token_adding", place)
-    for token_id in added:
-        ask_set(scene, place, found, token_id)  # one by one: a rule may count what stands there
-        members.put(scene.tx, set_id, token_id, kind, is_sticky=is_sticky)
-        scene.say("token_added", set_id=set_id, token_id=token_id)
-    return added
+    added = [tokens.readable(scene, token_id) for token_id in token_ids]
+    for token in added:
+        put_in(scene, place, found, token.id, token.type, kind, is_sticky=is_sticky)
+        scene.say("token_added", set_id=set_id, token_id=token.id)
+    return [token.id for token in added]
 
 
 @core_call("core.set.tokens.remove")
@@ -213,8 +216,10 @@ def remove_tokens(scene: Scene, set_id: str, token_ids: list[str], *, is_forced:
     found = [] if is_forced else of_set(scene, "token_removing", place)
     for token_id in token_ids:
         ask_set(scene, place, found, token_id)
-        scene.say("token_removed", set_id=set_id, token_id=token_id)
         members.take_out(scene.tx, set_id, token_id, is_forced=is_forced)
+        _tell(scene, "token_removed", place, token_id)
+        token = tokens.find(scene.tx, token_id)
+        acting.act(scene, "token_left", token_id, token.type if token else "")
     return list(token_ids)
 
 
@@ -235,7 +240,7 @@ def truncate(scene: Scene, set_id: str) -> None:
         if token_id in lost:
             tokens.delete(scene, token_id)
             continue
-        scene.say("link_destroyed" if kind == "link" else "token_removed", set_id=set_id, token_id=token_id)
+        _tell(scene, "link_destroyed" if kind == "link" else "token_removed", place, token_id)
         members.take(scene.tx, set_id, token_id)
 
 
@@ -253,33 +258,6 @@ def child(scene: Scene, set_id: str, name: str) -> str | None:
     return row[0] if row else None
 
 
-@core_call("core.set.resolve", is_reading=True)
-def resolve(scene: Scene, set_id: str, path: str, home_set_id: str) -> str:
-    """Follow a path of names joined by `/` and return the set it leads to.
-
-    `..` is the parent, `.` stays, `~` (first) is home, a leading `/` begins at the topmost set above this one.
-    A name means a child set, then a linked one; case counts only when two differ in nothing else.
-    Raises SetNotFound, naming the part that led nowhere.
-    """
-    here = show(scene, set_id)
-    parts = path.split("/")
-    if parts[0] == "~":
-        here, parts = show(scene, home_set_id), parts[1:]
-    elif path.startswith("/"):
-        while here.parent_id is not None and (above := find(scene.tx, scene.user_id, here.parent_id)):
-            if not above.rights.can_read:
-                break
-            here = above
-    for part in parts:
-        if part in ("", "."):
-            continue
-        onward = here.parent_id if part == ".." else _named(scene, here.id, part)
-        if onward is None:
-            raise SetNotFound(part)
-        here = show(scene, onward)
-    return here.id
-
-
 @core_call("core.set.can_enter", is_reading=True)
 def can_enter(scene: Scene, set_id: str) -> bool:
     """Tell whether the caller could enter now, without trying and without running any rule."""
@@ -291,8 +269,9 @@ def can_enter(scene: Scene, set_id: str) -> bool:
 
 def refusal(tx: Tx, user_id: str, place: Place) -> EnterRefused | None:
     """Return why the user may not enter a set he can read, or None."""
-    user = tx.one("SELECT token_id, is_frozen FROM users WHERE id = ?", user_id)
-    if user is None or user[1]:
+    user = tx.one("SELECT token_id, is_frozen, home_set_id FROM users WHERE id = ?", user_id)
+    # Home stays open: a frozen user is stopped, not trapped where he stands.
+    if user is None or (user[1] and user[2] != place.id):
         return EnterRefused(place.id, place.name, "frozen", "your account is frozen: ask the operator.")
     if place.rights.is_owner or place.enter_policy in ("readers", "rule"):
         return None
@@ -346,6 +325,45 @@ def define(tx: Tx, token_id: str, parent_id: str | None, enter_policy: str = "re
     return set_id
 
 
+def put_in(
+    scene: Scene,
+    place: Place,
+    found: list[Rule],
+    token_id: str,
+    type: str,
+    kind: members.Kind = "member",
+    *,
+    is_sticky: bool = False,
+) -> None:
+    """Put a token into a set the caller may write, if rules and allergies let it in. Raises EventRefused.
+
+    Args:
+        found: the set's rules for `token_adding`, asked for each token anew: they may count what stands there.
+    """
+    ask_set(scene, place, found, token_id)
+    _check_allergies(scene, place, token_id, type)
+    members.put(scene.tx, place.id, token_id, kind, is_sticky=is_sticky)
+    _act(scene, "token_added", place)
+    acting.act(scene, "token_entered", token_id, type)
+
+
+def _tell(scene: Scene, event: str, place: Place, token_id: str) -> None:
+    """Tell what is done to a set, and run what the token that defines it does then."""
+    scene.say(event, set_id=place.id, token_id=token_id)
+    _act(scene, event, place)
+
+
+def _act(scene: Scene, event: str, place: Place) -> None:
+    if place.has_events:
+        acting.act(scene, event, place.token_id, place.type)
+
+
+def _check_allergies(scene: Scene, place: Place, token_id: str, type: str) -> None:
+    reason = attraction.repulsion(scene.tx, place.id, (place.token_id, place.type), (token_id, type))
+    if reason is not None:
+        raise EventRefused("token_adding", place.name, attraction.RULE, reason, set_id=place.id)
+
+
 def _raze(scene: Scene, place: Place) -> None:
     scene.say("set_destroyed", set_id=place.id, token_id=place.token_id, place_id=place.parent_id)
     for token_id in members.gifts(scene.tx, place.id):
@@ -356,17 +374,3 @@ def _raze(scene: Scene, place: Place) -> None:
         tokens.erase(scene.tx, place.token_id)
     elif place.parent_id is not None:
         members.take(scene.tx, place.parent_id, place.token_id)
-
-
-def _named(scene: Scene, set_id: str, name: str) -> str | None:
-    rows = scene.tx.all(
-        "SELECT s.id, t.name, t.owner_id, t.is_public, t.id FROM members m JOIN sets s ON s.token_id = m.token_id"
-        " JOIN tokens t ON t.id = m.token_id WHERE m.set_id = ? AND m.sort = ? AND m.kind IN ('child', 'link')"
-        " ORDER BY m.kind, m.token_id",
-        set_id,
-        sort_key(name),
-    )
-    seen = [row for row in rows if rights(scene.tx, scene.user_id, row[4], row[2], row[3]).can_read]
-    exact = [row for row in seen if row[1] == name]
-    found = exact or seen
-    return found[0][0] if found else None

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from core import attributes as catalog
-from core import members, types
+from core import types
+from core.access import Access, Rights, allow, asker, readable_by, rights
 from core.calls import Scene, core_call
-from core.conditions import Coming
 from core.errors import AttributeNotFound, NotWritable, TokenInUse, TokenNotFound, UserNotFound
-from core.guards import guard_making, guard_set, guard_token
+from core.guards import guard_making, guard_token, of_set
 from core.limits import source_of
 from core.names import checked_name, sort_key
 from core.sources import require
@@ -17,6 +17,10 @@ from core.standard import NAMES, check_free
 from store import Tx, new_id, now_ms
 
 COLUMNS = "id, type, owner_id, name, attributes, is_public, is_human, revision, created_at"
+_STANDS = (
+    "SELECT 1 FROM members m JOIN sets s ON s.id = m.set_id JOIN tokens d ON d.id = s.token_id"  # noqa: S608 (constants)
+    f" WHERE m.token_id = ? AND {readable_by('d')} LIMIT 1"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +67,11 @@ def create(
     values = attributes or {}
     check_values(scene, type, values)
     guard_making(scene, type, name, values, set_id)
-    if place is not None:
-        guard_set(scene, "token_adding", place, "", Coming(type, values))
     types.freeze(scene.tx, type)
     token_id = insert(scene.tx, type, scene.user_id, name, values, is_public=is_public, is_human=is_human)
-    if place is not None:
-        members.put(scene.tx, place.id, token_id, "member")
     scene.say("token_created", set_id=set_id, token_id=token_id)
+    if place is not None:
+        sets.put_in(scene, place, of_set(scene, "token_adding", place), token_id, type)
     return token_id
 
 
@@ -105,6 +107,22 @@ def give(scene: Scene, token_id: str, user_id: str) -> None:
     scene.tx.run("DELETE FROM grants WHERE token_id = ? AND user_id = ?", token_id, user_id)
 
 
+@core_call("core.token.grant")
+def grant(scene: Scene, token_id: str, user_id: str, access: Access | None) -> None:
+    """Let a user read or write a token of the caller's (for a defining token: its set); None takes the right back.
+
+    Raises:
+        TokenNotFound, UserNotFound: unknown, or not the caller's to see.
+        NotWritable: readable, but only the owner shares it.
+    """
+    token = readable(scene, token_id)
+    if token.owner_id != scene.user_id:
+        raise NotWritable(token_id, token.name)
+    if scene.tx.one("SELECT 1 FROM users WHERE id = ?", user_id) is None:
+        raise UserNotFound(user_id)
+    allow(scene.tx, token_id, user_id, access)
+
+
 def check_values(scene: Scene, type: str, values: dict[str, Any]) -> None:
     """Raise unless the caller may make a token of the type that holds these values.
 
@@ -113,6 +131,7 @@ def check_values(scene: Scene, type: str, values: dict[str, Any]) -> None:
     """
     types.check_creator(scene, type)
     declared = catalog.of_type(scene.tx, type)
+    catalog.check_siblings(declared, {**catalog.defaults(declared), **values})
     for attribute, value in values.items():
         source = source_of(value)
         if source is not None:
@@ -191,9 +210,14 @@ def readable(scene: Scene, token_id: str) -> Token:
     A public token is open to whoever can read a set it stands in: alone, its id opens nothing.
     """
     token = find(scene.tx, token_id)
-    if token is None or not (token.owner_id == scene.user_id or _grant(scene, token_id) or _is_seen(scene, token)):
+    if token is None or not (rights_in(scene, token).can_read or _is_seen(scene, token)):
         raise TokenNotFound(token_id)
     return token
+
+
+def rights_in(scene: Scene, token: Token) -> Rights:
+    """Return what the caller may do with a token by its owner, grant or group; that it is public says nothing yet."""
+    return rights(scene.tx, scene.user_id, token.id, token.owner_id, 0)
 
 
 def _is_seen(scene: Scene, token: Token) -> bool:
@@ -201,25 +225,12 @@ def _is_seen(scene: Scene, token: Token) -> bool:
         return False
     if token.type == "set" or scene.tx.one("SELECT 1 FROM sets WHERE token_id = ?", token.id):
         return True
-    found = scene.tx.one(
-        "SELECT 1 FROM members m JOIN sets s ON s.id = m.set_id JOIN tokens d ON d.id = s.token_id"
-        " WHERE m.token_id = ? AND (d.owner_id = ? OR d.is_public = 1"
-        " OR EXISTS (SELECT 1 FROM grants g WHERE g.token_id = d.id AND g.user_id = ?)) LIMIT 1",
-        token.id,
-        scene.user_id,
-        scene.user_id,
-    )
-    return found is not None
+    return scene.tx.one(_STANDS, token.id, *asker(scene.user_id)) is not None
 
 
 def writable(scene: Scene, token_id: str) -> Token:
     """Return a token the caller may write. Raises TokenNotFound or NotWritable."""
     token = readable(scene, token_id)
-    if token.owner_id != scene.user_id and _grant(scene, token_id) != "write":
+    if not rights_in(scene, token).can_write:
         raise NotWritable(token_id, token.name)
     return token
-
-
-def _grant(scene: Scene, token_id: str) -> str | None:
-    row = scene.tx.one("SELECT access FROM grants WHERE token_id = ? AND user_id = ?", token_id, scene.user_id)
-    return row[0] if row else None

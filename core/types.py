@@ -54,7 +54,7 @@ def create(
     Args:
         name: a word of a-z, 0-9, _ and -.
         parents: full names, or standard words; what several declare is taken from the nearest, then the first.
-        creators_group_id: who may make tokens of it; None: everybody.
+        creators_group_id: who may make tokens of it, and of the types that descend from it; None: everybody.
         attributes: word -> what core.attribute.create takes besides type and name.
     """
     from core import attributes as catalog  # which is made of types, and comes after them
@@ -105,6 +105,15 @@ def retire(scene: Scene, name: str, is_retired: bool = True) -> None:
     scene.tx.run("UPDATE types SET is_retired = ? WHERE name = ?", int(is_retired), found.name)
 
 
+@core_call("core.type.creators")
+def change_creators(scene: Scene, name: str, creators_group_id: str | None) -> None:
+    """Say who may make tokens of a type of the caller's, frozen or not; None: everybody. What there is stays."""
+    found = owned(scene, name)
+    if creators_group_id is not None:
+        groups.require(scene.tx, creators_group_id)
+    scene.tx.run("UPDATE types SET creators_group_id = ? WHERE name = ?", creators_group_id, found.name)
+
+
 def find(tx: Tx, name: str) -> Type | None:
     """Return a user's type whoever asks."""
     row = tx.one(f"SELECT {COLUMNS} FROM types WHERE name = ?", name)  # noqa: S608 (a constant)
@@ -134,9 +143,14 @@ def check_creator(scene: Scene, name: str) -> None:
         raise TypeNotFound(name)
     if found.is_retired:
         raise TypeClosed(name, "is retired: no new tokens of it are made")
-    group_id = found.creators_group_id
-    if group_id and found.owner_id != scene.user_id and not groups.contains(scene.tx, group_id, scene.user_id):
-        raise TypeClosed(name, "lets only a group make tokens of it, and you are not in that group")
+    closed = scene.tx.all(
+        "SELECT y.name, y.owner_id, y.creators_group_id FROM type_ancestors a JOIN types y ON y.name = a.ancestor"
+        " WHERE a.type = ? AND y.creators_group_id IS NOT NULL ORDER BY a.rank",
+        name,
+    )
+    for ancestor, owner_id, group_id in closed:
+        if owner_id != scene.user_id and not groups.contains(scene.tx, group_id, scene.user_id):
+            raise TypeClosed(ancestor, "lets only a group make tokens of it, and you are not in that group")
 
 
 def is_standard(name: str) -> bool:

@@ -1,22 +1,23 @@
-"""Users: each has a token, a private home, a public landing set and a wallet below home.
+"""Users: each has a token, a group, a private home, a public landing set and a wallet below home.
 
-Source: sessions.md 1.2 (home, landing, wallet), 3.3 (job:create_user).
+Source: sessions.md 1.2 (home, landing, wallet), 1.3, 3.3 (job:create_user).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
-from core import members, sets, tokens
+from core import groups, live, members, sets, tokens
 from core.calls import Scene, core_call
-from core.errors import NameTaken, UserNotFound
+from core.errors import BadValue, NameTaken, UserNotFound
 from core.names import checked_user_name
 from store import Tx, new_id, now_ms
 
-COLUMNS = "id, name, token_id, home_set_id, landing_set_id, wallet_set_id, is_frozen, created_at"
+COLUMNS = "id, name, token_id, home_set_id, landing_set_id, wallet_set_id, is_frozen, created_at, group_id"
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A row of `users`."""
+    """A row of `users`. `group_id` is his own group; a frozen user moves nowhere and is let in nowhere."""
 
     id: str
     name: str
@@ -26,6 +27,19 @@ class User:
     wallet_set_id: str
     is_frozen: int
     created_at: int
+    group_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Profile(User):
+    """A user as he is told of. `guid` is his id, which no other server gives to anybody.
+
+    `token_type` is the type of his token; `attributes`, those of his token, are there when they were asked for.
+    """
+
+    guid: str = ""
+    token_type: str = "user"
+    attributes: dict[str, Any] | None = None
 
 
 @core_call("core.user.create")
@@ -40,18 +54,13 @@ def create(scene: Scene, name: str) -> User:
     home = _own_set(tx, user_id, f"{name}'s home", None, is_public=False)
     landing = _own_set(tx, user_id, f"{name}'s landing", None, is_public=True)
     wallet = _own_set(tx, user_id, "wallet", home, is_public=False)
-    user = User(user_id, name, token_id, home, landing, wallet, 0, now_ms())
+    user = User(user_id, name, token_id, home, landing, wallet, 0, now_ms(), new_id("g_"))
     tx.run(
-        f"INSERT INTO users ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 (a constant)
-        user.id,
-        user.name,
-        user.token_id,
-        user.home_set_id,
-        user.landing_set_id,
-        user.wallet_set_id,
-        user.is_frozen,
-        user.created_at,
+        f"INSERT INTO users ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 (a constant)
+        *(user.id, user.name, user.token_id, user.home_set_id, user.landing_set_id, user.wallet_set_id),
+        *(user.is_frozen, user.created_at, user.group_id),
     )
+    groups.establish_own(tx, user.group_id, user.id, name)
     # Home membership is permanent: a token is always in at least one set.
     members.put(tx, home, token_id, "member", is_sticky=True)
     link = tx.one("SELECT token_id FROM sets WHERE id = ?", landing)
@@ -61,12 +70,59 @@ def create(scene: Scene, name: str) -> User:
 
 
 @core_call("core.user.read", is_reading=True)
-def read(scene: Scene, user_id: str | None = None) -> User:
-    """Return a user: oneself."""
-    user = find(scene.tx, user_id or scene.user_id)
-    if user is None or user.id != scene.user_id:
+def read(scene: Scene, user_id: str | None = None, *, wide: bool = False, editable: bool = False) -> Profile:
+    """Return a user: oneself, or one whose own group the caller is in. Raises UserNotFound.
+
+    Args:
+        wide: also the attributes of his token that the caller may read.
+        editable: of these only those the caller may write.
+    """
+    row = scene.tx.one(f"SELECT {COLUMNS}, id FROM users WHERE id = ?", user_id or scene.user_id)  # noqa: S608 (constants)
+    user = Profile(*row) if row else None
+    if user is None or not (user.id == scene.user_id or groups.contains(scene.tx, user.group_id, scene.user_id)):
         raise UserNotFound(user_id or scene.user_id)
-    return user
+    if not (wide or editable):
+        return user
+    token = tokens.readable(scene, user.token_id)
+    attributes = live.shown(scene, token, None)
+    if editable:
+        attributes = {name: value for name, value in attributes.items() if live.is_writable(scene, token, name, None)}
+    return replace(user, attributes=attributes)
+
+
+@core_call("core.user.list", is_reading=True)
+def list_(
+    scene: Scene, *, is_frozen: bool | None = None, limit: int = 50, after: tuple[str] | None = None
+) -> tuple[list[User], tuple[str] | None]:
+    """Return a page of all users, the oldest first.
+
+    Args:
+        is_frozen: only those who are, or are not.
+    """
+    rows = scene.tx.all(
+        f"SELECT {COLUMNS} FROM users WHERE id > ? AND (? IS NULL OR is_frozen = ?) ORDER BY id LIMIT ?",  # noqa: S608
+        *(after[0] if after else "", is_frozen, is_frozen, limit + 1),
+    )
+    found = [User(*row) for row in rows[:limit]]
+    return found, (found[-1].id,) if len(rows) > limit else None
+
+
+@core_call("core.user.freeze")
+def freeze(scene: Scene, user_id: str | None = None, name: str | None = None, *, is_frozen: bool = True) -> User:
+    """Freeze a user, or let him move again: frozen, he is let in nowhere and his connections are closed.
+
+    What he owns stays. No place he stands in keeps a session of his from going home or from ending.
+
+    Args:
+        user_id, name: one of them says who. Raises UserNotFound.
+    """
+    if (user_id is None) == (name is None):
+        raise BadValue("user_id", "give either user_id or name")
+    user = find(scene.tx, user_id) if user_id is not None else find_by_name(scene.tx, name or "")
+    if user is None:
+        raise UserNotFound(user_id or name or "")
+    scene.tx.run("UPDATE users SET is_frozen = ? WHERE id = ?", int(is_frozen), user.id)
+    return replace(user, is_frozen=int(is_frozen))
 
 
 @core_call("core.user.find", is_reading=True)

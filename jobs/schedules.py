@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 import structlog
 from cronsim import CronSim, CronSimError
 
+from core import users
 from jobs.errors import BadSchedule, JobsError, ScheduleNotFound
 from jobs.model import JobEvent, JobRow, Request
 from store import Store, Tx, new_id, now_ms
@@ -188,6 +189,10 @@ class Schedules:
         )
 
     def _submit(self, tx: Tx, schedule: Schedule) -> str | None:
+        owner = users.find(tx, schedule.owner_id)
+        if owner is not None and owner.is_frozen:
+            log.warning("schedule_not_run", schedule_id=schedule.id, reason="its user is frozen")
+            return None
         try:
             job = self._build(
                 schedule.function,

@@ -8,7 +8,7 @@ from functools import partial
 
 from pydantic import BaseModel, ConfigDict
 
-from core import commands, listing, presence, sets, users
+from core import commands, listing, paths, presence, sets, users
 from core.calls import Core
 from core.commands import TokenCommand
 from core.conditions import Answers
@@ -291,7 +291,7 @@ def _target(core: Core, user_id: str, data: Move) -> str:
             raise NoWay("up")
         return parent
     if data.path is not None:
-        return core(sets.resolve, data.from_set_id, data.path, core(users.read, user_id).home_set_id)
+        return core(paths.resolve, data.from_set_id, data.path, core(users.read, user_id).home_set_id)
     if data.direction == "there" and len(data.targets) == 1:
         return data.targets[0]
     if data.is_forced:

@@ -13,7 +13,6 @@ from typing import Annotated, Any, get_args, get_type_hints
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, create_model
 
 from core import (
-    access,
     activity,
     attributes,
     gifts,
@@ -40,6 +39,8 @@ MAX_PAGE = 200
 OPEN: tuple[CoreCall[..., Any], ...] = (
     users.create,
     users.read,
+    users.list_,
+    users.freeze,
     standard.list_,
     groups.create,
     groups.read,
@@ -51,6 +52,7 @@ OPEN: tuple[CoreCall[..., Any], ...] = (
     types.read,
     types.list_,
     types.retire,
+    types.change_creators,
     attributes.create,
     attributes.list_,
     live.permissions,
@@ -60,7 +62,7 @@ OPEN: tuple[CoreCall[..., Any], ...] = (
     live.turn,
     tokens.give,
     tokens.delete,
-    access.grant,
+    tokens.grant,
     sets.create,
     sets.show,
     listing.read,
@@ -97,7 +99,7 @@ OPEN: tuple[CoreCall[..., Any], ...] = (
     activity.get,
     activity.update,
 )
-OPERATORS = frozenset({"core.user.create"})  # the operator's alone
+OPERATORS = frozenset({"core.user.create", "core.user.list", "core.user.freeze"})  # the operator's alone
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core import types
+from core.attributes import ACTION
 from core.errors import CoreError
 from core.limits import ValueType
 from core.scripts import parsed
@@ -39,8 +40,17 @@ class GroupPart(_Part):
     admins: list[Name] = []
 
 
+class RelationsPart(_Part):
+    """What an attribute wants beside it, by the names of other attributes."""
+
+    required_siblings: list[str] = []
+    forbidden_siblings: list[str] = []
+    allergies: list[str] = []
+    affinities: list[str] = []
+
+
 class AttributePart(_Part):
-    """An attribute of a type; groups by their keys."""
+    """An attribute of a type; groups by their keys, its parent as `type.attribute`."""
 
     value_type: ValueType
     minimum: float | None = None
@@ -54,6 +64,8 @@ class AttributePart(_Part):
     read_needs: list[str] | dict[str, bool] | None = None
     write_needs: list[str] | dict[str, bool] | None = None
     is_human: bool = True
+    parent: Name | None = None
+    relations: RelationsPart = RelationsPart()
 
 
 class TypePart(_Part):
@@ -172,8 +184,23 @@ def read(path: Path) -> World:
 def in_order(world: World) -> tuple[list[str], list[str]]:
     """Return the keys of the types and of the sets, parents before what hangs on them. Raises BadWorld for a cycle."""
     of_types = {key: [parent for parent in part.parents if parent in world.types] for key, part in world.types.items()}
+    for key, word in attributes_in_order(world):
+        above = _parent(world, key, word)
+        if above is not None and above[0] != key:
+            of_types[key].append(above[0])
     of_sets = {key: [part.parent] if part.parent else [] for key, part in world.sets.items()}
     return _sorted(of_types, "types", "parents"), _sorted(of_sets, "sets", "parent")
+
+
+def attributes_in_order(world: World) -> list[tuple[str, str]]:
+    """Return (type, attribute) of all that are declared: parents before children, actions after what they change."""
+    above = {}
+    for key, part in world.types.items():
+        for word in part.attributes:
+            found = _parent(world, key, word)
+            above[f"{key}.attributes.{word}"] = [".attributes.".join(found)] if found else []
+    words = [tuple(place.split(".attributes.")) for place in _sorted(above, "types", "parent")]
+    return sorted(((key, word) for key, word in words), key=lambda one: _is_action(world, *one))
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +214,7 @@ def _faults(world: World) -> Iterator[_Fault]:
         for number, parent in enumerate(type_part.parents):
             yield from _type_fault(world, parent, f"types.{key}.parents.{number}")
         yield from _group_faults(world, key, type_part)
+        yield from _parent_faults(world, key, type_part)
     for key, script in world.scripts.items():
         try:
             parsed(script.program)
@@ -195,6 +223,26 @@ def _faults(world: World) -> Iterator[_Fault]:
     for key, place in world.sets.items():
         yield from _set_faults(world, f"sets.{key}", place)
     in_order(world)
+
+
+def _is_action(world: World, key: str, word: str) -> bool:
+    return world.types[key].attributes[word].value_type == ACTION
+
+
+def _parent(world: World, key: str, word: str) -> tuple[str, str] | None:
+    """Return (type, attribute) of an attribute's parent, None when it has none in this file."""
+    type, _, name = (world.types[key].attributes[word].parent or "").rpartition(".")
+    return (type, name) if type in world.types and name in world.types[type].attributes else None
+
+
+def _parent_faults(world: World, key: str, part: TypePart) -> Iterator[_Fault]:
+    for word, attribute in part.attributes.items():
+        type, _, name = (attribute.parent or "").rpartition(".")
+        place = f"types.{key}.attributes.{word}.parent"
+        if attribute.parent is not None and "." not in type and type not in world.types:
+            yield _Fault(place, f"there is no type {type!r}: a parent is named as type.attribute")
+        elif type in world.types and name not in world.types[type].attributes:
+            yield _Fault(place, f"the type {type!r} declares no {name!r}")
 
 
 def _group_faults(world: World, key: str, part: TypePart) -> Iterator[_Fault]:

@@ -14,10 +14,11 @@ from core import attributes, gifts, groups, live, remotes, rules, scripts, sets,
 from core.calls import Core
 from core.definitions import Definition
 from core.errors import CoreError
+from core.relations import Relations
 from jobs.context import JobContext
 from jobs.errors import BadWorld
 from jobs.model import Commit, job
-from jobs.worldfile import AttributePart, RulePart, SetPart, World, in_order, read
+from jobs.worldfile import AttributePart, RulePart, SetPart, World, attributes_in_order, in_order, read
 
 _DEFINITION = TypeAdapter(Definition)
 
@@ -85,9 +86,10 @@ def _make(core: Core, world: World, into: str | None) -> Made:
     root = into or core(users.read).home_set_id
     type_order, set_order = in_order(world)
     _make_groups(core, world, made)
-    for key in type_order:
-        _make_type(core, world, made, key)
     _make_sources(core, world, made)
+    words = attributes_in_order(world)
+    for key in type_order:
+        _make_type(core, world, made, key, [word for owner, word in words if owner == key])
     for key in set_order:
         with _at(f"sets.{key}"):
             _make_set(core, world.sets[key], made, key, root)
@@ -111,7 +113,7 @@ def _make_groups(core: Core, world: World, made: Made) -> None:
                     core(groups.add, group_id, core(users.find_named, name), is_admin)
 
 
-def _make_type(core: Core, world: World, made: Made, key: str) -> None:
+def _make_type(core: Core, world: World, made: Made, key: str, words: list[str]) -> None:
     part = world.types[key]
     with _at(f"types.{key}"):
         parents = [made.types.get(parent, parent) for parent in part.parents]
@@ -119,13 +121,18 @@ def _make_type(core: Core, world: World, made: Made, key: str) -> None:
         name = made.types[key] = core(
             types.create, key, parents, part.description, is_human=part.is_human, creators_group_id=creators
         )
-    for word, attribute in part.attributes.items():
-        with _at(f"types.{key}.attributes.{word}"):
-            core(attributes.create, name, word, **_options(attribute, made))
+    for word in words:
+        place = f"types.{key}.attributes.{word}"
+        with _at(place):
+            core(attributes.create, name, word, **_options(part.attributes[word], made, place))
 
 
-def _options(part: AttributePart, made: Made) -> dict[str, Any]:
-    options = dict(part)
+def _options(part: AttributePart, made: Made, place: str) -> dict[str, Any]:
+    options = {**dict(part), **_meant({"default": part.default}, made, place)}
+    options["relations"] = Relations(**dict(part.relations))
+    if part.parent is not None:
+        type, _, word = part.parent.rpartition(".")
+        options["parent"] = f"{made.types.get(type, type)}.{word}"
     for use in ("read_groups", "write_groups"):
         options[use] = [made.groups[group] for group in options[use]]
     return options

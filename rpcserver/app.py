@@ -20,6 +20,7 @@ import play
 import plugins
 import store as store_room
 from core import guards, presence, sets, users
+from core.calls import Scene
 from core.errors import UserNotFound
 from core.users import User
 from jobs import behind, importer, rows, world, worldimport
@@ -155,6 +156,16 @@ class App:
             rows.defer(tx, user.id, approver.id if approver else None)
 
         await self.store.write(defer)
+
+    async def freeze_user(self, name: str, is_frozen: bool) -> None:
+        """Freeze a user, or let him move again, where no server runs. Raises UserNotFound."""
+        data = {"name": name, "is_frozen": is_frozen}
+        await self.runner.run("core.user.freeze", data, Request(user_jobs.OPERATOR))
+
+    async def all_users(self) -> dict[str, Any]:
+        """Return every user on one page."""
+        found, _ = await self.store.read(lambda tx: users.list_(Scene(tx, user_jobs.OPERATOR), limit=2**31))
+        return {"items": [asdict(user) for user in found], "next_cursor": None}
 
     async def user_named(self, name: str) -> User:
         """Return the user of that name. Raises UserNotFound."""

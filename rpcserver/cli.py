@@ -82,6 +82,33 @@ def user_defer(
     guarded(defer_user, {"data": data}, name, approver)
 
 
+@user_app.command("list")
+def user_list(data: Data = None) -> None:
+    """Print the users, one JSON object a line."""
+    import json
+
+    from rpcserver.operate import list_users
+
+    for user in guarded(list_users, {"data": data}):
+        print(json.dumps(user, ensure_ascii=False))
+
+
+@user_app.command("freeze")
+def user_freeze(name: Annotated[str, typer.Argument(help="Who shall move no more.")], data: Data = None) -> None:
+    """Freeze a user: his connections close, his credentials open nothing, and no place lets him in."""
+    from rpcserver.operate import freeze_user
+
+    guarded(freeze_user, {"data": data}, name, True)
+
+
+@user_app.command("unfreeze")
+def user_unfreeze(name: Annotated[str, typer.Argument(help="Who may move again.")], data: Data = None) -> None:
+    """Let a frozen user in again."""
+    from rpcserver.operate import freeze_user
+
+    guarded(freeze_user, {"data": data}, name, False)
+
+
 @jobs_app.command("functions")
 def jobs_functions(plugin: PluginFiles = None) -> None:
     """List the job functions a server would have: lane, core calls, and what they do."""

@@ -203,6 +203,7 @@ TABLE: dict[type[BaseException], tuple[int, str, bool]] = {
     core.AttributeNotWritable: (FORBIDDEN, "ATTRIBUTE_NOT_WRITABLE", False),
     core.AttributeNotReadable: (FORBIDDEN, "ATTRIBUTE_NOT_READABLE", False),
     core.BadValue: (INVALID_PARAMS, "BAD_VALUE", False),
+    core.BadAttribute: (INVALID_PARAMS, "BAD_ATTRIBUTE", False),
     core.BadRule: (INVALID_PARAMS, "BAD_RULE", False),
     core.BadScript: (INVALID_PARAMS, "BAD_SCRIPT", False),
     core.BadRemote: (INVALID_PARAMS, "BAD_REMOTE", False),

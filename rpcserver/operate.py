@@ -38,6 +38,25 @@ def defer_user(settings: Settings, name: str, approver: str | None) -> None:
     _operate(settings, "operator.user_defer", params, lambda app: app.defer_user(name, approver))
 
 
+def list_users(settings: Settings) -> list[dict[str, Any]]:
+    """Return every user, the oldest first."""
+    found: list[dict[str, Any]] = []
+    cursor = None
+    while True:
+        params = {"limit": 200, **({"cursor": cursor} if cursor else {})}
+        page = _operate(settings, "core.user.list", params, lambda app: app.all_users())
+        found += page["items"]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            return found
+
+
+def freeze_user(settings: Settings, name: str, is_frozen: bool) -> None:
+    """Freeze a user, or let him move again; a running server closes his connections."""
+    params = {"name": name, "is_frozen": is_frozen}
+    _operate(settings, "core.user.freeze", params, lambda app: app.freeze_user(name, is_frozen))
+
+
 def import_tree(
     settings: Settings, path: Path, user: str, into: str | None, is_public: bool, exclude: tuple[str, ...] = ()
 ) -> dict[str, Any]:

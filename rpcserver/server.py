@@ -19,6 +19,7 @@ from rpcserver import __version__, jsonrpc, start_checks
 from rpcserver.auth import SUBPROTOCOL, Principal
 from rpcserver.connection import Connection
 from rpcserver.crowds import Crowds
+from rpcserver.errors import Unauthenticated
 from rpcserver.meters import Meter
 from rpcserver.refusals import TooManyConnections
 from rpcserver.settings import Settings
@@ -33,6 +34,7 @@ log = structlog.get_logger("server")
 EXPIRED = 4401
 AUTHENTICATION_LATE = 4408
 REVOKED = 4501
+FROZEN = 4503
 TOO_MANY = 4504
 RESTART = 1012
 TURNS_TO_REGISTER = 3
@@ -49,6 +51,7 @@ class Server:
         self.users = Crowds(settings.max_connections_per_user, settings.calls_per_s_per_user)
         self.addresses = Crowds(settings.connections_per_address, settings.calls_per_s_per_address)
         self._mortal: set[Connection] = set()
+        self._frozen: set[str] = set()  # users frozen since the start: those from before are not let in at all
         self._sweep: asyncio.Handle | None = None
         self.url = ""
         self.limits = limits(settings)
@@ -106,10 +109,15 @@ class Server:
         return tuple(f"{scheme}://{name}:{self.port}" for name in names)
 
     async def admit(self, connection: Connection, principal: Principal) -> None:
-        """Make the connection a user's, or its credential another one of his. Raises TooManyConnections."""
+        """Make the connection a user's, or its credential another one of his.
+
+        Raises TooManyConnections, or Unauthenticated for a user frozen meanwhile.
+        """
         await self._app.sessions.know_default(principal.user.id)
         if connection not in self._connections:
             return  # gone while we looked the credential up: what is counted now would never be given back
+        if principal.user.id in self._frozen:
+            raise Unauthenticated("Your account is frozen: ask the operator.")
         if connection.principal is None or not connection.authenticated.is_set():
             if self.users.is_full(principal.user.id):
                 raise TooManyConnections("yours", self.users.limit)
@@ -135,10 +143,16 @@ class Server:
     def close_credential(self, credential_id: str) -> None:
         """Close the connections of a revoked credential and only those; calls under way finish unheard."""
         for connection in self._holding(credential_id):
-            assert connection.principal is not None
-            # No call more from this moment on, whatever is on its way while the connection closes.
-            connection.principal = replace(connection.principal, expires_at=0)
-            self._end_soon(connection, REVOKED, "the credential was revoked", reconnect=False)
+            self._shut(connection, REVOKED, "the credential was revoked")
+
+    def freeze(self, user_id: str, is_frozen: bool) -> None:
+        """Close the connections of a user who was frozen, or let him in again; calls under way finish unheard."""
+        if not is_frozen:
+            self._frozen.discard(user_id)
+            return
+        self._frozen.add(user_id)
+        for connection in self.users.of(user_id):
+            self._shut(connection, FROZEN, "the account is frozen")
 
     def log_out(self, connection: Connection) -> None:
         """Close a connection at its user's wish."""
@@ -211,6 +225,8 @@ class Server:
             await connection.wait_closed()
         except TooManyConnections as error:
             await connection.end(TOO_MANY, error.message[:120], reconnect=False)
+        except Unauthenticated:
+            await connection.end(FROZEN, "the account is frozen", reconnect=False)
         except ConnectionClosed:
             pass  # gone while we spoke: nothing is lost, its calls finish and their replies are dropped
         finally:
@@ -273,6 +289,12 @@ class Server:
         if self._mortal:
             loop = asyncio.get_running_loop()
             self._sweep = loop.call_later(settings.expiry_check_s, self._look_at_clocks)
+
+    def _shut(self, connection: Connection, code: int, reason: str) -> None:
+        assert connection.principal is not None
+        # No call more from this moment on, whatever is on its way while the connection closes.
+        connection.principal = replace(connection.principal, expires_at=0)
+        self._end_soon(connection, code, reason, reconnect=False)
 
     def _end_soon(self, connection: Connection, code: int, reason: str, *, reconnect: bool) -> None:
         log.info("connection_ended", connection=connection.label, code=code, reason=reason)

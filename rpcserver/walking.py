@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 import structlog
 
+from core import users
 from core.conditions import Answers
 from core.errors import EnterRefused, LeaveRefused, NotFound, PassageChanged, SetNotFound
 from jobs import asks
@@ -256,7 +257,7 @@ async def _ask_and_move(call: Call, session: Session, data: Move, way: Way) -> S
     if app.has_asking_rules or app.bus.has("set_leaving") or app.bus.has("set_entering"):
         target = await app.runner.run("session.find", data, request_of(session))
         answers = {}
-        if target != here:
+        if target != here and not await _is_sent_home(call, target):
             await _ask_guards(call, session, here, target)
             answers = await _ask_rules(call, request_of(session), here, target)
         data = data.model_copy(update={"expected_set_id": target, "answers": answers})
@@ -307,6 +308,13 @@ async def _ask_rules(call: Call, request: Request, here: str | None, target: str
     data = AskPassage(session_id=request.session_id or "", from_set_id=here, to_set_id=target)
     answers: Answers = await call.app.runner.run("session.ask", data, request)
     return answers
+
+
+async def _is_sent_home(call: Call, target: str) -> bool:
+    # A frozen user may go home and nowhere else, and no place can keep him from it.
+    user = call.principal.user
+    found = await call.app.store.read(lambda tx: users.find(tx, user.id)) if target == user.home_set_id else None
+    return found is not None and bool(found.is_frozen)
 
 
 async def _ask_guards(call: Call, session: Session, here: str, target: str) -> None:

@@ -66,9 +66,10 @@ def _list(open_call: OpenCall) -> Callable[[Call, BaseModel], Any]:
     async def handler(call: Call, params: BaseModel) -> dict[str, Any]:
         data = dict(params)
         cursor = data.pop("cursor")
-        scope = (name, call.user_id, *(str(value) for key, value in sorted(data.items()) if key != "limit"))
+        owner_id = OPERATOR if open_call.is_operators else call.user_id
+        scope = (name, owner_id, *(str(value) for key, value in sorted(data.items()) if key != "limit"))
         data["after"] = call.app.cursors.decode(cursor, *scope)
-        answer = await call.app.runner.run(name, data, Request(call.user_id))
+        answer = await call.app.runner.run(name, data, Request(owner_id))
         items, after = answer if isinstance(answer, tuple) else (answer.entries, answer.next)
         return {"items": items, "next_cursor": call.app.cursors.encode(after, *scope)}
 
@@ -77,6 +78,14 @@ def _list(open_call: OpenCall) -> Callable[[Call, BaseModel], Any]:
 
 def _with_credential(call: Call) -> Then:
     return lambda tx, user: {"user": user, "credential": str(auth.issue(tx, user.id, "first credential"))}
+
+
+def _close_frozen(call: Call) -> Then:
+    def close(tx: Tx, user: Any) -> Any:
+        tx.after_commit(lambda: call.app.server.freeze(user.id, bool(user.is_frozen)))
+        return user
+
+    return close
 
 
 def _tell_asker(call: Call) -> Then:
@@ -88,9 +97,11 @@ def _tell_asker(call: Call) -> Then:
     return tell
 
 
-# What belongs to a call's end at the edge: a new user's credential, a notice to whoever asked.
+# What belongs to a call's end at the edge: a new user's credential, a frozen one's connections, a notice to whoever
+# asked.
 _THEN: dict[str, Callable[[Call], Then]] = {
     "core.user.create": _with_credential,
+    "core.user.freeze": _close_frozen,
     "core.remote.activity.update": _tell_asker,
 }
 METHODS = tuple(_method(open_call) for open_call in (*world.open_calls(), *behind.open_calls()))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from core import access, attributes, groups, listing, live, sets, tokens, types
+from core import attributes, groups, listing, live, sets, tokens, types
 from core.errors import (
     AttributeNotFound,
     AttributeNotReadable,
@@ -56,7 +56,7 @@ def test_writing_goes_by_group_or_by_the_token(world: World) -> None:
     with pytest.raises(AttributeNotWritable):
         world.do("bob", live.edit, token, "note", "mine")
     assert world.do("bob", live.permissions, token, "note", place).can_write is False
-    world.do("anna", access.grant, token, world.users["bob"].id, "write")
+    world.do("anna", tokens.grant, token, world.users["bob"].id, "write")
     world.do("bob", live.edit, token, "note", "mine")
     assert world.do("bob", live.permissions, token, "note", place).can_write is True
 

@@ -1,5 +1,6 @@
 """The world against a plain-Python model: whatever is done in whatever order, both hold the same."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -223,24 +224,32 @@ class Model(RuleBasedStateMachine):
         self.world.do(session.split()[0], presence.leave, session, is_last=True)
         self.standing.pop(session, None)
 
+    def standing_in(self, set_id: str) -> dict[str, str]:
+        """Return what the model says stands in a set, and as what."""
+        visitors = {self.token_of(user): "visitor" for user, there in self.standing.values() if there == set_id}
+        return {**self.sets[set_id].members, **visitors}
+
     @invariant()
     def members_agree(self) -> None:
         """Each set holds exactly what the model says: members, children, links, visitors."""
-        for set_id, place in self.sets.items():
+        for set_id in self.sets:
             rows = self.world.all("SELECT token_id, kind FROM members WHERE set_id = ? AND kind <> 'gift'", set_id)
-            expected = dict(place.members)
-            expected.update(
-                {self.token_of(user): "visitor" for user, there in self.standing.values() if there == set_id}
-            )
-            assert dict(rows) == expected
+            assert dict(rows) == self.standing_in(set_id)
 
     @invariant()
-    def counts_agree(self) -> None:
-        """The counts a set tells are those of its rows, and a listing has them all."""
+    def listings_agree(self) -> None:
+        """A listing shows all of it with its relation, child and linked sets as tokens; the counts are those of it."""
+        defined = {place.definer: set_id for set_id, place in self.sets.items()}
         for set_id, place in self.sets.items():
+            expected = self.standing_in(set_id)
+            entries = self.world.do(place.owner, listing.read, set_id, limit=200).entries
+            shown = {entry.id: (entry.kind, entry.set_id) for entry in entries if entry.kind != "gift"}
+            assert shown == {token: (kind, defined.get(token)) for token, kind in expected.items()}
             counts = self.world.do(place.owner, sets.show, set_id, wide=True).counts
-            listed = self.world.do(place.owner, listing.read, set_id, limit=200).entries
-            assert counts is not None and sum(counts.values()) == len(listed)
+            assert counts == Counter(entry.kind for entry in entries)
+            for kind in ("child", "link"):
+                of_kind = self.world.do(place.owner, listing.read, set_id, limit=200, kind=kind).entries
+                assert {entry.id for entry in of_kind} == {token for token, one in expected.items() if one == kind}
 
     @invariant()
     def owners_agree(self) -> None:
@@ -272,5 +281,5 @@ class Model(RuleBasedStateMachine):
 
 TestModel = Model.TestCase
 TestModel.settings = settings(
-    max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=100, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from core import access, gifts, groups, live, members, presence, remember, rules, scripts, sets, tokens, types
+from core import gifts, groups, live, members, presence, remember, rules, scripts, sets, tokens, types
 from core.conditions import Verdict
 from core.errors import (
     BadRule,
@@ -286,7 +286,7 @@ def test_a_grant_lets_a_friend_put_rules(world: World) -> None:
     _, token = a_set(world)
     with pytest.raises(Exception, match="not change it"):
         world.do("bob", rules.create, "set_entering", {"deny": {"type": "user"}}, token_id=token)
-    world.do("anna", access.grant, token, world.users["bob"].id, "write")
+    world.do("anna", tokens.grant, token, world.users["bob"].id, "write")
     rule = world.do("bob", rules.create, "set_entering", {"deny": {"type": "user"}}, token_id=token)
     world.do("anna", rules.delete, rule)
 

@@ -4,13 +4,14 @@ from typing import Any
 
 import pytest
 
-from core import access, listing, live, members, presence, sets, tokens, tree, users
+from core import listing, live, members, paths, presence, rules, sets, tokens, tree, users
 from core.calls import Core, Scene
 from core.errors import (
     AlreadyMember,
     AttributeNotWritable,
     BadName,
     EnterRefused,
+    LeaveRefused,
     NameTaken,
     NotMember,
     NotWritable,
@@ -109,16 +110,16 @@ async def test_a_grant_opens_and_its_end_closes(store: Store, anna: User, bob: U
     """Read lets see, write lets change, None takes both back; only the owner shares."""
     room = await make_set(store, anna)
     token_id = (await as_user(store, anna, lambda scene: sets.show(scene, room))).token_id
-    await as_user(store, anna, lambda scene: access.grant(scene, token_id, bob.id, "read"))
+    await as_user(store, anna, lambda scene: tokens.grant(scene, token_id, bob.id, "read"))
     await refused(store, bob, NotWritable, sets.create, "below", room)
-    await refused(store, bob, NotWritable, access.grant, token_id, bob.id, "write")
-    await as_user(store, anna, lambda scene: access.grant(scene, token_id, bob.id, "write"))
+    await refused(store, bob, NotWritable, tokens.grant, token_id, bob.id, "write")
+    await as_user(store, anna, lambda scene: tokens.grant(scene, token_id, bob.id, "write"))
     await as_user(store, bob, lambda scene: sets.create(scene, "below", room, is_public=True))
     assert await names_in(store, anna, room) == ["below"]
-    await as_user(store, anna, lambda scene: access.grant(scene, token_id, bob.id, None))
+    await as_user(store, anna, lambda scene: tokens.grant(scene, token_id, bob.id, None))
     await refused(store, bob, SetNotFound, sets.show, room)
-    await refused(store, bob, TokenNotFound, access.grant, token_id, bob.id, "read")
-    await refused(store, anna, UserNotFound, access.grant, token_id, "u_none", "read")
+    await refused(store, bob, TokenNotFound, tokens.grant, token_id, bob.id, "read")
+    await refused(store, anna, UserNotFound, tokens.grant, token_id, "u_none", "read")
 
 
 @pytest.mark.parametrize("policy", ["members", "owner"])
@@ -145,11 +146,24 @@ async def test_a_member_may_enter_and_a_visitor_is_none(store: Store, anna: User
     assert await as_user(store, bob, lambda scene: presence.enter(scene, "s_2", room)) is False
 
 
-async def test_a_frozen_user_enters_nothing(store: Store, anna: User) -> None:
-    """Not even his home."""
-    await store.write(lambda tx: tx.run("UPDATE users SET is_frozen = 1"))
-    error = await refused(store, anna, EnterRefused, presence.enter, "s_1", anna.home_set_id)
+async def test_a_frozen_user_enters_nothing_but_his_home(store: Store, anna: User) -> None:
+    """No set of his own either; he is not asked whether he may leave where he stands."""
+    room = await make_set(store, anna)
+    definer = (await as_user(store, anna, lambda scene: sets.show(scene, room))).token_id
+    deny = {"deny": {"type": "user"}}
+    await as_user(store, anna, lambda scene: rules.create(scene, "set_leaving", deny, token_id=definer))
+    await as_user(store, anna, lambda scene: presence.enter(scene, "s_1", room))
+    await refused(store, anna, LeaveRefused, presence.leave, "s_1", is_asked=True)
+    frozen = await as_user(store, anna, lambda scene: users.freeze(scene, name="anna"))
+    assert frozen.is_frozen
+    error = await refused(store, anna, EnterRefused, presence.enter, "s_2", room)
     assert error.rule == "frozen"
+    assert not await as_user(store, anna, lambda scene: sets.can_enter(scene, room))
+    assert await as_user(store, anna, lambda scene: sets.can_enter(scene, anna.home_set_id))
+    await as_user(store, anna, lambda scene: presence.leave(scene, "s_1", is_asked=True))
+    await as_user(store, anna, lambda scene: presence.enter(scene, "s_1", anna.home_set_id))
+    await as_user(store, anna, lambda scene: users.freeze(scene, user_id=anna.id, is_frozen=False))
+    await as_user(store, anna, lambda scene: presence.enter(scene, "s_2", room))
 
 
 async def test_presence_is_counted_by_session(store: Store, anna: User, bob: User) -> None:
@@ -269,7 +283,7 @@ async def test_a_path_leads_somewhere(store: Store, anna: User, path: str, leads
     middle = await make_set(store, anna, "middle", parent_id=top)
     low = await make_set(store, anna, "low", parent_id=middle)
     known = {"top": top, "middle": middle, "low": low, "home": anna.home_set_id, "wallet": anna.wallet_set_id}
-    assert await as_user(store, anna, lambda s: sets.resolve(s, middle, path, anna.home_set_id)) == known[leads_to]
+    assert await as_user(store, anna, lambda s: paths.resolve(s, middle, path, anna.home_set_id)) == known[leads_to]
 
 
 @pytest.mark.parametrize(("path", "part"), [("low/none/x", "none"), ("../..", ".."), ("~bob", "~bob")])
@@ -278,7 +292,7 @@ async def test_a_path_that_leads_nowhere_says_where_it_broke(store: Store, anna:
     top = await make_set(store, anna, "top")
     middle = await make_set(store, anna, "middle", parent_id=top)
     await make_set(store, anna, "low", parent_id=middle)
-    assert (await refused(store, anna, SetNotFound, sets.resolve, middle, path, anna.home_set_id)).id == part
+    assert (await refused(store, anna, SetNotFound, paths.resolve, middle, path, anna.home_set_id)).id == part
 
 
 async def test_an_undeclared_core_call_is_refused(store: Store, anna: User) -> None:

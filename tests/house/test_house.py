@@ -196,9 +196,5 @@ def _tables(script: str) -> list[tuple[str, str]]:
 
 def _tables_of(connection: sqlite3.Connection) -> list[tuple[str, str]]:
     rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
-    return sorted((name, _plain(sql)) for name, sql in rows)
-
-
-def _plain(sql: str) -> str:
-    """Return a statement without comments and without the spaces that ALTER TABLE leaves where it adds a column."""
-    return re.sub(r" ?([(),]) ?", r"\1", re.sub(r"\s+", " ", re.sub(r"--.*", "", sql)))
+    bare = {name: re.sub(r"\s+", " ", re.sub(r"--.*", "", sql)) for name, sql in rows}
+    return sorted((name, re.sub(r" ?([(),]) ?", r"\1", sql)) for name, sql in bare.items())

@@ -201,6 +201,20 @@ async def test_a_guard_refuses_and_everything_stays(tmp_path: Path, hook: str, k
     await with_guests(tmp_path, test, porter=guard)
 
 
+async def test_no_guard_keeps_a_frozen_user_from_going_home(tmp_path: Path) -> None:
+    """What is under way when he is frozen may still take him home, whatever guests say."""
+    guard = "@hookimpl\nasync def set_leaving(passage):\n    return 'Stay.'\n"
+
+    async def test(server: Running, anna: Client) -> None:
+        wallet = await anna.create_session("out", set_id=(await anna.call("core.user.read"))["wallet_set_id"])
+        with pytest.raises(CallError):
+            await anna.cd(wallet, to="home")
+        await server.app.store.write(lambda tx: tx.run("UPDATE users SET is_frozen = 1"))
+        assert (await anna.cd(wallet, to="home")).current_set.set_name == "anna's home"
+
+    await with_guests(tmp_path, test, porter=guard)
+
+
 GUARDS = {"raises": "raise ZeroDivisionError('secret')", "hangs": "await asyncio.Event().wait()"}
 
 

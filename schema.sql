@@ -40,14 +40,16 @@ CREATE TABLE users (
 CREATE UNIQUE INDEX users_group ON users (group_id);
 
 -- A place, defined by exactly one token. Written by core.sets, by core.members (next_rank) and by core.tree for an import.
--- enter_policy 'rule' is reserved for places that decide by rules of their own.
+-- enter_policy 'rule' is reserved for places that decide by rules of their own. has_events 0: no rule is asked when
+-- something happens to the set, and nobody is told.
 CREATE TABLE sets (
     id           TEXT PRIMARY KEY,
     token_id     TEXT NOT NULL UNIQUE REFERENCES tokens (id),
     parent_id    TEXT REFERENCES sets (id),
     enter_policy TEXT NOT NULL DEFAULT 'readers' CHECK (enter_policy IN ('readers', 'members', 'owner', 'rule')),
     next_rank    BIGINT NOT NULL DEFAULT 1,
-    created_at   BIGINT NOT NULL
+    created_at   BIGINT NOT NULL,
+    has_events   INTEGER NOT NULL DEFAULT 1 CHECK (has_events IN (0, 1))
 );
 CREATE INDEX sets_parent ON sets (parent_id);
 
@@ -574,6 +576,7 @@ CREATE TABLE rules (
 CREATE INDEX rules_token ON rules (token_id) WHERE token_id IS NOT NULL;
 CREATE INDEX rules_type ON rules (type) WHERE type IS NOT NULL;
 CREATE INDEX rules_owner ON rules (owner_id);
+CREATE INDEX rules_event ON rules (event);
 
 -- What a set gives whoever enters it, until he leaves. attributes: JSON. Written by core.gifts.
 CREATE TABLE gifts (

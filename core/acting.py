@@ -1,20 +1,24 @@
 """Runs the actions of a token after an event, in the transaction of what happened. Source: sessions.md 1.1 (action).
 
-An action cannot undo its event: one whose value does not fit, whose target is off, or that would have to ask a script
-or remote does nothing. One that would set itself off again is stopped silently.
+An action cannot undo its event: one whose value does not fit, whose target is off or kept as it is by a rule, or that
+would have to ask a script or remote does nothing. One that would set itself off again is stopped silently.
 """
+
+from typing import Any
 
 from core import attributes, held, tokens
 from core.actions import Action, parsed
 from core.attributes import ACTION, Attribute
-from core.errors import BadValue
-from core.limits import Limits, check, source_of
+from core.calls import Scene
+from core.errors import BadValue, EventRefused
+from core.guards import guard_change
+from core.limits import source_of
+from core.standard import check_free
 from core.tokens import Token
-from store import Tx
 
 
 def act(
-    tx: Tx,
+    scene: Scene,
     event: str,
     token_id: str,
     type: str,
@@ -30,38 +34,46 @@ def act(
         running: the actions that led to the event, each of which is run once.
     """
     # A plain word's tokens, users' and most sets' among them, have no actions: nothing is looked up for these.
-    declared = attributes.of_type(tx, type)
+    declared = attributes.of_type(scene.tx, type)
     if not any(attribute.value_type == ACTION for attribute in declared.values()):
         return
-    token = tokens.find(tx, token_id)
+    token = tokens.find(scene.tx, token_id)
     if token is None:
         return
     due = [
         (one.name, parsed(one.value))
-        for one in held.everything(tx, token, set_id)
+        for one in held.everything(scene.tx, token, set_id)
         if one.declared is not None and one.declared.value_type == ACTION and one.is_on and one.value is not None
     ]
     due = [(name, action) for name, action in due if name != changed and action.listens_to(event, changed)]
     for name, action in sorted(due, key=lambda pair: pair[0]):
         if name not in running:
-            _run(tx, token_id, declared, action, set_id, running | {name})
+            _run(scene, token_id, declared, action, set_id, running | {name})
 
 
 def _run(
-    tx: Tx, token_id: str, declared: dict[str, Attribute], action: Action, set_id: str | None, running: frozenset[str]
+    scene: Scene,
+    token_id: str,
+    declared: dict[str, Attribute],
+    action: Action,
+    set_id: str | None,
+    running: frozenset[str],
 ) -> None:
+    tx = scene.tx
     token = tokens.find(tx, token_id)
     if token is None or action.target is None:
         return
     if action.switch is not None:
-        held.switch(tx, token_id, action.target, action.switch, set_id)
-        tokens.touch(tx, token_id)
-    elif _change(tx, token, declared, action, set_id):
-        tokens.touch(tx, token_id)
-        act(tx, "value_changed", token_id, token.type, action.target, set_id, running)
+        if _is_let(scene, token, action.target, token.values, set_id):
+            held.switch(tx, token_id, action.target, action.switch, set_id)
+            _changed(scene, token_id, action.target, set_id)
+    elif _change(scene, token, declared, action, set_id):
+        _changed(scene, token_id, action.target, set_id)
+        act(scene, "value_changed", token_id, token.type, action.target, set_id, running)
 
 
-def _change(tx: Tx, token: Token, declared: dict[str, Attribute], action: Action, set_id: str | None) -> bool:
+def _change(scene: Scene, token: Token, declared: dict[str, Attribute], action: Action, set_id: str | None) -> bool:
+    tx = scene.tx
     target = held.look(tx, token, action.target or "", set_id)
     value = (action.change or {}).get("value")
     if action.copied is not None:
@@ -73,9 +85,24 @@ def _change(tx: Tx, token: Token, declared: dict[str, Attribute], action: Action
         if target.declared is not None:
             attributes.checked(tx, declared, target.name, value)
         else:
-            check(tx, target.name, "any", Limits(), value)
+            check_free(tx, target.name, value)
         held.check_siblings(tx, token, target.name, value, set_id)
     except BadValue:
         return False  # what the target held before is as good as it gets: the event has happened all the same
+    if not _is_let(scene, token, target.name, {**token.values, target.name: value}, set_id):
+        return False
     held.put(tx, token, target.name, value, set_id)
     return True
+
+
+def _is_let(scene: Scene, token: Token, attribute: str, values: dict[str, Any], set_id: str | None) -> bool:
+    try:
+        guard_change(scene, token, attribute, values, set_id)
+    except EventRefused:
+        return False  # a rule keeps the value as it is: an action cannot undo its event
+    return True
+
+
+def _changed(scene: Scene, token_id: str, attribute: str, set_id: str | None) -> None:
+    tokens.touch(scene.tx, token_id)
+    scene.say("value_changed", set_id=set_id, token_id=token_id, attribute=attribute)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from core.errors import UndeclaredCall
+from core.notices import Notice, Tell
 from store import Tx
 
 P = ParamSpec("P")
@@ -27,11 +28,25 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """In whose name, in which transaction and under which policy a core call runs."""
+    """In whose name, in which transaction, under which policy a core call runs, and who is told of what happens."""
 
     tx: Tx
     user_id: str
     policy: Policy = Policy()
+    tell: Tell | None = None
+
+    def say(
+        self,
+        event: str,
+        *,
+        set_id: str | None = None,
+        token_id: str | None = None,
+        attribute: str | None = None,
+        place_id: str | None = None,
+    ) -> None:
+        """Tell that something happens: heard of when, and if, the transaction is committed. See `Notice`."""
+        if self.tell is not None:
+            self.tell(self.tx, Notice(event, self.user_id, set_id, token_id, attribute, place_id))
 
 
 class CoreCall(Generic[P, T]):
@@ -67,21 +82,34 @@ def core_call(name: str, *, is_reading: bool = False) -> Callable[[Callable[Conc
 class Core:
     """What a job holds of the core: its declared calls, in its user's name, inside one transaction."""
 
-    __slots__ = ("_declared", "_job", "_scene")
+    __slots__ = ("_declared", "_job", "_on_undeclared", "_scene")
 
-    def __init__(self, scene: Scene, job: str, declared: frozenset[str]) -> None:
+    def __init__(
+        self,
+        scene: Scene,
+        job: str,
+        declared: frozenset[str],
+        on_undeclared: Callable[[UndeclaredCall], None] | None = None,
+    ) -> None:
         self._scene = scene
         self._job = job
         self._declared = declared
+        self._on_undeclared = on_undeclared
 
     def __call__(self, call: CoreCall[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Make a call. Raises UndeclaredCall, naming job and call, when the job did not declare it."""
         if call.name not in self._declared:
-            raise UndeclaredCall(self._job, call.name)
+            raise self._undeclared(call.name)
         return call.fn(self._scene, *args, **kwargs)
 
     def named(self, name: str, /, **arguments: Any) -> Any:
         """Make a call by its public name: the way for guests, who import no room below `jobs`."""
         if name not in self._declared or name not in CALLS:
-            raise UndeclaredCall(self._job, name)
+            raise self._undeclared(name)
         return CALLS[name].fn(self._scene, **arguments)
+
+    def _undeclared(self, call: str) -> UndeclaredCall:
+        error = UndeclaredCall(self._job, call)
+        if self._on_undeclared is not None:
+            self._on_undeclared(error)
+        return error

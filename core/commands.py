@@ -11,6 +11,7 @@ from typing import Any
 from core import known, live, sets, tokens
 from core.access import asker
 from core.calls import Scene, core_call
+from core.guards import READING, any_for
 from core.listing import HUMAN, VISIBLE
 from core.names import sort_key
 from core.sources import Source
@@ -41,22 +42,32 @@ class TokenCommand:
 
 @core_call("core.set.commands", is_reading=True)
 def offered(
-    scene: Scene, set_id: str, pallet_set_id: str | None = None, *, is_human: bool = False, fresh_s: float = 60
+    scene: Scene,
+    set_id: str,
+    pallet_set_id: str | None = None,
+    *,
+    is_human: bool = False,
+    fresh_s: float = 60,
+    session_id: str | None = None,
 ) -> list[TokenCommand]:
     """Return the command tokens offered in a set, of each name the nearest; unreadable ones are left out.
 
     Args:
+        session_id: whose pallet it is: what others were given, also the user's other sessions, is not in it.
         fresh_s: how long what a sort script or remote answered is taken as it is.
     """
     places = [*([pallet_set_id] if pallet_set_id else []), *_upwards(scene, set_id)]
     found: dict[str, TokenCommand] = {}
+    is_ruled = any_for(scene.tx, READING)
     for place in places:
         rows = scene.tx.all(
             f"SELECT t.id FROM commands c JOIN tokens t ON t.id = c.token_id"  # noqa: S608 (constants)
-            f" WHERE c.set_id = ? AND {VISIBLE} AND (? = 0 OR ({HUMAN})) ORDER BY t.id LIMIT ?",
-            *(place, *asker(scene.user_id), int(is_human), MAX_COMMANDS),
+            " JOIN members m ON m.set_id = c.set_id AND m.token_id = c.token_id"
+            f" WHERE c.set_id = ? AND {VISIBLE} AND (? = 0 OR ({HUMAN}))"
+            " AND (m.session_id IS NULL OR m.session_id = ?) ORDER BY t.id LIMIT ?",
+            *(place, *asker(scene.user_id), int(is_human), session_id, MAX_COMMANDS),
         )
-        near = [_command(scene, row[0], place, fresh_s) for row in rows]
+        near = [_command(scene, row[0], place, fresh_s, is_ruled) for row in rows]
         for command in near:
             # Two of one name in one set both stand; a nearer set's hides those above.
             key = sort_key(command.name)
@@ -78,10 +89,10 @@ def _upwards(scene: Scene, set_id: str) -> list[str]:
     return above
 
 
-def _command(scene: Scene, token_id: str, set_id: str, fresh_s: float) -> TokenCommand:
+def _command(scene: Scene, token_id: str, set_id: str, fresh_s: float, is_ruled: bool) -> TokenCommand:
     token = tokens.find(scene.tx, token_id)
     assert token is not None  # read in the same snapshot
-    values = live.shown(scene, token, set_id)
+    values = live.shown(scene, token, set_id, is_ruled=is_ruled)
     sort, is_stale = _sort(scene, token, values, fresh_s)
     description, accepts = values.get("description"), values.get("accepts")
     return TokenCommand(

@@ -1,12 +1,16 @@
 """What a rule decides by: `{"allow": condition}` or `{"deny": condition}`, and conditions made of one key each.
 
     {"attribute": {"name": "level", "of": "visitor", "minimum": 3}}   by value (`is`, `in`, `minimum`, `maximum`)
+    {"about": "price"}                                                by the attribute to be changed or read
     {"type": "anna.ticket"}                                           by type of the token that comes
     {"group": "g_..."}                                                by group
     {"visited": ["set_...", ...]}                                     by sets the session was in before, all of them
     {"count": {"type": "anna.ticket", "where": "wallet", "minimum": 1}}   by what is there: `here`, `wallet`, `home`
     {"script": "sc_..."}, {"remote": "rm_..."}                        by what one of them answers
     {"all": [...]}, {"any": [...]}, {"not": condition}                by conditions
+
+An attribute is `of` the `visitor`: the token that comes or goes, as it would be after what is about to happen; of the
+same `token` as it is now; of the `set`: the token that defines the place; or of the `caller`: his user's token.
 
 Source: sessions.md 1.2 (who may refuse).
 """
@@ -25,6 +29,7 @@ from store import Tx
 MAX_DEPTH = 10
 MAX_CONDITIONS = 100
 MAX_COUNTS = 5  # each looks at all that stands in a set
+_WHOSE = ("visitor", "token", "set", "caller")
 _COMPARED = ("is", "in", "minimum", "maximum")
 
 
@@ -40,14 +45,27 @@ Answers = dict[str, Verdict]
 
 
 @dataclass(frozen=True, slots=True)
+class Coming:
+    """A token as it would be after what is about to happen."""
+
+    type: str
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Passer:
-    """Who wants to pass: the token that moves, in whose name, in which session, at which set."""
+    """Who wants to pass: the token it is about, in whose name, in which session, at which set.
+
+    `coming` is how that token would be afterwards, None when it stays as it is; `about` the attribute in question.
+    """
 
     user_id: str
     token_id: str
     set_id: str
     session_id: str | None = None
     answers: Answers = field(default_factory=dict)
+    coming: Coming | None = None
+    about: str | None = None
 
 
 def checked(decision: Any, allows_outside: bool) -> dict[str, Any]:
@@ -123,17 +141,12 @@ def _is_true(tx: Tx, condition: dict[str, Any], passer: Passer) -> bool:
 
 
 def _by_value(tx: Tx, wanted: dict[str, Any], passer: Passer) -> bool:
-    if wanted.get("of", "visitor") == "visitor":
-        row = tx.one("SELECT type, attributes FROM tokens WHERE id = ?", passer.token_id)
-    else:
-        row = tx.one(
-            "SELECT t.type, t.attributes FROM sets s JOIN tokens t ON t.id = s.token_id WHERE s.id = ?", passer.set_id
-        )
-    held = json.loads(row[1]).get(wanted["name"]) if row else None
-    if row and held is None:
+    found = _looked_at(tx, wanted.get("of", "visitor"), passer)
+    held = found.values.get(wanted["name"]) if found else None
+    if found and held is None:
         from core import attributes
 
-        declared = attributes.of_type(tx, row[0]).get(wanted["name"])
+        declared = attributes.of_type(tx, found.type).get(wanted["name"])
         held = declared.default if declared else None
     if "is" in wanted and held != wanted["is"]:
         return False
@@ -142,13 +155,33 @@ def _by_value(tx: Tx, wanted: dict[str, Any], passer: Passer) -> bool:
     return _is_between(held, wanted) if "minimum" in wanted or "maximum" in wanted else True
 
 
+def _looked_at(tx: Tx, whose: str, passer: Passer) -> Coming | None:
+    if whose == "visitor" and passer.coming is not None:
+        return passer.coming
+    if whose in ("visitor", "token"):
+        row = tx.one("SELECT type, attributes FROM tokens WHERE id = ?", passer.token_id)
+    else:
+        table, id = ("users", passer.user_id) if whose == "caller" else ("sets", passer.set_id)
+        row = tx.one(
+            f"SELECT t.type, t.attributes FROM {table} s JOIN tokens t ON t.id = s.token_id WHERE s.id = ?",  # noqa: S608
+            id,
+        )
+    return Coming(row[0], json.loads(row[1])) if row else None
+
+
 def _is_between(held: Any, wanted: dict[str, Any]) -> bool:
     if not isinstance(held, int | float) or isinstance(held, bool):
         return False
     return bool(wanted.get("minimum", held) <= held <= wanted.get("maximum", held))
 
 
+def _by_attribute(tx: Tx, name: str, passer: Passer) -> bool:
+    return passer.about == name
+
+
 def _by_type(tx: Tx, type: str, passer: Passer) -> bool:
+    if passer.coming is not None:
+        return types.is_a(tx, passer.coming.type, type)
     row = tx.one("SELECT type FROM tokens WHERE id = ?", passer.token_id)
     return row is not None and types.is_a(tx, row[0], type)
 
@@ -199,8 +232,8 @@ def _names(value: Any, required: tuple[str, ...], optional: dict[str, tuple[type
 def _check_value(value: Any) -> str | None:
     wanted: dict[str, tuple[type, ...]] = {"of": (str,), "is": (), "in": (list,)}
     reason = _names(value, ("name",), {**wanted, "minimum": (int, float), "maximum": (int, float)})
-    if reason is None and value.get("of", "visitor") not in ("visitor", "set"):
-        return "'of' must be visitor or set"
+    if reason is None and value.get("of", "visitor") not in _WHOSE:
+        return f"'of' must be one of {', '.join(_WHOSE)}"
     if reason is None and not any(name in value for name in _COMPARED):
         return f"it needs one of {', '.join(_COMPARED)}"
     return reason
@@ -235,6 +268,7 @@ def _check_source(kind: str) -> Callable[[Any], str | None]:
 
 _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "attribute": _check_value,
+    "about": _check_text,
     "type": _check_text,
     "group": _check_text,
     "visited": _check_texts,
@@ -247,6 +281,7 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
 }
 _TESTS: dict[str, Callable[[Tx, Any, Passer], bool]] = {
     "attribute": _by_value,
+    "about": _by_attribute,
     "type": _by_type,
     "group": _by_group,
     "visited": _by_visits,

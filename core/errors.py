@@ -42,6 +42,7 @@ CoreError
 ├── TokenInUse             the token defines a set or is a user's: it cannot be deleted or given away
 ├── TooMany                a set, token or type has as many of these as it may have
 ├── StillUsed              something else refers to it
+├── LastCredential         a user keeps one way in
 ├── OwnGroup               the group is a user's own: it stays, and he stays an admin of it
 └── UndeclaredCall         a job made a core call it did not declare
 """
@@ -262,11 +263,12 @@ class Refused(CoreError):
 
     verb = "use"
 
-    def __init__(self, set_id: str, set_name: str, rule: str, message: str) -> None:
+    def __init__(self, set_id: str | None, set_name: str, rule: str, message: str, refusals: int = 1) -> None:
         self.set_id = set_id
         self.set_name = set_name
         self.rule = rule
         self.message = message
+        self.refusals = refusals
         super().__init__(f"{set_name!r} does not let you {self.verb}: {message}")
 
 
@@ -283,9 +285,23 @@ class LeaveRefused(Refused):
 
 
 class EventRefused(Refused):
-    """A rule refused what was about to happen."""
+    """A rule refused what was about to happen; `name` is what the set or token is called that it happens to."""
 
     verb = "do that"
+
+    def __init__(
+        self,
+        event: str,
+        name: str,
+        rule: str,
+        message: str,
+        refusals: int = 1,
+        *,
+        set_id: str | None = None,
+        token_id: str | None = None,
+    ) -> None:
+        self.event, self.token_id = event, token_id
+        super().__init__(set_id, name, rule, message, refusals)
 
 
 class NameTaken(CoreError):
@@ -360,6 +376,13 @@ class StillUsed(CoreError):
         super().__init__(f"It is still used by {what}: change or delete that first.")
 
 
+class LastCredential(CoreError):
+    """The last credential of a user is not destroyed: make another first."""
+
+    def __init__(self) -> None:
+        super().__init__("It is your last credential: make another before you destroy it.")
+
+
 class OwnGroup(CoreError):
     """The group is a user's own."""
 
@@ -372,5 +395,5 @@ class UndeclaredCall(CoreError):
     """A job made a core call it did not declare."""
 
     def __init__(self, job: str, call: str) -> None:
-        self.job, self.call = job, call
+        self.function, self.call = job, call
         super().__init__(f"Job {job!r} made the core call {call!r} without declaring it: add it to its calls.")

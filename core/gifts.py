@@ -7,6 +7,7 @@ from typing import Any, Literal
 from core import access, members, sets, tokens
 from core.calls import Scene, core_call
 from core.errors import GiftNotFound, TooMany
+from core.guards import guard_making
 from core.names import checked_name
 from store import Tx, new_id, now_ms
 
@@ -39,6 +40,8 @@ def create(
     if len(_of(scene.tx, set_id)) >= MAX_GIFTS:
         raise TooMany("gifts of a set", MAX_GIFTS)
     tokens.check_values(scene, type, attributes or {})
+    # Asked now, of who gives, and for all that will be given: whoever enters or leaves makes nothing.
+    guard_making(scene, type, name, attributes or {}, set_id)
     gift_id = new_id("gf_")
     scene.tx.run(
         "INSERT INTO gifts (id, set_id, type, name, attributes, access, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)",

@@ -4,15 +4,17 @@ A page is found by its place in the order, (sort, token id), never by counting: 
 make nothing be skipped or told twice. Source: sessions.md 2.5; 7 (an explicit total order in every cursor).
 """
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import orjson
 
 from core import live, sets, tokens
-from core.access import asker, readable_by
+from core.access import asker, readable_by, rights
 from core.calls import Scene, core_call
 from core.errors import TokenNotFound
+from core.guards import READING
 from core.names import sort_key
 from core.sets import Place
 from core.tokens import Token
@@ -39,7 +41,8 @@ _ORDERS: dict[str, tuple[str, str, str]] = {
 }
 _COLUMNS = (
     "m.kind, m.sort, m.rank, t.id, t.type, t.name, t.owner_id, t.attributes, t.is_human, t.is_public, t.revision,"
-    " t.created_at, s.id, EXISTS (SELECT 1 FROM live_values)"
+    " t.created_at, s.id, EXISTS (SELECT 1 FROM live_values),"
+    " EXISTS (SELECT 1 FROM rules WHERE event = 'attribute_reading')"
     " FROM members m JOIN tokens t ON t.id = m.token_id LEFT JOIN sets s ON s.token_id = t.id"
 )
 VISIBLE = readable_by("t")
@@ -56,10 +59,22 @@ _WAYS = f"SELECT EXISTS ({_CHILD}), EXISTS ({_LINK}), EXISTS (SELECT 1 FROM comm
 
 
 @dataclass(frozen=True, slots=True)
+class Details:
+    """More about a token: whose it is, since when (UTC milliseconds), what the reader may do with it, and its set."""
+
+    owner_name: str
+    created_at: int
+    is_public: bool
+    can_write: bool
+    place: Place | None
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One token as it stands in one set. `set_id` is the set it defines, if any; `kind` its relation to this one.
 
-    `attributes` are those the reader may read there; `revision` grows whenever the token is changed.
+    `attributes` are those the reader may read there; `revision` grows whenever the token is changed; `details` are
+    there when they were asked for.
     """
 
     id: str
@@ -71,6 +86,7 @@ class Entry:
     is_human: bool
     set_id: str | None
     revision: int = 1
+    details: Details | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +108,8 @@ def read(
     filter: str | None = None,
     order: Order = "name",
     is_human: bool = False,
+    wide: bool = False,
+    session_id: str | None = None,
 ) -> Page:
     """Return a page of the set's contents; what the caller cannot read is silently left out.
 
@@ -100,10 +118,12 @@ def read(
         after: the `next` of the page before.
         filter: a name with `*`, `?` or `[...]`; without one of them, any name that holds the text. Case is ignored.
         is_human: leave out what is not for people.
+        wide: also tell of each token whose it is, what the caller may do with it, and what stands in its set.
+        session_id: leave out what the set has given to other sessions than this.
     """
     sets.show(scene, set_id)
     columns, comparison, direction = _ORDERS[order]
-    conditions, values = _wanted(kind, filter, is_human)
+    conditions, values = _wanted(kind, filter, is_human, session_id)
     if after is not None:
         conditions.append(f"({columns}) {comparison} (?, ?)")
         values += after
@@ -111,7 +131,7 @@ def read(
     values = [set_id, *asker(scene.user_id), *values]
     statement = f"SELECT {_COLUMNS} WHERE {' AND '.join(conditions)} ORDER BY {direction} LIMIT ?"  # noqa: S608
     rows = scene.tx.all(statement, *values, limit + 1)
-    entries = _entries(scene, set_id, rows[:limit], is_human)
+    entries = [_detailed(scene, one) if wide else one for one in _entries(scene, set_id, rows[:limit], is_human)]
     if len(rows) <= limit:
         return Page(entries, None)
     last = rows[limit - 1]
@@ -119,26 +139,19 @@ def read(
 
 
 @core_call("core.token.read", is_reading=True)
-def read_one(scene: Scene, token_id: str, set_id: str | None = None, *, is_human: bool = False) -> Entry:
+def read_one(
+    scene: Scene, token_id: str, set_id: str | None = None, *, is_human: bool = False, wide: bool = False
+) -> Entry:
     """Return one token as it stands in a set, or by itself, with its values there that the caller may read.
 
     Raises TokenNotFound when it is not there or not to be seen.
+
+    Args:
+        is_human: leave out attributes that are not for people.
+        wide: also tell whose it is, what the caller may do with it, and what stands in the set it defines.
     """
-    if set_id is None:
-        token = tokens.readable(scene, token_id)
-        row = scene.tx.one("SELECT id FROM sets WHERE token_id = ?", token_id)
-        values = live.shown(scene, token, None, is_human)
-        defined = row[0] if row else None
-        is_shown = bool(token.is_human)
-        return Entry(token.id, token.type, token.name, token.owner_id, "", values, is_shown, defined, token.revision)
-    sets.show(scene, set_id)
-    row = scene.tx.one(
-        f"SELECT {_COLUMNS} WHERE m.set_id = ? AND m.token_id = ? AND {VISIBLE}",  # noqa: S608 (constants)
-        *(set_id, token_id, *asker(scene.user_id)),
-    )
-    if row is None:
-        raise TokenNotFound(token_id)
-    return _entries(scene, set_id, [row], is_human)[0]
+    entry = _alone(scene, token_id, is_human) if set_id is None else _standing(scene, token_id, set_id, is_human)
+    return _detailed(scene, entry) if wide else entry
 
 
 @core_call("core.set.ways", is_reading=True)
@@ -161,6 +174,8 @@ def list_sets(
     name: str | None = None,
     type: str | None = None,
     *,
+    attribute: str | None = None,
+    value: Any = None,
     is_writable: bool = False,
     limit: int = 50,
     after: tuple[str] | None = None,
@@ -169,27 +184,25 @@ def list_sets(
 
     Args:
         parent_id: those below this set; name: with this name, in any case; type: whose defining token is of this type.
+        attribute: whose defining token holds this attribute, as the caller may read it; with `value`, just that.
         is_writable: those the caller can write.
     """
-    where, values = ["s.id > ?", VISIBLE], [*asker(scene.user_id)]
-    for condition, value in (("s.parent_id = ?", parent_id), ("t.type = ?", type)):
-        if value is not None:
-            where.append(condition)
-            values.append(value)
+    where, values = _sought(parent_id, type, attribute)
     statement = (
         "SELECT s.id FROM sets s JOIN tokens t ON t.id = s.token_id"  # noqa: S608 (constants)
-        f" WHERE {' AND '.join(where)} ORDER BY s.id LIMIT {CHUNK}"
+        f" WHERE {' AND '.join(['s.id > ?', VISIBLE, *where])} ORDER BY s.id LIMIT {CHUNK}"
     )
+    values = [*asker(scene.user_id), *values]
     found: list[Place] = []
     last = after[0] if after else ""
     while len(found) <= limit and (rows := scene.tx.all(statement, last, *values)):
         last = rows[-1][0]
         for (set_id,) in rows:
             place = sets.find(scene.tx, scene.user_id, set_id)
-            if place is None or (name is not None and sort_key(place.name) != sort_key(name)):
+            if place is None or not place.rights.can_read or (is_writable and not place.rights.can_write):
                 continue
-            if place.rights.can_read and (place.rights.can_write or not is_writable):
-                found.append(place)
+            if name in (None, place.name) or sort_key(place.name) == sort_key(name or ""):
+                found += [place] if _holds(scene, place, attribute, value) else []
     return found[:limit], (found[limit - 1].id,) if len(found) > limit else None
 
 
@@ -199,7 +212,59 @@ def has(scene: Scene, set_id: str, kind: Literal["child", "link"]) -> bool:
     return ways(scene, set_id)[kind == "link"]
 
 
-def _wanted(kind: Kind | None, filter: str | None, is_human: bool) -> tuple[list[str], list[Any]]:
+def _sought(parent_id: str | None, type: str | None, attribute: str | None) -> tuple[list[str], list[str]]:
+    # Of what does not stand in the row, only a user's type may have a default: its tokens are looked into.
+    written = json.dumps(attribute) if attribute is not None else None
+    holding = ("(instr(t.attributes, ?) > 0 OR instr(t.type, '.') > 0)", written)
+    wanted = [("s.parent_id = ?", parent_id), ("t.type = ?", type), holding]
+    return [one for one, value in wanted if value is not None], [value for _, value in wanted if value is not None]
+
+
+def _holds(scene: Scene, place: Place, attribute: str | None, value: Any) -> bool:
+    if attribute is None:
+        return True
+    token = tokens.find(scene.tx, place.token_id)
+    held = live.shown(scene, token, None).get(attribute) if token is not None else None
+    return held is not None and value in (None, held)
+
+
+def _alone(scene: Scene, token_id: str, is_human: bool) -> Entry:
+    token = tokens.readable(scene, token_id)
+    row = scene.tx.one("SELECT id FROM sets WHERE token_id = ?", token_id)
+    values = live.shown(scene, token, None, is_human)
+    defined = row[0] if row else None
+    is_shown = bool(token.is_human)
+    return Entry(token.id, token.type, token.name, token.owner_id, "", values, is_shown, defined, token.revision)
+
+
+def _standing(scene: Scene, token_id: str, set_id: str, is_human: bool) -> Entry:
+    sets.show(scene, set_id)
+    row = scene.tx.one(
+        f"SELECT {_COLUMNS} WHERE m.set_id = ? AND m.token_id = ? AND {VISIBLE}",  # noqa: S608 (constants)
+        *(set_id, token_id, *asker(scene.user_id)),
+    )
+    if row is None:
+        raise TokenNotFound(token_id)
+    return _entries(scene, set_id, [row], is_human)[0]
+
+
+def _detailed(scene: Scene, entry: Entry) -> Entry:
+    """Return the entry of a token the caller can read with its details; an unreadable set is not told of."""
+    row = scene.tx.one(
+        "SELECT coalesce(u.name, ''), t.created_at, t.is_public FROM tokens t LEFT JOIN users u ON u.id = t.owner_id"
+        " WHERE t.id = ?",
+        entry.id,
+    )
+    assert row is not None  # read in the same snapshot
+    owner_name, created_at, is_public = row
+    held = rights(scene.tx, scene.user_id, entry.id, entry.owner_id, is_public)
+    place = sets.show(scene, entry.set_id, wide=True) if entry.set_id is not None and held.can_read else None
+    return replace(entry, details=Details(owner_name, created_at, bool(is_public), held.can_write, place))
+
+
+def _wanted(
+    kind: Kind | None, filter: str | None, is_human: bool, session_id: str | None
+) -> tuple[list[str], list[Any]]:
     conditions: list[str] = []
     values: list[Any] = []
     if kind is not None:
@@ -209,6 +274,9 @@ def _wanted(kind: Kind | None, filter: str | None, is_human: bool) -> tuple[list
         values.append(_pattern(filter))
     if is_human:
         conditions.append(HUMAN)
+    if session_id is not None:
+        conditions.append("(m.session_id IS NULL OR m.session_id = ?)")
+        values.append(session_id)
     return conditions, values
 
 
@@ -220,32 +288,24 @@ def _pattern(filter: str) -> str:
 
 
 def _entries(scene: Scene, set_id: str, rows: list[tuple[Any, ...]], is_human: bool) -> list[Entry]:
-    """Return the rows as entries; only what has declared, one set's or turned off attributes is looked at closer."""
+    """Return the rows as entries; only what has declared, one set's, turned off or ruled attributes is looked into."""
     special: set[str] = set()
-    if rows and rows[0][-1]:
-        marks = ", ".join("?" * len(rows))
-        found = scene.tx.all(
-            f"SELECT DISTINCT token_id FROM live_values WHERE token_id IN ({marks})",  # noqa: S608 (question marks)
-            *[row[3] for row in rows],
-        )
-        special = {row[0] for row in found}
-    return [
-        Entry(
-            row[3],
-            row[4],
-            row[5],
-            row[6],
-            row[0],
-            _values(scene, set_id, row, is_human) if "." in row[4] or row[3] in special else orjson.loads(row[7]),
-            bool(row[8]),
-            row[12],
-            row[10],
-        )
-        for row in rows
-    ]
+    is_ruled = bool(rows) and bool(rows[0][-1])
+    ids = [row[3] for row in rows]
+    marks = ", ".join("?" * len(rows))
+    if rows and rows[0][-2]:
+        statement = f"SELECT DISTINCT token_id FROM live_values WHERE token_id IN ({marks})"  # noqa: S608 (question marks)
+        special.update(row[0] for row in scene.tx.all(statement, *ids))
+    if is_ruled:
+        statement = f"SELECT token_id FROM rules WHERE event = ? AND token_id IN ({marks})"  # noqa: S608 (question marks)
+        special.update(row[0] for row in scene.tx.all(statement, READING, *ids))
 
+    def values(row: tuple[Any, ...]) -> dict[str, Any]:
+        if "." not in row[4] and row[3] not in special:
+            held: dict[str, Any] = orjson.loads(row[7])
+            return held
+        id, type, name, owner_id, attributes, is_human_token, is_public, revision, created_at = row[3:12]
+        token = Token(id, type, owner_id, name, attributes, is_public, is_human_token, revision, created_at)
+        return live.shown(scene, token, set_id, is_human, is_ruled)
 
-def _values(scene: Scene, set_id: str, row: tuple[Any, ...], is_human: bool) -> dict[str, Any]:
-    id, type, name, owner_id, attributes, is_human_token, is_public, revision, created_at = row[3:12]
-    token = Token(id, type, owner_id, name, attributes, is_public, is_human_token, revision, created_at)
-    return live.shown(scene, token, set_id, is_human)
+    return [Entry(row[3], row[4], row[5], row[6], row[0], values(row), bool(row[8]), row[12], row[10]) for row in rows]

@@ -11,11 +11,20 @@ from core import acting, actions, attributes, groups, held, sets, tokens
 from core.access import Rights, rights
 from core.attributes import Attribute
 from core.calls import Scene, core_call
-from core.errors import AttributeNotFound, AttributeNotReadable, AttributeNotWritable, ChecksumMismatch
+from core.errors import (
+    AttributeNotFound,
+    AttributeNotReadable,
+    AttributeNotWritable,
+    ChecksumMismatch,
+    TokenNotFound,
+    UserNotFound,
+)
+from core.guards import READING, Rule, applying, guard_change, hides
 from core.held import Held as Held
 from core.held import look as look
-from core.limits import Limits, check, source_of
+from core.limits import source_of
 from core.sources import require
+from core.standard import check_free
 from core.tokens import Token
 from store import Tx
 
@@ -29,21 +38,48 @@ class Permission:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """What came of writing an attribute: the token's new revision, and what is read there now.
+
+    `state` is `unknown` when a script or remote answers from now on, which nobody has asked yet.
+    """
+
+    revision: int
+    value: Any
+    state: str
+
+
 @core_call("core.attribute.permissions", is_reading=True)
-def permissions(scene: Scene, token_id: str, attribute: str, set_id: str | None = None) -> Permission:
-    """Return what the caller may do with a token's attribute in a set, and why not more."""
+def permissions(
+    scene: Scene, token_id: str, attribute: str, set_id: str | None = None, user_id: str | None = None
+) -> Permission:
+    """Return what the caller may do with a token's attribute in a set, and why not more.
+
+    Args:
+        user_id: what this user may do instead; asked by who may write the token. Raises UserNotFound.
+    """
     token = tokens.readable(scene, token_id)
     seen = look(scene.tx, token, attribute, set_id)
+    if user_id is not None and user_id != scene.user_id:
+        tokens.writable(scene, token_id)
+        if scene.tx.one("SELECT 1 FROM users WHERE id = ?", user_id) is None:
+            raise UserNotFound(user_id)
+        scene = Scene(scene.tx, user_id)
+        try:
+            tokens.readable(scene, token_id)
+        except TokenNotFound:
+            return Permission(False, False, "the token cannot be read")
     unread = unreadable(scene, token, seen, set_id)
     unwritten = unwritable(scene, token, seen, set_id)
-    return Permission(unread is None, unwritten is None, unread or unwritten or "you may read and write it")
+    return Permission(unread is None, unwritten is None, unread or unwritten or "it may be read and written")
 
 
 @core_call("core.token.edit_attribute")
 def edit(
     scene: Scene, token_id: str, attribute: str, value: Any, set_id: str | None = None, if_match: int | None = None
-) -> int:
-    """Write one attribute of a token, everywhere or for one set, and return the token's new revision.
+) -> Edited:
+    """Write one attribute of a token, everywhere or for one set.
 
     Args:
         value: None takes it away; `{"script": id}` or `{"remote": id}` has one of these answer for it.
@@ -64,10 +100,13 @@ def edit(
     if set_id is not None:
         sets.show(scene, set_id)
     held.check_siblings(scene.tx, token, attribute, value, set_id)
+    guard_change(scene, token, attribute, {**token.values, attribute: value}, set_id)
     held.put(scene.tx, token, attribute, value, set_id)
+    scene.say("value_changed", set_id=set_id, token_id=token_id, attribute=attribute)
     if value != seen.value:
-        acting.act(scene.tx, "value_changed", token_id, token.type, attribute, set_id)
-    return tokens.touch(scene.tx, token_id)
+        acting.act(scene, "value_changed", token_id, token.type, attribute, set_id)
+    is_asked = source is not None
+    return Edited(tokens.touch(scene.tx, token_id), None if is_asked else value, "unknown" if is_asked else "ok")
 
 
 @core_call("core.token.turn_attribute")
@@ -75,14 +114,26 @@ def turn(scene: Scene, token_id: str, attribute: str, is_on: bool, set_id: str |
     """Turn an attribute of a token on or off: off, nobody reads or writes it and nothing behind it is called."""
     token = tokens.writable(scene, token_id)
     look(scene.tx, token, attribute, set_id)
+    guard_change(scene, token, attribute, token.values, set_id)
     held.switch(scene.tx, token_id, attribute, is_on, set_id)
+    scene.say("value_changed", set_id=set_id, token_id=token_id, attribute=attribute)
     tokens.touch(scene.tx, token_id)
 
 
-def unreadable(scene: Scene, token: Token, seen: Held, set_id: str | None) -> str | None:
-    """Return why the caller, who can read the token, cannot read the attribute; None when he can."""
+def unreadable(
+    scene: Scene, token: Token, seen: Held, set_id: str | None, found: list[Rule] | None = None
+) -> str | None:
+    """Return why the caller, who can read the token, cannot read the attribute; None when he can.
+
+    Args:
+        found: the token's rules for reading; None: looked up here.
+    """
     if not seen.is_on:
         return "it is turned off"
+    if found is None:
+        found = applying(scene.tx, token.id, token.type, READING)
+    if hides(scene, found, token, seen.name, set_id):
+        return "a rule keeps it from you"
     if seen.declared is not None and not _may_read(scene, token, seen.declared):
         return "only certain groups read it"
     if not all(_are_met(scene.tx, declared.read_needs, set_id) for declared in _lineage(scene.tx, seen)):
@@ -107,17 +158,21 @@ def is_writable(scene: Scene, token: Token, attribute: str, set_id: str | None) 
     return unwritable(scene, token, look(scene.tx, token, attribute, set_id), set_id) is None
 
 
-def shown(scene: Scene, token: Token, set_id: str | None, is_human: bool = False) -> dict[str, Any]:
+def shown(
+    scene: Scene, token: Token, set_id: str | None, is_human: bool = False, is_ruled: bool = True
+) -> dict[str, Any]:
     """Return the values the caller may read there, by name; the others are silently left out.
 
     Args:
         is_human: leave out what is not for people.
+        is_ruled: False when it is known that there are no rules for reading.
     """
+    found = applying(scene.tx, token.id, token.type, READING) if is_ruled else []
     seen = {}
     for one in held.everything(scene.tx, token, set_id):
         if is_human and one.declared is not None and not one.declared.is_human:
             continue
-        if unreadable(scene, token, one, set_id) is None:
+        if unreadable(scene, token, one, set_id, found) is None:
             seen[one.name] = one.value
     return seen
 
@@ -135,7 +190,7 @@ def readable(scene: Scene, token: Token, attribute: str, set_id: str | None) -> 
 
 def _check_value(scene: Scene, token: Token, seen: Held, value: Any) -> None:
     if seen.declared is None:
-        check(scene.tx, seen.name, "any", Limits(), value)
+        check_free(scene.tx, seen.name, value)
         return
     declared = attributes.of_type(scene.tx, token.type)
     attributes.checked(scene.tx, declared, seen.name, value)

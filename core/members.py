@@ -48,6 +48,33 @@ def take(tx: Tx, set_id: str, token_id: str, *, kind: Kind | None = None) -> Non
         raise NotMember(set_id, token_id)
 
 
+def take_out(tx: Tx, set_id: str, token_id: str, *, is_forced: bool = False) -> None:
+    """Take a member, or a gift for everybody, out of a set. Raises NotMember, as for a permanent place without force.
+
+    A user's token stays in his home whatever is forced: a token is always in at least one set.
+    """
+    taken = tx.run(
+        "DELETE FROM members WHERE set_id = ? AND token_id = ? AND kind IN ('member', 'gift') AND session_id IS NULL"
+        " AND (is_sticky = 0 OR (? = 1 AND NOT EXISTS (SELECT 1 FROM users u WHERE u.token_id = members.token_id"
+        " AND u.home_set_id = members.set_id)))",
+        *(set_id, token_id, int(is_forced)),
+    )
+    if not taken:
+        raise NotMember(set_id, token_id)
+
+
+def loose(tx: Tx, set_id: str) -> list[tuple[str, Kind]]:
+    """Return what can be taken out of a set: members, links and gifts for everybody that have no permanent place."""
+    return [
+        (token_id, kind)
+        for token_id, kind in tx.all(
+            "SELECT token_id, kind FROM members WHERE set_id = ? AND kind IN ('member', 'link', 'gift')"
+            " AND is_sticky = 0 AND session_id IS NULL ORDER BY rank",
+            set_id,
+        )
+    ]
+
+
 def clear(tx: Tx, set_id: str) -> None:
     """Empty a set that is about to go, permanent places and presence included; the tokens themselves stay."""
     tx.run("DELETE FROM presence WHERE set_id = ?", set_id)
@@ -70,12 +97,12 @@ def gifts(tx: Tx, set_id: str, session_id: str | None = None) -> list[str]:
     return [row[0] for row in rows]
 
 
-def only_here(tx: Tx, set_id: str) -> list[str]:
-    """Return the tokens that stand in this set and in no other, those that define sets or are users' left out."""
+def only_here(tx: Tx, set_id: str, owner_id: str) -> list[str]:
+    """Return a user's tokens that stand in this set and in no other, those that define sets or are users' left out."""
     rows = tx.all(
-        "SELECT m.token_id FROM members m JOIN tokens t ON t.id = m.token_id WHERE m.set_id = ?"
+        "SELECT m.token_id FROM members m JOIN tokens t ON t.id = m.token_id WHERE m.set_id = ? AND t.owner_id = ?"
         " AND t.type NOT IN ('set', 'user') AND NOT EXISTS (SELECT 1 FROM sets s WHERE s.token_id = m.token_id)"
         " AND NOT EXISTS (SELECT 1 FROM members o WHERE o.token_id = m.token_id AND o.set_id <> m.set_id)",
-        set_id,
+        *(set_id, owner_id),
     )
     return [row[0] for row in rows]

@@ -5,18 +5,19 @@ Source: sessions.md 1.2 (entering and leaving), 6 rows 19-21: several sessions i
 
 from dataclasses import dataclass
 
-from core import acting, attraction, gifts, members, rules, sets
+from core import acting, attraction, gifts, guards, members, sets
 from core.calls import Scene, core_call
 from core.conditions import Answers, Passer, sources
 from core.errors import EnterRefused, LeaveRefused, SetNotFound
-from core.rules import Refusal
+from core.guards import Refusal
 from core.sets import Place
 from core.types import SYSTEM_MADE
 from store import Tx
 
 _STANDING = (
-    "SELECT p.set_id, p.token_id, u.is_frozen, d.id, d.type FROM presence p JOIN users u ON u.token_id = p.token_id"
-    " JOIN sets s ON s.id = p.set_id JOIN tokens d ON d.id = s.token_id WHERE p.session_id = ?"
+    "SELECT p.set_id, p.token_id, u.is_frozen, s.has_events, d.id, d.type FROM presence p"
+    " JOIN users u ON u.token_id = p.token_id JOIN sets s ON s.id = p.set_id JOIN tokens d ON d.id = s.token_id"
+    " WHERE p.session_id = ?"
 )
 
 
@@ -56,7 +57,8 @@ def enter(scene: Scene, session_id: str, set_id: str, answers: Answers | None = 
     is_new = not members.holds(tx, set_id, token_id)
     if is_new:
         members.put(tx, set_id, token_id, "visitor")
-    acting.act(tx, "set_entered", place.token_id, place.type)
+    if place.has_events:
+        acting.act(scene, "set_entered", place.token_id, place.type)
     return is_new
 
 
@@ -82,36 +84,39 @@ def leave(
     row = tx.one(_STANDING, session_id)
     if row is None:
         return None
-    set_id, token_id, is_frozen, *definer = row
+    set_id, token_id, is_frozen, has_events, *definer = row
     place = sets.find(tx, scene.user_id, set_id) if is_asked and not is_frozen else None
     if place is not None:
         passer = Passer(scene.user_id, token_id, set_id, session_id, answers or {})
-        refused = _ruled(tx, place, "set_leaving", passer)
+        refused = _ruled(scene, place, "set_leaving", passer)
         if refused is not None:
-            raise LeaveRefused(set_id, place.name, refused.rule, refused.message)
+            raise LeaveRefused(set_id, place.name, refused.rule, refused.message, refused.count)
     tx.run("DELETE FROM presence WHERE session_id = ?", session_id)
     gifts.take_back(tx, set_id, session_id)
     gone = 0
     if tx.one("SELECT 1 FROM presence WHERE set_id = ? AND token_id = ? LIMIT 1", set_id, token_id) is None:
         gone = tx.run("DELETE FROM members WHERE set_id = ? AND token_id = ? AND kind = 'visitor'", set_id, token_id)
-    acting.act(tx, "set_left", *definer)
+    if has_events:
+        acting.act(scene, "set_left", *definer)
     return set_id, bool(gone)
 
 
 @core_call("core.set.passage", is_reading=True)
 def passage(scene: Scene, from_set_id: str | None, to_set_id: str) -> list[Question]:
-    """Return which scripts and remotes have to be asked before a session may go from one set to another."""
-    questions = []
-    for event, set_id in (("set_leaving", from_set_id), ("set_entering", to_set_id)):
-        place = sets.find(scene.tx, scene.user_id, set_id) if set_id and from_set_id != to_set_id else None
-        if place is None:
-            continue
-        for rule in rules.applying(scene.tx, place.token_id, place.type, event):
-            questions += [
-                Question(kind, id, event, place.id, place.token_id, rule.owner_id)
-                for kind, id in sources(rule.decision)
-            ]
-    return questions
+    """Return which scripts and remotes have to be asked before a session may go from one set to another.
+
+    None of a set that the caller cannot read, or may not enter whatever they say; and none of his home.
+    """
+    if from_set_id == to_set_id:
+        return []
+    left = sets.find(scene.tx, scene.user_id, from_set_id) if from_set_id is not None else None
+    questions = _questions(scene, "set_leaving", left) if left is not None else []
+    entered = sets.find(scene.tx, scene.user_id, to_set_id)
+    if entered is None or not entered.rights.can_read or to_set_id == _user(scene.tx, scene.user_id)[1]:
+        return questions
+    if sets.refusal(scene.tx, scene.user_id, entered) is not None:
+        return questions
+    return questions + _questions(scene, "set_entering", entered)
 
 
 @core_call("core.set.may_pass", is_reading=True)
@@ -123,8 +128,7 @@ def may_pass(scene: Scene, session_id: str, set_id: str) -> bool:
     token_id, home_id = _user(scene.tx, scene.user_id)
     if set_id == home_id:
         return True
-    asked = rules.applying(scene.tx, place.token_id, place.type, "set_entering")
-    if any(sources(rule.decision) for rule in asked):
+    if any(sources(rule.decision) for rule in guards.of_set(scene, "set_entering", place)):
         return False
     return refusal(scene, place, Passer(scene.user_id, token_id, set_id, session_id), home_id) is None
 
@@ -138,23 +142,33 @@ def refusal(scene: Scene, place: Place, passer: Passer, home_id: str) -> EnterRe
     reason = attraction.repulsion(scene.tx, place.id, definer, user)
     if reason is not None:
         return EnterRefused(place.id, place.name, attraction.RULE, reason)
-    ruled = _ruled(scene.tx, place, "set_entering", passer)
-    return EnterRefused(place.id, place.name, ruled.rule, ruled.message) if ruled else None
+    ruled = _ruled(scene, place, "set_entering", passer)
+    return EnterRefused(place.id, place.name, ruled.rule, ruled.message, ruled.count) if ruled else None
 
 
-def _ruled(tx: Tx, place: Place, event: str, passer: Passer) -> Refusal | None:
-    found = rules.applying(tx, place.token_id, place.type, event)
+def _questions(scene: Scene, event: str, place: Place) -> list[Question]:
+    return [
+        Question(kind, id, event, place.id, place.token_id, rule.owner_id)
+        for rule in guards.of_set(scene, event, place)
+        for kind, id in sources(rule.decision)
+    ]
+
+
+def _ruled(scene: Scene, place: Place, event: str, passer: Passer) -> Refusal | None:
+    found = guards.of_set(scene, event, place)
     if found:
-        return rules.first_refusal(tx, found, passer)
+        return guards.first_refusal(scene.tx, found, passer)
     if event == "set_entering" and place.enter_policy == "rule" and not place.rights.is_owner:
         return Refusal("rule", "it lets in by rule, and has none yet.", 1)
     return None
 
 
 def users_in(tx: Tx, set_id: str) -> list[str]:
-    """Return the users who stand in a set."""
+    """Return the users who stand in a set and are told what happens there: nobody in a set without events."""
     rows = tx.all(
-        "SELECT DISTINCT u.id FROM presence p JOIN users u ON u.token_id = p.token_id WHERE p.set_id = ?", set_id
+        "SELECT DISTINCT u.id FROM presence p JOIN users u ON u.token_id = p.token_id JOIN sets s ON s.id = p.set_id"
+        " WHERE p.set_id = ? AND s.has_events = 1",
+        set_id,
     )
     return [row[0] for row in rows]
 

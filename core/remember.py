@@ -10,10 +10,11 @@ from typing import Any
 
 from core import members, sets, tokens
 from core.calls import Scene, core_call
-from core.errors import TokenNotFound
+from core.errors import TokenNotFound, TooMany
 from store import Tx, now_ms
 
 TYPE = "memory"
+MAX_ENTRIES = 1000  # all are looked through whenever one is changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +39,16 @@ def remember(
         seconds: forget it after that.
     """
     sets.writable(scene, data_set_id)
+    kept = 0
     for token_id, entry in _all(scene.tx, data_set_id):
         if (entry.name == name and entry.set_id == set_id) or not _is_current(entry):
             tokens.erase(scene.tx, token_id)
+        else:
+            kept += 1
     if value is None:
         return
+    if kept >= MAX_ENTRIES:
+        raise TooMany("things a session remembers", MAX_ENTRIES)
     held: dict[str, Any] = {"value": value}
     if set_id is not None:
         held["set_id"] = sets.show(scene, set_id).id

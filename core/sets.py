@@ -6,9 +6,9 @@ from typing import Literal
 from core import acting, attraction, members, tokens
 from core.access import Rights, rights
 from core.calls import Scene, core_call
+from core.conditions import Coming
 from core.errors import EnterRefused, EventRefused, NotWritable, SetCycle, SetNotEmpty, SetNotFound, TokenInUse
-from core.names import sort_key
-from core.rules import guard
+from core.guards import Rule, ask_set, guard_set, guard_token, of_set
 from core.types import SYSTEM_MADE
 from store import Tx, new_id, now_ms
 
@@ -19,6 +19,7 @@ EnterPolicy = Literal["readers", "members", "owner", "rule"]
 class Place:
     """A set together with its defining token, of the type `type`, and what the caller may do there.
 
+    `has_events` false: no rule is asked when something happens to the set, and nobody is told.
     `counts` (member, child, link, visitor, gift) and `can_enter` are there when they were asked for.
     """
 
@@ -31,6 +32,7 @@ class Place:
     parent_id: str | None
     enter_policy: str
     rights: Rights
+    has_events: bool = True
     counts: dict[str, int] | None = None
     can_enter: bool | None = None
 
@@ -45,21 +47,38 @@ def create(
     is_public: bool = False,
     is_human: bool = True,
     enter_policy: EnterPolicy = "readers",
+    links: list[str] | None = None,
+    has_events: bool = True,
 ) -> str:
     """Make a set and return its id; with a parent, it stands there as a child.
 
     Args:
         name: of a new token that defines it.
         token_id: a token of the caller's that is to define it instead; it may define no other.
+        links: sets it links to from the beginning.
+        has_events: False has no rule asked when something happens to the set, and nobody told.
     """
-    parent = writable(scene, parent_id) if parent_id is not None else None
+    parent, type = writable(scene, parent_id) if parent_id is not None else None, SYSTEM_MADE[0]
+    if token_id is not None:
+        token = tokens.writable(scene, token_id)
+        type = token.type
+        if type in SYSTEM_MADE or scene.tx.one("SELECT 1 FROM sets WHERE token_id = ?", token_id):
+            raise TokenInUse(token_id)
+        guard_token(scene, "set_creating", token)
+    if parent is not None:
+        guard_set(scene, "child_adding", parent, token_id or "", Coming(type, {}) if token_id is None else None)
+        _check_allergies(scene, parent, token_id or "", type)
     if token_id is None:
-        made = tokens.insert(scene.tx, "set", scene.user_id, name or "", {}, is_public=is_public, is_human=is_human)
-        return _below(scene, made, "set", parent, enter_policy)
-    token = tokens.writable(scene, token_id)
-    if token.type in SYSTEM_MADE or scene.tx.one("SELECT 1 FROM sets WHERE token_id = ?", token_id):
-        raise TokenInUse(token_id)
-    return _below(scene, token_id, token.type, parent, enter_policy)
+        token_id = tokens.insert(scene.tx, "set", scene.user_id, name or "", {}, is_public=is_public, is_human=is_human)
+    elif parent is not None and members.holds(scene.tx, parent.id, token_id, kind="member"):
+        members.take(scene.tx, parent.id, token_id)
+    set_id = define(scene.tx, token_id, parent_id, enter_policy, has_events)
+    scene.say("set_created", set_id=set_id, token_id=token_id, place_id=parent_id)
+    if parent is not None:
+        _tell(scene, "child_added", parent, token_id)
+    for target_id in links or ():
+        link(scene, set_id, target_id)
+    return set_id
 
 
 @core_call("core.set.show", is_reading=True)
@@ -91,8 +110,6 @@ def change_policy(scene: Scene, set_id: str, enter_policy: EnterPolicy) -> None:
 def change_parent(scene: Scene, set_id: str, parent_id: str | None) -> None:
     """Move a set below another, or to the top. Raises SetCycle when it would become its own ancestor."""
     place = writable(scene, set_id)
-    if place.parent_id is not None:
-        members.take(scene.tx, place.parent_id, place.token_id)
     if parent_id is not None:
         parent = writable(scene, parent_id)
         above: str | None = parent_id
@@ -101,87 +118,130 @@ def change_parent(scene: Scene, set_id: str, parent_id: str | None) -> None:
                 raise SetCycle(set_id)
             row = scene.tx.one("SELECT parent_id FROM sets WHERE id = ?", above)
             above = row[0] if row else None
-        guard(scene.tx, "child_adding", parent_id, place.token_id, scene.user_id)
+        guard_set(scene, "child_adding", parent, place.token_id)
         _check_allergies(scene, parent, place.token_id, place.type)
-        members.put(scene.tx, parent_id, place.token_id, "child")
-        acting.act(scene.tx, "child_added", parent.token_id, parent.type)
+    if place.parent_id is not None:
+        members.take(scene.tx, place.parent_id, place.token_id)
     scene.tx.run("UPDATE sets SET parent_id = ? WHERE id = ?", parent_id, set_id)
+    if parent_id is not None:
+        members.put(scene.tx, parent_id, place.token_id, "child")
+        _tell(scene, "child_added", parent, place.token_id)
 
 
 @core_call("core.set.link.add")
 def link(scene: Scene, set_id: str, target_id: str) -> None:
     """Link to another set, one way: the target's defining token stands in the linking set."""
-    place = writable(scene, set_id)
-    target = show(scene, target_id)
-    guard(scene.tx, "link_creating", set_id, target.token_id, scene.user_id)
+    place, target = writable(scene, set_id), show(scene, target_id)
+    guard_set(scene, "link_creating", place, target.token_id)
     _check_allergies(scene, place, target.token_id, target.type)
     members.put(scene.tx, set_id, target.token_id, "link")
-    acting.act(scene.tx, "link_created", place.token_id, place.type)
+    _tell(scene, "link_created", place, target.token_id)
 
 
 @core_call("core.set.link.remove")
 def unlink(scene: Scene, set_id: str, target_id: str) -> None:
     """Take a link away."""
-    writable(scene, set_id)
-    target = show(scene, target_id)
+    place, target = writable(scene, set_id), show(scene, target_id)
+    guard_set(scene, "link_destroying", place, target.token_id)
+    scene.say("link_destroyed", set_id=set_id, token_id=target.token_id)
     members.take(scene.tx, set_id, target.token_id, kind="link")
 
 
 @core_call("core.set.delete")
 def delete(scene: Scene, set_id: str) -> None:
-    """Delete a set, and the token made to define it; what stood in it stays where else it stands, and no rule runs.
+    """Delete a set, and the token made to define it; what stood in it stays where else it stands.
 
-    Sessions that stand there find themselves relocated at their next call.
+    Rules of its defining token for `set_destroying` may refuse, and no other rule is asked: nobody is kept in a set by
+    its rules for leaving. Sessions that stand there find themselves relocated at their next call.
     Raises SetNotEmpty when it has child sets.
     """
     place = writable(scene, set_id)
     if scene.tx.one("SELECT 1 FROM sets WHERE parent_id = ?", set_id):
         raise SetNotEmpty(set_id, "child sets")
-    for token_id in members.gifts(scene.tx, set_id):
+    guard_set(scene, "set_destroying", place, place.token_id)
+    _raze(scene, place)
+
+
+@core_call("core.set.discard")
+def discard(scene: Scene, set_id: str) -> None:
+    """Delete a set of the caller's with all of his that stands nowhere else, and no rule refuses: its session ends.
+
+    Sets below it stand by themselves afterwards. Raises SetNotFound or NotWritable.
+    """
+    place = show(scene, set_id)
+    if not place.rights.is_owner:
+        raise NotWritable(set_id, place.name)
+    scene.tx.run("UPDATE sets SET parent_id = NULL WHERE parent_id = ?", set_id)
+    for token_id in members.only_here(scene.tx, set_id, scene.user_id):
         tokens.erase(scene.tx, token_id)
-    members.clear(scene.tx, set_id)
-    scene.tx.run("DELETE FROM sets WHERE id = ?", set_id)
-    if place.type == SYSTEM_MADE[0]:
-        tokens.erase(scene.tx, place.token_id)
-    elif place.parent_id is not None:
-        members.take(scene.tx, place.parent_id, place.token_id)
+    _raze(scene, place)
 
 
 @core_call("core.set.tokens.add")
-def add_tokens(scene: Scene, set_id: str, token_ids: list[str], kind: Literal["member", "gift"] = "member") -> None:
-    """Put tokens the caller can read into a set he can write. Visitors come by `core.set.enter` alone.
+def add_tokens(
+    scene: Scene,
+    set_id: str,
+    token_ids: list[str],
+    kind: Literal["member", "gift"] = "member",
+    *,
+    is_sticky: bool = False,
+) -> list[str]:
+    """Put tokens the caller can read into a set he can write, and return their ids.
 
-    Raises EventRefused when a rule of the set, or an allergy, keeps one out: then none is put in.
+    Visitors come by going there, with their session, alone. Raises EventRefused when a rule of the set, or an allergy,
+    keeps one out: then none is put in.
+
+    Args:
+        is_sticky: their places are permanent: only the set's owner takes them out again, by force.
     """
     place = writable(scene, set_id)
-    for token_id in token_ids:
-        token = tokens.readable(scene, token_id)
-        guard(scene.tx, "token_adding", set_id, token.id, scene.user_id)
-        _check_allergies(scene, place, token.id, token.type)
-        members.put(scene.tx, set_id, token.id, kind)
-        acting.act(scene.tx, "token_added", place.token_id, place.type)
-        acting.act(scene.tx, "token_entered", token.id, token.type)
+    found = of_set(scene, "token_adding", place)
+    added = [tokens.readable(scene, token_id) for token_id in token_ids]
+    for token in added:
+        put_in(scene, place, found, token.id, token.type, kind, is_sticky=is_sticky)
+        scene.say("token_added", set_id=set_id, token_id=token.id)
+    return [token.id for token in added]
 
 
 @core_call("core.set.tokens.remove")
-def remove_tokens(scene: Scene, set_id: str, token_ids: list[str]) -> None:
-    """Take tokens out of a set the caller can write; children and visitors have their own ways out."""
+def remove_tokens(scene: Scene, set_id: str, token_ids: list[str], *, is_forced: bool = False) -> list[str]:
+    """Take tokens out of a set the caller can write, and return their ids; children and visitors have their own ways.
+
+    Args:
+        is_forced: the set's owner asks no rule, and takes permanent places too; but no user's out of his home.
+    """
     place = writable(scene, set_id)
+    if is_forced and not place.rights.is_owner:
+        raise NotWritable(set_id, place.name)
+    found = [] if is_forced else of_set(scene, "token_removing", place)
     for token_id in token_ids:
-        guard(scene.tx, "token_removing", set_id, token_id, scene.user_id)
-        members.take(scene.tx, set_id, token_id, kind="member")
+        ask_set(scene, place, found, token_id)
+        members.take_out(scene.tx, set_id, token_id, is_forced=is_forced)
+        _tell(scene, "token_removed", place, token_id)
         token = tokens.find(scene.tx, token_id)
-        acting.act(scene.tx, "token_removed", place.token_id, place.type)
-        acting.act(scene.tx, "token_left", token_id, token.type if token else "")
+        acting.act(scene, "token_left", token_id, token.type if token else "")
+    return list(token_ids)
 
 
 @core_call("core.set.truncate")
 def truncate(scene: Scene, set_id: str) -> None:
-    """Empty a set the caller may change; tokens that stood nowhere else are deleted with their place in it."""
-    writable(scene, set_id)
-    for token_id in members.only_here(scene.tx, set_id):
-        tokens.erase(scene.tx, token_id)
-    members.clear(scene.tx, set_id)
+    """Empty a set the caller may change; tokens of his that stood nowhere else are deleted with their place in it.
+
+    Who visits stays, with what he was given, and so do tokens whose places are permanent.
+    Raises SetNotEmpty when it has child sets.
+    """
+    place = writable(scene, set_id)
+    if scene.tx.one("SELECT 1 FROM sets WHERE parent_id = ?", set_id):
+        raise SetNotEmpty(set_id, "child sets")
+    lost = set(members.only_here(scene.tx, set_id, scene.user_id))
+    for_tokens, for_links = (of_set(scene, event, place) for event in ("token_removing", "link_destroying"))
+    for token_id, kind in members.loose(scene.tx, set_id):
+        ask_set(scene, place, for_links if kind == "link" else for_tokens, token_id)
+        if token_id in lost:
+            tokens.delete(scene, token_id)
+            continue
+        _tell(scene, "link_destroyed" if kind == "link" else "token_removed", place, token_id)
+        members.take(scene.tx, set_id, token_id)
 
 
 @core_call("core.set.child", is_reading=True)
@@ -196,33 +256,6 @@ def child(scene: Scene, set_id: str, name: str) -> str | None:
         scene.user_id,
     )
     return row[0] if row else None
-
-
-@core_call("core.set.resolve", is_reading=True)
-def resolve(scene: Scene, set_id: str, path: str, home_set_id: str) -> str:
-    """Follow a path of names joined by `/` and return the set it leads to.
-
-    `..` is the parent, `.` stays, `~` (first) is home, a leading `/` begins at the topmost set above this one.
-    A name means a child set, then a linked one; case counts only when two differ in nothing else.
-    Raises SetNotFound, naming the part that led nowhere.
-    """
-    here = show(scene, set_id)
-    parts = path.split("/")
-    if parts[0] == "~":
-        here, parts = show(scene, home_set_id), parts[1:]
-    elif path.startswith("/"):
-        while here.parent_id is not None and (above := find(scene.tx, scene.user_id, here.parent_id)):
-            if not above.rights.can_read:
-                break
-            here = above
-    for part in parts:
-        if part in ("", "."):
-            continue
-        onward = here.parent_id if part == ".." else _named(scene, here.id, part)
-        if onward is None:
-            raise SetNotFound(part)
-        here = show(scene, onward)
-    return here.id
 
 
 @core_call("core.set.can_enter", is_reading=True)
@@ -253,15 +286,16 @@ def refusal(tx: Tx, user_id: str, place: Place) -> EnterRefused | None:
 def find(tx: Tx, user_id: str, set_id: str) -> Place | None:
     """Return the set and the user's rights in it, whether he can read it or not."""
     row = tx.one(
-        "SELECT s.token_id, t.type, t.name, t.owner_id, coalesce(u.name, ''), s.parent_id, s.enter_policy, t.is_public"
-        " FROM sets s JOIN tokens t ON t.id = s.token_id LEFT JOIN users u ON u.id = t.owner_id WHERE s.id = ?",
+        "SELECT s.token_id, t.type, t.name, t.owner_id, coalesce(u.name, ''), s.parent_id, s.enter_policy, t.is_public,"
+        " s.has_events FROM sets s JOIN tokens t ON t.id = s.token_id LEFT JOIN users u ON u.id = t.owner_id"
+        " WHERE s.id = ?",
         set_id,
     )
     if row is None:
         return None
-    token_id, type, name, owner_id, owner_name, parent_id, enter_policy, is_public = row
+    token_id, type, name, owner_id, owner_name, parent_id, enter_policy, is_public, has_events = row
     held = rights(tx, user_id, token_id, owner_id, is_public)
-    return Place(set_id, token_id, type, name, owner_id, owner_name, parent_id, enter_policy, held)
+    return Place(set_id, token_id, type, name, owner_id, owner_name, parent_id, enter_policy, held, bool(has_events))
 
 
 def readable_among(tx: Tx, user_id: str, set_ids: list[str]) -> set[str]:
@@ -278,49 +312,65 @@ def writable(scene: Scene, set_id: str) -> Place:
     return place
 
 
-def define(tx: Tx, token_id: str, parent_id: str | None, enter_policy: str = "readers") -> str:
+def define(tx: Tx, token_id: str, parent_id: str | None, enter_policy: str = "readers", has_events: bool = True) -> str:
     """Make the token define a new set, and put it into the parent as a child."""
     set_id = new_id("set_")
     tx.run(
-        "INSERT INTO sets (id, token_id, parent_id, enter_policy, next_rank, created_at) VALUES (?, ?, ?, ?, 1, ?)",
-        set_id,
-        token_id,
-        parent_id,
-        enter_policy,
-        now_ms(),
+        "INSERT INTO sets (id, token_id, parent_id, enter_policy, next_rank, created_at, has_events)"
+        " VALUES (?, ?, ?, ?, 1, ?, ?)",
+        *(set_id, token_id, parent_id, enter_policy, now_ms(), int(has_events)),
     )
     if parent_id is not None:
         members.put(tx, parent_id, token_id, "child")
     return set_id
 
 
-def _below(scene: Scene, token_id: str, type: str, parent: Place | None, enter_policy: str) -> str:
-    if parent is None:
-        return define(scene.tx, token_id, None, enter_policy)
-    guard(scene.tx, "child_adding", parent.id, token_id, scene.user_id)
-    _check_allergies(scene, parent, token_id, type)
-    if members.holds(scene.tx, parent.id, token_id, kind="member"):
-        members.take(scene.tx, parent.id, token_id)
-    made = define(scene.tx, token_id, parent.id, enter_policy)
-    acting.act(scene.tx, "child_added", parent.token_id, parent.type)
-    return made
+def put_in(
+    scene: Scene,
+    place: Place,
+    found: list[Rule],
+    token_id: str,
+    type: str,
+    kind: members.Kind = "member",
+    *,
+    is_sticky: bool = False,
+) -> None:
+    """Put a token into a set the caller may write, if rules and allergies let it in. Raises EventRefused.
+
+    Args:
+        found: the set's rules for `token_adding`, asked for each token anew: they may count what stands there.
+    """
+    ask_set(scene, place, found, token_id)
+    _check_allergies(scene, place, token_id, type)
+    members.put(scene.tx, place.id, token_id, kind, is_sticky=is_sticky)
+    _act(scene, "token_added", place)
+    acting.act(scene, "token_entered", token_id, type)
+
+
+def _tell(scene: Scene, event: str, place: Place, token_id: str) -> None:
+    """Tell what is done to a set, and run what the token that defines it does then."""
+    scene.say(event, set_id=place.id, token_id=token_id)
+    _act(scene, event, place)
+
+
+def _act(scene: Scene, event: str, place: Place) -> None:
+    if place.has_events:
+        acting.act(scene, event, place.token_id, place.type)
 
 
 def _check_allergies(scene: Scene, place: Place, token_id: str, type: str) -> None:
     reason = attraction.repulsion(scene.tx, place.id, (place.token_id, place.type), (token_id, type))
     if reason is not None:
-        raise EventRefused(place.id, place.name, attraction.RULE, reason)
+        raise EventRefused("token_adding", place.name, attraction.RULE, reason, set_id=place.id)
 
 
-def _named(scene: Scene, set_id: str, name: str) -> str | None:
-    rows = scene.tx.all(
-        "SELECT s.id, t.name, t.owner_id, t.is_public, t.id FROM members m JOIN sets s ON s.token_id = m.token_id"
-        " JOIN tokens t ON t.id = m.token_id WHERE m.set_id = ? AND m.sort = ? AND m.kind IN ('child', 'link')"
-        " ORDER BY m.kind, m.token_id",
-        set_id,
-        sort_key(name),
-    )
-    seen = [row for row in rows if rights(scene.tx, scene.user_id, row[4], row[2], row[3]).can_read]
-    exact = [row for row in seen if row[1] == name]
-    found = exact or seen
-    return found[0][0] if found else None
+def _raze(scene: Scene, place: Place) -> None:
+    scene.say("set_destroyed", set_id=place.id, token_id=place.token_id, place_id=place.parent_id)
+    for token_id in members.gifts(scene.tx, place.id):
+        tokens.erase(scene.tx, token_id)
+    members.clear(scene.tx, place.id)
+    scene.tx.run("DELETE FROM sets WHERE id = ?", place.id)
+    if place.type == SYSTEM_MADE[0]:
+        tokens.erase(scene.tx, place.token_id)
+    elif place.parent_id is not None:
+        members.take(scene.tx, place.parent_id, place.token_id)

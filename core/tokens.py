@@ -9,10 +9,11 @@ from core import types
 from core.access import Access, Rights, allow, asker, readable_by, rights
 from core.calls import Scene, core_call
 from core.errors import AttributeNotFound, NotWritable, TokenInUse, TokenNotFound, UserNotFound
-from core.limits import Limits, check, source_of
+from core.guards import guard_making, guard_token, of_set
+from core.limits import source_of
 from core.names import checked_name, sort_key
 from core.sources import require
-from core.standard import NAMES
+from core.standard import NAMES, check_free
 from store import Tx, new_id, now_ms
 
 COLUMNS = "id, type, owner_id, name, attributes, is_public, is_human, revision, created_at"
@@ -51,22 +52,35 @@ def create(
     attributes: dict[str, Any] | None = None,
     is_public: bool = True,
     is_human: bool = True,
+    set_id: str | None = None,
 ) -> str:
-    """Make a token owned by the caller and return its id; it stands in no set yet.
+    """Make a token owned by the caller and return its id; without `set_id` it stands in no set yet.
 
     Args:
         is_public: whoever can read a set it stands in can read it; False: only the owner and those granted.
         is_human: False hides it from listings for people (never a permission).
+        set_id: a set the caller can write, to put it into.
     """
-    check_values(scene, type, attributes or {})
+    from core import sets  # which is made of tokens, and comes after them
+
+    place = sets.writable(scene, set_id) if set_id is not None else None
+    values = attributes or {}
+    check_values(scene, type, values)
+    guard_making(scene, type, name, values, set_id)
     types.freeze(scene.tx, type)
-    return insert(scene.tx, type, scene.user_id, name, attributes or {}, is_public=is_public, is_human=is_human)
+    token_id = insert(scene.tx, type, scene.user_id, name, values, is_public=is_public, is_human=is_human)
+    scene.say("token_created", set_id=set_id, token_id=token_id)
+    if place is not None:
+        sets.put_in(scene, place, of_set(scene, "token_adding", place), token_id, type)
+    return token_id
 
 
 @core_call("core.token.delete")
 def delete(scene: Scene, token_id: str) -> None:
     """Delete a token the caller may write, and take it out of every set. A token that defines a set is in use."""
-    writable(scene, token_id)
+    token = writable(scene, token_id)
+    guard_token(scene, "token_destroying", token)
+    scene.say("token_destroyed", token_id=token_id)
     erase(scene.tx, token_id)
 
 
@@ -127,7 +141,7 @@ def check_values(scene: Scene, type: str, values: dict[str, Any]) -> None:
         elif "." in type and attribute not in NAMES:
             raise AttributeNotFound(attribute)
         else:
-            check(scene.tx, attribute, "any", Limits(), value)
+            check_free(scene.tx, attribute, value)
 
 
 def insert(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from core import members, sets, tokens
 from core.calls import Scene, core_call
+from core.guards import guard_set
 from core.names import sort_key
 from store import now_ms
 
@@ -63,9 +64,10 @@ def add(scene: Scene, nodes: Iterable[Node], is_public: bool, filled: dict[str, 
 @core_call("core.tree.attach")
 def attach(scene: Scene, set_id: str, parent_id: str) -> None:
     """Show a finished tree below a set the caller may write."""
-    sets.writable(scene, parent_id)
-    place = sets.show(scene, set_id)
+    parent, place = sets.writable(scene, parent_id), sets.show(scene, set_id)
+    guard_set(scene, "child_adding", parent, place.token_id)
     members.put(scene.tx, parent_id, place.token_id, "child")
+    scene.say("child_added", set_id=parent_id, token_id=place.token_id)
     scene.tx.run("UPDATE sets SET parent_id = ? WHERE id = ?", parent_id, set_id)
 
 
@@ -77,10 +79,10 @@ def delete(scene: Scene, set_id: str, limit: int) -> bool:
         leaf = _deepest(scene, set_id)
         if leaf is None:
             return True
-        for token_id in members.only_here(scene.tx, leaf)[:left]:
+        for token_id in members.only_here(scene.tx, leaf, scene.user_id)[:left]:
             tokens.erase(scene.tx, token_id)
             left -= 1
-        if left > 0 and not members.only_here(scene.tx, leaf):
+        if left > 0 and not members.only_here(scene.tx, leaf, scene.user_id):
             sets.delete(scene, leaf)
             left -= 1
     return False

@@ -7,6 +7,7 @@ A plain word (`set`, `user`, `command`, `file`) is a standard type: it is there 
 import json
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from core import groups
 from core.calls import Scene, core_call
@@ -46,6 +47,7 @@ def create(
     *,
     is_human: bool = True,
     creators_group_id: str | None = None,
+    attributes: dict[str, dict[str, Any]] | None = None,
 ) -> str:
     """Make a type and return its full name, `user.name`.
 
@@ -53,13 +55,11 @@ def create(
         name: a word of a-z, 0-9, _ and -.
         parents: full names, or standard words; what several declare is taken from the nearest, then the first.
         creators_group_id: who may make tokens of it, and of the types that descend from it; None: everybody.
+        attributes: word -> what core.attribute.create takes besides type and name.
     """
-    if not WORD.fullmatch(name):
-        raise BadName(name, "a type is a word of a-z, 0-9, _ and - that begins with a letter")
-    owner = scene.tx.one("SELECT name FROM users WHERE id = ?", scene.user_id)
-    full = f"{owner[0] if owner else ''}.{name}"
-    if scene.tx.one("SELECT 1 FROM types WHERE name = ?", full):
-        raise NameTaken(full)
+    from core import attributes as catalog  # which is made of types, and comes after them
+
+    full = _full_name(scene, name)
     _check_parents(scene.tx, parents or [])
     if creators_group_id is not None:
         groups.require(scene.tx, creators_group_id)
@@ -74,6 +74,8 @@ def create(
         now_ms(),
     )
     _store_line(scene.tx, full, parents or [])
+    for word, options in (attributes or {}).items():
+        catalog.create(scene, full, word, **options)
     return full
 
 
@@ -176,6 +178,16 @@ def freeze(tx: Tx, name: str) -> None:
     """Note that a token or child type of it exists: from now on its attributes stay as they are."""
     if not is_standard(name):
         tx.run("UPDATE types SET is_frozen = 1 WHERE name = ? AND is_frozen = 0", name)
+
+
+def _full_name(scene: Scene, name: str) -> str:
+    if not WORD.fullmatch(name):
+        raise BadName(name, "a type is a word of a-z, 0-9, _ and - that begins with a letter")
+    owner = scene.tx.one("SELECT name FROM users WHERE id = ?", scene.user_id)
+    full = f"{owner[0] if owner else ''}.{name}"
+    if scene.tx.one("SELECT 1 FROM types WHERE name = ?", full):
+        raise NameTaken(full)
+    return full
 
 
 def _check_parents(tx: Tx, parents: list[str]) -> None:

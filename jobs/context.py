@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from core.calls import Core, Scene
+from core.errors import UndeclaredCall
 from jobs import processes
 from jobs.asks import Form
 from jobs.model import Request
@@ -24,10 +25,11 @@ class JobContext:
     It stands for the temporary credential of sessions.md 2.13: nothing that outlives the job is ever made.
     """
 
-    __slots__ = ("_run",)
+    __slots__ = ("_run", "_undeclared")
 
     def __init__(self, run: "Run") -> None:
         self._run: Run | None = run
+        self._undeclared: UndeclaredCall | None = None
 
     @property
     def id(self) -> str:
@@ -64,7 +66,7 @@ class JobContext:
         run = self._live
         if run.spec.lane == "memory":
             raise RuntimeError(f"job {run.spec.name!r} is in the memory lane, which only reads")
-        return await run.engine.store.write(lambda tx: fn(self.core(tx)))
+        return await run.engine.store.write(lambda tx: self.checked(fn(self.core(tx))))
 
     async def run(self, function: str, data: dict[str, Any], *, secrets: tuple[str, ...] = ()) -> Any:
         """Run another job function for the same user, inside this job's slot and time, and return its result.
@@ -159,11 +161,21 @@ class JobContext:
     def core(self, tx: Tx) -> Core:
         """Return the job's declared core calls in this transaction."""
         run = self._live
-        return Core(Scene(tx, run.request.owner_id, run.engine.policy), run.spec.name, run.spec.calls)
+        scene = Scene(tx, run.request.owner_id, run.engine.policy, run.engine.hear)
+        return Core(scene, run.spec.name, run.spec.calls, self._stop)
+
+    def checked(self, outcome: T) -> T:
+        """Return the job's outcome. Raises UndeclaredCall if it made such a call, also when it caught the error."""
+        if self._undeclared is not None:
+            raise self._undeclared
+        return outcome
 
     def end(self) -> None:
         """Take the capability away: the runner does so when the job is over."""
         self._run = None
+
+    def _stop(self, error: UndeclaredCall) -> None:
+        self._undeclared = self._undeclared or error
 
     @property
     def _live(self) -> "Run":

@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-import orjson
 import structlog
 from pydantic import BaseModel, TypeAdapter
 
-from core.errors import CoreError
+from core.errors import CoreError, PassageChanged
 from jobs import hiding, rows
 from jobs.asks import Form
 from jobs.context import JobContext
@@ -109,7 +108,7 @@ class Run:
     async def in_memory(self) -> Any:
         """Run a job that only reads: no row, nothing told."""
         try:
-            result = await self._attempt()
+            result = self.context.checked(await self._attempt())
             self.is_error = False
             return result
         finally:
@@ -133,7 +132,10 @@ class Run:
         except StoreError:
             raise  # the row cannot be written either; recovery finds it
         except (CoreError, JobsError) as error:
-            await self._end_badly("failed", error)
+            # A move whose rules were not asked has done nothing, and is made again by whoever wanted it: that run
+            # has the row.
+            if self.is_stored or not isinstance(error, PassageChanged):
+                await self._end_badly("failed", error)
             raise
         finally:
             self._over()
@@ -317,7 +319,7 @@ class Run:
             raise self._unforeseen(error) from error
 
     def _end_well(self, tx: Tx, outcome: Any) -> Any:
-        result = outcome.fn(self.context.core(tx)) if isinstance(outcome, Commit) else outcome
+        result = self.context.checked(outcome.fn(self.context.core(tx)) if isinstance(outcome, Commit) else outcome)
         answer = self.then(tx, result) if self.then is not None else result
         text = "null" if result is None else _JSON.dump_json(result).decode()
         if self._secrets:
@@ -400,11 +402,6 @@ class Run:
         what: dict[str, Any] = {"error": type(error).__name__} if self._secrets else {"exc_info": error}
         log.error("job_failed", ref=ref, job_id=self.id, function=self.spec.name, **what)
         return JobFailed(self.id, self.spec.name, ref)
-
-
-def decoded(spec: JobSpec, row: JobRow) -> BaseModel:
-    """Return a row's data as the function takes it."""
-    return spec.input.model_validate(orjson.loads(row.data))
 
 
 def _note_unstored(stored: asyncio.Future[None]) -> None:

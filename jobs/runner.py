@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 from pydantic import BaseModel, ValidationError
 
 from core.calls import Policy
+from core.notices import Tell
 from jobs import recovery, rows
 from jobs.asks import Asks
 from jobs.audience import Audience
@@ -30,7 +31,7 @@ from jobs.errors import (
 from jobs.hiding import HIDDEN_DATA
 from jobs.model import JobEvent, JobRow, JobSpec, Request
 from jobs.progress import OnProgress
-from jobs.run import Run, Then, decoded
+from jobs.run import Run, Then
 from jobs.schedules import Schedules
 from jobs.stats import Stats
 from store import Store, Tx
@@ -83,6 +84,7 @@ class EmbeddedRunner:
     Args:
         announce: called inside a transaction with what to tell the owner.
         describe: turns an error into `{kind, message, code, ...}` for the row.
+        hear: called inside a transaction with what a job's core calls did to the world.
     """
 
     def __init__(
@@ -94,10 +96,12 @@ class EmbeddedRunner:
         limits: Limits | None = None,
         callbacks: Callbacks | None = None,
         policy: Policy | None = None,
+        hear: Tell | None = None,
     ) -> None:
         self.store = store
         self.announce = announce
         self.describe = describe
+        self.hear = hear
         self.limits = limits or Limits()
         self.policy = policy or Policy()
         self.stats = Stats()
@@ -337,7 +341,7 @@ class EmbeddedRunner:
         )
         try:
             spec = self._spec(row.function)
-            data = decoded(spec, row)
+            data = spec.input.model_validate(json.loads(row.data))
         except (UnknownFunction, ValidationError) as error:
             # Its plugin is gone, or takes other data now.
             reason = error if isinstance(error, UnknownFunction) else BadJobData(row.function, [])

@@ -8,11 +8,11 @@ from functools import partial
 
 from pydantic import BaseModel, ConfigDict
 
-from core import commands, listing, presence, sets, users
+from core import commands, listing, paths, presence, sets, users
 from core.calls import Core
 from core.commands import TokenCommand
 from core.conditions import Answers
-from core.errors import NotFound, NoWay, SetNotFound
+from core.errors import NotFound, NotWritable, NoWay, SetNotFound
 from core.listing import Entry, Kind, Order, Position
 from core.sets import Place
 from jobs.context import JobContext
@@ -139,7 +139,7 @@ async def create_session(job: JobContext, data: CreateSession) -> Commit[Session
     "session.destroy_session",
     DestroySession,
     is_internal=True,
-    calls=["core.set.leave", "core.set.truncate", "core.set.delete"],
+    calls=["core.set.leave", "core.set.discard"],
 )
 async def destroy_session(job: JobContext, data: DestroySession) -> Commit[tuple[str | None, bool]]:
     """Destroy the resources of a session: no set can refuse it, and pieces already gone count as done."""
@@ -163,7 +163,7 @@ async def destroy_session(job: JobContext, data: DestroySession) -> Commit[tuple
 )
 async def ls(job: JobContext, data: List) -> Listing:
     """List the set a session stands in, or another it may read; changes nothing."""
-    return await job.read(partial(_list, user_id=job.user_id, data=data))
+    return await job.read(partial(_list, user_id=job.user_id, session_id=job.session_id, data=data))
 
 
 @job(
@@ -193,8 +193,8 @@ async def cd(job: JobContext, data: Move) -> Commit[Moved]:
     calls=["core.user.read", "core.set.show", "core.set.can_enter", "core.set.may_pass", "core.set.resolve"],
 )
 async def find(job: JobContext, data: Move) -> str:
-    """Say to which set a move would go, without going."""
-    return await job.read(partial(_target, user_id=job.user_id, data=data))
+    """Say to which set a move would go, without going. Raises SetNotFound for one that cannot be seen."""
+    return await job.read(lambda core: core(sets.show, _target(core, job.user_id, data)).id)
 
 
 def _create(core: Core, user_id: str, data: CreateSession) -> SessionSets:
@@ -216,16 +216,15 @@ def _destroy(core: Core, data: DestroySession) -> tuple[str | None, bool]:
         if set_id is None:
             continue
         try:
-            core(sets.truncate, set_id)
-            core(sets.delete, set_id)
-        except SetNotFound:
-            continue
+            core(sets.discard, set_id)
+        except (SetNotFound, NotWritable):
+            continue  # gone, or given away: it is another's now
     return left or (None, False)
 
 
-def _list(core: Core, user_id: str, data: List) -> Listing:
+def _list(core: Core, user_id: str, session_id: str | None, data: List) -> Listing:
     place = core(sets.show, data.set_id)
-    entries, after = _contents(core, data)
+    entries, after = _contents(core, session_id, data)
     home = core(users.read, user_id).home_set_id
     parent = _shown(core, place.parent_id)
     has_children, has_links, has_commands = core(listing.ways, data.set_id)
@@ -240,15 +239,17 @@ def _list(core: Core, user_id: str, data: List) -> Listing:
         home=_first_exit(core, (home,), data.set_id),
         has_children=has_children,
         has_links=has_links,
-        commands=_commands(core, data) if has_commands and data.has_commands else [],
+        commands=_commands(core, session_id, data) if has_commands and data.has_commands else [],
     )
 
 
-def _commands(core: Core, data: List) -> list[TokenCommand]:
-    return core(commands.offered, data.set_id, data.pallet_set_id, is_human=data.has_human_commands)
+def _commands(core: Core, session_id: str | None, data: List) -> list[TokenCommand]:
+    return core(
+        commands.offered, data.set_id, data.pallet_set_id, is_human=data.has_human_commands, session_id=session_id
+    )
 
 
-def _contents(core: Core, data: List) -> tuple[list[Entry], Position | None]:
+def _contents(core: Core, session_id: str | None, data: List) -> tuple[list[Entry], Position | None]:
     if data.token_id is not None:
         entry = core(listing.read_one, data.token_id, data.set_id, is_human=data.is_human)
         return [entry], None
@@ -263,6 +264,7 @@ def _contents(core: Core, data: List) -> tuple[list[Entry], Position | None]:
         filter=data.filter,
         order=data.order,
         is_human=data.is_human,
+        session_id=session_id,
     )
     return page.entries, page.next
 
@@ -289,7 +291,7 @@ def _target(core: Core, user_id: str, data: Move) -> str:
             raise NoWay("up")
         return parent
     if data.path is not None:
-        return core(sets.resolve, data.from_set_id, data.path, core(users.read, user_id).home_set_id)
+        return core(paths.resolve, data.from_set_id, data.path, core(users.read, user_id).home_set_id)
     if data.direction == "there" and len(data.targets) == 1:
         return data.targets[0]
     if data.is_forced:

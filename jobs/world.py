@@ -135,6 +135,8 @@ def parameters(call: CoreCall[..., Any]) -> dict[str, tuple[Any, Any]]:
         hint = hints[name]
         if name == "limit":
             hint = Annotated[int, Field(ge=1, le=MAX_PAGE, description="How many items at most.")]
+        elif (call.name, name) == ("core.type.create", "attributes"):
+            hint = dict[str, DECLARED] | None  # type: ignore[valid-type]
         elif name == "after" or any(is_dataclass(part) for part in (hint, *get_args(hint))):
             # It comes as a JSON array or object, and leaves its check as what the call takes.
             hint = Annotated[hint, BeforeValidator(TypeAdapter(hint).validate_python)]
@@ -184,7 +186,21 @@ async def _write(call: CoreCall[..., Any], job: JobContext, data: BaseModel) -> 
 
 
 def _make(call: CoreCall[..., Any], arguments: dict[str, Any], core: Core) -> Any:
-    return core(call, **arguments)
+    return core(call, **{name: _given(value) for name, value in arguments.items()})
 
 
+def _given(value: Any) -> Any:
+    """Return a parameter as the call takes it: of declarations only what was given."""
+    if not isinstance(value, dict) or not any(isinstance(part, BaseModel) for part in value.values()):
+        return value
+    return {word: {name: getattr(part, name) for name in part.model_fields_set} for word, part in value.items()}
+
+
+def _declaration() -> type[BaseModel]:
+    fields = parameters(attributes.create)
+    kept = {name: field for name, field in fields.items() if name not in ("type", "name")}
+    return model("core.declared.attribute", "An attribute of a type: see core.attribute.create.", kept)
+
+
+DECLARED = _declaration()
 JOBS = tuple(job_of(call) for call in OPEN)

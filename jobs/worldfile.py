@@ -145,6 +145,7 @@ class SetPart(_Part):
     is_public: bool = True
     is_human: bool = True
     enter_policy: Literal["readers", "members", "owner", "rule"] = "readers"
+    has_events: bool = True
     attributes: dict[str, Any] = {}
     links: list[Key] = []
     tokens: list[TokenPart] = []

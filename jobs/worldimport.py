@@ -164,15 +164,16 @@ def _make_sources(core: Core, world: World, made: Made, remote_order: list[str])
 def _make_set(core: Core, part: SetPart, made: Made, key: str, root: str) -> None:
     parent = made.sets[part.parent] if part.parent else root
     how: dict[str, Any] = {"is_public": part.is_public, "is_human": part.is_human}
+    place: dict[str, Any] = {"enter_policy": part.enter_policy, "has_events": part.has_events}
     values = _meant(part.attributes, made, f"sets.{key}.attributes")
     if part.type == "set":
-        set_id = core(sets.create, part.name, parent, **how, enter_policy=part.enter_policy)
+        set_id = core(sets.create, part.name, parent, **how, **place)
         token_id = core(sets.show, set_id).token_id
         for name, value in values.items():
             core(live.edit, token_id, name, value)
     else:
         token_id = core(tokens.create, made.types.get(part.type, part.type), part.name, values, **how)
-        set_id = core(sets.create, None, parent, token_id=token_id, enter_policy=part.enter_policy)
+        set_id = core(sets.create, None, parent, token_id=token_id, **place)
     made.sets[key] = set_id
 
 
@@ -185,7 +186,7 @@ def _fill_set(core: Core, part: SetPart, made: Made, key: str) -> None:
         place = f"sets.{key}.tokens.{number}"
         with _at(place):
             values = _meant(token.attributes, made, f"{place}.attributes")
-            how = {"is_public": token.is_public, "is_human": token.is_human}
+            how: dict[str, Any] = {"is_public": token.is_public, "is_human": token.is_human}
             token_id = core(tokens.create, made.types.get(token.type, token.type), token.name, values, **how)
             core(sets.add_tokens, set_id, [token_id])
         made.tokens += 1

@@ -157,13 +157,25 @@ class Bus:
         filters = (_filter_of(one) for one in self._implementations("play_action"))
         return [item.strip() for text in filters if text for item in text.split(",")]
 
-    async def refusal(self, hook: str, passage: Passage) -> tuple[str, str] | None:
-        """Ask the guards and return (guest, message) of the first that refuses; one that fails refuses too."""
+    async def refusal(self, hook: str, passage: Passage) -> tuple[str, str, int] | None:
+        """Ask every guard and return (guest, message, how many refuse) of the first that refuses, None if none does.
+
+        Raises PluginError when one fails before any other refused: that refuses, too.
+        """
+        first: tuple[str, str] | None = None
+        count = 0
         for name, guest in self._guests(hook):
-            verdict = await self._ask(name, hook, guest, self._filter_timeout_s, passage=passage)
+            try:
+                verdict = await self._ask(name, hook, guest, self._filter_timeout_s, passage=passage)
+            except PluginError as error:
+                if first is None:
+                    raise
+                log.warning("plugin_failed", plugin=error.plugin, hook=error.hook, reason=str(error))
+                verdict = str(error)
             if verdict is not None:
-                return name, str(verdict)
-        return None
+                first = first or (name, str(verdict))
+                count += 1
+        return (*first, count) if first is not None else None
 
     async def identity(self, credential: str) -> tuple[str, Identity] | None:
         """Ask whose a foreign credential is; return (guest, answer) of the first that knows it, None if nobody does."""

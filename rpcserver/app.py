@@ -19,7 +19,7 @@ import jobs
 import play
 import plugins
 import store as store_room
-from core import presence, rules, sets, users
+from core import guards, presence, sets, users
 from core.calls import Policy, Scene
 from core.errors import UserNotFound
 from core.users import User
@@ -28,13 +28,12 @@ from jobs import session as session_jobs
 from jobs import user as user_jobs
 from jobs.callbacks import Callbacks
 from jobs.hosts import Hosts
-from jobs.model import JobEvent, JobSpec, Request
+from jobs.model import JobSpec, Request
 from jobs.outside import Outside
 from jobs.progress import OnProgress
 from jobs.runner import EmbeddedRunner
 from plugins import collected, loader
 from plugins.bus import Bus
-from plugins.hooks import FinishedJob
 from plugins.jwt_users import NAME as JWT_USERS
 from plugins.jwt_users import JwtUsers
 from plugins.notices import Notices
@@ -47,6 +46,7 @@ from rpcserver.dispatch import Dispatcher
 from rpcserver.entrance import Entrance
 from rpcserver.events import Events, Kept
 from rpcserver.guest_methods import with_guests
+from rpcserver.hearing import announce, hear
 from rpcserver.idempotency import Answers
 from rpcserver.methods import METHODS
 from rpcserver.methods.credentials import terms_of
@@ -86,7 +86,7 @@ class App:
         self.credentials = Credentials(store, settings.max_logged_calls)
         self.answers = Answers(store, settings.idempotency_age_s, settings.max_keys_per_user)
         self.entrance = Entrance(store, bus, self._make_user, settings.max_failed_logins_per_minute)
-        self.pallets = Pallets({})
+        self.pallets = Pallets({}, now_ms())
         self.making_default = asyncio.Lock()
         self.outside = outside(settings, store, self.events)
         self.sorting: set[str] = set()  # sessions whose commands' places are being found out
@@ -94,9 +94,8 @@ class App:
         self.spawn = tasks.create_task
         specs = job_specs(bus, self.outside)
         callbacks = Callbacks(store, self.outside.remotes.post, self.secret, views.job_record)
-        self.runner = EmbeddedRunner(
-            store, specs, partial(_announce, self), errors.describe_for_job, callbacks=callbacks
-        )
+        policy, told = Policy(settings.script_group), (partial(announce, self), errors.describe_for_job)
+        self.runner = EmbeddedRunner(store, specs, *told, None, callbacks, policy, partial(hear, self))
         self.sources = Sources(settings, self.runner)
         self.stores = Stores(settings.data / "stores", _secret(settings))
         self.player = Player(self)
@@ -229,8 +228,11 @@ class App:
         """Make a world of a world file for a user, below `into` or his home. Raises BadWorld; then nothing was made."""
         user = await self.user_named(user_name)
         made = await self.runner.run("import_world", {"path": path, "into": into}, Request(user.id))
-        self.has_asking_rules = await self.store.read(rules.any_asks)
         return asdict(made)
+
+    def ask_rules(self) -> None:
+        """Have scripts and remotes of rules asked before every move, from now on."""
+        self.has_asking_rules = True
 
 
 def fetch_hosts(settings: Settings) -> Hosts:
@@ -274,10 +276,9 @@ async def opened(settings: Settings) -> AsyncIterator[App]:
         known = await store.write(identity.load)
         async with asyncio.TaskGroup() as tasks:
             app = App(settings, store, bus, known, tasks)
-            app.runner.policy = Policy(settings.script_group)
             await app.events.load()
             await app.answers.load()
-            app.has_asking_rules = await store.read(rules.any_asks)
+            app.has_asking_rules = await store.read(guards.any_asks)
             await app.runner.start()
             telling = tasks.create_task(app.notices.run())
             try:
@@ -364,22 +365,6 @@ def _drop(app: App, session: Session, tx: Tx) -> None:
     sessions.remove(tx, session.id)
     if session.state == "destroying":  # nobody ever heard of one that was still being made
         app.events.append(tx, "session.destroyed", f"user:{session.core_user_id}", {"session_id": session.id})
-
-
-def _announce(app: App, tx: Tx, event: JobEvent) -> None:
-    data = {"job_id": event.job_id, "function": event.function, "session_id": event.session_id, **event.details}
-    app.events.append(tx, event.topic, f"user:{event.owner_id}", data)
-    noun, _, outcome = event.topic.partition(".")
-    if noun == "job" and outcome in app.metrics.jobs_ended:
-        tx.after_commit(lambda: app.metrics.jobs_ended.update((outcome,)))
-        if app.notices.wants("job_finished") and event.job_id is not None:
-            error = event.details.get("error")
-            job = FinishedJob(event.job_id, event.function, outcome, event.owner_id, event.session_id, error)
-            tx.after_commit(lambda: app.notices.put("job_finished", job=job))
-    elif event.topic == "ask.opened":
-        tx.after_commit(lambda: app.asking.opened(event.owner_id, event.details))
-    elif event.topic == "ask.resolved":
-        tx.after_commit(lambda: app.asking.resolved(event.details["ask_id"], event.details["state"]))
 
 
 def _check_rooms() -> None:

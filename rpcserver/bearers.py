@@ -7,11 +7,17 @@ from typing import Any
 
 import orjson
 
+from core.errors import LastCredential
 from rpcserver import auth
 from rpcserver.auth import Principal, Secret
-from rpcserver.errors import CONFLICT, RpcError
 from rpcserver.refusals import ScopeTooWide
 from store import Tx
+
+
+def check_maker(maker: Principal) -> None:
+    """Raise ScopeTooWide unless the credential used may make another like itself."""
+    if maker.is_metered:
+        raise ScopeTooWide("is not counted")
 
 
 def make(tx: Tx, maker: Principal, pass_through: Any, expires_at: int | None) -> tuple[Secret, int | None]:
@@ -21,8 +27,6 @@ def make(tx: Tx, maker: Principal, pass_through: Any, expires_at: int | None) ->
         pass_through: written on it, for whoever calls with it.
         expires_at: UTC milliseconds; None: until destroyed.
     """
-    if maker.is_metered:
-        raise ScopeTooWide("is not counted")
     if maker.expires_at is not None:
         expires_at = min(maker.expires_at, expires_at or maker.expires_at)
     text = auth.issue(tx, maker.user.id, "made by its user", maker.scopes, expires_at)
@@ -42,10 +46,10 @@ def note(tx: Tx, holder: Principal) -> Any:
 
 
 def destroy(tx: Tx, holder: Principal) -> None:
-    """Delete the credential used. The last one stays."""
+    """Delete the credential used. Raises LastCredential."""
     others = tx.one(
         "SELECT 1 FROM credentials WHERE user_id = ? AND id <> ? LIMIT 1", holder.user.id, holder.credential_id
     )
     if others is None:
-        raise RpcError(CONFLICT, "LAST_CREDENTIAL", "It is your last credential: make another before you destroy it.")
+        raise LastCredential
     tx.run("DELETE FROM credentials WHERE id = ?", holder.credential_id)

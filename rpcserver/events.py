@@ -5,7 +5,7 @@ on, until none was open for as long as events are kept. Source: protocol.md 4.
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +101,11 @@ class Events:
             self._forget(tx)
         event = Event(seq, topic, audience, text, at)
         tx.after_commit(lambda: self._announce(event, seers))
+
+    @property
+    def listeners(self) -> Collection[str]:
+        """The users whose events are kept, for the writer's thread to look at."""
+        return self._listeners.keys()
 
     async def listen(self, user_id: str) -> None:
         """Keep the user's events from now on: all that is committed after this returns."""

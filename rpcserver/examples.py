@@ -373,6 +373,7 @@ CORE: dict[str, tuple[Example, ...]] = {
                 "type": "set",
                 "enter_policy": "readers",
                 "rights": {"is_owner": True, "can_read": True, "can_write": True},
+                "has_events": True,
                 "counts": None,
                 "can_enter": None,
             },

@@ -43,7 +43,6 @@ RAISED: dict[str, tuple[int, str]] = {
     "BATCH_TOO_LARGE": (e.BATCH_TOO_LARGE, "The batch holds more items than allowed: send it in parts."),
     "SESSION_NOT_READY": (e.CONFLICT, "The session is being made or destroyed."),
     "SESSION_NAME_TAKEN": (e.CONFLICT, "The user has a session of that name in that context."),
-    "LAST_CREDENTIAL": (e.CONFLICT, "The last credential of a user is not destroyed: make another first."),
     "REVISION_CONFLICT": (e.CONFLICT, "The session was changed since the caller looked; `data.revision` is current."),
     "JOB_NOT_FAILED": (e.CONFLICT, "Only a job that failed, was cancelled or lost can be retried."),
     "CODEROOT_REFUSED": (e.FORBIDDEN, "The coderoot lies outside the folders the operator allowed."),

@@ -141,6 +141,29 @@ class ContentsEvent(BaseModel):
     token: SeenToken
 
 
+class WorldEvent(BaseModel):
+    """What happened in the world; never a value.
+
+    `set_id` is the set that was made or deleted, or in which it happened; for a value, the one it holds in alone.
+    """
+
+    event: Literal[
+        "set_created",
+        "set_destroyed",
+        "token_added",
+        "token_removed",
+        "child_added",
+        "link_created",
+        "link_destroyed",
+        "token_created",
+        "token_destroyed",
+        "value_changed",
+    ]
+    set_id: str | None = None
+    token_id: str
+    attribute: str | None = None
+
+
 class JobEvent(BaseModel):
     """Something happened to a job of the user; `function` is empty where a question is told."""
 
@@ -220,6 +243,7 @@ NOTIFICATIONS = (
     Notification("session.relocated", "A session was moved because its set is gone.", RelocatedEvent),
     Notification("session.contents_changed", "Somebody came into or left a set one stands in.", ContentsEvent),
     Notification("session.pallet_changed", "Where commands stand in a session's pallet was found out.", SessionEvent),
+    Notification("core.event", "Something happened where one stands, to what one may read there.", WorldEvent),
     Notification("remote.asked", "A manual remote asks the user something.", QuestionEvent),
     Notification(
         "remote.answered", "A question of the user's to a person is answered, declined, or expired.", AnsweredEvent

@@ -29,6 +29,7 @@ from store import Tx
 
 log = structlog.get_logger("session")
 
+MAX_REPEATS = 2  # of a move whose rules were changed while they were asked
 MAX_ASKED = 20  # open questions put to a connection that attaches
 
 Way = str  # cd, back, forward, up, home, path
@@ -36,14 +37,18 @@ Way = str  # cd, back, forward, up, home, path
 
 @dataclass(frozen=True, slots=True)
 class Pallets:
-    """The version each session's pallet has reached, and what it held, in memory."""
+    """The version each session's pallet has reached, and what it held, in memory.
+
+    Versions begin at the time of the start: one told before it is not told again for other commands.
+    """
 
     known: dict[str, tuple[int, bytes]]
+    first: int
 
     def version(self, session: Session, pallet: list[Command]) -> int:
-        """Return the pallet's version: another number whenever the commands are others."""
+        """Return the pallet's version: a greater number whenever the commands are others."""
         digest = hashlib.blake2b(repr(pallet).encode(), digest_size=16).digest()
-        version, before = self.known.get(session.id, (0, b""))
+        version, before = self.known.get(session.id, (self.first, b""))
         if digest != before:
             version += 1
             self.known[session.id] = (version, digest)
@@ -120,17 +125,17 @@ async def create(
     try:
         session_id = await asyncio.shield(inserting)
         request = Request(new.user_id, session_id)
-        answers: Answers = {}
-        if set_id is not None:
-            if app.bus.has("set_entering"):
-                await _ask_entering(call, new, session_id, set_id)
-            answers = await _ask_rules(call, request, None, set_id)
-        data = CreateSession(session_id=session_id, name=new.name, set_id=set_id, answers=answers)
-        made: Session = await app.runner.run("session.create_session", data, request, then=fill)
-        return made
-    except BaseException as error:
-        # What rules of the start set ask is asked the next time; the row goes all the same.
-        app.has_asking_rules = app.has_asking_rules or isinstance(error, PassageChanged)
+        if set_id is not None and app.bus.has("set_entering"):
+            await _ask_entering(call, new, session_id, set_id)
+
+        async def begin() -> Session:
+            answers = {} if set_id is None else await _ask_rules(call, request, None, set_id)
+            data = CreateSession(session_id=session_id, name=new.name, set_id=set_id, answers=answers)
+            made: Session = await app.runner.run("session.create_session", data, request, then=fill)
+            return made
+
+        return await _passing(call, begin)
+    except BaseException:
         # The row must not survive as a session that can be used, nor one whose insertion nobody waited for;
         # a kill here is mended at the next start.
         session_id = await inserting
@@ -244,7 +249,11 @@ async def go(call: Call, session: Session, way: Way, set_id: str | None = None, 
         is_up=way == "up",
         is_home=way == "home",
     )
-    app = call.app
+    return await _passing(call, partial(_ask_and_move, call, session, data, way))
+
+
+async def _ask_and_move(call: Call, session: Session, data: Move, way: Way) -> Session:
+    app, here = call.app, session.place
     if app.has_asking_rules or app.bus.has("set_leaving") or app.bus.has("set_entering"):
         target = await app.runner.run("session.find", data, request_of(session))
         answers = {}
@@ -252,14 +261,17 @@ async def go(call: Call, session: Session, way: Way, set_id: str | None = None, 
             await _ask_guards(call, session, here, target)
             answers = await _ask_rules(call, request_of(session), here, target)
         data = data.model_copy(update={"expected_set_id": target, "answers": answers})
-    try:
-        return await _run_move(call, session, data, way)
-    except PassageChanged:
-        if app.has_asking_rules:
-            raise
-    # The first rule that asks outside: from now on they are asked before every move.
-    app.has_asking_rules = True
-    return await go(call, session, way, set_id, path)
+    return await _run_move(call, session, data, way)
+
+
+async def _passing(call: Call, move: Callable[[], Awaitable[Session]]) -> Session:
+    """Make a move; one that was stopped by a rule nobody had asked is made again, and asks it first."""
+    for _ in range(MAX_REPEATS):
+        try:
+            return await move()
+        except PassageChanged:
+            call.app.ask_rules()
+    return await move()
 
 
 async def _run_move(call: Call, session: Session, data: Move, way: Way, relocated_from: str | None = None) -> Session:
@@ -286,9 +298,8 @@ async def _ask_entering(call: Call, new: NewSession, session_id: str, set_id: st
     passage = Passage(newcomer, None, set_id, lambda function, data: call.app.runner.run(function, data, request))
     refused = await call.app.bus.refusal("set_entering", passage)
     if refused is not None:
-        guest, message = refused
         listing = await call.app.runner.run("session.ls", ListSet(set_id=set_id, has_contents=False), request)
-        raise EnterRefused(set_id, listing.place.name, guest, message)
+        raise EnterRefused(set_id, listing.place.name, *refused)
 
 
 async def _ask_rules(call: Call, request: Request, here: str | None, target: str) -> Answers:
@@ -312,12 +323,11 @@ async def _ask_guards(call: Call, session: Session, here: str, target: str) -> N
     for hook, set_id, refusal in (("set_leaving", here, LeaveRefused), ("set_entering", target, EnterRefused)):
         refused = await bus.refusal(hook, passage)
         if refused is not None:
-            guest, message = refused
             try:
                 name = (await look(call, session, set_id=set_id, has_contents=False)).place.name
             except NotFound:
                 name = "the set"
-            raise refusal(set_id, name, guest, message)
+            raise refusal(set_id, name, *refused)
 
 
 def _tell_move(call: Call, tx: Tx, session: Session, moved: Moved, relocated_from: str | None) -> None:

@@ -1,9 +1,10 @@
-"""core.user.auth.*: credentials a user makes for himself."""
+"""core.user.auth.*: credentials a user makes for himself, each call a job; the credential is written as it ends."""
 
 from typing import Annotated, Any
 
 from pydantic import Field, JsonValue
 
+from jobs.model import Request
 from rpcserver import bearers, examples, kinds
 from rpcserver.dispatch import Call, method
 from rpcserver.models import NoParams, Params
@@ -23,21 +24,34 @@ class CreateBearerParams(Params):
     CreateBearerParams,
     has_secret=True,
     result=NewCredential,
-    errors=(*kinds.STORAGE, "SCOPE_TOO_WIDE"),
+    errors=(*kinds.JOB, "SCOPE_TOO_WIDE"),
     examples=examples.AUTH_CREATE,
 )
 async def create(call: Call, params: CreateBearerParams) -> dict[str, Any]:
     """Make another credential for the caller, which reaches as far as the one used and ends no later."""
+    maker = call.principal
+    bearers.check_maker(maker)
     expires_at = None if params.seconds is None else now_ms() + int(params.seconds * 1000)
-    text, expires_at = await call.app.store.write(
-        lambda tx: bearers.make(tx, call.principal, params.pass_through, expires_at)
+    text, expires_at = await call.app.runner.run(
+        "core.user.auth.create",
+        {"seconds": params.seconds},
+        Request(call.user_id),
+        then=lambda tx, _: bearers.make(tx, maker, params.pass_through, expires_at),
     )
     return {"credential": str(text), "expires_at": expires_at}
 
 
-@method("core.user.auth.pass_through", NoParams, is_change=False, result=JsonValue, examples=examples.AUTH_PASS_THROUGH)
+@method(
+    "core.user.auth.pass_through",
+    NoParams,
+    is_change=False,
+    result=JsonValue,
+    errors=kinds.JOB,
+    examples=examples.AUTH_PASS_THROUGH,
+)
 async def pass_through(call: Call, params: NoParams) -> Any:
     """Return what was written on the credential used."""
+    await call.app.runner.run("core.user.auth.pass_through", {}, Request(call.user_id))
     return await call.app.store.read(lambda tx: bearers.note(tx, call.principal))
 
 
@@ -45,13 +59,15 @@ async def pass_through(call: Call, params: NoParams) -> Any:
     "core.user.auth.destroy",
     NoParams,
     result=bool,
-    errors=(*kinds.STORAGE, "LAST_CREDENTIAL"),
+    errors=(*kinds.JOB, "LAST_CREDENTIAL"),
     examples=examples.AUTH_DESTROY,
 )
 async def destroy(call: Call, params: NoParams) -> bool:
     """Delete the credential used; its connections close. Refuses to delete the caller's last one."""
     used, app = call.principal, call.app
-    await app.store.write(lambda tx: bearers.destroy(tx, used))
+    await app.runner.run(
+        "core.user.auth.destroy", {}, Request(call.user_id), then=lambda tx, _: bearers.destroy(tx, used)
+    )
     call.after_reply(lambda: app.server.close_credential(used.credential_id))
     return True
 

@@ -131,9 +131,7 @@ async def _get(call: Call, found: Session | Awaitable[Session], params: GetParam
     if "playbook" in params.include:
         record["playbook"] = await call.app.store.read(lambda tx: playbooks.summary(tx, session.id))
     if "data" in params.include and session.data_set_id is not None:
-        listing = await walking.look(call, session, set_id=session.data_set_id, limit=200)
-        remembered = views.contents(listing, session.id, None)["tokens"]
-        record["data"] = [token for token in remembered if views.is_current(token, session.place)]
+        record["data"] = await _remembered(call, session, session.data_set_id)
     return await _filtered(call, "session_get", session, record)
 
 
@@ -141,6 +139,19 @@ async def _filtered(call: Call, hook: str, session: Session, answer: dict[str, A
     if not call.app.bus.has(hook):
         return answer
     return await call.app.bus.answer(hook, walking.view(call, session), answer)
+
+
+async def _remembered(call: Call, session: Session, data_set_id: str) -> list[dict[str, Any]]:
+    """Return what the session remembers where it stands: what it does elsewhere may fill whole pages before it."""
+    found: list[dict[str, Any]] = []
+    after = None
+    while True:
+        listing = await walking.look(call, session, set_id=data_set_id, limit=200, after=after)
+        tokens = views.contents(listing, session.id, None)["tokens"]
+        found += [token for token in tokens if views.is_current(token, session.place)]
+        after = listing.next
+        if after is None:
+            return found
 
 
 @method(

@@ -199,10 +199,11 @@ def test_a_place_is_allergic_to_visitors(world: World) -> None:
 def test_plain_tokens_in_plain_sets_cost_no_look(world: World) -> None:
     """Where neither type declares anything, no statement is spent on allergies or actions."""
     from core import acting, attraction
+    from core.calls import Scene
 
     class Mute:
         def __getattr__(self, name: str) -> Any:
             raise AssertionError(name)
 
     assert attraction.repulsion(Mute(), "set_1", ("t_1", "set"), ("t_2", "user")) is None  # type: ignore[arg-type]
-    acting.act(Mute(), "set_entered", "t_1", "set")  # type: ignore[arg-type]
+    acting.act(Scene(Mute(), "u_1"), "set_entered", "t_1", "set")  # type: ignore[arg-type]

@@ -125,7 +125,7 @@ def test_a_revision_grows_with_the_token(world: World) -> None:
     """A write that names the revision it saw is refused once somebody else has written."""
     _, token, _ = a_stage(world)
     seen = world.do("anna", listing.read_one, token).revision
-    after = world.do("anna", live.edit, token, "note", "a", if_match=seen)
+    after = world.do("anna", live.edit, token, "note", "a", if_match=seen).revision
     assert after != seen and world.do("anna", listing.read_one, token).revision == after
     with pytest.raises(ChecksumMismatch):
         world.do("anna", live.edit, token, "note", "b", if_match=seen)

@@ -250,7 +250,8 @@ def test_gifts_come_and_go_with_the_visitor(world: World) -> None:
     world.do("bob", live.edit, seen["basket"].id, "items", ["tea"])
     others = [entry for entry in world.do("carl", listing.read, shop).entries if entry.kind == "gift"]
     assert seen["basket"].id not in [entry.id for entry in others] and len(others) == 2
-    assert [command.name for command in world.do("bob", commands.offered, shop)] == ["buy"]
+    assert [command.name for command in world.do("bob", commands.offered, shop, session_id="s_1")] == ["buy"]
+    assert world.do("bob", commands.offered, shop, session_id="s_9") == []
     world.do("bob", presence.leave, "s_1")
     assert len(world.all("SELECT * FROM members WHERE kind = 'gift'")) == 2
     world.do("anna", sets.delete, shop)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from core import listing, live, members, presence, rules, sets, tokens, tree, users
+from core import listing, live, members, paths, presence, rules, sets, tokens, tree, users
 from core.calls import Core, Scene
 from core.errors import (
     AlreadyMember,
@@ -283,7 +283,7 @@ async def test_a_path_leads_somewhere(store: Store, anna: User, path: str, leads
     middle = await make_set(store, anna, "middle", parent_id=top)
     low = await make_set(store, anna, "low", parent_id=middle)
     known = {"top": top, "middle": middle, "low": low, "home": anna.home_set_id, "wallet": anna.wallet_set_id}
-    assert await as_user(store, anna, lambda s: sets.resolve(s, middle, path, anna.home_set_id)) == known[leads_to]
+    assert await as_user(store, anna, lambda s: paths.resolve(s, middle, path, anna.home_set_id)) == known[leads_to]
 
 
 @pytest.mark.parametrize(("path", "part"), [("low/none/x", "none"), ("../..", ".."), ("~bob", "~bob")])
@@ -292,7 +292,7 @@ async def test_a_path_that_leads_nowhere_says_where_it_broke(store: Store, anna:
     top = await make_set(store, anna, "top")
     middle = await make_set(store, anna, "middle", parent_id=top)
     await make_set(store, anna, "low", parent_id=middle)
-    assert (await refused(store, anna, SetNotFound, sets.resolve, middle, path, anna.home_set_id)).id == part
+    assert (await refused(store, anna, SetNotFound, paths.resolve, middle, path, anna.home_set_id)).id == part
 
 
 async def test_an_undeclared_core_call_is_refused(store: Store, anna: User) -> None:

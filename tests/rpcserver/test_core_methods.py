@@ -1,18 +1,18 @@
 """core.*: every open call of the core over a real socket."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from core import sets
 from core.calls import CALLS
-from jobs import world
-from jobs.model import Commit, Request, job
-from jobs.world import model
+from plugins.bus import Bus
+from rpcserver.app import job_specs
 from rpcserver.client import CallError, Client
+from rpcserver.dispatch import Method
 from rpcserver.methods import METHODS
-from tests.conftest import Running
+from tests.conftest import Running, run_server
 
 # sessions.md 3.4, in its order; what runs scripts, remotes and events has jobs of its own.
 CALLS_OF_THE_DESIGN = """
@@ -40,11 +40,15 @@ def test_every_call_of_the_design_is_a_method() -> None:
     assert set(CALLS_OF_THE_DESIGN) <= {method.name for method in METHODS}
 
 
-@pytest.mark.parametrize("spec", world.JOBS, ids=lambda spec: spec.name)
-def test_a_core_method_is_a_job_that_declares_its_call(spec: Any) -> None:
+CORE_METHODS = [method for method in METHODS if method.name.startswith("core.")]
+JOBS = {spec.name: spec for spec in job_specs(Bus(1, 1), None)}
+
+
+@pytest.mark.parametrize("method", CORE_METHODS, ids=lambda method: method.name)
+def test_a_core_method_is_a_job_that_declares_its_calls(method: Method) -> None:
     """Each runs as a job of its name, declares exactly core calls there are, and says what it does."""
+    spec = JOBS[method.name]
     assert spec.calls and spec.calls <= set(CALLS)
-    assert spec.name in {method.name for method in METHODS}
     assert re.match(r"[A-Z].*\.", spec.doc, re.S)
 
 
@@ -126,19 +130,52 @@ async def test_a_user_makes_and_destroys_his_credentials(anna: Client, server: R
     assert await kind_of(anna, "core.user.auth.destroy") == "LAST_CREDENTIAL"
 
 
-async def test_an_undeclared_call_is_stopped_and_both_are_named(server: Running, anna: Client) -> None:
-    """A job that makes a core call it did not declare fails, naming job and call, and nothing is stored."""
-    user = (await anna.call("core.user.read"))["id"]
-    data = model("sneak", "Nothing.", {})
+async def test_no_secret_stands_in_the_rows_of_the_jobs_that_make_credentials(anna: Client, server: Running) -> None:
+    """Each of the three calls is a job; neither a credential nor what is written on it is in a row anybody reads."""
+    made = await anna.call("core.user.auth.create", pass_through={"for": "a robot"})
+    async with Client(server.url, made["credential"]) as robot:
+        await robot.call("core.user.auth.pass_through")
+        await robot.call("core.user.auth.destroy")
+    assert await kind_of(anna, "core.user.auth.destroy") == "LAST_CREDENTIAL"
+    rows = await server.app.store.read(lambda tx: tx.all("SELECT * FROM jobs WHERE function LIKE 'core.user.auth.%'"))
+    assert [(row[1], row[3]) for row in rows] == [
+        ("core.user.auth.create", "succeeded"),
+        ("core.user.auth.destroy", "succeeded"),
+        ("core.user.auth.destroy", "failed"),
+    ]
+    assert made["credential"] not in str(rows) and "robot" not in str(rows)
+    described = {item["name"]: item["core_calls"] for item in (await anna.call("jobs.functions"))["items"]}
+    assert {name: calls for name, calls in described.items() if name.startswith("core.user.auth.")} == {
+        f"core.user.auth.{verb}": ["core.user.read"] for verb in ("create", "destroy", "pass_through")
+    }
 
-    @job("sneak", data, calls=["core.set.show"])
-    async def sneak(job: Any, _: Any) -> Commit[str]:
-        return Commit(lambda core: core(sets.create, "hidden"))
 
-    server.app.runner.register(sneak)
-    with pytest.raises(Exception, match=r"'sneak'.*'core\.set\.create'"):
-        await server.app.runner.run("sneak", {}, Request(user))
-    assert (await anna.call("core.set.list", name="hidden"))["items"] == []
+@pytest.mark.parametrize("is_quiet", [False, True])
+@pytest.mark.parametrize(
+    ("function", "call"),
+    [
+        ("sneak.commit", "core.set.create"),
+        ("sneak.write", "core.set.create"),
+        ("sneak.long", "core.set.create"),
+        ("sneak.read", "core.set.show"),
+    ],
+)
+async def test_an_undeclared_call_stops_the_job_and_both_are_named(
+    tmp_path: Path, function: str, call: str, is_quiet: bool
+) -> None:
+    """A plugin's job that makes a core call it did not declare fails, also when it hides the error."""
+    async with run_server(tmp_path / "data", plugins=(Path(__file__).parent / "undeclared_guest.py",)) as server:
+        anna = await server.client("anna")
+        landing = (await anna.call("auth.whoami"))["landing_set"]
+        with pytest.raises(CallError) as caught:
+            await anna.call("job.run", function=function, data={"is_quiet": is_quiet})
+        error = caught.value
+        assert (error.kind, error.data["function"], error.data["call"]) == ("UNDECLARED_CALL", function, call)
+        assert f"'{function}'" in error.message and f"'{call}'" in error.message
+        assert (await anna.call("core.set.list", name="hidden"))["items"] == []
+        assert (await anna.call("core.set.show", set_id=landing))["enter_policy"] == "readers"
+        for row in await anna.list_jobs(function=function):
+            assert (row.state, row.error and row.error["kind"]) == ("failed", "UNDECLARED_CALL")
 
 
 async def test_what_is_anothers_is_unknown_to_grant_and_gift(anna: Client, bob: Client) -> None:

@@ -58,13 +58,8 @@ def create(
         links: sets it links to from the beginning.
         has_events: False has no rule asked when something happens to the set, and nobody told.
     """
-    parent, type = writable(scene, parent_id) if parent_id is not None else None, SYSTEM_MADE[0]
-    if token_id is not None:
-        token = tokens.writable(scene, token_id)
-        type = token.type
-        if type in SYSTEM_MADE or scene.tx.one("SELECT 1 FROM sets WHERE token_id = ?", token_id):
-            raise TokenInUse(token_id)
-        guard_token(scene, "set_creating", token)
+    parent = writable(scene, parent_id) if parent_id is not None else None
+    type = SYSTEM_MADE[0] if token_id is None else _definable(scene, token_id)
     if parent is not None:
         guard_set(scene, "child_adding", parent, token_id or "", Coming(type, {}) if token_id is None else None)
         _check_allergies(scene, parent, token_id or "", type)
@@ -345,6 +340,15 @@ def put_in(
     members.put(scene.tx, place.id, token_id, kind, is_sticky=is_sticky)
     _act(scene, "token_added", place)
     acting.act(scene, "token_entered", token_id, type)
+
+
+def _definable(scene: Scene, token_id: str) -> str:
+    """Return the type of a token that may come to define a set. Raises TokenInUse, or what its rules say."""
+    token = tokens.writable(scene, token_id)
+    if token.type in SYSTEM_MADE or scene.tx.one("SELECT 1 FROM sets WHERE token_id = ?", token_id):
+        raise TokenInUse(token_id)
+    guard_token(scene, "set_creating", token)
+    return token.type
 
 
 def _tell(scene: Scene, event: str, place: Place, token_id: str) -> None:

@@ -247,29 +247,12 @@ class Run:
         request = self.request
         is_queued = state == "queued"
         return (
-            self.id,
-            self.spec.name,
-            self.spec.lane,
-            state,
-            request.owner_id,
-            request.session_id,
-            request.parent_id,
-            request.retry_of,
-            request.priority,
-            0 if is_queued else self.attempt,
-            int(request.is_interactive),
-            0,
-            0,
-            request.dedup_key,
-            hiding.data_text(self.data, self._secrets),
-            None,
-            result,
-            error,
-            request.callback,
+            *(self.id, self.spec.name, self.spec.lane, state, request.owner_id, request.session_id),
+            *(request.parent_id, request.retry_of, request.priority, 0 if is_queued else self.attempt),
+            *(int(request.is_interactive), 0, 0, request.dedup_key, hiding.data_text(self.data, self._secrets)),
+            *(None, result, error, request.callback),
             self.created_at + int(request.delay_s * 1000) if request.delay_s else None,
-            self.created_at,
-            None if is_queued else self.created_at,
-            finished_at,
+            *(self.created_at, None if is_queued else self.created_at, finished_at),
         )
 
     async def _attempt(self) -> Any:

@@ -9,6 +9,7 @@ from core.calls import Scene, core_call
 from core.conditions import Coming
 from core.errors import EnterRefused, EventRefused, NotWritable, SetCycle, SetNotEmpty, SetNotFound, TokenInUse
 from core.guards import Rule, ask_set, guard_set, guard_token, of_set
+from core.tokens import Token
 from core.types import SYSTEM_MADE
 from store import Tx, new_id, now_ms
 
@@ -58,13 +59,8 @@ def create(
         links: sets it links to from the beginning.
         has_events: False has no rule asked when something happens to the set, and nobody told.
     """
-    parent, type = writable(scene, parent_id) if parent_id is not None else None, SYSTEM_MADE[0]
-    if token_id is not None:
-        token = tokens.writable(scene, token_id)
-        type = token.type
-        if type in SYSTEM_MADE or scene.tx.one("SELECT 1 FROM sets WHERE token_id = ?", token_id):
-            raise TokenInUse(token_id)
-        guard_token(scene, "set_creating", token)
+    parent = writable(scene, parent_id) if parent_id is not None else None
+    type = _definer(scene, token_id).type if token_id is not None else SYSTEM_MADE[0]
     if parent is not None:
         guard_set(scene, "child_adding", parent, token_id or "", Coming(type, {}) if token_id is None else None)
         _check_allergies(scene, parent, token_id or "", type)
@@ -323,6 +319,15 @@ def define(tx: Tx, token_id: str, parent_id: str | None, enter_policy: str = "re
     if parent_id is not None:
         members.put(tx, parent_id, token_id, "child")
     return set_id
+
+
+def _definer(scene: Scene, token_id: str) -> Token:
+    """Return a token of the caller's that is to define a set."""
+    token = tokens.writable(scene, token_id)
+    if token.type in SYSTEM_MADE or scene.tx.one("SELECT 1 FROM sets WHERE token_id = ?", token_id):
+        raise TokenInUse(token_id)
+    guard_token(scene, "set_creating", token)
+    return token
 
 
 def put_in(

@@ -9,6 +9,7 @@ from core.calls import Scene, core_call
 from core.conditions import Coming
 from core.errors import EnterRefused, EventRefused, NotWritable, SetCycle, SetNotEmpty, SetNotFound, TokenInUse
 from core.guards import Rule, ask_set, guard_set, guard_token, of_set
+from core.tokens import Token
 from core.types import SYSTEM_MADE
 from store import Tx, new_id, now_ms
 
@@ -59,7 +60,7 @@ def create(
         has_events: False has no rule asked when something happens to the set, and nobody told.
     """
     parent = writable(scene, parent_id) if parent_id is not None else None
-    type = SYSTEM_MADE[0] if token_id is None else _definable(scene, token_id)
+    type = _definer(scene, token_id).type if token_id is not None else SYSTEM_MADE[0]
     if parent is not None:
         guard_set(scene, "child_adding", parent, token_id or "", Coming(type, {}) if token_id is None else None)
         _check_allergies(scene, parent, token_id or "", type)
@@ -320,6 +321,15 @@ def define(tx: Tx, token_id: str, parent_id: str | None, enter_policy: str = "re
     return set_id
 
 
+def _definer(scene: Scene, token_id: str) -> Token:
+    """Return a token of the caller's that is to define a set."""
+    token = tokens.writable(scene, token_id)
+    if token.type in SYSTEM_MADE or scene.tx.one("SELECT 1 FROM sets WHERE token_id = ?", token_id):
+        raise TokenInUse(token_id)
+    guard_token(scene, "set_creating", token)
+    return token
+
+
 def put_in(
     scene: Scene,
     place: Place,
@@ -340,15 +350,6 @@ def put_in(
     members.put(scene.tx, place.id, token_id, kind, is_sticky=is_sticky)
     _act(scene, "token_added", place)
     acting.act(scene, "token_entered", token_id, type)
-
-
-def _definable(scene: Scene, token_id: str) -> str:
-    """Return the type of a token that may come to define a set. Raises TokenInUse, or what its rules say."""
-    token = tokens.writable(scene, token_id)
-    if token.type in SYSTEM_MADE or scene.tx.one("SELECT 1 FROM sets WHERE token_id = ?", token_id):
-        raise TokenInUse(token_id)
-    guard_token(scene, "set_creating", token)
-    return token.type
 
 
 def _tell(scene: Scene, event: str, place: Place, token_id: str) -> None:

@@ -325,3 +325,27 @@ def test_token_creating_stands_on_types_alone(world: World) -> None:
     _, door = a_set(world)
     with pytest.raises(BadRule, match="stands on a type"):
         a_rule(world, "token_creating", NEVER, token_id=door)
+
+
+def test_an_action_changes_nothing_that_a_rule_keeps(world: World) -> None:
+    """What runs after an event leaves it as it is: refused, it has done nothing; a silent set runs nothing."""
+    kind = world.do("anna", types.create, "room")
+    for name in ("state", "alarm"):
+        world.do("anna", attributes.create, kind, name, "any", default="quiet")
+    for name, effect in (
+        ("on_state", {"target": "state", "change": {"value": "busy"}}),
+        ("on_alarm", {"target": "alarm", "switch": False}),
+    ):
+        world.do("anna", attributes.create, kind, name, "action", default={"event": "token_added", **effect})
+    places = {}
+    for name, has_events in (("free", True), ("kept", True), ("silent", False)):
+        token = world.do("anna", tokens.create, kind, name)
+        places[name] = (world.do("anna", sets.create, token_id=token, has_events=has_events), token)
+    a_rule(world, "value_changing", NEVER, token_id=places["kept"][1])
+    note = world.do("anna", tokens.create, "note", "note")
+    held = {}
+    for name, (set_id, token) in places.items():
+        world.do("anna", sets.add_tokens, set_id, [note])
+        seen = world.do("anna", listing.read_one, token).attributes
+        held[name] = (seen["state"], "alarm" in seen)
+    assert held == {"free": ("busy", False), "kept": ("quiet", True), "silent": ("quiet", True)}

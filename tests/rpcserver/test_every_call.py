@@ -102,7 +102,8 @@ BAD_CURSOR = {"cursor": "forged"}
 ROWS = [
     Row("core.user.create", lambda s: {"name": "dora"}, {"user", "credential"},
         [("NAME_TAKEN", lambda s: {"name": "anna"}), ("BAD_NAME", lambda s: {"name": "a b"})], "operator", "operator"),
-    Row("core.user.read", lambda s: {}, {"id", "name", "token_id", "home_set_id"},
+    Row("core.user.read", lambda s: {"wide": True, "editable": True},
+        {"id", "guid", "token_type", "token_id", "group_id", "attributes", "home_set_id"},
         [("USER_NOT_FOUND", lambda s: {"user_id": s.bob})]),
     Row("core.user.auth.create", lambda s: {"pass_through": {"a": 1}, "seconds": 60}, {"credential", "expires_at"}),
     Row("core.user.auth.pass_through", holds=lambda answer: answer is None),
@@ -279,6 +280,7 @@ async def test_a_row_of_the_table(stage: Stage, row: Row) -> None:
 
 
 ARGUMENTS = """
+core.user.read: user_id wide editable
 core.user.auth.create: pass_through seconds
 core.standard.family.list: family
 core.type.create: name parents attributes is_human

@@ -201,3 +201,22 @@ async def test_a_refusal_tells_the_event_the_rule_and_how_many(anna: Client, eve
     assert error.kind == "EVENT_REFUSED" and "first says no." in error.message
     expected = {"event": event, "set_id": room, "rule": "first", "refusals": 3}
     assert {name: error.data[name] for name in expected} == expected
+
+
+async def test_what_an_action_changes_is_told(anna: Client, bob: Client) -> None:
+    """An attribute that another one changes after an event is news like one that somebody wrote."""
+    declared = {
+        "state": {"value_type": "string", "default": "open"},
+        "react": {
+            "value_type": "action",
+            "default": {"event": "token_added", "target": "state", "change": {"value": "full"}},
+        },
+    }
+    kind = await anna.call("core.type.create", name="shelf", attributes=declared)
+    room, _ = await a_place(anna, "room")
+    shelf = await anna.call("core.token.create", type=kind, name="shelf", set_id=room)
+    inside = await anna.call("core.set.create", token_id=shelf)
+    await bob.create_session("visit", set_id=room)
+    listening = await bob.subscribe("core.event")
+    await anna.call("core.token.create", type="note", name="note", set_id=inside)
+    assert await heard(listening, bob) == [{"event": "value_changed", "token_id": shelf, "attribute": "state"}]

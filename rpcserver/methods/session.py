@@ -88,7 +88,7 @@ async def create(call: Call, params: CreateParams) -> dict[str, Any]:
     examples=examples.DESTROY,
 )
 async def destroy(call: Call, params: DestroyParams) -> dict[str, Any]:
-    """Destroy a session: its job first, its row only after the job's success."""
+    """Destroy a session: its job first, its row only after the job's success. A play of it is cancelled."""
     session = await walking.the_session(call, params.session_id)
     app = call.app
     if session.state != "destroying":
@@ -111,6 +111,8 @@ async def destroy(call: Call, params: DestroyParams) -> dict[str, Any]:
     app.pallets.known.pop(session.id, None)
     await app.stores.destroy(session.core_user_id, session.context_name, session_store(session.id))
     app.server.detach(session.core_user_id, session.id)
+    if (playing := app.player.playing.get(session.id)) is not None:
+        await app.runner.cancel(playing)  # last: it may be a script of its own that ends the session
     return {"session_id": destroyed}
 
 

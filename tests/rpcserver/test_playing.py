@@ -238,6 +238,22 @@ async def test_a_gentle_cancel_stops_between_two_actions(tmp_path: Path) -> None
         assert [item["state"] for item in found["items"]] == ["done", "waiting"]
 
 
+@pytest.mark.parametrize("is_its_own", [False, True])
+async def test_a_play_ends_with_its_session(anna: Client, is_its_own: bool) -> None:
+    """Whoever destroys the session, somebody else or the play itself, its play does not go on without it."""
+    session_id = await anna.create_session()
+    waits = "!!play.wait seconds:60"
+    text = f"!!session.call method:session.destroy session_id:{session_id}\n{waits}" if is_its_own else waits
+    notices = await anna.subscribe("playbook.action")
+    started = await anna.call("session.play", session_id=session_id, text=text, detach=True)
+    assert (await notices.next()).data["state"] == "running"
+    if not is_its_own:
+        await anna.destroy_session(session_id)
+    ended = await anna.call("job.wait", job_id=started["job_id"], timeout_s=10)
+    assert ended["state"] in ("cancelled", "succeeded") and "wait" not in str((ended["result"] or {}).get("results"))
+    assert session_id not in [record.session_id for record in await anna.list_sessions()]
+
+
 async def test_progress_counts_actions(anna: Client) -> None:
     """A caller with a progress token hears which action of how many is under way."""
     heard: list[tuple[float, float | None, str]] = []

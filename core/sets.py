@@ -213,9 +213,7 @@ def remove_tokens(scene: Scene, set_id: str, token_ids: list[str], *, is_forced:
     for token_id in token_ids:
         ask_set(scene, place, found, token_id)
         members.take_out(scene.tx, set_id, token_id, is_forced=is_forced)
-        _tell(scene, "token_removed", place, token_id)
-        token = tokens.find(scene.tx, token_id)
-        acting.act(scene, "token_left", token_id, token.type if token else "")
+        _tell_removal(scene, place, token_id)
     return list(token_ids)
 
 
@@ -236,8 +234,11 @@ def truncate(scene: Scene, set_id: str) -> None:
         if token_id in lost:
             tokens.delete(scene, token_id)
             continue
-        _tell(scene, "link_destroyed" if kind == "link" else "token_removed", place, token_id)
         members.take(scene.tx, set_id, token_id)
+        if kind == "link":
+            _tell(scene, "link_destroyed", place, token_id)
+        else:
+            _tell_removal(scene, place, token_id)
 
 
 @core_call("core.set.child", is_reading=True)
@@ -356,6 +357,13 @@ def _tell(scene: Scene, event: str, place: Place, token_id: str) -> None:
     """Tell what is done to a set, and run what the token that defines it does then."""
     scene.say(event, set_id=place.id, token_id=token_id)
     _act(scene, event, place)
+
+
+def _tell_removal(scene: Scene, place: Place, token_id: str) -> None:
+    _tell(scene, "token_removed", place, token_id)
+    token = tokens.find(scene.tx, token_id)
+    if token is not None:
+        acting.act(scene, "token_left", token_id, token.type)
 
 
 def _act(scene: Scene, event: str, place: Place) -> None:

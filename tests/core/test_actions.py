@@ -5,7 +5,10 @@ from typing import Any
 import pytest
 
 from core import attributes, groups, listing, live, presence, scripts, sets, tokens, types
-from core.errors import AttributeNotWritable, BadValue
+from core.calls import Scene
+from core.errors import AttributeNotWritable, BadValue, EventRefused
+from core.notices import Notice
+from core.relations import Relations
 from tests.core.test_attributes import a_type
 from tests.core.world import World
 
@@ -248,3 +251,46 @@ def test_an_author_reaches_no_further_by_an_action(world: World) -> None:
             world.do("bob", live.edit, token, "act", action)
         world.do("anna", live.edit, token, "act", action)
     world.do("bob", live.edit, token, "act", {**event, "target": "note", "change": {"attribute": "price"}})
+
+
+def test_where_there_are_no_events_no_place_acts(world: World) -> None:
+    """In a set without events its defining token runs nothing; the token that moves runs its own."""
+    ran = {"target": "state", "change": {"value": "ran"}}
+    _, token = a_place(world, a={"event": "set_entered", **ran}, b={"event": "token_added", **ran})
+    mute = world.do("anna", tokens.create, "anna.room", "mute", {"a": {"event": "set_entered", **ran}})
+    place = world.do("anna", sets.create, token_id=mute, has_events=False)
+    world.do("bob", presence.enter, "s_1", place)
+    world.do("anna", live.edit, token, "a", {"event": "token_entered", **ran})
+    world.do("anna", sets.add_tokens, place, [token])
+    assert values(world, mute)["state"] == "new" and values(world, token)["state"] == "ran"
+
+
+def test_a_token_made_in_a_set_is_put_into_it(world: World) -> None:
+    """Its place notes it, and it may be kept out, as one that was made before."""
+    place, token = a_place(world, it={"event": "token_added", "target": "state", "change": {"value": "noted"}})
+    world.do("anna", tokens.create, "thing", "thing", set_id=place)
+    assert values(world, token)["state"] == "noted"
+    shy = a_type(world, "shy", shy={"relations": Relations(allergies=["lamp"])})
+    with pytest.raises(EventRefused, match="allergic to 'lamp'"):
+        world.do("anna", tokens.create, shy, "x", set_id=place)
+
+
+def test_what_an_action_changes_is_told(world: World) -> None:
+    """Whoever listens hears of the value as of one that was written."""
+    place, token = a_place(world, coming=BUSY)
+    told: list[Notice] = []
+    scene = Scene(world.tx, world.users["bob"].id, lambda _, notice: told.append(notice))
+    presence.enter(scene, "s_1", place)
+    assert [(one.event, one.token_id, one.attribute) for one in told] == [("value_changed", token, "state")]
+
+
+def test_emptying_a_set_takes_its_tokens_out(world: World) -> None:
+    """What stands elsewhere, too, notes that it left, and the place that it went."""
+    ran = {"target": "state", "change": {"value": "ran"}}
+    place, token = a_place(world, it={"event": "token_removed", **ran})
+    other = world.do("anna", tokens.create, "anna.room", "other", {"it": {"event": "token_left", **ran}})
+    hall = world.do("anna", sets.create, "hall")
+    for set_id in (place, hall):
+        world.do("anna", sets.add_tokens, set_id, [other])
+    world.do("anna", sets.truncate, place)
+    assert values(world, token)["state"] == values(world, other)["state"] == "ran"

@@ -109,7 +109,7 @@ def read(
     order: Order = "name",
     is_human: bool = False,
     wide: bool = False,
-    session_id: str | None = None,
+    given_to: str | None = None,
 ) -> Page:
     """Return a page of the set's contents; what the caller cannot read is silently left out.
 
@@ -119,11 +119,11 @@ def read(
         filter: a name with `*`, `?` or `[...]`; without one of them, any name that holds the text. Case is ignored.
         is_human: leave out what is not for people.
         wide: also tell of each token whose it is, what the caller may do with it, and what stands in its set.
-        session_id: leave out what the set has given to other sessions than this.
+        given_to: a session: leave out what the set has given to others.
     """
     sets.show(scene, set_id)
     columns, comparison, direction = _ORDERS[order]
-    conditions, values = _wanted(kind, filter, is_human, session_id)
+    conditions, values = _wanted(kind, filter, is_human, given_to)
     if after is not None:
         conditions.append(f"({columns}) {comparison} (?, ?)")
         values += after
@@ -263,7 +263,7 @@ def _detailed(scene: Scene, entry: Entry) -> Entry:
 
 
 def _wanted(
-    kind: Kind | None, filter: str | None, is_human: bool, session_id: str | None
+    kind: Kind | None, filter: str | None, is_human: bool, given_to: str | None
 ) -> tuple[list[str], list[Any]]:
     conditions: list[str] = []
     values: list[Any] = []
@@ -274,9 +274,9 @@ def _wanted(
         values.append(_pattern(filter))
     if is_human:
         conditions.append(HUMAN)
-    if session_id is not None:
+    if given_to is not None:
         conditions.append("(m.session_id IS NULL OR m.session_id = ?)")
-        values.append(session_id)
+        values.append(given_to)
     return conditions, values
 
 

@@ -264,7 +264,7 @@ def _contents(core: Core, session_id: str | None, data: List) -> tuple[list[Entr
         filter=data.filter,
         order=data.order,
         is_human=data.is_human,
-        session_id=session_id,
+        given_to=session_id,
     )
     return page.entries, page.next
 

@@ -1,21 +1,29 @@
 """Replacing words in a text before it is read. Source: heroscript specification, section 6."""
 
-import re
 from collections.abc import Mapping
+
+from play.errors import TooLarge
+
+_MAX_WORDS = 1000
+_MAX_CHARACTERS = 64 * 1024 * 1024  # a few words that hold each other would fill any memory
 
 
 def replaced(text: str, words: Mapping[str, str]) -> str:
-    """Put every word in the place of `@key`, `${key}` and `{key}`.
+    """Put every word, one after another, in the place of `@key`, `${key}` and `{key}`.
 
     A key that itself begins with `@ $ [ {` is replaced as it stands. No boundaries: `@NAMES` is the word of `NAME`
-    and an `S`. What a word brings in is not replaced again.
+    and an `S`. What one word brings in, those after it replace.
+
+    Raises:
+        TooLarge: there are more than 1,000 words, or the text would grow beyond 64 Mi characters.
     """
-    targets: dict[str, str] = {}
+    if len(words) > _MAX_WORDS:
+        raise TooLarge(f"There are {len(words)} words to be replaced, the most allowed are {_MAX_WORDS}.")
     for key, word in words.items():
         if key:
             for target in (key,) if key[0] in "@$[{" else ("@" + key, "${" + key + "}", "{" + key + "}"):
-                targets[target] = word
-    if not targets:
-        return text
-    longest_first = sorted(targets, key=len, reverse=True)
-    return re.sub("|".join(map(re.escape, longest_first)), lambda found: targets[found[0]], text)
+                grown = len(text) + text.count(target) * (len(word) - len(target))
+                if grown > max(_MAX_CHARACTERS, len(text)):
+                    raise TooLarge(f"With its words replaced the playbook has more than {_MAX_CHARACTERS} characters.")
+                text = text.replace(target, word)
+    return text

@@ -69,8 +69,12 @@ async def call(play: Play) -> Any:
 
 @plays("session.env_set,session.env_set_once,session.env_delete")
 def env(play: Play) -> str | None:
-    """`!!session.env_set key:NAME val:...`: the word `{NAME}` in the actions that come after."""
+    """`!!session.env_set key:NAME val:...`: the word `{NAME}` in the actions behind it; `json:'{...}'` for several."""
     for action in play.find():
+        if action.name == "env_set" and action.params.exists("json"):
+            words = {name: str(value) for name, value in _given(action.params, is_json=True).items()}
+            play.env.update(words)
+            return ", ".join(words)
         key = action.params.get("key")
         if action.name == "env_delete":
             play.env.pop(key, None)

@@ -5,6 +5,7 @@ Whoever plays it in a session of any context ends in a session of the picture's:
 Source: heroscript specification, section 5.4 (what `session.heroscript()` printed).
 """
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,13 +21,13 @@ from rpcserver import contexts, playbooks
 from rpcserver.sessions import Session
 from store import Tx
 
+_REFERENCE = re.compile(r"\{(?=\w+\}|secret:)")  # what a play would replace: {NAME}, {secret:NAME}
+
 
 def heroscript(tx: Tx, session: Session, home_set_id: str, show_done: bool) -> str:
     """Return the text; with `show_done` the actions that are done stand in it too."""
     parts = [_context(tx, session), _definition(session), _context_params(tx, session), _params(session)]
-    parts += [
-        _line("session.env_set", {"key": name, "val": value}) for name, value in playbooks.env(tx, session.id).items()
-    ]
+    parts += [_word(name, value) for name, value in playbooks.env(tx, session.id).items()]
     if session.working_set_id not in (None, home_set_id):
         parts.append(_line("session.cd", _place(tx, session, home_set_id)))
     # Last, and all at once: from then on they order what is left, and nothing above may be left then.
@@ -75,16 +76,30 @@ def _params(session: Session) -> str:
 
 def _words(plain: str, with_json: str, values: Any) -> str:
     """Write parameters as such when they come back as they were, else as JSON."""
-    if all(isinstance(value, str) for value in values.values()):
-        params = Params()
-        try:
-            for key, value in values.items():
-                params.set(key, value)
-            if "id" not in values and Params.parse(params.heroscript()).get_map() == values:
-                return _line(plain, values)
-        except PlayError:
-            pass  # a name that no parameter can have
-    return _line(with_json, {"json": orjson.dumps(values).decode()})
+    return _line(plain, values) if _comes_back(values) else _line(with_json, {"json": _json(values)})
+
+
+def _word(name: str, value: str) -> str:
+    plain = {"key": name, "val": value}
+    return _line("session.env_set", plain if _comes_back(plain) else {"json": _json({name: value})})
+
+
+def _comes_back(values: dict[str, Any]) -> bool:
+    if "id" in values or not all(isinstance(text, str) and not _REFERENCE.search(text) for text in values.values()):
+        return False
+    params = Params()
+    try:
+        for key, value in values.items():
+            params.set(key, value)
+        return Params.parse(params.heroscript()).get_map() == values
+    except PlayError:
+        return False  # a name that no parameter can have
+
+
+def _json(values: Any) -> str:
+    """Write an object so that neither a word nor a line break is put into it when it is played."""
+    text = orjson.dumps(values).decode().replace("\\\\", "\\u005c").replace("<", "\\u003c")
+    return _REFERENCE.sub(r"\\u007b", text)
 
 
 def _priorities(found: dict[int, str]) -> str:

@@ -73,6 +73,35 @@ async def test_a_picture_makes_its_context_again_wherever_it_is_played(anna: Cli
         assert _unnumbered(again) == _unnumbered(picture)[: len(_unnumbered(again))]
 
 
+async def test_what_looks_like_a_word_stays_what_it_is(anna: Client) -> None:
+    """Values that hold {NAME} or {secret:NAME} are not replaced when their picture is played."""
+    odd = "C:\\new \\\\n <BR> <<BR>> it's \"so\" \\' // # {A}"
+    words = {"A": "1", "B": "{A} {who} {secret:none} {}", "C": "two\nlines {B}", "D": odd, "E": " x ", "F": "C:\\\\new"}
+    params = {"who": "anna", "greeting": "{A} {who}", "deep": {"{A}": ["{secret:x}", "{", "{}", odd]}, "odd": odd}
+    await anna.call("context.update", params={"A": "of the context", "text": "{who}"})
+    first = await anna.create_session("first", params=params)
+    await anna.call("session.play", session_id=first, text=f"!!session.env_set json:'{_escaped(words)}'")
+    picture = await anna.call("session.heroscript", session_id=first)
+    await anna.destroy_session(first)
+    second = await anna.create_session()
+    await anna.call("session.play", session_id=second, text="!!session.env_set key:who val:wrong")
+    played = await anna.call("session.play", session_id=second, text=picture)
+    assert played["failed"] == 0, played
+    assert (await anna.get_session(second)).params == params
+    assert (await anna.call("context.get"))["params"] == {"A": "of the context", "text": "{who}"}
+    again = await anna.call("session.heroscript", session_id=second)
+    assert [line for line in again.splitlines() if "who val:wrong" not in line and line] == [
+        line for line in picture.splitlines() if line
+    ]
+
+
+def _escaped(words: dict[str, str]) -> str:
+    """JSON in which every character is written by its number."""
+    texts = ("".join(f"\\u{ord(char):04x}" for char in text) for pair in words.items() for text in pair)
+    quoted = [f'"{text}"' for text in texts]
+    return "{" + ",".join(":".join(pair) for pair in zip(quoted[::2], quoted[1::2], strict=True)) + "}"
+
+
 async def test_a_session_goes_to_another_context_without_its_store(anna: Client) -> None:
     """Its name must be free there, and a store with values holds it back; an empty one does not."""
     session_id = await anna.create_session("mine")

@@ -9,8 +9,9 @@ from typing import Any, Literal
 from core import attributes, known, live, tokens, types
 from core.calls import Scene, core_call
 from core.errors import AttributeNotWritable, TokenNotFound
-from core.limits import Limits, check
+from core.guards import guard_change
 from core.sources import Source
+from core.standard import check_free
 from core.tokens import Token
 from core.types import COMMAND
 
@@ -65,7 +66,7 @@ def look(
 
 @core_call("core.attribute.hold")
 def hold(scene: Scene, token_id: str, attribute: str, set_id: str | None, name: str, value: Any) -> None:
-    """Have an attribute hold a value here, for everybody, beside its remote. Raises as a write of a plain value does.
+    """Have an attribute hold a value here, for everybody, beside its remote. Asks and tells as a plain write does.
 
     Args:
         name: under which name it is kept.
@@ -78,8 +79,10 @@ def hold(scene: Scene, token_id: str, attribute: str, set_id: str | None, name: 
     if seen.declared is not None:
         attributes.checked(scene.tx, {attribute: seen.declared}, attribute, value)
     else:
-        check(scene.tx, attribute, "any", Limits(), value)
+        check_free(scene.tx, attribute, value)
+    guard_change(scene, token, attribute, {**token.values, attribute: value}, set_id)
     known.know(scene, token_id, name, value, is_for_all=True)
+    scene.say("value_changed", set_id=set_id, token_id=token_id, attribute=attribute)
 
 
 @core_call("core.command.look", is_reading=True)

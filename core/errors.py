@@ -163,10 +163,10 @@ class AttributeNotWritable(CoreError):
 
 
 class AttributeNotReadable(CoreError):
-    """The attribute cannot be read."""
+    """The attribute cannot be read; `is_owner`: by the one whose token it is, either."""
 
-    def __init__(self, attribute: str, reason: str) -> None:
-        self.attribute, self.reason = attribute, reason
+    def __init__(self, attribute: str, reason: str, *, is_owner: bool = False) -> None:
+        self.attribute, self.reason, self.is_owner = attribute, reason, is_owner
         super().__init__(f"The attribute {attribute!r} cannot be read: {reason}.")
 
 

@@ -14,8 +14,14 @@ EVERYBODY = ""
 
 
 @core_call("core.attribute.know")
-def know(scene: Scene, token_id: str, attribute: str, value: Any, *, is_for_all: bool = False) -> None:
-    """Keep what the attribute answered the caller, or everybody."""
+def know(
+    scene: Scene, token_id: str, attribute: str, value: Any, *, is_for_all: bool = False, changed: str | None = None
+) -> None:
+    """Keep what the attribute answered the caller, or everybody.
+
+    Args:
+        changed: the attribute that everybody reads another value of from now on.
+    """
     if scene.tx.one("SELECT 1 FROM tokens WHERE id = ?", token_id) is None:
         return
     scene.tx.run(
@@ -24,6 +30,8 @@ def know(scene: Scene, token_id: str, attribute: str, value: Any, *, is_for_all:
         " DO UPDATE SET value = excluded.value, known_at = excluded.known_at",
         *(token_id, attribute, EVERYBODY if is_for_all else scene.user_id, json.dumps(value), now_ms()),
     )
+    if changed is not None:
+        scene.say("value_changed", token_id=token_id, attribute=changed)
 
 
 @core_call("core.attribute.touch")

@@ -184,7 +184,7 @@ def readable(scene: Scene, token: Token, attribute: str, set_id: str | None) -> 
     if reason is not None and seen.is_on:
         raise AttributeNotFound(attribute)
     if reason is not None:
-        raise AttributeNotReadable(attribute, reason)
+        raise AttributeNotReadable(attribute, reason, is_owner=token.owner_id == scene.user_id)
     return seen.value
 
 

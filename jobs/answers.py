@@ -9,7 +9,7 @@ class Answer:
     """What was answered.
 
     `state`: `ok`; `cached`, of `as_of` (UTC milliseconds); `pending`, until a write is answered (by a person: see
-    `activity_id`, and `job_id`, the job that waits for him); `unknown`, nobody has answered yet.
+    `activity_id`, and `job_id`, the job that waits for him); `unknown`, nobody has answered yet; `off`.
     """
 
     value: Any

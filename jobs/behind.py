@@ -5,7 +5,7 @@ Source: sessions.md 2.7, 4.1, 4.4.
 
 import inspect
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from core.activity import Activity
 from core.behind import Behind
 from core.calls import Core
 from core.conditions import Verdict, sources
-from core.errors import AttributeNotWritable, ChecksumMismatch
+from core.errors import AttributeNotReadable, AttributeNotWritable, ChecksumMismatch
 from core.live import edit
 from core.presence import Question
 from core.sources import Source
@@ -28,6 +28,7 @@ from jobs.outside import CALLS, Outside
 from jobs.questions import WAIT, AnswerActivity, WaitForPerson
 from jobs.script_runs import chosen, inputs
 from jobs.world import OpenCall
+from store import now_ms
 
 TIMEOUT_S = 60.0
 
@@ -121,14 +122,21 @@ class Tried:
 async def read_attribute(outside: Outside, job: JobContext, data: ReadAttribute) -> Answer:
     """Return what a token's attribute answers the caller in a set: its script or remote is asked.
 
-    `state` is `ok`, `cached` (it was answered earlier, `as_of` then), `unknown` (by a person who was not asked yet) or,
-    for the token's owner alone, `pending`: a write is not answered yet.
+    `state` is `ok`, `cached` (it was answered earlier), `unknown` (by a person who was not asked yet) or, for the
+    token's owner alone, `pending`: a write is not answered yet, or `off`: it is turned off. `as_of` is when the value
+    was found out, UTC milliseconds.
 
     Raises AttributeNotReadable when it is off, AttributePending while a write is not answered; RemoteUnavailable,
     ScriptFailed, ScriptLimit and ScriptChanged as what stands behind it has it.
     """
-    asked = await _look(job, data.token_id, data.attribute, data.set_id, "read")
-    return await outside.read(job, asked)
+    try:
+        asked = await _look(job, data.token_id, data.attribute, data.set_id, "read")
+    except AttributeNotReadable as error:
+        if error.is_owner:
+            return Answer(None, "off")
+        raise
+    answer = await outside.read(job, asked)
+    return replace(answer, as_of=now_ms()) if answer.state == "ok" and answer.as_of is None else answer
 
 
 async def write_attribute(outside: Outside, job: JobContext, data: WriteAttribute) -> Answer | Commit[Answer]:

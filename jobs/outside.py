@@ -95,7 +95,10 @@ class Outside:
             await job.write(lambda core: core(known.forget_answers, asked.token_id, name))
             reply = await self.call(job, remote, owner_name, asked, value, is_write=True)
             if remote.definition.is_read_here:
-                await job.write(lambda core: core(known.know, asked.token_id, name, reply.value, is_for_all=True))
+                kept, told = reply.value, asked.attribute
+                await job.write(
+                    lambda core: core(known.know, asked.token_id, name, kept, is_for_all=True, changed=told)
+                )
         return Answer(reply.value, as_of=reply.as_of)
 
     async def judge(self, job: JobContext, asked: Behind) -> Any:

@@ -279,7 +279,7 @@ def test_what_an_action_changes_is_told(world: World) -> None:
     """Whoever listens hears of the value as of one that was written."""
     place, token = a_place(world, coming=BUSY)
     told: list[Notice] = []
-    scene = Scene(world.tx, world.users["bob"].id, lambda _, notice: told.append(notice))
+    scene = Scene(world.tx, world.users["bob"].id, tell=lambda _, notice: told.append(notice))
     presence.enter(scene, "s_1", place)
     assert [(one.event, one.token_id, one.attribute) for one in told] == [("value_changed", token, "state")]
 

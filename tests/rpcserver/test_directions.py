@@ -247,3 +247,20 @@ async def test_closed_doors_are_told_over_the_wire(beyond: Running, web: Web) ->
     assert (await refused(lamp.anna, "core.remote.edit", **circle)).kind == "BAD_REMOTE"
     assert await dump(beyond.app.store) == before
     assert await lamp.read(lamp.bob) == (1, "ok")
+
+
+@pytest.mark.parametrize("direction", ["read_only_remote_write_local", "write_only_remote_read_local"])
+async def test_what_everybody_reads_anew_is_told(beyond: Running, web: Web, direction: str) -> None:
+    """To those who stand there, without the value; what is kept here is guarded as a plain value is."""
+    lamp = await Lamp.make(beyond, web, direction=direction)
+    await lamp.bob.create_session("visit", set_id=lamp.hall)
+    listening = await lamp.bob.subscribe("core.event")
+    await lamp.write(lamp.anna, "on")
+    told = (await listening.next()).data
+    assert (told["event"], told["token_id"], told["attribute"]) == ("value_changed", lamp.token, "light")
+    if direction == "read_only_remote_write_local":
+        never = {"deny": {"about": "light"}}
+        await lamp.anna.call("core.rule.create", event="value_changing", decision=never, token_id=lamp.token)
+        before = await dump(beyond.app.store)
+        assert (await refused(lamp.anna, "core.attribute.write", **lamp.which, value="off")).kind == "EVENT_REFUSED"
+        assert await dump(beyond.app.store) == before

@@ -62,6 +62,7 @@ class Stage:
         for name in ("note", "other", "ward", "off"):
             await self.make(name, "core.token.create", type="note", name=name, attributes={"text": 1})
         await anna.call("core.token.turn_attribute", token_id=self.off, attribute="text", is_on=False)
+        await anna.call("core.set.tokens.add", set_id=self.room, token_ids=[self.off])
         await anna.call("core.set.tokens.add", set_id=self.guarded, token_ids=[self.ward], is_sticky=True)
         desk = {"write": {"remote": self.remote}, "read": {"script": self.script}}
         await self.make("desk", "core.token.create", type="command", name="ask", set_id=self.room, attributes=desk)
@@ -126,10 +127,12 @@ ROWS = [
         [("TYPE_CLOSED", lambda s: {"type": s.kind, "name": "x", "value_type": "number"}),
          ("BAD_VALUE", lambda s: {"type": s.closed, "name": "x", "value_type": "string", "default": 5})]),
     Row("core.attribute.read", lambda s: {"token_id": s.lamp, "attribute": "watts", "set_id": s.room},
-        {"value", "state"},
+        lambda answer: (answer["value"], answer["state"]) == (40, "ok") and answer["as_of"] > 10**12,
         [("ATTRIBUTE_NOT_FOUND", lambda s: {"token_id": s.lamp, "attribute": "none"}),
-         ("ATTRIBUTE_NOT_READABLE", lambda s: {"token_id": s.off, "attribute": "text"}),
          ("TOKEN_NOT_FOUND", lambda s: {"token_id": "t_none", "attribute": "x"})]),
+    Row("core.attribute.read", lambda s: {"token_id": s.off, "attribute": "text"},
+        lambda answer: (answer["value"], answer["state"]) == (None, "off"),
+        [("ATTRIBUTE_NOT_READABLE", lambda s: {"token_id": s.off, "attribute": "text"})], wrongly_by="bob"),
     Row("core.attribute.permissions",
         lambda s: {"token_id": s.lamp, "attribute": "watts", "set_id": s.room, "user_id": s.bob},
         {"can_read": True, "can_write": False, "why": "only the owner, and whom he lets, write it"},

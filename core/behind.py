@@ -79,6 +79,7 @@ def hold(scene: Scene, token_id: str, attribute: str, set_id: str | None, name: 
         attributes.checked(scene.tx, {attribute: seen.declared}, attribute, value)
     else:
         check(scene.tx, attribute, "any", Limits(), value)
+    known.forget_answers(scene, token_id, name)
     known.know(scene, token_id, name, value, is_for_all=True)
 
 

@@ -81,6 +81,7 @@ def hold(scene: Scene, token_id: str, attribute: str, set_id: str | None, name: 
     else:
         check_free(scene.tx, attribute, value)
     guard_change(scene, token, attribute, {**token.values, attribute: value}, set_id)
+    known.forget_answers(scene, token_id, name)
     known.know(scene, token_id, name, value, is_for_all=True)
     scene.say("value_changed", set_id=set_id, token_id=token_id, attribute=attribute)
 

@@ -16,6 +16,7 @@ from core.calls import Scene, core_call
 from core.errors import TokenNotFound
 from core.guards import READING
 from core.names import sort_key
+from core.previews import NESTED, answers
 from core.sets import Place
 from core.tokens import Token
 
@@ -74,7 +75,7 @@ class Entry:
     """One token as it stands in one set. `set_id` is the set it defines, if any; `kind` its relation to this one.
 
     `attributes` are those the reader may read there; `revision` grows whenever the token is changed; `details` are
-    there when they were asked for.
+    there when they were asked for. `answers` are the last ones of what a script, remote or person answers for.
     """
 
     id: str
@@ -87,6 +88,7 @@ class Entry:
     set_id: str | None
     revision: int = 1
     details: Details | None = None
+    answers: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +236,8 @@ def _alone(scene: Scene, token_id: str, is_human: bool) -> Entry:
     values = live.shown(scene, token, None, is_human)
     defined = row[0] if row else None
     is_shown = bool(token.is_human)
-    return Entry(token.id, token.type, token.name, token.owner_id, "", values, is_shown, defined, token.revision)
+    entry = Entry(token.id, token.type, token.name, token.owner_id, "", values, is_shown, defined, token.revision)
+    return _previewed(scene, [entry], [entry])[0]
 
 
 def _standing(scene: Scene, token_id: str, set_id: str, is_human: bool) -> Entry:
@@ -306,4 +309,11 @@ def _entries(scene: Scene, set_id: str, rows: list[tuple[Any, ...]], is_human: b
         token = Token(id, type, owner_id, name, attributes, is_public, is_human_token, revision, created_at)
         return live.shown(scene, token, set_id, is_human, is_ruled)
 
-    return [Entry(row[3], row[4], row[5], row[6], row[0], values(row), bool(row[8]), row[12], row[10]) for row in rows]
+    found = [Entry(row[3], row[4], row[5], row[6], row[0], values(row), bool(row[8]), row[12], row[10]) for row in rows]
+    asking = [one for row, one in zip(rows, found, strict=True) if NESTED in row[7] or "." in row[4] or special]
+    return _previewed(scene, found, asking) if asking else found
+
+
+def _previewed(scene: Scene, entries: list[Entry], asking: list[Entry]) -> list[Entry]:
+    last = answers(scene, [(entry.id, entry.attributes) for entry in asking])
+    return [replace(one, answers=last[one.id]) if one.id in last else one for one in entries] if last else entries

@@ -203,7 +203,7 @@ class SetStatus(BaseModel):
 
 
 class ListedToken(BaseModel):
-    """A token of a listing."""
+    """A token of a listing. `answers`: the last to this reader of what a script, remote or person answers for."""
 
     id: str
     name: str
@@ -213,6 +213,7 @@ class ListedToken(BaseModel):
     present: bool | None = None
     set: SetStatus | None = None
     attributes: dict[str, Any] = {}
+    answers: dict[str, Any] = {}
     links: list[NextCall] = []
 
 

@@ -187,6 +187,8 @@ def _token(entry: Any, session_id: str, here: str) -> dict[str, Any]:
     for name in _PROMINENT:
         token[name] = entry.attributes.get(name)
     token["attributes"] = {name: value for name, value in entry.attributes.items() if name not in _PROMINENT}
+    if entry.answers:
+        token["answers"] = entry.answers
     token["links"] = [inspect]
     if entry.type == "user":
         token["present"] = True

@@ -164,6 +164,31 @@ async def test_a_write_that_fails_frees_the_attribute(beyond: Running, web: Web)
     assert wrong.kind == "INVALID_PARAMS"
 
 
+async def test_a_listing_shows_the_last_answers_and_asks_nobody(beyond: Running, web: Web) -> None:
+    """Each reader his own, and what is held here for all; where nothing is known nothing stands."""
+    lamp = await Lamp.make(beyond, web, attributes={"plain": {"a": {"b": 1}}})
+
+    async def shown(client: Client) -> Any:
+        tokens = (await client.ls(set_id=lamp.hall)).contents.tokens
+        alone = await client.call("core.token.read", token_id=lamp.token, set_id=lamp.hall)
+        listed = next(token for token in tokens if token.id == lamp.token).answers
+        assert listed == (alone["answers"] or {})
+        return listed
+
+    assert [await shown(lamp.anna), await shown(lamp.bob)] == [{}, {}]
+    await lamp.read(lamp.bob)
+    assert [await shown(lamp.anna), await shown(lamp.bob)] == [{}, {"light": 1}]
+    await lamp.write(lamp.anna, "on")
+    assert await shown(lamp.bob) == {}
+    definition = {"url": f"http://127.0.0.1:{web.port}/api", "direction": "read_and_write_local"}
+    await lamp.anna.call("core.remote.edit", remote_id=lamp.remote, definition=definition)
+    for value in ("dim", "bright"):
+        await lamp.write(lamp.anna, value)
+        assert await lamp.read(lamp.bob) == (value, "ok")
+        assert [await shown(lamp.anna), await shown(lamp.bob)] == [{"light": value}] * 2
+    assert len(web.seen) == 2
+
+
 async def test_what_a_caller_may_not_read_is_not_sent_along(beyond: Running, web: Web) -> None:
     """`call_identity` holds the attributes this caller may read; the owner's own are his."""
     named = {"call_identity": ["token", "caller", "attributes", "attribute"]}

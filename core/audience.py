@@ -42,6 +42,8 @@ def of(tx: Tx, notice: Notice, listeners: Container[str]) -> Audience:
     set_ids = [notice.set_id] if notice.set_id is not None else _places(tx, token)
     if set_ids is None:
         return Audience([], [token.owner_id])
+    if not any(user_id in listeners for set_id in set_ids for user_id in presence.users_in(tx, set_id)):
+        return Audience([], [])
     if _is_open(tx, token, notice.attribute):
         return Audience(set_ids, [])
     found = {

@@ -262,9 +262,7 @@ def _detailed(scene: Scene, entry: Entry) -> Entry:
     return replace(entry, details=Details(owner_name, created_at, bool(is_public), held.can_write, place))
 
 
-def _wanted(
-    kind: Kind | None, filter: str | None, is_human: bool, given_to: str | None
-) -> tuple[list[str], list[Any]]:
+def _wanted(kind: Kind | None, filter: str | None, is_human: bool, given_to: str | None) -> tuple[list[str], list[Any]]:
     conditions: list[str] = []
     values: list[Any] = []
     if kind is not None:

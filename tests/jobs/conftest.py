@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from jobs.limits import Limits
 from jobs.model import JobEvent, Request
-from jobs.runner import EmbeddedRunner, Limits
+from jobs.runner import EmbeddedRunner
 from rpcserver.errors import describe_for_job
 from store import Store, Tx
 from tests.jobs.contract import World
@@ -24,13 +25,13 @@ class Engine:
         self.store = store
         self.world = world
         self.told: list[JobEvent] = []
-        self._changed = asyncio.Event()
+        self.changed = asyncio.Event()
         self.runner = EmbeddedRunner(store, world.specs(), self._announce, describe_for_job, limits)
 
     def _announce(self, tx: Tx, event: JobEvent) -> None:
         def keep() -> None:
             self.told.append(event)
-            self._changed.set()
+            self.changed.set()
 
         tx.after_commit(keep)
 
@@ -45,8 +46,8 @@ class Engine:
                 for event in self.told:
                     if fits(event):
                         return event
-                self._changed.clear()
-                await self._changed.wait()
+                self.changed.clear()
+                await self.changed.wait()
 
 
 Start = Callable[..., AbstractAsyncContextManager[Engine]]

@@ -12,6 +12,7 @@ from typing import Any
 
 import jsonschema
 
+from jobs import rows
 from jobs.errors import AskDeclined, AskNotFound, BadAnswer
 from jobs.model import JobEvent
 from store import Store, Tx, new_id, now_ms
@@ -42,11 +43,18 @@ class Form:
     timeout_s: float | None = None
     max_bytes: int | None = None
 
+    def check(self) -> None:
+        """Raise ValueError for a form that no answer could be held against."""
+        try:
+            jsonschema.validators.validator_for(self.schema or {}).check_schema(self.schema or {})
+        except jsonschema.SchemaError as error:
+            raise ValueError(f"the schema of a question is none: {error.message}") from error
+
     def fault(self, answer: Any) -> str | None:
         """Return why an answer does not fit, or None."""
         if self.max_bytes is not None and len(json.dumps(answer)) > self.max_bytes:
             return f"it is longer than {self.max_bytes} bytes"
-        if self.choices is not None and answer not in self.choices:
+        if self.choices is not None and not any(_are_same(answer, choice) for choice in self.choices):
             return f"choose one of {', '.join(str(choice) for choice in self.choices)}"
         schema = self.schema
         if schema is None and self.choices is None:
@@ -80,6 +88,10 @@ class Ask:
     created_at: int
     resolved_at: int | None
 
+    def is_open(self, now: int) -> bool:
+        """Tell whether it can be answered at a time, in UTC milliseconds."""
+        return self.state == "open" and (self.expires_at is None or now < self.expires_at)
+
     def shown(self) -> dict[str, Any]:
         """Return the question as whoever may answer sees it."""
         form = json.loads(self.form)
@@ -105,25 +117,17 @@ class Asks:
         self._announce = announce
         self._waiting: dict[str, asyncio.Future[Any]] = {}
 
-    async def ask(self, text: str, form: Form, number: int, event: JobEvent, on_open: Callable[[Tx], None]) -> Any:
-        """Put a question and wait for its answer.
+    async def ask(self, text: str, form: Form, number: int, event: JobEvent) -> Any:
+        """Put a question and wait for its answer; while one is open its job is in state waiting_input.
 
         Args:
+            number: which of the job's questions it is.
             event: whose job asks, in which session.
-            on_open: runs in the transaction that stores an open question.
 
         Raises AskDeclined when nobody answers and there is no default.
         """
         assert event.job_id is not None  # only a job asks
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-        def store(tx: Tx) -> Ask:
-            ask = self._open(tx, text, form, number, event, on_open)
-            # Known from the commit on: an answer may come before we hear of it ourselves.
-            tx.after_commit(lambda: self._waiting.update({ask.id: future}))
-            return ask
-
-        return await self._wait(await self._store.write(store), form, future)
+        return await self._wait(lambda tx: self._open(tx, text, form, number, event))
 
     def put(self, tx: Tx, text: str, form: Form, job_id: str, user_id: str) -> str:
         """Open a question to a person that a job is going to wait for, and return its id; `posted` tells him."""
@@ -131,9 +135,8 @@ class Asks:
         _insert(tx, ask)
         return ask.id
 
-    async def posted(self, job_id: str, on_open: Callable[[Tx], None]) -> Any:
+    async def posted(self, job_id: str) -> Any:
         """Wait for the answer to the question that was put for a job. Raises AskDeclined, AskNotFound."""
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
         def look(tx: Tx) -> Ask:
             row = tx.one(f"SELECT {_COLUMNS} FROM asks WHERE job_id = ? AND number = 1", job_id)  # noqa: S608
@@ -141,20 +144,58 @@ class Asks:
                 raise AskNotFound(job_id)
             ask = Ask(*row)
             if ask.state == "open":
-                on_open(tx)
+                rows.wait_for_input(tx, job_id)
                 self._tell(tx, ask, "ask.opened")
-            tx.after_commit(lambda: self._waiting.update({ask.id: future}))
             return ask
 
-        ask = await self._store.write(look)
-        return await self._wait(ask, _form(ask), future)
+        return await self._wait(look)
+
+    async def _wait(self, find: Callable[[Tx], Ask]) -> Any:
+        """Wait for the answer to the question that `find` opens, or finds, in a transaction."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def found(tx: Tx) -> Ask:
+            ask = find(tx)
+            # Known from the commit on: an answer may come before we hear of it ourselves.
+            tx.after_commit(lambda: self._expect(ask, future))
+            return ask
+
+        try:
+            ask = await self._store.write(found)
+            if ask.state == "answered" and ask.answer is not None:
+                return json.loads(ask.answer)
+            if ask.state == "open":
+                left_s = None if ask.expires_at is None else max(0.0, (ask.expires_at - now_ms()) / 1000)
+                try:
+                    async with asyncio.timeout(left_s):
+                        return await asyncio.shield(future)
+                except TimeoutError:
+                    if not await self._store.write(lambda tx: self._resolve(tx, ask, "expired", None)):
+                        return await future  # answered in the very moment
+        finally:
+            future.cancel()  # nobody waits for it any more
+        form = _form(ask)
+        if form.has_default:
+            return form.default
+        if ask.state == "declined":
+            raise AskDeclined(ask.text, "it was declined")
+        raise AskDeclined(ask.text, "nobody answered in time", is_late=True)
+
+    def _expect(self, ask: Ask, future: asyncio.Future[Any]) -> None:
+        if ask.state == "open" and not future.done():
+            self._waiting[ask.id] = future
+            future.add_done_callback(lambda done: self._forget(ask.id, done))
+
+    def _forget(self, ask_id: str, future: asyncio.Future[Any]) -> None:
+        if self._waiting.get(ask_id) is future:
+            del self._waiting[ask_id]
 
     async def answer(self, ask_id: str, user_id: str, answer: Any, *, is_declined: bool = False) -> None:
         """Answer, or decline, a question. Raises AskNotFound (unknown, not yours, or no longer open) or BadAnswer."""
 
         def settle(tx: Tx) -> None:
             ask = find(tx, ask_id)
-            if ask is None or ask.user_id != user_id or ask.state != "open":
+            if ask is None or ask.user_id != user_id or not ask.is_open(now_ms()):
                 raise AskNotFound(ask_id)
             form = _form(ask)
             if not is_declined and (fault := form.fault(answer)) is not None:
@@ -172,47 +213,35 @@ class Asks:
         for row in tx.all(f"SELECT {_COLUMNS} FROM asks WHERE job_id = ? AND state = 'open'", job_id):  # noqa: S608
             self._resolve(tx, Ask(*row), "cancelled", None)
 
-    async def _wait(self, ask: Ask, form: Form, future: asyncio.Future[Any]) -> Any:
-        if ask.state == "answered" and ask.answer is not None:
-            self._waiting.pop(ask.id)
-            return json.loads(ask.answer)
+    def _open(self, tx: Tx, text: str, form: Form, number: int, event: JobEvent) -> Ask:
+        new = self._new(text, form, number, event)
+        ask = self._earlier(tx, new) or new
+        if ask is new:
+            _insert(tx, ask)
         if ask.state == "open":
-            left_s = None if ask.expires_at is None else max(0.0, (ask.expires_at - now_ms()) / 1000)
-            try:
-                async with asyncio.timeout(left_s):
-                    return await future
-            except TimeoutError:
-                if not await self._store.write(lambda tx: self._resolve(tx, ask, "expired", None)):
-                    return await future  # answered in the very moment
-            finally:
-                self._waiting.pop(ask.id, None)
-        self._waiting.pop(ask.id, None)
-        if form.has_default:
-            return form.default
-        if ask.state == "declined":
-            raise AskDeclined(ask.text, "it was declined")
-        raise AskDeclined(ask.text, "nobody answered in time", is_late=True)
+            rows.wait_for_input(tx, ask.job_id)
+            self._tell(tx, ask, "ask.opened")
+        return ask
 
-    def _open(self, tx: Tx, text: str, form: Form, number: int, event: JobEvent, on_open: Callable[[Tx], None]) -> Ask:
+    def _earlier(self, tx: Tx, new: Ask) -> Ask | None:
+        """Return the question as an earlier attempt of the job put it, if it did."""
         row = tx.one(
             f"SELECT {_COLUMNS} FROM asks WHERE job_id = ? AND number = ?",  # noqa: S608 (a constant)
-            event.job_id,
-            number,
+            new.job_id,
+            new.number,
         )
-        if row is not None:
-            ask = Ask(*row)
-            if ask.state == "answered" and ask.answer is None:
-                # A secret answer went down with the server that held it: ask again.
-                tx.run("UPDATE asks SET state = 'open', resolved_at = NULL WHERE id = ?", ask.id)
-                ask = replace(ask, state="open")
-            if ask.state == "open":
-                on_open(tx)
-                self._tell(tx, ask, "ask.opened")
-            return ask
-        ask = self._new(text, form, number, event)
-        _insert(tx, ask)
-        on_open(tx)
-        self._tell(tx, ask, "ask.opened")
+        if row is None:
+            return None
+        ask = Ask(*row)
+        if (ask.text, ask.form, ask.is_secret) != (new.text, new.form, new.is_secret):
+            # The job went another way this time: what was answered then is no answer to this.
+            self._resolve(tx, ask, "cancelled", None)
+            tx.run("DELETE FROM asks WHERE id = ?", ask.id)
+            return None
+        if ask.state == "answered" and ask.answer is None:
+            # A secret answer went down with the server that held it: ask again.
+            tx.run("UPDATE asks SET state = 'open', resolved_at = NULL WHERE id = ?", ask.id)
+            ask = replace(ask, state="open")
         return ask
 
     def _new(self, text: str, form: Form, number: int, event: JobEvent) -> Ask:
@@ -250,6 +279,7 @@ class Asks:
             ask.id,
         )
         if changed:
+            rows.go_on(tx, ask.job_id)
             self._tell(tx, ask, "ask.resolved", state)
         return bool(changed)
 
@@ -283,12 +313,13 @@ def page(
     Args:
         session_id: only those of this session; with_own: and those of none, put to the user himself.
     """
-    rows = tx.all(
-        f"SELECT {_COLUMNS} FROM asks WHERE user_id = ? AND state = 'open' AND (? IS NULL OR id > ?)"  # noqa: S608
+    found = tx.all(
+        f"SELECT {_COLUMNS} FROM asks WHERE user_id = ? AND state = 'open'"  # noqa: S608 (a constant)
+        " AND (expires_at IS NULL OR expires_at > ?) AND (? IS NULL OR id > ?)"
         " AND (? IS NULL OR session_id = ? OR (? AND session_id IS NULL)) ORDER BY id LIMIT ?",
-        *(user_id, after, after, session_id, session_id, with_own, limit),
+        *(user_id, now_ms(), after, after, session_id, session_id, with_own, limit),
     )
-    return [Ask(*row) for row in rows]
+    return [Ask(*row) for row in found]
 
 
 def _insert(tx: Tx, ask: Ask) -> None:
@@ -314,3 +345,8 @@ def _form(ask: Ask) -> Form:
         bool(ask.is_secret),
         max_bytes=kept.get("max_bytes"),
     )
+
+
+def _are_same(answer: Any, choice: Any) -> bool:
+    # In JSON `true` is not 1.
+    return bool(answer == choice) and isinstance(answer, bool) == isinstance(choice, bool)

@@ -1,7 +1,8 @@
 """Who waits for jobs in this process: for an end, for the next log line, for progress."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from jobs.model import JobRow
@@ -16,7 +17,7 @@ class Audience:
     def __init__(self) -> None:
         self._waiters: dict[str, asyncio.Future[End]] = {}
         self._listeners: dict[str, asyncio.Event] = {}
-        self._watchers: dict[str, OnProgress] = {}
+        self._watchers: dict[str, list[OnProgress]] = {}
 
     async def end(self, job_id: str, find: Callable[[], Awaitable[JobRow | None]]) -> End | JobRow | None:
         """Wait for a job's end: what it returned or raised; its row when it had ended before; None without a row."""
@@ -31,7 +32,6 @@ class Audience:
 
     def ended(self, job_id: str, result: Any, error: BaseException | None) -> None:
         """Tell whoever waits that a job's end is on disk."""
-        self._watchers.pop(job_id, None)
         waiter = self._waiters.pop(job_id, None)
         if waiter is not None and not waiter.done():
             waiter.set_result((result, error))
@@ -39,7 +39,7 @@ class Audience:
             self.said(job_id)
 
     def listen(self, job_id: str) -> asyncio.Event:
-        """Return what is set when a job has said something more, or has ended; get it before looking at the lines."""
+        """Return what is set when a live job has said something more, or has ended; then look at its lines again."""
         return self._listeners.setdefault(job_id, asyncio.Event())
 
     def said(self, job_id: str) -> None:
@@ -48,14 +48,19 @@ class Audience:
         if listener is not None:
             listener.set()
 
-    def watch(self, job_id: str, on_progress: OnProgress) -> None:
-        """Have a job's progress reported to whoever waits for it; the last to watch is told."""
-        self._watchers[job_id] = on_progress
+    @contextmanager
+    def watched(self, job_id: str, on_progress: OnProgress) -> Iterator[None]:
+        """Have a job's progress reported to somebody who waits for it, inside the block."""
+        watchers = self._watchers.setdefault(job_id, [])
+        watchers.append(on_progress)
+        try:
+            yield
+        finally:
+            watchers.remove(on_progress)
+            if not watchers and self._watchers.get(job_id) is watchers:
+                del self._watchers[job_id]
 
-    def unwatch(self, job_id: str) -> None:
-        """Report no more."""
-        self._watchers.pop(job_id, None)
-
-    def watcher(self, job_id: str) -> OnProgress | None:
-        """Return who watches."""
-        return self._watchers.get(job_id)
+    def reported(self, job_id: str, done: float, total: float | None, message: str) -> None:
+        """Tell whoever waits for a job how far it is."""
+        for on_progress in self._watchers.get(job_id, ()):
+            on_progress(done, total, message)

@@ -16,28 +16,35 @@ import hmac
 import json
 import random
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 import structlog
 
 from jobs import rows
 from jobs.errors import RemoteUnavailable
+from jobs.fence import fenced
 from jobs.model import JobRow
-from store import Store, Tx, now_ms
+from jobs.storing import at_last
+from store import Store, StoreError, Tx, now_ms
 
 log = structlog.get_logger("jobs")
 
 Post = Callable[[str, dict[str, str], bytes], Awaitable[int]]
 Secret = Callable[[str, str, str], Awaitable[str]]
 Show = Callable[[JobRow], dict[str, Any]]
-FIRST_RETRY_S = 1.0
+FIRST_RETRY_S = 2.0
 MAX_TRIES = 10  # the last about a quarter of an hour after the first
 AT_ONCE = 16
+AT_ONCE_PER_ORIGIN = 4  # one that does not answer holds up nobody else's
 LONGEST_SLEEP_S = 3600.0
+STORE_RETRY_S = 1.0
 _COLUMNS = "job_id, url, secret, state, tries, status, problem, next_at"
 
 
@@ -53,6 +60,11 @@ class Callback:
     status: int | None
     problem: str | None
     next_at: int | None
+
+    @property
+    def origin(self) -> str:
+        """Whose address it is: `https://host:port`."""
+        return "https://" + urlsplit(self.url).netloc
 
 
 class Callbacks:
@@ -70,6 +82,7 @@ class Callbacks:
         self._secret = secret
         self._show = show
         self._wake = asyncio.Event()
+        self._under_way: dict[str, str] = {}  # job id -> origin
 
     def due(self, tx: Tx, job_id: str, callback: str) -> None:
         """Have a job's end told once it is stored; `callback` is the JSON `{url, secret}` of its row."""
@@ -85,25 +98,60 @@ class Callbacks:
 
     async def run(self) -> None:
         """Deliver what falls due, until cancelled."""
-        while True:
-            self._wake.clear()
-            due = await self._store.read(partial(_due, now=now_ms()))
-            if due:
-                await asyncio.gather(*(self._deliver(callback) for callback in due))
-                continue
-            row = await self._store.read(lambda tx: tx.one("SELECT min(next_at) FROM callbacks"))
-            next_at = row[0] if row else None
-            left_s = LONGEST_SLEEP_S if next_at is None else (next_at - now_ms()) / 1000
-            try:
-                async with asyncio.timeout(max(0.0, min(left_s, LONGEST_SLEEP_S))):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue  # something is due
+        async with asyncio.TaskGroup() as deliveries:
+            while True:
+                self._wake.clear()
+                now = now_ms()
+                try:
+                    while due := await self._store.read(partial(self._due, now=now)):
+                        for callback in due:
+                            self._under_way[callback.job_id] = callback.origin
+                            deliveries.create_task(self._deliver(callback))
+                    next_at = await self._store.read(partial(_next_after, now=now))
+                except StoreError as error:
+                    log.warning("callbacks_wait", reason=str(error))
+                    await asyncio.sleep(STORE_RETRY_S)
+                    continue
+                left_s = LONGEST_SLEEP_S if next_at is None else (next_at - now) / 1000
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(left_s, LONGEST_SLEEP_S)):
+                        await self._wake.wait()
+
+    def _due(self, tx: Tx, now: int) -> list[Callback]:
+        """Return some of what can be told now: at most so many at once in all, and so many of one origin."""
+        counts = Counter(self._under_way.values())
+        busy = [origin for origin, count in counts.items() if count >= AT_ONCE_PER_ORIGIN]
+        rows = tx.all(
+            f"SELECT {_COLUMNS} FROM callbacks WHERE next_at <= ?{' AND substr(url, 1, ?) <> ?' * len(busy)}"  # noqa: S608
+            " ORDER BY next_at LIMIT ?",
+            now,
+            *(value for origin in busy for value in (len(origin), origin)),
+            AT_ONCE,
+        )
+        due: list[Callback] = []
+        for callback in (Callback(*row) for row in rows):
+            is_free = counts[callback.origin] < AT_ONCE_PER_ORIGIN and counts.total() < AT_ONCE
+            if is_free and callback.job_id not in self._under_way:
+                counts[callback.origin] += 1
+                due.append(callback)
+        return due
 
     async def _deliver(self, callback: Callback) -> None:
+        try:
+            is_noted = await fenced("callback_broke", self._tell(callback), job_id=callback.job_id)
+            if is_noted is None:
+                await at_last(self._store, lambda tx: _note(tx, callback, None, "The server failed to send it.", False))
+        except StoreError as error:
+            log.warning("callback_not_noted", job_id=callback.job_id, reason=str(error))
+            await asyncio.sleep(STORE_RETRY_S)
+        finally:
+            del self._under_way[callback.job_id]
+            self._wake.set()
+
+    async def _tell(self, callback: Callback) -> bool:
         job = await self._store.read(lambda tx: rows.find(tx, callback.job_id))
         if job is None:
-            return
+            return False
         body = orjson.dumps(self._show(job))
         status, problem = None, None
         try:
@@ -113,9 +161,10 @@ class Callbacks:
         except RemoteUnavailable as error:
             problem = str(error)
         is_told = status is not None and 200 <= status < 300
-        await self._store.write(lambda tx: _note(tx, callback, status, problem, is_told))
+        await at_last(self._store, lambda tx: _note(tx, callback, status, problem, is_told))
         if not is_told:
             log.info("callback_failed", job_id=callback.job_id, tries=callback.tries + 1, status=status, reason=problem)
+        return True
 
 
 def no_callbacks() -> tuple[Post, Secret, Show]:
@@ -151,13 +200,10 @@ def _headers(callback: Callback, secret: str, body: bytes) -> dict[str, str]:
     }
 
 
-def _due(tx: Tx, now: int) -> list[Callback]:
-    rows = tx.all(
-        f"SELECT {_COLUMNS} FROM callbacks WHERE next_at <= ? ORDER BY next_at LIMIT ?",  # noqa: S608 (a constant)
-        now,
-        AT_ONCE,
-    )
-    return [Callback(*row) for row in rows]
+def _next_after(tx: Tx, now: int) -> int | None:
+    # What is due, and not begun, waits for one that is under way: its end wakes us.
+    row = tx.one("SELECT min(next_at) FROM callbacks WHERE next_at > ?", now)
+    return None if row is None else row[0]
 
 
 def _note(tx: Tx, callback: Callback, status: int | None, problem: str | None, is_told: bool) -> None:

@@ -53,8 +53,8 @@ class JobContext:
 
     @property
     def is_cancelling(self) -> bool:
-        """True when somebody asked the job, gently, to come to an end."""
-        return self._live.is_cancelling
+        """True when somebody asked the job, or one around it, gently, to come to an end."""
+        return self._live.is_asked_to_end
 
     async def read(self, fn: Callable[[Core], T]) -> T:
         """Run `fn(core)` over one snapshot of what is committed."""
@@ -81,11 +81,11 @@ class JobContext:
 
         What goes backwards is passed over; at most ten reports a second are told, the newest wins.
         """
-        self._live.report(done, total, message)
+        self._live.voice().report(done, total, message)
 
     def log(self, text: str) -> None:
         """Add a line to the job's log."""
-        self._live.log(text)
+        self._live.voice().log(text)
 
     @property
     def asked(self) -> int:
@@ -156,7 +156,7 @@ class JobContext:
     async def process(self, *arguments: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Finished:
         """Run a command, its lines going to the job's log; it ends with the job, and with the server."""
         run = self._live
-        return await processes.run(arguments, cwd=cwd, env=env, on_line=run.log)
+        return await processes.run(arguments, cwd=cwd, env=env, on_line=run.voice().log)
 
     def core(self, tx: Tx) -> Core:
         """Return the job's declared core calls in this transaction."""

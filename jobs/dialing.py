@@ -4,6 +4,7 @@ Straight to the transport, and not by the package's client: no redirects are fol
 read from the environment. Source: sessions.md 4.4; libraries.md 1.6.
 """
 
+import asyncio
 import re
 import ssl
 from typing import Any
@@ -34,17 +35,21 @@ class HttpClient:
     def __init__(self, networks: tuple[str, ...], ca_file: str | None, answer_bytes: int) -> None:
         self._networks, self._ca_file, self._answer_bytes = networks, ca_file, answer_bytes
         self._transport: Any = None
+        self._opening = asyncio.Lock()
 
     async def exchange(self, to_send: Letter) -> Response:
         """Send a letter and return what comes back, whatever its status. Raises RemoteUnavailable."""
-        transport = self._open()
+        transport = await self._open()
         import httpcore2
         import httpx2
 
         from jobs.guard import Unreachable
 
-        url = httpx2.URL(to_send.url).copy_merge_params(to_send.query)
-        request = httpx2.Request(to_send.method, url, headers=to_send.headers, content=to_send.body)
+        try:
+            url = httpx2.URL(to_send.url).copy_merge_params(to_send.query)
+            request = httpx2.Request(to_send.method, url, headers=to_send.headers, content=to_send.body)
+        except (httpx2.InvalidURL, UnicodeError) as error:
+            raise RemoteUnavailable("its address, or a header, holds what cannot be sent") from error
         try:
             response = await transport.handle_async_request(request)
             try:
@@ -74,13 +79,15 @@ class HttpClient:
                 raise RemoteUnavailable(f"it answered with more than {self._answer_bytes} bytes")
         return _decoded(bytes(found), response.charset_encoding)
 
-    def _open(self) -> Any:
-        if self._transport is None:
-            try:
-                self._transport = _guarded_transport(self._networks, self._ca_file)
-            except ImportError as error:
-                message = "this server calls none: its operator installs them with `pip install rpcserver[remotes]`"
-                raise RemoteUnavailable(message) from error
+    async def _open(self) -> Any:
+        async with self._opening:
+            if self._transport is None:
+                try:
+                    # Not on the loop: packages and certificates take longer to load than others should wait.
+                    self._transport = await asyncio.to_thread(_guarded_transport, self._networks, self._ca_file)
+                except ImportError as error:
+                    message = "this server calls none: its operator installs them with `pip install rpcserver[remotes]`"
+                    raise RemoteUnavailable(message) from error
         return self._transport
 
 

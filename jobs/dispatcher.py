@@ -6,12 +6,19 @@ Source: jobs.md 6.3. The row is the truth; a dispatcher only says which job goes
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
+import structlog
+
 from jobs import rows
+from jobs.fence import fenced
 from jobs.model import JobRow
 from jobs.queue import FairQueue, Waiting
-from store import Store, Tx, now_ms
+from jobs.storing import at_last
+from store import Store, StoreError, Tx, now_ms
+
+log = structlog.get_logger("jobs")
 
 Execute = Callable[[str], Awaitable[None]]
 
@@ -22,8 +29,8 @@ class Dispatcher(Protocol):
     async def submit(self, jobs: Sequence[JobRow]) -> list[str]:
         """Store the rows and queue them, both or neither; return the ids, for a repeated dedup key the first one's."""
 
-    async def requeue(self, job_id: str, attempt: int, delay_s: float, error: str | None) -> None:
-        """Put an attempt that failed back into the queue."""
+    async def requeue(self, job_id: str, attempt: int, delay_s: float, error: str | None) -> bool:
+        """Put an attempt that failed back into the queue; False when somebody wants the job to stop, or it ended."""
 
     async def worker(self, execute: Execute) -> None:
         """Call `execute(job_id)` for every job in its turn, at least once, until cancelled."""
@@ -72,15 +79,17 @@ class EmbeddedDispatcher:
             tx.after_commit(lambda: self.put(job))
         return job_id
 
-    async def requeue(self, job_id: str, attempt: int, delay_s: float, error: str | None) -> None:
+    async def requeue(self, job_id: str, attempt: int, delay_s: float, error: str | None) -> bool:
         """Put an attempt back, to start again after `delay_s`."""
         run_at = now_ms() + int(delay_s * 1000)
 
-        def back(tx: Tx) -> None:
-            if rows.requeue(tx, job_id, attempt, run_at, error) and (row := rows.find(tx, job_id)):
-                tx.after_commit(lambda: self.put(row))
+        def back(tx: Tx) -> bool:
+            if not rows.requeue(tx, job_id, attempt, run_at, error) or (row := rows.find(tx, job_id)) is None:
+                return False
+            tx.after_commit(lambda: self.put(row))
+            return True
 
-        await self._store.write(back)
+        return await at_last(self._store, back)
 
     def put(self, job: JobRow) -> None:
         """Queue a job whose row is on disk."""
@@ -89,6 +98,14 @@ class EmbeddedDispatcher:
         else:
             self._queue.put(Waiting(job.id, job.owner_id, job.function, job.priority, job.run_at))
         self._wake.set()
+
+    def drop(self, job_id: str) -> None:
+        """Forget a waiting job: it will not be started any more."""
+        self._queue.drop(job_id)
+
+    def slot(self, job_id: str) -> "Slot":
+        """Return the slot that a job runs in; that of one which runs in its caller's task is nobody's."""
+        return Slot(self, job_id)
 
     def pause(self, job_id: str) -> None:
         """Let others have the slot of a job that waits for an answer."""
@@ -124,7 +141,7 @@ class EmbeddedDispatcher:
 
     async def _execute(self, job: Waiting, execute: Execute) -> None:
         try:
-            await execute(job.id)
+            await _run(execute, job.id)
         finally:
             if self._started.get(job.id) is job:  # else its next attempt has begun already
                 del self._started[job.id]
@@ -133,4 +150,24 @@ class EmbeddedDispatcher:
 
 
 async def _run(execute: Execute, job_id: str) -> None:
-    await execute(job_id)
+    try:
+        await fenced("job_not_run", execute(job_id), job_id=job_id)
+    except StoreError as error:
+        # Broken or closing: the row says what the next start has to know.
+        log.error("job_not_run", job_id=job_id, reason=str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A job's slot, to leave and to take again."""
+
+    dispatcher: EmbeddedDispatcher
+    job_id: str
+
+    def stop(self) -> None:
+        """Leave it to others."""
+        self.dispatcher.pause(self.job_id)
+
+    def go_on(self) -> None:
+        """Take it again."""
+        self.dispatcher.resume(self.job_id)

@@ -16,7 +16,9 @@ JobsError
 ├── AskDeclined      a question found nobody to answer it
 ├── AskNotFound      no such open question, or not the caller's
 ├── BadAnswer        the answer does not fit the question
+├── BadApprover      nobody approves his own jobs
 ├── BadSchedule      the schedule cannot be understood
+├── TooManySchedules the user has as many schedules as he may have
 ├── ScheduleNotFound no such schedule, or not the caller's
 ├── BadWorld         a world file cannot be used; nothing of it was made
 ├── ScriptFailed     a script raised, or its worker died
@@ -28,6 +30,8 @@ JobsError
 └── JobError         raised by a job on purpose: its text is meant for the caller
 """
 
+import difflib
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -38,9 +42,11 @@ class JobsError(Exception):
 class UnknownFunction(JobsError):
     """There is no job function of that name."""
 
-    def __init__(self, function: str) -> None:
+    def __init__(self, function: str, known: Iterable[str] = ()) -> None:
         self.function = function
-        super().__init__(f"There is no job function {function[:80]!r} to run: jobs.functions lists them.")
+        near = difflib.get_close_matches(function[:80], known, n=3)
+        advice = f"did you mean {', '.join(near)}? " if near else ""
+        super().__init__(f"There is no job function {function[:80]!r} to run: {advice}jobs.functions lists them.")
 
 
 class BadJobData(JobsError):
@@ -116,7 +122,7 @@ class ResultTooLarge(JobsError):
     def __init__(self, job_id: str, function: str, size: int, limit: int) -> None:
         self.job_id, self.function = job_id, function
         super().__init__(
-            f"The result of {function!r} has {size} bytes, the limit is {limit}: return less, or where it can be found."
+            f"The result of {function!r} has at least {size} bytes, the limit is {limit}: return less, or where it is."
         )
 
 
@@ -160,8 +166,23 @@ class BadAnswer(JobsError):
         super().__init__(f"The answer does not fit the question: {reason}")
 
 
+class BadApprover(JobsError):
+    """Nobody approves his own jobs: name another user."""
+
+    def __init__(self) -> None:
+        super().__init__("Nobody approves his own jobs: name another user as the approver.")
+
+
 class BadSchedule(JobsError):
     """The schedule cannot be understood."""
+
+
+class TooManySchedules(JobsError):
+    """The user has as many schedules as he may have."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(f"You have {limit} schedules, the most allowed: take one away with schedule.delete.")
 
 
 class ScheduleNotFound(JobsError):

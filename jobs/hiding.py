@@ -52,8 +52,8 @@ def holds(value: Any, known: tuple[str, ...]) -> bool:
 def data_text(data: BaseModel, known: tuple[str, ...]) -> str:
     """Return what a job was handed as JSON text for its row."""
     if not known:
-        return data.model_dump_json()
-    return json.dumps(hidden(data.model_dump(mode="json"), known, HIDDEN_DATA))
+        return data.model_dump_json(by_alias=True)
+    return json.dumps(hidden(data.model_dump(mode="json", by_alias=True), known, HIDDEN_DATA))
 
 
 def _is_number(value: Any) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter
+from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
 
 from core.calls import Core
@@ -42,12 +42,13 @@ class JobSpec:
         calls: the core calls it may make; any other is refused.
         lane: `memory` leaves no row and may only read; `local` starts at once, and its row commits with its effects;
             `long` is on disk before it starts, waits for a slot, and survives the server.
-        timeout_s: seconds one attempt may take.
-        retries: how often it is run again after an unforeseen error or a time-out; a promise that it may be.
+        timeout_s: seconds one attempt may take; the time a question waits for its answer does not count.
+        retries: how often it is run again after an unforeseen error or a time-out; a promise that it may be. This,
+            `on_crash` and `limit` are for the long lane.
         backoff_s: the pause before the first retry; doubled each time, give or take a fifth.
         on_crash: `retry` promises that it may be run again when the server was killed while it ran; `fail` ends it
             as `lost`, with a notice.
-        limit: how many may run at once; None: as many as there are slots.
+        limit: how many may run at once, not counting those inside other jobs; None: as many as there are slots.
         is_internal: only the server starts it; `job.run` does not.
         is_patient: of the long lane: it waits for a person nearly all its time, and needs no slot.
         output: the type of its result; None: what the function is annotated to return.
@@ -66,6 +67,10 @@ class JobSpec:
     is_internal: bool = False
     output: Any = None
     is_patient: bool = False
+
+    def __post_init__(self) -> None:
+        if self.lane != "long" and (self.retries or self.limit is not None or self.on_crash != "fail"):
+            raise ValueError(f"job function {self.name!r}: retries, on_crash and limit are for the long lane")
 
     @property
     def output_schema(self) -> dict[str, Any]:
@@ -182,6 +187,11 @@ def job(
         )
 
     return declare
+
+
+def problems(error: ValidationError) -> list[dict[str, Any]]:
+    """Return what does not fit, field by field, without what was given."""
+    return [dict(item) for item in error.errors(include_url=False, include_context=False, include_input=False)]
 
 
 def _returned(fn: Any) -> Any:

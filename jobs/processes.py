@@ -1,4 +1,4 @@
-"""Commands that jobs run as processes: an argument list, never a shell; ended as a group, and with the server.
+"""Commands that jobs run as processes: an argument list, never a shell; ended, with all they started, with the server.
 
 Source: jobs.md 6.1 rules 4 and 5.
 """
@@ -16,6 +16,7 @@ from jobs.errors import JobError
 
 TERM_GRACE_S = 5.0
 MAX_OUTPUT_BYTES = 256 * 1024
+MAX_LINE_BYTES = 64 * 1024
 _LEASH = str(Path(__file__).with_name("leash.py"))
 
 
@@ -30,7 +31,9 @@ class Finished:
 async def run(
     arguments: Sequence[str], *, cwd: Path | None, env: Mapping[str, str] | None, on_line: Callable[[str], None]
 ) -> Finished:
-    """Run a command to its end; cancelled, end it and everything it started (SIGTERM, five seconds, SIGKILL).
+    """Run a command to its end, and kill what it leaves behind.
+
+    Cancelled, end it and everything it started: SIGTERM, five seconds, SIGKILL.
 
     Args:
         env: the whole environment; None: only PATH, HOME and the language of the server's.
@@ -40,7 +43,7 @@ async def run(
         raise JobError("Commands run only on Linux, where they are sure to end with the server.")
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-I", "-S", _LEASH, *arguments),
+        *("-I", "-S", _LEASH, str(os.getpid()), *arguments),
         cwd=cwd,
         env=dict(env) if env is not None else _plain_environment(),
         stdin=asyncio.subprocess.DEVNULL,
@@ -55,35 +58,44 @@ async def run(
     except BaseException:
         await _end(process)
         raise
-    _kill_group(process)  # what the command left behind
-    return Finished(status, output)
+    return Finished(status if status >= 0 else 128 - status, output)
 
 
 async def _read(process: asyncio.subprocess.Process, on_line: Callable[[str], None]) -> str:
     assert process.stdout is not None  # asked for above
     kept = bytearray()
-    while chunk := await process.stdout.read(65536):
+    rest = b""
+    while chunk := await process.stdout.read(MAX_LINE_BYTES):
         kept += chunk
-        for line in chunk.decode("utf-8", "replace").splitlines():
-            on_line(line)
         del kept[:-MAX_OUTPUT_BYTES]
+        *lines, rest = [*(rest + chunk).splitlines(keepends=True), b""]
+        if lines and not lines[-1].endswith(b"\n") and len(lines[-1]) < MAX_LINE_BYTES:
+            rest = lines.pop()  # it goes on in the next chunk
+        for line in lines:
+            on_line(_text(line))
+    if rest:
+        on_line(_text(rest))
     return kept.decode("utf-8", "replace")
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
+    _signal(process, signal.SIGTERM)
     waiting = asyncio.ensure_future(process.wait())
     try:
         await asyncio.wait({waiting}, timeout=TERM_GRACE_S)
     finally:
-        _kill_group(process)
+        if not waiting.done():
+            _signal(process, signal.SIGUSR1)
         await waiting
 
 
-def _kill_group(process: asyncio.subprocess.Process) -> None:
+def _signal(process: asyncio.subprocess.Process, number: int) -> None:
     with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+        process.send_signal(number)
+
+
+def _text(line: bytes) -> str:
+    return line.rstrip(b"\r\n").decode("utf-8", "replace")
 
 
 def _plain_environment() -> dict[str, str]:

@@ -1,17 +1,26 @@
-"""How far a job is, and what it says on the way: told at most ten times a second, never backwards."""
+"""How far a job is, and what it says on the way: told at most ten times a second, never backwards, the last one always.
+
+Both are kept in batches; what is left is stored in the transaction that ends the job.
+"""
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs import rows
+from jobs.hiding import hidden
 from store import Store, Tx, now_ms
+
+if TYPE_CHECKING:
+    from jobs.run import Run
 
 OnProgress = Callable[[float, float | None, str], None]
 PROGRESS_EVERY_S = 0.1
 LINES_EVERY_S = 0.25
+Line = tuple[int, str]
 
 
 class Progress:
@@ -21,38 +30,55 @@ class Progress:
         self._store = store
         self._job_id = job_id
         self._tell = tell
-        self._furthest = 0.0
+        self._done = -math.inf
+        self._fraction = 0.0
         self._told_at = 0.0
+        self._told: dict[str, Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.value: dict[str, Any] | None = None
 
-    def report(self, done: float, total: float | None, message: str) -> bool:
-        """Take a report; one that goes backwards is passed over (False)."""
-        position = done / total if total else done
-        if position < self._furthest:
+    def report(self, done: float, total: float | None, message: str, *, is_kept: bool = True) -> bool:
+        """Take a report; one that goes backwards, or is no number, is passed over (False).
+
+        Args:
+            is_kept: the job has a row, and its owner hears of it.
+        """
+        if not math.isfinite(done) or (total is not None and not math.isfinite(total)) or done < self._done:
             return False
-        self._furthest = position
+        self._done = done
+        if total:
+            # A total that grows must not make the bar go back.
+            self._fraction = max(self._fraction, min(done / total, 1.0))
         self.value = {
             "done": done,
             "total": total,
-            "fraction": round(min(position, 1.0), 4) if total else None,
+            "fraction": round(self._fraction, 4) if total else None,
             "message": message,
         }
-        if self._timer is None:
+        if self._timer is None and is_kept:
             wait_s = self._told_at + PROGRESS_EVERY_S - time.monotonic()
             self._timer = asyncio.get_running_loop().call_later(max(0.0, wait_s), self._store_and_tell)
         return True
 
-    def end(self) -> str | None:
-        """Tell no more; return the last report as JSON for the row."""
+    def hush(self) -> None:
+        """Tell no more but by `tell_last`."""
         if self._timer is not None:
             self._timer.cancel()
+
+    @property
+    def last(self) -> str | None:
+        """The last report as JSON, for the row."""
         return None if self.value is None else json.dumps(self.value)
+
+    def tell_last(self, tx: Tx) -> None:
+        """Tell the last report, if it was not told, in the transaction that ends the job."""
+        if self.value is not None and self.value is not self._told:
+            self._tell(tx, self.value)
 
     def _store_and_tell(self) -> None:
         self._timer = None
         self._told_at = time.monotonic()
-        value = self.value or {}
+        value = self._told = self.value or {}
 
         def keep(tx: Tx) -> None:
             rows.set_progress(tx, self._job_id, json.dumps(value))
@@ -69,35 +95,97 @@ class Lines:
         self._job_id = job_id
         self._keep = keep
         self._on_stored = on_stored
-        self._number: int | None = None
-        self._unstored: list[tuple[int, str]] = []
+        self._unstored: list[Line] = []
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, text: str) -> None:
         """Add a line."""
-        self._unstored.append((now_ms(), text))
+        line = (now_ms(), text)
+        self._unstored.append(line)
         del self._unstored[: -self._keep]
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(LINES_EVERY_S, self._flush)
+            self._timer = asyncio.get_running_loop().call_later(LINES_EVERY_S, self._store_some)
 
-    def flush(self, tx: Tx) -> None:
-        """Store what is not stored yet, in this transaction."""
+    def hush(self) -> None:
+        """Store no more but by `flush`."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if not self._unstored:
+
+    def flush(self, tx: Tx) -> None:
+        """Store what is not stored yet, in the transaction that ends the job."""
+        self._add(tx, self._unstored)
+
+    def _store_some(self) -> None:
+        self._timer = None
+        batch, self._unstored = self._unstored, []
+
+        def stored(done: asyncio.Future[None]) -> None:
+            if not done.cancelled() and done.exception() is not None:
+                self._unstored[:0] = batch  # for the next time, or the end
+
+        self._store.write(lambda tx: self._add(tx, batch)).add_done_callback(stored)
+
+    def _add(self, tx: Tx, batch: list[Line]) -> None:
+        if not batch:
             return
-        unstored, self._unstored = self._unstored, []
-        if self._number is None:
-            self._number = rows.last_line(tx, self._job_id)
-        numbered = [(self._number + index, at, text) for index, (at, text) in enumerate(unstored, 1)]
-        self._number += len(numbered)
+        last = rows.last_line(tx, self._job_id)
+        numbered = [(last + index, at, text) for index, (at, text) in enumerate(batch, 1)]
         rows.add_lines(tx, self._job_id, numbered, self._keep)
         tx.after_commit(self._on_stored)
 
-    def _flush(self) -> None:
-        self._timer = None
-        self._store.write(self.flush).add_done_callback(_ignore)
+
+class Voice:
+    """All one run says: its reports, to whoever waits for it and to its owner, and the lines of its log."""
+
+    def __init__(self, run: "Run") -> None:
+        self._run = run
+        self._progress: Progress | None = None
+        self._lines: Lines | None = None
+
+    def report(self, done: float, total: float | None, message: str) -> None:
+        """Take a report of progress."""
+        run, engine = self._run, self._run.engine
+        message = _clean(hidden(message, run.secrets), engine.limits.max_line_characters)
+        if self._progress is None:
+            self._progress = Progress(engine.store, run.id, lambda tx, value: run.tell(tx, "job.progress", value))
+        if self._progress.report(done, total, message, is_kept=run.has_row):
+            if run.on_progress is not None:
+                run.on_progress(done, total, message)
+            engine.audience.reported(run.id, done, total, message)
+
+    def log(self, text: str) -> None:
+        """Add a line to the log; a job without a row has none."""
+        run, engine = self._run, self._run.engine
+        if not run.has_row:
+            return
+        if self._lines is None:
+            self._lines = Lines(engine.store, run.id, engine.limits.max_lines, lambda: engine.audience.said(run.id))
+        self._lines.add(_clean(hidden(text, run.secrets), engine.limits.max_line_characters))
+
+    def hush(self) -> None:
+        """Say no more but by `end`. On the loop, before the end is on its way: timers are not for the writer."""
+        if self._progress is not None:
+            self._progress.hush()
+        if self._lines is not None:
+            self._lines.hush()
+
+    @property
+    def last(self) -> str | None:
+        """The last report as JSON, for the row."""
+        return None if self._progress is None else self._progress.last
+
+    def end(self, tx: Tx) -> None:
+        """Keep and tell what is left, in the transaction that ends the job."""
+        if self._lines is not None:
+            self._lines.flush(tx)
+        if self._progress is not None:
+            self._progress.tell_last(tx)
+
+
+def _clean(text: str, longest: int) -> str:
+    # A name of a file may hold half a character, which no row and no frame can.
+    return text[:longest].encode("utf-8", "replace").decode()
 
 
 def _ignore(stored: asyncio.Future[None]) -> None:

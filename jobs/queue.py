@@ -8,6 +8,8 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+MAX_DROPPED = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
@@ -36,6 +38,9 @@ class FairQueue:
         # owner -> function -> heap of (-priority, order of arrival, job)
         self._waiting: dict[str, dict[str, list[tuple[int, int, Waiting]]]] = {}
         self._turns: deque[str] = deque()
+        # What waits, by id. A job that is dropped leaves this at once, and its heap when its turn comes.
+        self._jobs: dict[str, Waiting] = {}
+        self._dropped = 0
         self._delayed: list[tuple[int, int, Waiting]] = []
         self._arrivals = 0
         self._by_owner: Counter[str] = Counter()
@@ -44,22 +49,41 @@ class FairQueue:
         self.waiting_of: Counter[str] = Counter()
 
     def put(self, job: Waiting) -> None:
-        """Add a job."""
+        """Add a job, unless it waits already."""
+        if job.id in self._jobs:
+            return
         self._arrivals += 1
+        self._jobs[job.id] = job
         self.waiting_of[job.owner_id] += 1
         if job.run_at is not None:
             heapq.heappush(self._delayed, (job.run_at, self._arrivals, job))
         else:
             self._make_ready(job, self._arrivals)
 
+    def drop(self, job_id: str) -> None:
+        """Take a waiting job away."""
+        job = self._jobs.pop(job_id, None)
+        if job is None:
+            return
+        self._count_down(job.owner_id)
+        self._dropped += 1
+        if self._dropped > MAX_DROPPED and self._dropped * 2 > len(self._delayed):
+            # A delayed one may lie there for a year.
+            self._delayed = [entry for entry in self._delayed if self._is_waiting(entry[2])]
+            heapq.heapify(self._delayed)
+            self._dropped = 0
+
     def take(self, now: int) -> Waiting | None:
         """Return the job to start next and count it as running; None when none may start now."""
         while self._delayed and self._delayed[0][0] <= now:
             _, arrival, job = heapq.heappop(self._delayed)
-            self._make_ready(job, arrival)
+            if self._is_waiting(job):
+                self._make_ready(job, arrival)
         if self.running >= self.slots:
             return None
         for _ in range(len(self._turns)):
+            if not self._turns:
+                break
             owner = self._turns[0]
             self._turns.rotate(-1)
             if self._by_owner[owner] < self.per_user and (taken := self._pop(owner)) is not None:
@@ -94,19 +118,28 @@ class FairQueue:
 
     def _pop(self, owner: str) -> Waiting | None:
         by_function = self._waiting[owner]
-        free = [heap for function, heap in by_function.items() if self._has_room(function)]
-        if not free:
-            return None
-        job = heapq.heappop(min(free))[2]
-        if not by_function[job.function]:
-            del by_function[job.function]
+        job = None
+        while job is None and (free := [heap for name, heap in by_function.items() if self._has_room(name)]):
+            taken = heapq.heappop(heap := min(free))[2]
+            if not heap:
+                del by_function[taken.function]
+            if self._is_waiting(taken):
+                job = taken
         if not by_function:
             del self._waiting[owner]
             self._turns.remove(owner)
+        if job is not None:
+            del self._jobs[job.id]
+            self._count_down(owner)
+        return job
+
+    def _is_waiting(self, job: Waiting) -> bool:
+        return self._jobs.get(job.id) is job
+
+    def _count_down(self, owner: str) -> None:
         self.waiting_of[owner] -= 1
         if self.waiting_of[owner] <= 0:
             del self.waiting_of[owner]
-        return job
 
     def _has_room(self, function: str) -> bool:
         limit = self._limit(function)

@@ -11,7 +11,7 @@ import structlog
 
 from jobs import asks, callbacks, rows
 from jobs.model import JobRow
-from store import Tx, now_ms
+from store import StoreError, Tx, now_ms
 
 if TYPE_CHECKING:
     from jobs.runner import EmbeddedRunner
@@ -32,10 +32,10 @@ async def recover(runner: "EmbeddedRunner") -> None:
     def sweep(tx: Tx) -> tuple[list[JobRow], int]:
         waiting, lost = [], 0
         for row in rows.live(tx):
-            if row.state == "queued":
-                waiting.append(row)
-            elif row.is_cancelling:
+            if row.is_cancelling:
                 runner.end_row(tx, row, "cancelled", "job.cancelled", CANCELLED)
+            elif row.state == "queued":
+                waiting.append(row)
             elif _may_run_again(runner, row):
                 rows.requeue(tx, row.id, row.attempt, None)
                 waiting.append(replace(row, state="queued", run_at=None))
@@ -66,11 +66,19 @@ async def upkeep(runner: "EmbeddedRunner") -> None:
             rows.forget(tx, old)
             return len(old)
 
-        if await runner.store.write(prune) < PRUNED_AT_ONCE:
+        try:
+            pruned = await runner.store.write(prune)
+        except StoreError as error:
+            log.warning("jobs_not_pruned", reason=str(error))
+            pruned = 0
+        if pruned < PRUNED_AT_ONCE:
             await asyncio.sleep(limits.prune_every_s)
 
 
 def _may_run_again(runner: "EmbeddedRunner", row: JobRow) -> bool:
-    # A job inside another is run again by that one, if at all.
+    # A job inside another is run again by that one, if at all; one that takes the server down with it every time
+    # must not do so for ever.
     spec = runner.spec(row.function)
-    return spec is not None and spec.on_crash == "retry" and spec.lane == "long" and row.parent_id is None
+    if spec is None or row.parent_id is not None or row.attempt >= spec.retries + runner.limits.max_attempts:
+        return False
+    return spec.on_crash == "retry" and spec.lane == "long"

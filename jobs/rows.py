@@ -20,11 +20,13 @@ def insert(tx: Tx, row_values: Row) -> None:
     tx.run(_INSERT, *row_values)
 
 
-def add(tx: Tx, row: JobRow) -> tuple[str, bool]:
-    """Add a job unless its owner has one of that function and dedup key; return the id, and whether it is new.
+def insert_if_new(tx: Tx, row_values: Row) -> bool:
+    """Add a job unless its id is there already; tell whether it was added."""
+    return tx.run(f"{_INSERT} ON CONFLICT (id) DO NOTHING", *row_values) == 1
 
-    A job of the long lane whose owner needs approval is held.
-    """
+
+def add(tx: Tx, row: JobRow) -> tuple[str, bool]:
+    """Add a job unless its owner has one of that function and dedup key; return the id, and whether it is new."""
     if row.dedup_key is not None:
         found = tx.one(
             "SELECT id FROM jobs WHERE owner_id = ? AND function = ? AND dedup_key = ?",
@@ -54,14 +56,17 @@ def claim(tx: Tx, job_id: str) -> JobRow | None:
     return JobRow(*row) if row else None
 
 
-def finish(tx: Tx, job_id: str, attempt: int, state: str, result: str | None, error: str | None) -> bool:
+def finish(
+    tx: Tx, job_id: str, attempt: int, state: str, result: str | None, error: str | None, progress: str | None = None
+) -> bool:
     """End the attempt's job if it has not ended and no later attempt took over; tell whether this was the end."""
     ended = tx.run(
-        "UPDATE jobs SET state = ?, result = ?, error = ?, finished_at = ?, is_held = 0 WHERE id = ? AND attempt = ?"
-        " AND state IN ('queued', 'running', 'waiting_input')",
+        "UPDATE jobs SET state = ?, result = ?, error = ?, progress = coalesce(?, progress), finished_at = ?,"
+        " is_held = 0, run_at = NULL WHERE id = ? AND attempt = ? AND state IN ('queued', 'running', 'waiting_input')",
         state,
         result,
         error,
+        progress,
         now_ms(),
         job_id,
         attempt,
@@ -70,10 +75,13 @@ def finish(tx: Tx, job_id: str, attempt: int, state: str, result: str | None, er
 
 
 def requeue(tx: Tx, job_id: str, attempt: int, run_at: int | None, error: str | None = None) -> bool:
-    """Put an interrupted or failed attempt back into the queue; `error` says why, until the next one ends."""
+    """Put an interrupted or failed attempt back into the queue, unless somebody wants it to stop.
+
+    `error` says why, until the next attempt ends.
+    """
     changed = tx.run(
         "UPDATE jobs SET state = 'queued', run_at = ?, error = ? WHERE id = ? AND attempt = ?"
-        " AND state IN ('running', 'waiting_input')",
+        " AND state IN ('running', 'waiting_input') AND is_cancelling = 0",
         run_at,
         error,
         job_id,
@@ -82,13 +90,17 @@ def requeue(tx: Tx, job_id: str, attempt: int, run_at: int | None, error: str | 
     return changed == 1
 
 
-def set_state(tx: Tx, job_id: str, attempt: int, state: str) -> None:
-    """Switch a live attempt between running and waiting_input."""
+def wait_for_input(tx: Tx, job_id: str) -> None:
+    """Note that a running job waits for an answer."""
+    tx.run("UPDATE jobs SET state = 'waiting_input' WHERE id = ? AND state = 'running'", job_id)
+
+
+def go_on(tx: Tx, job_id: str) -> None:
+    """Note that a job has all the answers it waited for."""
     tx.run(
-        "UPDATE jobs SET state = ? WHERE id = ? AND attempt = ? AND state IN ('running', 'waiting_input')",
-        state,
+        "UPDATE jobs SET state = 'running' WHERE id = ? AND state = 'waiting_input'"
+        " AND NOT EXISTS (SELECT 1 FROM asks WHERE job_id = jobs.id AND state = 'open')",
         job_id,
-        attempt,
     )
 
 
@@ -107,16 +119,20 @@ def release(tx: Tx, job_id: str) -> bool:
     return tx.run("UPDATE jobs SET is_held = 0 WHERE id = ? AND state = 'queued' AND is_held = 1", job_id) == 1
 
 
+def release_all(tx: Tx, owner_id: str) -> list[JobRow]:
+    """Let every held job of a user go, and return them."""
+    found = tx.all(
+        "UPDATE jobs SET is_held = 0 WHERE owner_id = ? AND state = 'queued' AND is_held = 1"  # noqa: S608 (a constant)
+        f" RETURNING {COLUMNS}",
+        owner_id,
+    )
+    return [JobRow(*row) for row in found]
+
+
 def find(tx: Tx, job_id: str) -> JobRow | None:
     """Return the job whoever asks."""
     row = tx.one(f"SELECT {COLUMNS} FROM jobs WHERE id = ?", job_id)  # noqa: S608 (a constant)
     return JobRow(*row) if row else None
-
-
-def children(tx: Tx, job_id: str) -> list[str]:
-    """Return the live jobs that the job started."""
-    rows = tx.all(f"SELECT id FROM jobs WHERE parent_id = ? AND {_LIVE}", job_id)  # noqa: S608 (a constant)
-    return [row[0] for row in rows]
 
 
 def page(
@@ -152,6 +168,12 @@ def held_for(tx: Tx, approver_id: str, limit: int, before: str | None) -> list[J
         limit,
     )
     return [JobRow(*row) for row in rows]
+
+
+def held(tx: Tx, owner_id: str) -> int:
+    """Return how many of a user's jobs wait for approval."""
+    row = tx.one("SELECT count(*) FROM jobs WHERE owner_id = ? AND state = 'queued' AND is_held = 1", owner_id)
+    return int(row[0]) if row else 0
 
 
 def approver_of(tx: Tx, user_id: str) -> str | None:

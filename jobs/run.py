@@ -1,54 +1,44 @@
-"""One run of one job: its attempt, its time, and how it ends. The end and the effects are one transaction."""
+"""One run of one job: its attempt, its time, the jobs inside it, and which way it ends."""
 
 import asyncio
-import json
-import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, ValidationError
 
 from core.errors import CoreError, PassageChanged
-from jobs import hiding, rows
+from jobs import ending, hiding, rows
 from jobs.asks import Form
+from jobs.clock import Clock, Stoppable
 from jobs.context import JobContext
-from jobs.errors import (
-    AskDeclined,
-    JobCancelled,
-    JobError,
-    JobFailed,
-    JobOvertaken,
-    JobsError,
-    JobTimeout,
-    ResultTooLarge,
-    TooDeep,
-)
-from jobs.model import Commit, JobEvent, JobRow, JobSpec, Request
-from jobs.progress import Lines, OnProgress, Progress
+from jobs.engine import Then
+from jobs.errors import AskDeclined, BadJobData, JobCancelled, JobError, JobFailed, JobsError, JobTimeout, TooDeep
+from jobs.model import JobEvent, JobRow, JobSpec, Request, problems
+from jobs.progress import OnProgress, Voice
 from jobs.stretches import go_on
-from store import Row, StoreError, StoreFull, Tx, new_id, now_ms
+from store import Row, StoreError, Tx, new_id, now_ms
 
 if TYPE_CHECKING:
     from jobs.runner import EmbeddedRunner
 
 log = structlog.get_logger("jobs")
 
-Then = Callable[[Tx, Any], Any]
 MAX_NESTED = 8
-STORE_FULL_RETRY_S = 1.0
-_JSON = TypeAdapter(Any)
 
 
 class Run:
-    """One run. `is_stored`: its row is on its way to the disk; `depth`: how many jobs it stands inside."""
+    """One run. `is_stored`: its row is on its way to the disk; `depth`: how many jobs it stands inside.
+
+    `data` is JSON text until the run begins when it comes from a row.
+    """
 
     __slots__ = (
-        "_limit",
-        "_lines",
-        "_progress",
-        "_secrets",
+        "_baseline",
+        "_children",
+        "_clock",
+        "_interruptions",
         "_started",
         "asked",
         "attempt",
@@ -58,12 +48,14 @@ class Run:
         "depth",
         "engine",
         "id",
-        "is_asking",
         "is_cancelling",
         "is_error",
         "is_stored",
         "on_progress",
+        "parent",
         "request",
+        "said",
+        "secrets",
         "spec",
         "task",
         "then",
@@ -73,12 +65,12 @@ class Run:
         self,
         engine: "EmbeddedRunner",
         spec: JobSpec,
-        data: BaseModel,
+        data: BaseModel | str,
         request: Request,
         *,
         id: str | None = None,
         attempt: int = 1,
-        depth: int = 0,
+        parent: "Run | None" = None,
         then: Then | None = None,
         on_progress: OnProgress | None = None,
     ) -> None:
@@ -86,29 +78,31 @@ class Run:
         self.spec = spec
         self.data = data
         self.request = request
-        self._secrets = hiding.spellings(request.secrets)
+        self.secrets = hiding.spellings(request.secrets)
         self.id = id or request.job_id or new_id("j_")
         self.attempt = attempt
-        self.depth = depth
+        self.parent = parent
+        self.depth: int = 0 if parent is None else parent.depth + 1
         self.then = then
         self.on_progress = on_progress
         self.created_at = now_ms()
         self.is_stored = id is not None
         self.is_cancelling = False
-        self.is_asking = False
         self.is_error = True
-        self._started = time.monotonic()
         self.task: asyncio.Task[Any] | None = None
         self.asked = 0
+        self.said: Voice | None = None
         self.context = JobContext(self)
-        self._limit: asyncio.Timeout | None = None
-        self._progress: Progress | None = None
-        self._lines: Lines | None = None
+        self._started = time.monotonic()
+        self._baseline = 0
+        self._interruptions = 0
+        self._clock: Clock | None = None
+        self._children: set[Run] | None = None
 
     async def in_memory(self) -> Any:
         """Run a job that only reads: no row, nothing told."""
         try:
-            result = self.context.checked(await self._attempt())
+            result = self.context.checked(await self._attempt(_this_task()))
             self.is_error = False
             return result
         finally:
@@ -119,15 +113,16 @@ class Run:
 
         Raises what the job raised, JobTimeout, JobFailed or JobCancelled; whatever happens, the row says so.
         """
+        task = _this_task()
         try:
-            result = await self._succeed(await self._attempt())
+            result = await self._succeed(await self._attempt(task))
             self.is_error = False
-            return result
         except asyncio.CancelledError as error:
+            self.is_error = False
             await asyncio.shield(self._end_badly("cancelled", error))
-            if not self.is_cancelling or self.task is None:
+            self._take_back(task)
+            if task.cancelling() > self._baseline:
                 raise  # the caller, or a job around this one, is being stopped
-            self.task.uncancel()
             raise JobCancelled(self.id, self.spec.name) from error
         except StoreError:
             raise  # the row cannot be written either; recovery finds it
@@ -139,123 +134,131 @@ class Run:
             raise
         finally:
             self._over()
+        self._take_back(task)
+        if self.parent is not None and task.cancelling() > self._baseline:
+            # The end was on its way when somebody stopped the job around this one: that one is to stop, still.
+            raise asyncio.CancelledError
+        return result
 
     async def in_background(self) -> None:
         """Run an attempt of the long lane in a task of its own: nothing is raised, whoever waits is told."""
         try:
-            await self._succeed(await self._attempt())
-            self.is_error = False
-        except asyncio.CancelledError as error:
-            if not self.is_cancelling:
-                raise  # the server stops: the row stays as it is, and the next start decides
-            await self._end_badly("cancelled", error)
-        except StoreError as error:
-            await self._end_at_last(error)
-        except (JobFailed, JobTimeout) as error:
-            if self.attempt <= self.spec.retries:
-                await self._try_again(error)
-            else:
-                await self._end_badly("failed", error)
-        except (CoreError, JobsError) as error:
-            await self._end_badly("failed", error)
+            if (error := await self._tried()) is not None:
+                if self.said is not None:
+                    self.said.hush()
+                self.is_error = not self.is_cancelling
+                await ending.again_or_badly(self, error)
         finally:
             self._over()
 
     async def store_first(self) -> None:
         """Have the row on disk before the job starts: the promise of the long lane, kept inside another job too."""
         self.is_stored = True
-        row = self.values("running")
-        await self.engine.store.write(lambda tx: rows.insert(tx, row))
+        await self.engine.store.write(lambda tx: rows.insert(tx, self.values("running")))
+
+    def interrupt(self) -> None:
+        """Stop the attempt, if one is under way; an end that is being stored is not touched."""
+        if self.task is not None:
+            self._interruptions += 1
+            self.task.cancel()
+
+    @property
+    def is_talkative(self) -> bool:
+        """Tell whether there is more to its end than its row."""
+        return self.said is not None or self.request.callback is not None
+
+    @property
+    def is_asked_to_end(self) -> bool:
+        """Tell whether somebody wants this job, or one around it, to stop."""
+        return self.is_cancelling or (self.parent is not None and self.parent.is_asked_to_end)
+
+    @property
+    def is_overdue(self) -> bool:
+        """Tell whether the attempt goes on although it was to stop: it caught what should have ended it."""
+        return self.task is not None and self.task.cancelling() > self._baseline
 
     async def run_child(self, function: str, data: dict[str, Any], secrets: tuple[str, ...]) -> Any:
         """Run a job inside this one."""
         if self.depth + 1 >= MAX_NESTED:
             raise TooDeep(function, MAX_NESTED)
         own = self.request
-        request = Request(
-            own.owner_id,
-            own.session_id,
-            self.id,
-            is_interactive=own.is_interactive,
-            secrets=(*own.secrets, *secrets),
-        )
-        return await self.engine.run(function, data, request, depth=self.depth + 1)
+        known = (*own.secrets, *secrets)
+        request = Request(own.owner_id, own.session_id, self.id, is_interactive=own.is_interactive, secrets=known)
+        return await self.engine.run(function, data, request, parent=self)
 
-    def report(self, done: float, total: float | None, message: str) -> None:
-        """Pass a progress report on."""
-        message = hiding.hidden(message, self._secrets)
-        if self._progress is None:
-            self._progress = Progress(
-                self.engine.store, self.id, lambda tx, value: self._tell(tx, "job.progress", value)
-            )
-        if self._progress.report(done, total, message):
-            watcher = self.on_progress or self.engine.audience.watcher(self.id)
-            if watcher is not None:
-                watcher(done, total, message)
+    def voice(self) -> Voice:
+        """Return what it speaks by."""
+        if self.said is None:
+            self.said = Voice(self)
+        return self.said
 
-    def log(self, text: str) -> None:
-        """Add a line to the log."""
-        if self._lines is None:
-            engine = self.engine
-            self._lines = Lines(engine.store, self.id, engine.limits.max_lines, lambda: engine.audience.said(self.id))
-        self._lines.add(hiding.hidden(text, self._secrets)[: self.engine.limits.max_line_characters])
+    @property
+    def has_row(self) -> bool:
+        """Tell whether it is, or will be, on disk."""
+        return self.is_stored or self.spec.lane != "memory"
 
     async def ask(self, text: str, form: Form) -> Any:
         """Put a question, in state waiting_input; neither a slot nor the job's time is used meanwhile."""
-        if hiding.holds([text, form.schema, form.choices, form.default], self._secrets):
+        if not self.has_row:
+            raise RuntimeError(f"job {self.spec.name!r} is in the memory lane, which asks nobody")
+        form.check()
+        if hiding.holds([text, form.schema, form.choices, form.default], self.secrets):
             raise JobError("A question cannot hold a secret: those who are asked would read it.")
         if not self.request.is_interactive:
             if form.has_default:
                 return form.default
             raise AskDeclined(text, "the session is not interactive, and there is no default")
+        self._store()
         self.asked += 1
         event = JobEvent("", self.request.owner_id, self.id, self.spec.name, self.request.session_id, {})
-        return await self._answer(self.engine.asks.ask(text, form, self.asked, event, self._wait_for_input))
+        return await self._answer(self.engine.asks.ask(text, form, self.asked, event))
 
     async def posted(self) -> Any:
         """Wait, in the same way, for the answer to the question that was put when the job was queued."""
         self.asked += 1
-        return await self._answer(self.engine.asks.posted(self.id, self._wait_for_input))
+        return await self._answer(self.engine.asks.posted(self.id))
 
     async def _answer(self, asking: Coroutine[Any, Any, Any]) -> Any:
-        asked_at = asyncio.get_running_loop().time()
-        deadline = self._limit.when() if self._limit is not None else None
-        # A job that asks before anything else has no clock yet: it gets one that stands still.
-        left_s = self.spec.timeout_s if deadline is None else deadline - asked_at
-        self.is_asking = True
-        self.engine.dispatcher.pause(self.id)
-        if self._limit is not None:
-            self._limit.reschedule(None)
+        clock = self._time()
+        clock.stop()
         try:
-            answer = await asking
-            await self.engine.store.write(lambda tx: rows.set_state(tx, self.id, self.attempt, "running"))
-            return answer
+            return await asking
         finally:
-            self.is_asking = False
-            self.engine.dispatcher.resume(self.id)
-            if self._limit is not None:
-                self._limit.reschedule(asyncio.get_running_loop().time() + left_s)
+            clock.go_on()
 
     def row(self, state: str) -> JobRow:
         """Return the row of this run in a state that is not its end."""
         return JobRow(*self.values(state))
 
     def values(
-        self, state: str, result: str | None = None, error: str | None = None, finished_at: int | None = None
+        self,
+        state: str,
+        result: str | None = None,
+        error: str | None = None,
+        progress: str | None = None,
+        finished_at: int | None = None,
     ) -> Row:
         """Return the values of this run's row, in the order of its columns."""
         request = self.request
         is_queued = state == "queued"
+        data = self.data if isinstance(self.data, str) else hiding.data_text(self.data, self.secrets)
         return (
             *(self.id, self.spec.name, self.spec.lane, state, request.owner_id, request.session_id),
             *(request.parent_id, request.retry_of, request.priority, 0 if is_queued else self.attempt),
-            *(int(request.is_interactive), 0, 0, request.dedup_key, hiding.data_text(self.data, self._secrets)),
-            *(None, result, error, request.callback),
+            *(int(request.is_interactive), 0, 0, request.dedup_key, data),
+            *(progress, result, error, request.callback),
             self.created_at + int(request.delay_s * 1000) if request.delay_s else None,
             *(self.created_at, None if is_queued else self.created_at, finished_at),
         )
 
-    async def _attempt(self) -> Any:
+    def tell(self, tx: Tx, topic: str, details: dict[str, Any]) -> None:
+        """Tell the owner something about this job, in the transaction that makes it true."""
+        request = self.request
+        event = JobEvent(topic, request.owner_id, self.id, self.spec.name, request.session_id, details)
+        self.engine.announce(tx, event)
+
+    async def _attempt(self, task: asyncio.Task[Any]) -> Any:
+        self._baseline = task.cancelling()
         work = self.spec.fn(self.context, self.data)
         try:
             # The first stretch is run at once: only a job that has to wait for something needs a clock, and a row
@@ -264,127 +267,127 @@ class Run:
                 awaited = work.send(None)
             except StopIteration as done:
                 return done.value
-            self._has_to_wait()
-            async with asyncio.timeout(None if self.is_asking else self.spec.timeout_s) as self._limit:
+            self._has_to_wait(task)
+            async with self._time().start():
                 return await go_on(work, awaited)
         except TimeoutError as error:
-            if self._limit is not None and self._limit.expired():
+            if self._clock is not None and self._clock.is_up:
                 raise JobTimeout(self.id, self.spec.name, self.spec.timeout_s) from error
             raise self._unforeseen(error) from error
+        except asyncio.CancelledError as error:
+            if task.cancelling() > self._baseline:
+                raise
+            raise self._unforeseen(error) from error  # nobody stopped it: what it waited for was cancelled
         except (CoreError, JobsError, StoreError):
             raise
         except (Exception, SystemExit) as error:
             # A guest's sys.exit() is a fault of one job, not the end of the server.
             raise self._unforeseen(error) from error
+        finally:
+            self.task = None
+            if self._clock is not None:
+                self._clock.end()
 
-    def _has_to_wait(self) -> None:
-        self.task = asyncio.current_task()
-        if self.spec.lane == "memory":
-            return
-        self.engine.live[self.id] = self
-        if self.is_cancelling and self.task is not None:
-            self.task.cancel()  # asked to stop before it began
+    def _has_to_wait(self, task: asyncio.Task[Any]) -> None:
+        self.task = task
+        if self.parent is not None:
+            self.parent._adopt(self)
+        if self.has_row:
+            self.engine.live[self.id] = self
+            self._store()
+
+    def _store(self) -> None:
         if not self.is_stored:
             self.is_stored = True
             row = self.values("running")
             self.engine.store.write(lambda tx: rows.insert(tx, row)).add_done_callback(_note_unstored)
 
-    async def _succeed(self, outcome: Any) -> Any:
-        ending = self.engine.store.write(lambda tx: self._end_well(tx, outcome))
+    def _decoded(self, data: BaseModel | str) -> BaseModel:
         try:
-            return await asyncio.shield(ending)
+            return data if isinstance(data, BaseModel) else self.spec.input.model_validate_json(data)
+        except ValidationError as error:
+            raise BadJobData(self.spec.name, problems(error)) from error  # its plugin takes other data now
+        except Exception as error:
+            raise self._unforeseen(error) from error
+
+    async def _succeed(self, outcome: Any) -> Any:
+        if self.said is not None:
+            self.said.hush()
+        commit = self.engine.store.write(lambda tx: ending.well(self, tx, outcome))
+        try:
+            return await asyncio.shield(commit)
         except asyncio.CancelledError:
             # The commit is on its way and cannot be called back: the honest answer is what became of it.
-            return await ending
+            return await commit
         except (CoreError, JobsError, StoreError):
             raise
         except (Exception, SystemExit) as error:
             raise self._unforeseen(error) from error
 
-    def _end_well(self, tx: Tx, outcome: Any) -> Any:
-        result = self.context.checked(outcome.fn(self.context.core(tx)) if isinstance(outcome, Commit) else outcome)
-        answer = self.then(tx, result) if self.then is not None else result
-        text = "null" if result is None else _JSON.dump_json(result).decode()
-        if self._secrets:
-            text = json.dumps(hiding.hidden(json.loads(text), self._secrets))
-        if len(text) > self.engine.limits.max_result_bytes:
-            raise ResultTooLarge(self.id, self.spec.name, len(text), self.engine.limits.max_result_bytes)
-        if not self._write_end(tx, "succeeded", text, None):
-            raise JobOvertaken(self.id, self.spec.name)  # rolls back: the effects are the later attempt's
-        self._tell(tx, "job.completed", {})
-        tx.after_commit(lambda: self.engine.audience.ended(self.id, result, None))
-        return answer
-
     async def _end_badly(self, state: str, error: BaseException) -> None:
-        described = hiding.hidden(self.engine.describe(error), self._secrets)
+        if self.said is not None:
+            self.said.hush()
+        await self.engine.store.write(lambda tx: ending.badly(self, tx, state, error))
 
-        def end(tx: Tx) -> None:
-            if not self._write_end(tx, state, None, json.dumps(described)):
-                return
-            self._tell(tx, "job.cancelled" if state == "cancelled" else "job.failed", {"error": described})
-            told = JobCancelled(self.id, self.spec.name) if state == "cancelled" else error
-            tx.after_commit(lambda: self.engine.audience.ended(self.id, None, told))
+    async def _tried(self) -> BaseException | None:
+        """Make the attempt and store its end; return why it did not succeed."""
+        try:
+            if self.is_cancelling:
+                return asyncio.CancelledError()  # between its row and its first step
+            self.data = self._decoded(self.data)
+            await self._succeed(await self._attempt(_this_task()))
+            self.is_error = False
+            return None
+        except asyncio.CancelledError as error:
+            if self.engine.is_stopping:
+                raise  # the row stays as it is, and the next start decides
+            return error
+        except (CoreError, JobsError, StoreError) as error:
+            return error
 
-        await self.engine.store.write(end)
+    def _time(self) -> Clock:
+        if self._clock is None:
+            self._clock = Clock(self.spec.timeout_s, self._around)
+        return self._clock
 
-    async def _end_at_last(self, error: StoreError) -> None:
-        """End a job whose last transaction found no room on the disk, as soon as there is room to say so."""
-        log.error("job_not_stored", job_id=self.id, function=self.spec.name, reason=str(error))
-        while True:
-            try:
-                return await self._end_badly("failed", error)
-            except StoreFull:
-                await asyncio.sleep(STORE_FULL_RETRY_S)
-            except StoreError:
-                return  # broken or closing: the next start decides
+    def _around(self) -> Stoppable:
+        return self.engine.dispatcher.slot(self.id) if self.parent is None else self.parent._time()
 
-    async def _try_again(self, error: Exception) -> None:
-        delay_s = self.spec.backoff_s * 2 ** (self.attempt - 1) * random.uniform(0.8, 1.2)  # noqa: S311 (jitter)
-        why = json.dumps(hiding.hidden(self.engine.describe(error), self._secrets))
-        await self.engine.dispatcher.requeue(self.id, self.attempt, delay_s, why)
+    def _adopt(self, child: "Run") -> None:
+        if self._children is None:
+            self._children = set()
+        self._children.add(child)
 
-    def _write_end(self, tx: Tx, state: str, result: str | None, error: str | None) -> bool:
-        if not self.is_stored:
-            rows.insert(tx, self.values(state, result, error, now_ms()))
-            self._tell_outside(tx)
-            return True
-        if self._lines is not None:
-            self._lines.flush(tx)
-        if self._progress is not None and (last := self._progress.end()) is not None:
-            rows.set_progress(tx, self.id, last)
-        if self.asked:
-            self.engine.asks.cancel(tx, self.id)
-        is_end = rows.finish(tx, self.id, self.attempt, state, result, error)
-        if is_end:
-            self._tell_outside(tx)
-        return is_end
-
-    def _tell_outside(self, tx: Tx) -> None:
-        if self.request.callback is not None:
-            self.engine.callbacks.due(tx, self.id, self.request.callback)
-
-    def _wait_for_input(self, tx: Tx) -> None:
-        rows.set_state(tx, self.id, self.attempt, "waiting_input")
-
-    def _tell(self, tx: Tx, topic: str, details: dict[str, Any]) -> None:
-        request = self.request
-        self.engine.announce(
-            tx, JobEvent(topic, request.owner_id, self.id, self.spec.name, request.session_id, details)
-        )
+    def _take_back(self, task: asyncio.Task[Any]) -> None:
+        # What was asked of this job alone is done: the task goes on with whatever is around it.
+        while self._interruptions:
+            self._interruptions -= 1
+            task.uncancel()
 
     def _over(self) -> None:
         self.engine.stats.note(self.request.owner_id, self.spec.name, time.monotonic() - self._started, self.is_error)
         self.engine.live.pop(self.id, None)
         self.context.end()
-        if self._progress is not None:
-            self._progress.end()
+        if self.said is not None:
+            self.said.hush()
+        if self.parent is not None and self.parent._children is not None:
+            self.parent._children.discard(self)
+        for child in self._children or ():
+            if child.task is not None:
+                child.task.cancel()  # it was started, and not waited for
 
     def _unforeseen(self, error: BaseException) -> JobFailed:
         ref = new_id("r_")
         # The text of an error may repeat what the job was handed: with secrets its kind has to do.
-        what: dict[str, Any] = {"error": type(error).__name__} if self._secrets else {"exc_info": error}
+        what: dict[str, Any] = {"error": type(error).__name__} if self.secrets else {"exc_info": error}
         log.error("job_failed", ref=ref, job_id=self.id, function=self.spec.name, **what)
         return JobFailed(self.id, self.spec.name, ref)
+
+
+def _this_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None  # a run is awaited
+    return task
 
 
 def _note_unstored(stored: asyncio.Future[None]) -> None:

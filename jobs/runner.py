@@ -1,4 +1,4 @@
-"""The runner: what the other rooms know of jobs, and the embedded engine behind it.
+"""The embedded engine: jobs on the event loop of this process.
 
 Source: jobs.md 6.1 and 6.3.
 """
@@ -7,19 +7,22 @@ import asyncio
 import json
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from core.calls import Policy
 from core.notices import Tell
-from jobs import recovery, rows
+from jobs import recovery, rows, stuck
 from jobs.asks import Asks
 from jobs.audience import Audience
 from jobs.callbacks import Callbacks, no_callbacks
 from jobs.dispatcher import EmbeddedDispatcher
+from jobs.engine import Mode, Then
 from jobs.errors import (
+    BadApprover,
     BadJobData,
     DataHidden,
     JobCancelled,
@@ -29,53 +32,17 @@ from jobs.errors import (
     UnknownFunction,
 )
 from jobs.hiding import HIDDEN_DATA
-from jobs.model import JobEvent, JobRow, JobSpec, Request
+from jobs.limits import Limits
+from jobs.model import JobEvent, JobRow, JobSpec, Request, problems
 from jobs.progress import OnProgress
-from jobs.run import Run, Then
+from jobs.run import Run
 from jobs.schedules import Schedules
 from jobs.stats import Stats
+from jobs.storing import at_last
 from store import Store, Tx
 
 Announce = Callable[[Tx, JobEvent], None]
 Describe = Callable[[BaseException], dict[str, Any]]
-Mode = Literal["now", "gently"]
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much of everything.
-
-    Args:
-        slots: jobs of the long lane at once; per_user: of one user.
-        max_waiting_per_user: jobs one user may have waiting.
-        max_result_bytes: of a result as JSON. max_lines: of log kept for a job.
-        gentle_s: what a job asked gently to end may take before it is stopped.
-        keep_succeeded_s, keep_others_s: how long rows of ended jobs are kept.
-    """
-
-    slots: int = 8
-    per_user: int = 8
-    max_waiting_per_user: int = 10_000
-    max_result_bytes: int = 1024 * 1024
-    max_lines: int = 1000
-    max_line_characters: int = 2000
-    gentle_s: float = 5.0
-    keep_succeeded_s: float = 24 * 3600.0
-    keep_others_s: float = 7 * 24 * 3600.0
-    prune_every_s: float = 3600.0
-
-
-class JobRunner(Protocol):
-    """What the other rooms know of a runner; another engine has to keep to it. See `EmbeddedRunner` for the words."""
-
-    def register(self, spec: JobSpec) -> None: ...
-    async def start(self) -> None: ...
-    async def stop(self) -> None: ...
-    async def submit(self, function: str, data: BaseModel | dict[str, Any], request: Request) -> str: ...
-    async def run(self, function: str, data: BaseModel | dict[str, Any], request: Request) -> Any: ...
-    async def wait(self, job_id: str, timeout_s: float | None = None) -> JobRow: ...
-    async def cancel(self, job_id: str, mode: Mode = "now") -> bool: ...
-    async def get(self, job_id: str) -> JobRow | None: ...
 
 
 class EmbeddedRunner:
@@ -107,13 +74,15 @@ class EmbeddedRunner:
         self.stats = Stats()
         self.audience = Audience()
         self.live: dict[str, Run] = {}
+        self.is_stopping = False
+        self._is_server = True
         self._starting: dict[str, bool] = {}
         self.asks = Asks(store, announce)
         self.callbacks = callbacks or Callbacks(store, *no_callbacks())
         self.dispatcher = EmbeddedDispatcher(
             store, self.limits.slots, self.limits.per_user, self._limit_of, self._is_patient
         )
-        self.schedules = Schedules(store, self.build, self.dispatcher.add, announce)
+        self.schedules = Schedules(store, self.build, self.add, announce, self.limits.max_schedules_per_user)
         self._specs: dict[str, JobSpec] = {}
         self._stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
@@ -131,22 +100,30 @@ class EmbeddedRunner:
             raise ValueError(f"job function {spec.name!r} is registered twice")
         self._specs[spec.name] = spec
 
-    async def start(self) -> None:
-        """Take up what the last server left, then run what comes. Call `stop` from the same task."""
-        await recovery.recover(self)
+    async def start(self, *, is_server: bool = True) -> None:
+        """Take up what the last server left, then run what comes. Call `stop` from the same task.
+
+        Args:
+            is_server: False for a command that has jobs of its own to run and leaves all others, and what is due, to
+                the next server: it may not even know their functions.
+        """
+        self._is_server = is_server
+        if is_server:
+            await recovery.recover(self)
         group = await self._stack.enter_async_context(asyncio.TaskGroup())
-        self._tasks = [
-            group.create_task(self.dispatcher.worker(self._execute)),
-            group.create_task(recovery.upkeep(self)),
-            group.create_task(self.schedules.run()),
-            group.create_task(self.callbacks.run()),
-        ]
+        work = [self.dispatcher.worker(self._execute), stuck.watch(self)]
+        if is_server:
+            work += [recovery.upkeep(self), self.schedules.run(), self.callbacks.run()]
+        self._tasks = [group.create_task(each) for each in work]
 
     async def stop(self) -> None:
         """Stop the jobs of the long lane where they are: their rows stay, and the next start decides."""
+        self.is_stopping = True
         for task in self._tasks:
             task.cancel()
+        late = asyncio.get_running_loop().call_later(self.limits.stuck_s, stuck.tell, self)
         await self._stack.aclose()
+        late.cancel()
 
     async def run(
         self,
@@ -156,7 +133,7 @@ class EmbeddedRunner:
         *,
         then: Then | None = None,
         on_progress: OnProgress | None = None,
-        depth: int = 0,
+        parent: Run | None = None,
     ) -> Any:
         """Run a job and return its result once its end is stored.
 
@@ -167,6 +144,7 @@ class EmbeddedRunner:
             then: `then(tx, result)` runs in the transaction that ends the job, and what it returns is returned
                 instead; only for the local lane.
             on_progress: called on the event loop with (done, total or None, message).
+            parent: the run inside which it runs.
 
         Raises UnknownFunction or BadJobData when nothing ran; JobTimeout, JobFailed, JobCancelled or what the job
         raised when nothing of its last transaction is stored.
@@ -174,20 +152,19 @@ class EmbeddedRunner:
         spec = self._spec(function)
         if then is not None and spec.lane != "local":
             raise ValueError(f"{function!r} is not of the local lane: nothing can be added to its transaction")
-        run = Run(self, spec, _checked(spec, data), request, depth=depth, then=then, on_progress=on_progress)
+        run = Run(self, spec, _checked(spec, data), request, parent=parent, then=then, on_progress=on_progress)
         if spec.lane == "memory":
             return await run.in_memory()
         if spec.lane == "local":
             return await run.at_once()
-        if depth:
+        if parent is not None:
             await run.store_first()
             return await run.at_once()
-        if on_progress is not None:
-            self.audience.watch(run.id, on_progress)
-        try:
-            return await self.result(await self._submit(run))
-        finally:
-            self.audience.unwatch(run.id)
+        job_id = await self._submit(run)
+        if on_progress is None:
+            return await self.result(job_id)
+        with self.audience.watched(job_id, on_progress):
+            return await self.result(job_id)
 
     async def submit(self, function: str, data: BaseModel | dict[str, Any], request: Request) -> str:
         """Queue a job and return its id once its row is on disk. Raises also TooManyJobs."""
@@ -222,27 +199,24 @@ class EmbeddedRunner:
             mode: `now` interrupts it; `gently` lets it see `is_cancelling` and end by itself for a while first.
         """
         run = self.live.get(job_id)
-        if run is None and job_id in self._starting:
-            # Between its row and its first step: it will find the wish there.
-            self._starting[job_id] = True
-            await self.store.write(lambda tx: rows.set_cancelling(tx, job_id))
-            return True
-        if run is None:
-            return await self.store.write(lambda tx: self._cancel_row(tx, job_id))
-        run.is_cancelling = True
-        await self.store.write(lambda tx: rows.set_cancelling(tx, job_id))
-        if run.task is not None and job_id in self.live:
-            if mode == "now":
-                run.task.cancel()
-            else:
-                asyncio.get_running_loop().call_later(self.limits.gentle_s, self._stop_if_live, run)
-        return True
+        if run is not None:
+            run.is_cancelling = True  # a gentle one sees it at once
+        elif job_id in self._starting:
+            self._starting[job_id] = True  # between its row and its first step: it will find the wish there
+        is_live = await self.store.write(lambda tx: self._cancel_row(tx, job_id))
+        if run is not None and mode == "now":
+            run.interrupt()
+        elif run is not None:
+            asyncio.get_running_loop().call_later(self.limits.gentle_s, run.interrupt)
+        return is_live
 
     async def retry(self, job_id: str) -> str:
-        """Submit an ended job again, as a new one. Raises JobNotFound, or DataHidden when its row does not hold all."""
+        """Submit an ended job again, as a new one. Raises JobNotFound, ValueError (not ended) or DataHidden."""
         row = await self.get(job_id)
         if row is None:
             raise JobNotFound(job_id)
+        if not row.is_over:
+            raise ValueError(f"job {job_id!r} is {row.state}")
         if HIDDEN_DATA in row.data:
             raise DataHidden(job_id, row.function)
         request = Request(
@@ -262,10 +236,23 @@ class EmbeddedRunner:
             is_free = rows.release(tx, job_id)
             row = rows.find(tx, job_id)
             if is_free and row is not None:
-                tx.after_commit(lambda: self.dispatcher.put(row))
+                tx.after_commit(partial(self._put, row))
             return is_free
 
         return await self.store.write(let_go)
+
+    async def defer(self, owner_id: str, approver_id: str | None) -> None:
+        """Have a user's jobs of the long lane wait for an approver; None: let them all go. Raises BadApprover."""
+        if approver_id == owner_id:
+            raise BadApprover
+
+        def change(tx: Tx) -> None:
+            rows.defer(tx, owner_id, approver_id)
+            if approver_id is None:
+                for row in rows.release_all(tx, owner_id):
+                    tx.after_commit(partial(self._put, row))
+
+        await self.store.write(change)
 
     async def get(self, job_id: str) -> JobRow | None:
         """Return a job's row."""
@@ -283,8 +270,12 @@ class EmbeddedRunner:
     def _spec(self, function: str) -> JobSpec:
         spec = self._specs.get(function)
         if spec is None:
-            raise UnknownFunction(function)
+            raise UnknownFunction(function, self._specs)
         return spec
+
+    def _put(self, row: JobRow) -> None:
+        if self._is_server:  # else it is the next one's
+            self.dispatcher.put(row)
 
     def _limit_of(self, function: str) -> int | None:
         spec = self._specs.get(function)
@@ -295,16 +286,19 @@ class EmbeddedRunner:
         return spec is not None and spec.is_patient
 
     async def _submit(self, run: Run) -> str:
-        owner_id = run.request.owner_id
-        if self.dispatcher.waiting_of(owner_id) >= self.limits.max_waiting_per_user:
-            raise TooManyJobs(self.limits.max_waiting_per_user)
         row = run.row("queued")
+        return await self.store.write(lambda tx: self.add(tx, row))
 
-        def add(tx: Tx) -> str:
-            is_held = rows.is_deferred(tx, owner_id)
-            return self.dispatcher.add(tx, replace(row, is_held=1) if is_held else row)
+    def add(self, tx: Tx, row: JobRow) -> str:
+        """Add a job in a transaction and have it queued after the commit, or held; return its id, or an earlier one's.
 
-        return await self.store.write(add)
+        Raises TooManyJobs.
+        """
+        is_held = row.lane == "long" and rows.is_deferred(tx, row.owner_id)
+        waiting = rows.held(tx, row.owner_id) if is_held else self.dispatcher.waiting_of(row.owner_id)
+        if waiting >= self.limits.max_waiting_per_user:
+            raise TooManyJobs(self.limits.max_waiting_per_user)
+        return self.dispatcher.add(tx, replace(row, is_held=1) if is_held else row)
 
     async def _claim(self, job_id: str) -> tuple[JobRow | None, bool]:
         """Take a queued job, told with it; return its row, None if it is not to start, and whether to stop it again."""
@@ -319,7 +313,7 @@ class EmbeddedRunner:
 
         self._starting[job_id] = False
         try:
-            row = await self.store.write(claim)
+            row = await at_last(self.store, claim)
         finally:
             is_cancelling = self._starting.pop(job_id)
         return row, is_cancelling
@@ -339,16 +333,15 @@ class EmbeddedRunner:
             dedup_key=row.dedup_key,
             callback=row.callback,
         )
-        try:
-            spec = self._spec(row.function)
-            data = spec.input.model_validate(json.loads(row.data))
-        except (UnknownFunction, ValidationError) as error:
-            # Its plugin is gone, or takes other data now.
-            reason = error if isinstance(error, UnknownFunction) else BadJobData(row.function, [])
-            await self.store.write(lambda tx: self.end_row(tx, row, "failed", "job.failed", self.describe(reason)))
+        spec = self._specs.get(row.function)
+        if spec is None:
+            # Its plugin is gone.
+            reason = UnknownFunction(row.function, self._specs)
+            described = self.describe(reason)
+            await at_last(self.store, lambda tx: self.end_row(tx, row, "failed", "job.failed", described))
             self.audience.ended(job_id, None, reason)
             return
-        run = Run(self, spec, data, request, id=job_id, attempt=row.attempt)
+        run = Run(self, spec, row.data, request, id=job_id, attempt=row.attempt)
         run.is_cancelling = is_cancelling or bool(row.is_cancelling)
         self.live[job_id] = run
         await run.in_background()
@@ -360,6 +353,7 @@ class EmbeddedRunner:
         rows.set_cancelling(tx, job_id)
         if row.state == "queued":
             self.end_row(tx, row, "cancelled", "job.cancelled", recovery.CANCELLED)
+            tx.after_commit(lambda: self.dispatcher.drop(job_id))
             tx.after_commit(lambda: self.audience.ended(job_id, None, JobCancelled(job_id, row.function)))
         return True
 
@@ -371,10 +365,6 @@ class EmbeddedRunner:
                 self.callbacks.due(tx, row.id, row.callback)
             event = JobEvent(topic, row.owner_id, row.id, row.function, row.session_id, {"error": error})
             self.announce(tx, event)
-
-    def _stop_if_live(self, run: Run) -> None:
-        if self.live.get(run.id) is run and run.task is not None:
-            run.task.cancel()
 
 
 def _outcome(result: Any, error: BaseException | None) -> Any:
@@ -389,5 +379,4 @@ def _checked(spec: JobSpec, data: BaseModel | dict[str, Any]) -> BaseModel:
     try:
         return spec.input.model_validate(data)
     except ValidationError as error:
-        errors = error.errors(include_url=False, include_context=False, include_input=False)
-        raise BadJobData(spec.name, [dict(item) for item in errors]) from error
+        raise BadJobData(spec.name, problems(error)) from error

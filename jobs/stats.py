@@ -1,5 +1,9 @@
-"""Counts by job function, for each user his own: runs, errors, and how long they took."""
+"""Counts by job function, for each user his own: runs, errors, and how long they took.
 
+A run is an attempt; one that was cancelled is no error.
+"""
+
+import math
 from collections import OrderedDict, deque
 from typing import Any
 
@@ -53,5 +57,6 @@ class Stats:
 
 
 def _percentile(seconds: deque[float], share: float) -> float:
+    """Return the shortest of the durations that this share of them does not exceed, in milliseconds."""
     ordered = sorted(seconds)
-    return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000, 3)
+    return round(ordered[math.ceil(share * len(ordered)) - 1] * 1000, 3)

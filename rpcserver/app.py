@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import orjson
 import structlog
 
 import core
@@ -23,10 +24,11 @@ from core import guards, presence, sets, users
 from core.calls import Policy, Scene
 from core.errors import UserNotFound
 from core.users import User
-from jobs import behind, importer, rows, world, worldimport
+from jobs import behind, importer, world, worldimport
 from jobs import session as session_jobs
 from jobs import user as user_jobs
 from jobs.callbacks import Callbacks
+from jobs.engine import JobRunner
 from jobs.hosts import Hosts
 from jobs.model import JobSpec, Request
 from jobs.outside import Outside
@@ -48,6 +50,7 @@ from rpcserver.events import Events, Kept
 from rpcserver.guest_methods import with_guests
 from rpcserver.hearing import announce, hear
 from rpcserver.idempotency import Answers
+from rpcserver.limits import job_limits
 from rpcserver.methods import METHODS
 from rpcserver.methods.credentials import terms_of
 from rpcserver.metrics import Metrics
@@ -69,6 +72,8 @@ LOAN_MS = 7 * 24 * 3600 * 1000
 
 class App:
     """Everything a running server consists of; each part is made once, here, and passed on."""
+
+    job_functions: orjson.Fragment | None = None  # what jobs.functions answers, once it was asked for
 
     def __init__(
         self, settings: Settings, store: Store, bus: Bus, known: identity.Identity, tasks: asyncio.TaskGroup
@@ -95,7 +100,8 @@ class App:
         specs = job_specs(bus, self.outside)
         callbacks = Callbacks(store, self.outside.remotes.post, self.secret, views.job_record)
         policy, told = Policy(settings.script_group), (partial(announce, self), errors.describe_for_job)
-        self.runner = EmbeddedRunner(store, specs, *told, None, callbacks, policy, partial(hear, self))
+        limits = job_limits(settings)
+        self.runner: JobRunner = EmbeddedRunner(store, specs, *told, limits, callbacks, policy, partial(hear, self))
         self.sources = Sources(settings, self.runner)
         self.stores = Stores(settings.data / "stores", _secret(settings))
         self.player = Player(self)
@@ -146,16 +152,13 @@ class App:
         return await self.store.write(lambda tx: auth.end(tx, credential))
 
     async def defer_user(self, name: str, approver_name: str | None) -> None:
-        """Have a user's long jobs wait for the approval of another; None: no more. Raises UserNotFound."""
+        """Have a user's long jobs wait for the approval of another; None: let them all go.
 
-        def defer(tx: Tx) -> None:
-            user = users.find_by_name(tx, name)
-            approver = users.find_by_name(tx, approver_name) if approver_name is not None else None
-            if user is None or (approver is None and approver_name is not None):
-                raise UserNotFound(name if user is None else str(approver_name))
-            rows.defer(tx, user.id, approver.id if approver else None)
-
-        await self.store.write(defer)
+        Raises UserNotFound or BadApprover.
+        """
+        user = await self.user_named(name)
+        approver = None if approver_name is None else await self.user_named(approver_name)
+        await self.runner.defer(user.id, None if approver is None else approver.id)
 
     async def freeze_user(self, name: str, is_frozen: bool) -> None:
         """Freeze a user, or let him move again, where no server runs. Raises UserNotFound."""
@@ -259,8 +262,10 @@ def job_specs(bus: Bus, outside: Outside | None) -> list[JobSpec]:
 
 
 @asynccontextmanager
-async def opened(settings: Settings) -> AsyncIterator[App]:
+async def opened(settings: Settings, *, is_server: bool = False) -> AsyncIterator[App]:
     """Open the data folder with everything but the sockets, and close it in good order.
+
+    Only a server (`is_server`) takes up the jobs, schedules and callbacks that wait there.
 
     Raises StoreError or BadPlugin when that cannot be; both say what to do.
     """
@@ -279,7 +284,7 @@ async def opened(settings: Settings) -> AsyncIterator[App]:
             await app.events.load()
             await app.answers.load()
             app.has_asking_rules = await store.read(guards.any_asks)
-            await app.runner.start()
+            await app.runner.start(is_server=is_server)
             telling = tasks.create_task(app.notices.run())
             try:
                 await _recover(app)
@@ -304,7 +309,7 @@ async def running(settings: Settings, listening: socket.socket | None = None) ->
     Raises UnsafeStart before anything is opened.
     """
     start_checks.check(settings)
-    async with opened(settings) as app:
+    async with opened(settings, is_server=True) as app:
         upkeep = app.spawn(app.upkeep())
         try:
             async with _listening(app, listening):

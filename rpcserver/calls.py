@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,7 @@ class Method:
         timeout_s: seconds it may take; None: the server's limit.
         is_change: it changes what outlives the connection, so that an idempotency key counts; others ignore it.
         has_secret: its result is shown once and never kept, also not for a repeated key.
+        secret_params: params of which nothing is kept, not even a hash: a repeated key is not compared by them.
         result: the model or type of what is answered.
         errors: the kinds of error it can be answered with, besides those any call can.
         examples: calls that a test makes.
@@ -53,6 +54,7 @@ class Method:
     result: Any = Any
     errors: tuple[str, ...] = ()
     examples: tuple[Example, ...] = ()
+    secret_params: frozenset[str] = frozenset()
 
     @property
     def doc(self) -> str:
@@ -73,6 +75,7 @@ def method(
     result: Any = Any,
     errors: tuple[str, ...] = (),
     examples: tuple[Example, ...] = (),
+    secret_params: Iterable[str] = (),
 ) -> Callable[[Handler], Method]:
     """Make a handler the method `name`."""
     return lambda handler: Method(
@@ -88,6 +91,7 @@ def method(
         result,
         errors,
         examples,
+        frozenset(secret_params),
     )
 
 

@@ -73,7 +73,7 @@ def user_add(name: Annotated[str, typer.Argument(help="2 to 64 of a-z 0-9 _ . -"
 @user_app.command("defer")
 def user_defer(
     name: Annotated[str, typer.Argument(help="Whose long jobs shall wait.")],
-    approver: Annotated[str | None, typer.Option(help="Who releases them; without one they run at once again.")] = None,
+    approver: Annotated[str | None, typer.Option(help="Who releases them; without one, all are let go.")] = None,
     data: Data = None,
 ) -> None:
     """Have a user's long jobs wait until somebody releases them."""
@@ -110,12 +110,20 @@ def user_unfreeze(name: Annotated[str, typer.Argument(help="Who may move again."
 
 
 @jobs_app.command("functions")
-def jobs_functions(plugin: PluginFiles = None) -> None:
-    """List the job functions a server would have: lane, core calls, and what they do."""
+def jobs_functions(
+    name: Annotated[str | None, typer.Argument(help="Only those whose name holds this.")] = None,
+    plugin: PluginFiles = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As `jobs.functions` answers, with whole schemas.")] = False,
+) -> None:
+    """List the job functions a server would have: lane, what they do, take and answer, and their core calls."""
+    import json
+
+    from rpcserver.function_lines import lines
     from rpcserver.operate import job_functions
 
-    for line in guarded(job_functions, {"plugins": tuple(plugin) if plugin else None}):
-        print(line)
+    found = guarded(job_functions, {"plugins": tuple(plugin) if plugin else None})
+    found = [function for function in found if name is None or name in function["name"]]
+    print(json.dumps(found, indent=2) if as_json else "\n".join(lines(found)))
 
 
 @app.command("import")

@@ -250,6 +250,8 @@ TABLE: dict[type[BaseException], tuple[int, str, bool]] = {
     jobs.BadAnswer: (INVALID_PARAMS, "BAD_ANSWER", False),
     jobs.BadSchedule: (INVALID_PARAMS, "BAD_SCHEDULE", False),
     jobs.ScheduleNotFound: (NOT_FOUND, "SCHEDULE_NOT_FOUND", False),
+    jobs.TooManySchedules: (BUSY, "SCHEDULE_LIMIT", False),
+    jobs.BadApprover: (INVALID_PARAMS, "BAD_APPROVER", False),
     play.ParseError: (INVALID_PARAMS, "BAD_SCRIPT", False),
     play.ParamError: (INVALID_PARAMS, "BAD_PARAM", False),
     play.TooLarge: (INVALID_PARAMS, "PLAYBOOK_TOO_LARGE", False),

@@ -123,6 +123,8 @@ _JOB: dict[str, Any] = {
     "attempts": 1,
     "priority": 0,
     "held": False,
+    "cancelling": False,
+    "run_at": None,
     "progress": None,
     "result": {"set_id": HOME, "name": "anna's home"},
     "error": None,
@@ -139,7 +141,9 @@ _FUNCTION = {
     "core_calls": ["core.set.child", "core.set.read"],
     "timeout_s": 30.0,
     "retries": 0,
+    "backoff_s": 0.5,
     "on_crash": "fail",
+    "limit": None,
     "internal": False,
 }
 _SCHEDULE: dict[str, Any] = {
@@ -250,7 +254,7 @@ UPDATE = (
     ),
 )
 SESSIONS = (Example("all of them", {"limit": 50}, {"items": [_SESSION], "next_cursor": None}),)
-JOB_GET = (Example("read the record", {"job_id": JOB}, _JOB),)
+JOB_GET = (Example("read the record", {"job_id": JOB}, {**_JOB, "data": {"home_set_id": HOME, "set_id": LANDING}}),)
 JOB_RUN = (
     Example(
         "run it and wait",

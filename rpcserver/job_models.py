@@ -1,6 +1,7 @@
 """What goes over the wire about jobs, schedules and questions: the params, and the record of a job."""
 
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
@@ -40,10 +41,20 @@ class LogParams(Params):
     limit: Limit = 200
 
 
+def _an_address(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        if parts.hostname and parts.username is None and (parts.port is None or parts.port > 0):
+            return url
+    except ValueError:
+        pass  # said below
+    raise ValueError("it is no address: write https://host/path, without a user, with other signs as %XX")
+
+
 class CallbackParams(Params):
     """Who is told of a job's end: an https address, and the name of the operator's secret that signs it."""
 
-    url: Annotated[str, Field(pattern=r"^https://[^\s]+$", max_length=2000)]
+    url: Annotated[str, Field(pattern=r"^https://[!-~]+$", max_length=2000), AfterValidator(_an_address)]
     secret: Annotated[str, Field(min_length=1, max_length=100)]
 
 
@@ -138,7 +149,10 @@ class CallbackState(BaseModel):
 
 
 class JobRecord(BaseModel):
-    """A job as `job.get` and `jobs.list` tell it; times are UTC milliseconds. `callback` only in `job.get`."""
+    """A job as `job.get` and `jobs.list` tell it; times are UTC milliseconds. `data` and `callback` only in `job.get`.
+
+    `run_at`: a queued job does not start before. `cancelling`: somebody wants it to stop, and it has not yet.
+    """
 
     job_id: str
     function: str
@@ -150,10 +164,13 @@ class JobRecord(BaseModel):
     attempts: int
     priority: int
     held: bool
+    cancelling: bool
+    run_at: int | None
     progress: JobProgress | None
     result: Any
     error: dict[str, Any] | None
     created_at: int
     started_at: int | None
     finished_at: int | None
+    data: dict[str, Any] | None = None
     callback: CallbackState | None = None

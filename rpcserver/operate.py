@@ -11,7 +11,7 @@ import orjson
 
 from plugins import loader
 from plugins.bus import Bus
-from rpcserver import archive, credentials
+from rpcserver import archive, credentials, views
 from rpcserver.access_models import OperatorCredentialParams
 from rpcserver.app import App, job_specs, opened
 from rpcserver.client import CallError, Client
@@ -157,16 +157,11 @@ def plugin_names(settings: Settings) -> list[str]:
     return bus.names
 
 
-def job_functions(settings: Settings) -> list[str]:
-    """Return a few lines for each job function: name, lane, core calls, first sentence."""
+def job_functions(settings: Settings) -> list[dict[str, Any]]:
+    """Return every job function, as `jobs.functions` tells it."""
     bus = Bus(settings.filter_timeout_s, settings.action_timeout_s)
     loader.load(bus, settings.plugins)
-    lines = []
-    for spec in sorted(job_specs(bus, None), key=lambda spec: spec.name):
-        lines.append(f"{spec.name}  ({spec.lane}{', internal' if spec.is_internal else ''})")
-        lines.append(f"    {spec.doc.splitlines()[0] if spec.doc else ''}")
-        lines.append(f"    core calls: {', '.join(sorted(spec.calls)) or 'none'}")
-    return lines
+    return [views.job_function(spec) for spec in sorted(job_specs(bus, None), key=lambda spec: spec.name)]
 
 
 def _operate(

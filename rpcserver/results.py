@@ -42,7 +42,9 @@ class JobFunction(BaseModel):
     core_calls: list[str]
     timeout_s: float
     retries: int
+    backoff_s: float
     on_crash: Literal["fail", "retry"]
+    limit: int | None
     internal: bool
 
 

@@ -158,6 +158,29 @@ class Settings(BaseSettings):
     action_timeout_s: float = 30.0
     """What a plugin may take in the action filter, the jobs it waits for included."""
 
+    job_slots: int = 8
+    """Long jobs that run at once."""
+    job_slots_per_user: int = 8
+    """Long jobs of one user that run at once."""
+    max_waiting_jobs_per_user: int = 10_000
+    """Long jobs one user may have waiting."""
+    max_schedules_per_user: int = 1000
+    """Schedules of one user."""
+    max_job_result_bytes: int = 1024 * 1024
+    """Longest result of a job, as JSON."""
+    max_job_lines: int = 1000
+    """Lines of its log kept of a job, the newest."""
+    max_job_attempts: int = 20
+    """How often a job is run again because the server went down under it, before it is lost."""
+    job_gentle_s: float = 5.0
+    """What a job asked gently to end may take before it is stopped."""
+    job_stuck_s: float = 5.0
+    """How long a job may go on although it is stopped, without the log naming it."""
+    keep_succeeded_jobs_s: float = 24 * 3600.0
+    """How long the record of a job that succeeded is kept, and with it its dedup key."""
+    keep_other_jobs_s: float = 7 * 24 * 3600.0
+    """How long the record of a job that failed, was cancelled or lost is kept."""
+
     script_group: str = ""
     """Id of the group whose members alone make scripts (the seed's `script_permission`); empty: everybody."""
     script_timeout_s: float = 0.2

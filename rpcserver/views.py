@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from jobs.callbacks import Callback
-from jobs.model import JobRow
+from jobs.model import JobRow, JobSpec
 from jobs.schedules import Schedule
 from jobs.session import Listing
 from plugins.hooks import Command, Exit, Place
@@ -114,12 +114,32 @@ def job_record(row: JobRow) -> dict[str, Any]:
         "attempts": row.attempt,
         "priority": row.priority,
         "held": bool(row.is_held),
+        "cancelling": bool(row.is_cancelling) and not row.is_over,
+        "run_at": row.run_at,
         "progress": _fragment(row.progress),
         "result": _fragment(row.result),
         "error": _fragment(row.error),
         "created_at": row.created_at,
         "started_at": row.started_at,
         "finished_at": row.finished_at,
+    }
+
+
+def job_function(spec: JobSpec) -> dict[str, Any]:
+    """Return a job function as `jobs.functions` tells it."""
+    return {
+        "name": spec.name,
+        "doc": spec.doc,
+        "lane": spec.lane,
+        "input": spec.input.model_json_schema(),
+        "output": spec.output_schema,
+        "core_calls": sorted(spec.calls),
+        "timeout_s": spec.timeout_s,
+        "retries": spec.retries,
+        "backoff_s": spec.backoff_s,
+        "on_crash": spec.on_crash,
+        "limit": spec.limit,
+        "internal": spec.is_internal,
     }
 
 

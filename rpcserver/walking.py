@@ -221,9 +221,9 @@ class GuestJobs:
         self.last = await runner.submit(function, data, request_of(self._session))
         if self._is_detached:
             return {"job_id": self.last}
-        runner.audience.watch(self.last, self._call.progress)
         try:
-            return await runner.result(self.last)
+            with runner.audience.watched(self.last, self._call.progress):
+                return await runner.result(self.last)
         except asyncio.CancelledError:
             if self._call.is_cancelled:
                 await asyncio.shield(runner.cancel(self.last))

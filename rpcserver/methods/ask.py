@@ -27,6 +27,7 @@ async def list_(call: Call, params: ListAsksParams) -> dict[str, Any]:
     result=bool,
     errors=(*kinds.STORAGE, "ASK_NOT_FOUND", "BAD_ANSWER"),
     examples=examples.ANSWER,
+    secret_params=("answer",),
 )
 async def answer(call: Call, params: AnswerParams) -> bool:
     """Answer a question, from any tab, program or agent of the user asked; the first valid answer counts."""

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from jobs import callbacks, rows, schedules
+from jobs.ending import as_json
 from jobs.errors import JobEnded, JobNotFound, UnknownFunction
 from jobs.model import JobRow, JobSpec, Request
 from rpcserver import examples, kinds, views, walking
@@ -23,7 +24,7 @@ from rpcserver.job_models import (
     WaitParams,
 )
 from rpcserver.results import JobId, JobLog, JobRun, Schedule
-from store import new_id
+from store import Tx, new_id
 
 # A wait ends this long before the call's own deadline: the answer says that the job still runs.
 MARGIN_S = 0.5
@@ -33,24 +34,25 @@ MARGIN_S = 0.5
     "job.run",
     RunParams,
     result=JobRun,
-    errors=(*kinds.RUN, "SESSION_NOT_FOUND"),
+    errors=(*kinds.RUN, "SESSION_NOT_FOUND", "REMOTE_UNAVAILABLE"),
     examples=examples.JOB_RUN,
 )
 async def run(call: Call, params: RunParams) -> dict[str, Any]:
     """Run a job function; without `wait`, or when the wait outlasts its time, the answer tells the job's state.
 
-    A job that fails while the call waits is the call's error, with the job's id.
+    A job that fails while the call waits is the call's error, with the job's id. The same `dedup_key` gives the same
+    job, in whatever state it is by now, as long as its record is kept.
     """
     spec = _runnable(call, params.function)
     request = await _request(call, params)
     runner = call.app.runner
-    if params.wait and spec.lane != "long" and not params.delay_s and params.timeout_s is None:
+    if params.wait and not _needs_row(call, params, spec):
         result = await runner.run(spec.name, params.data, request, on_progress=call.progress)
-        return {"job_id": request.job_id, "state": "succeeded", "result": result}
+        return {"job_id": request.job_id, "state": "succeeded", "result": orjson.Fragment(as_json(result))}
     job_id = await runner.submit(spec.name, params.data, request)
     if not params.wait:
-        return {"job_id": job_id, "state": "queued"}
-    runner.audience.watch(job_id, call.progress)
+        state = "queued" if job_id == request.job_id else (await _own(call, job_id)).state
+        return {"job_id": job_id, "state": state}
     row = await _waited(call, job_id, params.timeout_s)
     if row.state in ("failed", "cancelled", "lost"):
         raise JobEnded(job_id, orjson.loads(row.error or "{}"))
@@ -62,8 +64,9 @@ async def run(call: Call, params: RunParams) -> dict[str, Any]:
 
 @method("job.get", JobParams, result=JobRecord, errors=("JOB_NOT_FOUND",), examples=examples.JOB_GET, is_change=False)
 async def get(call: Call, params: JobParams) -> dict[str, Any]:
-    """Return one of the caller's jobs, or one that waits for his approval, with how telling of its end fares."""
-    record = views.job_record(await _visible(call, params.job_id))
+    """Return one of the caller's jobs, or one that waits for his approval, with its data and how its callback fares."""
+    row = await _visible(call, params.job_id)
+    record = {**views.job_record(row), "data": orjson.Fragment(row.data)}
     told = await call.app.store.read(lambda tx: callbacks.find(tx, params.job_id))
     if told is not None:
         record["callback"] = views.callback(told)
@@ -81,7 +84,6 @@ async def get(call: Call, params: JobParams) -> dict[str, Any]:
 async def wait(call: Call, params: WaitParams) -> dict[str, Any]:
     """Wait until a job has ended, `timeout_s` at the most, and return its record as it is then."""
     await _own(call, params.job_id)
-    call.app.runner.audience.watch(params.job_id, call.progress)
     return views.job_record(await _waited(call, params.job_id, params.timeout_s))
 
 
@@ -128,15 +130,10 @@ async def release(call: Call, params: JobParams) -> bool:
 )
 async def log(call: Call, params: LogParams) -> dict[str, Any]:
     """Return what a job said, line by line; `next` is the `after` of the call that goes on."""
-    heard = call.app.runner.audience.listen(params.job_id)
     row = await _own(call, params.job_id)
     lines = await call.app.store.read(lambda tx: rows.lines(tx, row.id, params.after, params.limit))
     if params.follow and not lines and not row.is_over:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(params.timeout_s):
-                await heard.wait()
-        row = await _own(call, params.job_id)
-        lines = await call.app.store.read(lambda tx: rows.lines(tx, row.id, params.after, params.limit))
+        row, lines = await _followed(call, params)
     return {
         "lines": [{"number": number, "at": at, "text": text} for number, at, text in lines],
         "next": lines[-1][0] if lines else params.after,
@@ -148,13 +145,21 @@ async def log(call: Call, params: LogParams) -> dict[str, Any]:
     "job.schedule",
     ScheduleParams,
     result=Schedule,
-    errors=(*kinds.STORAGE, "FUNCTION_NOT_FOUND", "BAD_JOB_DATA", "BAD_SCHEDULE", "SESSION_NOT_FOUND"),
+    errors=(
+        *kinds.STORAGE,
+        "FUNCTION_NOT_FOUND",
+        "BAD_JOB_DATA",
+        "BAD_SCHEDULE",
+        "SCHEDULE_LIMIT",
+        "SESSION_NOT_FOUND",
+    ),
     examples=examples.JOB_SCHEDULE,
 )
 async def schedule(call: Call, params: ScheduleParams) -> dict[str, Any]:
     """Have a job function run by a cron line, at an interval, or at a moment; it cannot ask then.
 
-    What falls due while the server is down is told as `schedule.missed`, and run once with `catch_up`.
+    What fell due and was not run, as while the server was down, is told as `schedule.missed`; with `catch_up` it is run
+    once. A cron line has five fields and is read in `timezone`, also where its clocks change.
     """
     spec = _runnable(call, params.function)
     if params.cron is not None:
@@ -206,13 +211,41 @@ async def _request(call: Call, params: RunParams) -> Request:
 def _runnable(call: Call, function: str) -> JobSpec:
     spec = call.app.runner.spec(function)
     if spec is None or spec.is_internal:
-        raise UnknownFunction(function)
+        raise UnknownFunction(function, [spec.name for spec in call.app.runner.functions if not spec.is_internal])
     return spec
 
 
+def _needs_row(call: Call, params: RunParams, spec: JobSpec) -> bool:
+    """Tell whether the job has to be on disk before it starts: it may outlast the call, or be looked up later."""
+    is_timed = params.timeout_s is not None or (spec.lane == "local" and "deadline_ms" in call.meta)
+    is_known = params.dedup_key is not None or (params.callback is not None and spec.lane == "memory")
+    return spec.lane == "long" or params.delay_s > 0 or is_timed or is_known
+
+
 async def _waited(call: Call, job_id: str, timeout_s: float | None) -> JobRow:
-    left_s = max(0.05, call.deadline_s - MARGIN_S)
-    return await call.app.runner.wait(job_id, left_s if timeout_s is None else min(timeout_s, left_s))
+    runner, left_s = call.app.runner, max(0.05, call.deadline_s - MARGIN_S)
+    with runner.audience.watched(job_id, call.progress):
+        return await runner.wait(job_id, left_s if timeout_s is None else min(timeout_s, left_s))
+
+
+async def _followed(call: Call, params: LogParams) -> tuple[JobRow, list[tuple[int, int, str]]]:
+    """Wait until a live job has said more, or has ended, and return its row and the lines."""
+    heard = call.app.runner.audience.listen(params.job_id)
+
+    def look(tx: Tx) -> tuple[JobRow | None, list[tuple[int, int, str]]]:
+        return rows.find(tx, params.job_id), rows.lines(tx, params.job_id, params.after, params.limit)
+
+    row, lines = await call.app.store.read(look)  # after we listen: nothing said in between is missed
+    if row is not None and not lines and not row.is_over:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(params.timeout_s):
+                await heard.wait()
+        row, lines = await call.app.store.read(look)
+    elif row is None or row.is_over:
+        call.app.runner.audience.said(params.job_id)
+    if row is None:
+        raise JobNotFound(params.job_id)
+    return row, lines
 
 
 async def _own(call: Call, job_id: str) -> JobRow:

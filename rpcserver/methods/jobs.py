@@ -1,8 +1,12 @@
 """jobs.list, jobs.functions, jobs.stats; schedules.list."""
 
+import asyncio
 from typing import Any
 
+import orjson
+
 from jobs import rows, schedules
+from jobs.model import JobSpec
 from rpcserver import examples, views
 from rpcserver.dispatch import Call, method
 from rpcserver.job_models import ListJobsParams, PageParams
@@ -35,32 +39,28 @@ async def list_(call: Call, params: ListJobsParams) -> dict[str, Any]:
 
 
 @method("jobs.functions", NoParams, is_change=False, result=JobFunctions, examples=examples.FUNCTIONS)
-def functions(call: Call, params: NoParams) -> dict[str, Any]:
+async def functions(call: Call, params: NoParams) -> dict[str, Any]:
     """Return every job function: what it does, what it takes, and the core calls it declares.
 
     Those that are `internal` are started by the server alone.
     """
-    items = [
-        {
-            "name": spec.name,
-            "doc": spec.doc,
-            "lane": spec.lane,
-            "input": spec.input.model_json_schema(),
-            "output": spec.output_schema,
-            "core_calls": sorted(spec.calls),
-            "timeout_s": spec.timeout_s,
-            "retries": spec.retries,
-            "on_crash": spec.on_crash,
-            "internal": spec.is_internal,
-        }
-        for spec in call.app.runner.functions
-    ]
-    return {"items": items}
+    app = call.app
+    if app.job_functions is None:
+        # Once, and not on the loop: so many schemas take longer than others should wait.
+        app.job_functions = await asyncio.to_thread(_listed, app.runner.functions)
+    return {"items": app.job_functions}
+
+
+def _listed(specs: list[JobSpec]) -> orjson.Fragment:
+    return orjson.Fragment(orjson.dumps([views.job_function(spec) for spec in specs]))
 
 
 @method("jobs.stats", NoParams, result=JobStatistics, examples=examples.STATS)
 def stats(call: Call, params: NoParams) -> dict[str, Any]:
-    """Return, of the caller's jobs by function and since the server started: runs, errors, and how long they took."""
+    """Return, of the caller's jobs by function and since the server started: runs, errors, and how long they took.
+
+    A run is an attempt, the time its questions waited included; p50 and p99 are of the newest 512.
+    """
     return {"items": call.app.runner.stats.table(call.user_id)}
 
 

@@ -40,9 +40,9 @@ async def user_add(call: Call, params: NewUserParams) -> str:
     return await call.app.add_user(params.name)
 
 
-@method("operator.user_defer", DeferParams, is_operator=True, result=bool, errors=("USER_NOT_FOUND",))
+@method("operator.user_defer", DeferParams, is_operator=True, result=bool, errors=("USER_NOT_FOUND", "BAD_APPROVER"))
 async def user_defer(call: Call, params: DeferParams) -> bool:
-    """Have a user's long jobs wait for the approval of another."""
+    """Have a user's long jobs wait for the approval of another; without one, let them all go."""
     await call.app.defer_user(params.name, params.approver)
     return True
 

@@ -132,8 +132,8 @@ async def play(call: Call, params: PlayParams) -> dict[str, Any]:
 
 
 async def _result(call: Call, job_id: str) -> dict[str, Any]:
-    call.app.runner.audience.watch(job_id, call.progress)
-    row = await call.app.runner.wait(job_id, max(0.05, call.deadline_s - MARGIN_S))
+    with call.app.runner.audience.watched(job_id, call.progress):
+        row = await call.app.runner.wait(job_id, max(0.05, call.deadline_s - MARGIN_S))
     if row.state in ("failed", "cancelled", "lost"):
         raise JobEnded(job_id, orjson.loads(row.error or "{}"))
     result = orjson.loads(row.result) if row.result else {"state": row.state}

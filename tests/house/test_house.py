@@ -25,6 +25,7 @@ MAY_CATCH_EVERYTHING = {
     "plugins/bus.py",
     "plugins/loader.py",
     "jobs/run.py",
+    "jobs/fence.py",
 }
 # Order of ids must hold across every caller in the process; the registry of core calls is filled by decorators.
 MODULE_STATE = {("store/ids.py", "_last"), ("store/ids.py", "_noise"), ("core/calls.py", "CALLS")}

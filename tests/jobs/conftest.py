@@ -8,29 +8,31 @@ from typing import Any
 
 import pytest
 
+from jobs.limits import Limits
 from jobs.model import JobEvent, Request
-from jobs.runner import EmbeddedRunner, Limits
+from jobs.runner import EmbeddedRunner
 from rpcserver.errors import describe_for_job
 from store import Store, Tx
 from tests.jobs.contract import World
 
 ANNA = Request("u_anna")
+ENGINES = (EmbeddedRunner,)  # what is held to the contract
 
 
 class Engine:
     """A started engine on a store, its world, and the events of committed transactions."""
 
-    def __init__(self, store: Store, world: World, limits: Limits) -> None:
+    def __init__(self, store: Store, world: World, limits: Limits, kind: type[EmbeddedRunner] = EmbeddedRunner) -> None:
         self.store = store
         self.world = world
         self.told: list[JobEvent] = []
-        self._changed = asyncio.Event()
-        self.runner = EmbeddedRunner(store, world.specs(), self._announce, describe_for_job, limits)
+        self.changed = asyncio.Event()
+        self.runner = kind(store, world.specs(), self._announce, describe_for_job, limits)
 
     def _announce(self, tx: Tx, event: JobEvent) -> None:
         def keep() -> None:
             self.told.append(event)
-            self._changed.set()
+            self.changed.set()
 
         tx.after_commit(keep)
 
@@ -45,21 +47,21 @@ class Engine:
                 for event in self.told:
                     if fits(event):
                         return event
-                self._changed.clear()
-                await self._changed.wait()
+                self.changed.clear()
+                await self.changed.wait()
 
 
 Start = Callable[..., AbstractAsyncContextManager[Engine]]
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Start:
+@pytest.fixture(params=ENGINES)
+def start(tmp_path: Path, request: pytest.FixtureRequest) -> Start:
     """Start engines on the same folder, one after another."""
 
     @asynccontextmanager
     async def begin(world: World | None = None, **limits: Any) -> AsyncIterator[Engine]:
         store = await Store.open(tmp_path / "data")
-        engine = Engine(store, world or World(), Limits(**limits))
+        engine = Engine(store, world or World(), Limits(**limits), request.param)
         await engine.runner.start()
         try:
             yield engine

@@ -5,13 +5,15 @@
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from core.calls import Core
 from core.errors import TokenNotFound
 from jobs import Commit, JobContext, JobError, JobSpec, job
+from jobs.errors import JobCancelled
 
 
 class Text(BaseModel):
@@ -19,6 +21,15 @@ class Text(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     text: str = ""
+
+
+class Moody(Text):
+    """Data whose check fails in a way nobody foresaw, once the text says so."""
+
+    @field_validator("text")
+    @classmethod
+    def _is_wanted(cls, text: str) -> str:
+        return {"fine": "fine"}[text]
 
 
 class World:
@@ -31,6 +42,7 @@ class World:
         self.most_running = 0
         self.gate = asyncio.Event()
         self.entered = asyncio.Event()
+        self.stray: asyncio.Future[Any] | None = None
 
     def specs(self) -> list[JobSpec]:
         """Return the job functions, bound to this world."""
@@ -52,6 +64,24 @@ class World:
             job("talks", Text, lane="long")(self.talks),
             job("mends", Text, calls=["core.token.delete"])(self.mends),
             job("gentle", Text, lane="long")(self.gentle),
+            job("says", Text)(self.says),
+            job("steps_and_note", Text, calls=["core.token.create"], lane="long")(self.steps_and_note),
+            job("flaky_and_slow", Text, lane="long", retries=5, backoff_s=0.001)(self.flaky_and_slow),
+            job("family", Text, lane="long", timeout_s=60)(self.family),
+            job("leaves", Text, lane="long")(self.leaves),
+            job("forgives", Text, calls=["core.token.create"], lane="long")(self.forgives),
+            job("holds_gentle", Text, lane="long")(self.holds_gentle),
+            job("moody", Moody, lane="long")(self.moody),
+            job("stopped_inside", Text)(self.stopped_inside),
+            job("long_stopped_inside", Text, lane="long")(self.stopped_inside),
+            job("asks_first", Text, lane="long", timeout_s=0.2)(self.asks_first),
+            job("asks_at_once", Text, timeout_s=0.2)(self.asks_first),
+            job("asks_in_memory", Text, lane="memory")(self.asks_first),
+            job("asks_twice", Text, lane="long", limit=1)(self.asks_twice),
+            job("asks_inside", Text, lane="long", timeout_s=0.2)(self.asks_inside),
+            job("asks_badly", Text, lane="long")(self.asks_badly),
+            job("asks_anew", Text, lane="long", retries=1, backoff_s=0.001)(self.asks_anew),
+            job("deaf", Text, lane="long", timeout_s=60)(self.deaf),
         ]
 
     async def echo(self, job: JobContext, data: Text) -> str:
@@ -131,6 +161,92 @@ class World:
             except TimeoutError:
                 return "made do"
         return "as foreseen"
+
+    async def says(self, job: JobContext, data: Text) -> None:
+        """Say and report something, and end without ever having waited."""
+        job.log("a name with half a character: \ud800")
+        job.progress(1, 2, "half")
+        job.progress(2, 2, "done \ud800")
+
+    async def steps_and_note(self, job: JobContext, data: Text) -> Commit[str]:
+        """Take a turn of the loop, store nothing, and make a token together with the end."""
+        await asyncio.sleep(0)
+        await job.write(lambda core: None)
+        return await self.note(job, data)
+
+    async def flaky_and_slow(self, job: JobContext, data: Text) -> None:
+        """Take some turns of the loop, then fail, every time."""
+        self.started[data.text] += 1
+        for _ in range(3):
+            await asyncio.sleep(0)
+        raise RuntimeError("again")
+
+    async def family(self, job: JobContext, data: Text) -> None:
+        """Have three jobs make tokens inside this one, in turn, then wait for ever."""
+        for number in range(3):
+            await job.run("note", {"text": f"{data.text}{number}"})
+        self.entered.set()
+        await asyncio.Event().wait()
+
+    async def leaves(self, job: JobContext, data: Text) -> None:
+        """Start a job inside this one, and end without having waited for it."""
+        self.stray = asyncio.ensure_future(job.run("gated", {"text": data.text}))
+        await self.entered.wait()
+
+    async def forgives(self, job: JobContext, data: Text) -> Commit[str]:
+        """Go on when the job inside is cancelled."""
+        with suppress(JobCancelled):
+            await job.run("gated", {"text": data.text})
+        await asyncio.sleep(0)
+        return await self.note(job, data)
+
+    async def holds_gentle(self, job: JobContext, data: Text) -> Any:
+        """Run a job inside that ends by itself when asked to."""
+        return await job.run("gentle", {})
+
+    async def moody(self, job: JobContext, data: "Moody") -> str:
+        """Do nothing with data that may not be wanted any more."""
+        return data.text
+
+    async def stopped_inside(self, job: JobContext, data: Text) -> None:
+        """Wait for something that is cancelled, although nobody stops this job."""
+        inner = asyncio.ensure_future(asyncio.Event().wait())
+        inner.cancel()
+        await inner
+
+    async def asks_first(self, job: JobContext, data: Text) -> Any:
+        """Ask, before anything else, and take some more time."""
+        answer = await job.ask("First?")
+        await asyncio.sleep(0.01)
+        return answer
+
+    async def asks_twice(self, job: JobContext, data: Text) -> Any:
+        """Ask two questions at once."""
+        return await asyncio.gather(job.ask("Left?"), job.ask("Right?"))
+
+    async def asks_inside(self, job: JobContext, data: Text) -> Any:
+        """Have a job inside this one ask."""
+        await asyncio.sleep(0)
+        return await job.run("asks_first", {})
+
+    async def asks_badly(self, job: JobContext, data: Text) -> Any:
+        """Ask with a schema that is none."""
+        return await job.ask("What?", schema={"type": "nonsense"})
+
+    async def asks_anew(self, job: JobContext, data: Text) -> Any:
+        """Ask one thing, fail, and ask another as first thing of the next attempt."""
+        if job.attempt == 1:
+            await job.ask("Your name?")
+            raise RuntimeError("not this time")
+        return await job.ask("Delete everything?", choices=("yes", "no"))
+
+    async def deaf(self, job: JobContext, data: Text) -> str:
+        """Go on until the gate opens, whoever wants it to stop."""
+        self.entered.set()
+        while not self.gate.is_set():
+            with suppress(asyncio.CancelledError):
+                await self.gate.wait()
+        return "never listened"
 
     async def gentle(self, job: JobContext, data: Text) -> str:
         """Work until asked to end."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -266,4 +267,20 @@ async def test_a_value_cannot_add_headers(web: Web, remotes: Remotes) -> None:
     remote = remote_to(url(web), headers={"X-Value": "value"})
     with pytest.raises(RemoteUnavailable, match="header"):
         await remotes.call(remote, "owner", asked(), "a\r\nX-Evil: 1", is_write=True)
+    assert web.seen == []
+
+
+async def test_without_the_packages_nothing_is_called(
+    web: Web, remotes: Remotes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server without the extra says so, wherever something was to be called."""
+    monkeypatch.setitem(sys.modules, "httpx2", None)
+    with pytest.raises(RemoteUnavailable, match=r"rpcserver\[remotes\]"):
+        await remotes.post(url(web), {}, b"")
+
+
+async def test_an_address_that_cannot_be_sent_is_an_error(web: Web, remotes: Remotes) -> None:
+    """Signs that no address may hold are refused before anything is dialled."""
+    with pytest.raises(RemoteUnavailable, match="cannot be sent"):
+        await remotes.post(url(web, "/\x01"), {}, b"")
     assert web.seen == []

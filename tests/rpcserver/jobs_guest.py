@@ -1,11 +1,14 @@
 """A guest with jobs of every kind, for tests over the wire."""
 
 import asyncio
+import math
 from collections.abc import Iterable
-from typing import Any
+from decimal import Decimal
+from typing import Any, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
+from jobs.model import Lane
 from plugins import Action, Command, JobContext, JobError, JobSpec, Pallet, hookimpl, job
 
 
@@ -19,6 +22,38 @@ class Note(BaseModel):
 async def echo(job: JobContext, data: Note) -> str:
     """Return the text."""
     return data.text
+
+
+@job("guest.looks", Note, lane="memory")
+async def looks(job: JobContext, data: Note) -> str:
+    """Return the text, without a row."""
+    return data.text
+
+
+class Renamed(BaseModel):
+    """A number under another name."""
+
+    up_to: int = Field(3, alias="upTo")
+
+
+ODD = {"set": {1}, "big": 2**70, "decimal": Decimal("1.5"), "keys": {1: 2}, "model": Note(text="x"), "nan": math.nan}
+
+
+async def returns(job: JobContext, data: Note) -> Any:
+    """Return something that JSON has no word for."""
+    return ODD[data.text]
+
+
+async def renamed(job: JobContext, data: Renamed) -> int:
+    """Return the number."""
+    return data.up_to
+
+
+@job("guest.naps", Note, timeout_s=20)
+async def naps(job: JobContext, data: Note) -> str:
+    """Take a moment."""
+    await asyncio.sleep(0.5)
+    return "awake"
 
 
 @job("guest.steps", Note, lane="long")
@@ -82,7 +117,9 @@ async def patient(job: JobContext, data: Note) -> str:
 @hookimpl
 def register_jobs() -> Iterable[JobSpec]:
     """Bring the jobs above."""
-    return [echo, steps, forever, fails, exits, asks, secret, hurried, patient]
+    again = [job(f"guest.{lane}.returns", Note, lane=lane)(returns) for lane in get_args(Lane)]
+    again += [job(f"guest.{lane}.renamed", Renamed, lane=lane)(renamed) for lane in get_args(Lane)]
+    return [echo, looks, naps, steps, forever, fails, exits, asks, secret, hurried, patient, *again]
 
 
 @hookimpl

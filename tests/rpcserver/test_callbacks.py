@@ -1,8 +1,6 @@
 """Callbacks: the end of a job told to an https address, signed, tried again, visible in the record."""
 
 import asyncio
-import hashlib
-import hmac
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -14,6 +12,8 @@ import pytest
 from jobs import callbacks
 from rpcserver.client import CallError, Client
 from tests.conftest import Running, run_server
+from tests.docs.terminal import CHECKOUT, blocks
+from tests.rpcserver.working import kind_of
 from tests.webserver import Web, certify, reply
 
 GUEST = Path(__file__).with_name("jobs_guest.py")
@@ -22,31 +22,44 @@ SECRET = "a secret of the operator's"
 
 @dataclass
 class Scene:
-    """A server that may tell a web server on this machine."""
+    """A server that may tell two web servers on this machine, and how to start it again."""
 
     server: Running
     web: Web
     url: str
+    other: Web
+    other_url: str
+    settings: dict[str, Any]
 
 
 @pytest.fixture
 async def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
-    """Both, with the one allowed to call the other."""
+    """All of them, with the one allowed to call the others."""
     monkeypatch.setattr(callbacks, "FIRST_RETRY_S", 0.01)
     certify(tmp_path / "key", tmp_path / "cert")
-    web = await Web().start((tmp_path / "cert", tmp_path / "key"))
-    host = f"https://localhost:{web.port}"
+    web, other = [await Web().start((tmp_path / "cert", tmp_path / "key")) for _ in range(2)]
+    host, other_host = (f"https://localhost:{each.port}" for each in (web, other))
     settings: dict[str, Any] = {
         "plugins": (GUEST,),
-        "remote_hosts": (host,),
+        "remote_hosts": (host, other_host),
         "remote_networks": ("127.0.0.0/8", "::1/128"),
         "remote_secrets": {"hook": {"text": SECRET, "hosts": ["localhost"], "users": ["anna"]}},
         "remote_ca_file": tmp_path / "cert",
     }
     async with run_server(tmp_path / "data", **settings) as server:
-        yield Scene(server, web, f"{host}/hook")
-    web.delay.set()
-    web.server.close()
+        yield Scene(server, web, f"{host}/hook", other, f"{other_host}/hook", settings)
+    for each in (web, other):
+        each.delay.set()
+        each.server.close()
+
+
+def is_genuine(secret: str, signature: str, body: bytes) -> bool:
+    """Do what the documentation tells who receives callbacks to do."""
+    page = CHECKOUT / "docs" / "how-to" / "jobs.md"
+    code = next(block.text for block in blocks(page) if block.title == "title=genuine.py")
+    names: dict[str, Any] = {}
+    exec(code, names)  # noqa: S102 (our own page)
+    return bool(names["is_genuine"](secret, signature, body))
 
 
 async def told(client: Client, job_id: str, state: str) -> dict[str, Any]:
@@ -62,7 +75,7 @@ async def test_the_end_is_told_signed(scene: Scene) -> None:
     """The address gets what `job.get` answers, with a signature that only holders of the secret can make."""
     anna = await scene.server.client("anna")
     wanted = {"url": scene.url, "secret": "hook"}
-    for function, state in (("guest.steps", "succeeded"), ("guest.echo", "succeeded")):
+    for function, state in (("guest.steps", "succeeded"), ("guest.echo", "succeeded"), ("guest.looks", "succeeded")):
         scene.web.seen.clear()
         answer = await anna.call("job.run", function=function, callback=wanted)
         record = await told(anna, answer["job_id"], "delivered")
@@ -71,9 +84,11 @@ async def test_the_end_is_told_signed(scene: Scene) -> None:
         sent = json.loads(body)
         assert (sent["job_id"], sent["state"], sent["result"]) == (answer["job_id"], state, record["result"])
         lines = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:])
-        at, _, signature = lines["x-rpcserver-signature"].removeprefix("t=").partition(",v1=")
-        expected = hmac.new(SECRET.encode(), f"{at}.{body}".encode(), hashlib.sha256).hexdigest()
-        assert hmac.compare_digest(signature, expected)
+        signature = lines["x-rpcserver-signature"]
+        assert is_genuine(SECRET, signature, body.encode())
+        assert not is_genuine("another secret", signature, body.encode())
+        assert not is_genuine(SECRET, signature, body.encode() + b" ")
+        assert not is_genuine(SECRET, "t=1," + signature.partition(",")[2], body.encode())
         assert lines["x-rpcserver-delivery"] == f"{answer['job_id']}.1"
 
 
@@ -118,3 +133,62 @@ async def test_what_may_not_be_told_is_refused_at_once(scene: Scene) -> None:
         assert caught.value.kind == kind
     assert scene.web.seen == []
     assert await anna.list_jobs() == [] and await bob.list_jobs() == []
+
+
+async def test_an_address_that_does_not_answer_holds_up_nobody_else(scene: Scene) -> None:
+    """However many ends are due to it, those due to another address are told at once."""
+    anna = await scene.server.client("anna")
+    scene.web.delay.clear()
+    for _ in range(callbacks.AT_ONCE + 4):
+        await anna.call("job.run", function="guest.echo", callback={"url": scene.url, "secret": "hook"})
+    await scene.web.arrived.wait()
+    call = {"function": "guest.echo", "callback": {"url": scene.other_url, "secret": "hook"}}
+    async with asyncio.timeout(5):
+        await told(anna, (await anna.call("job.run", **call))["job_id"], "delivered")
+    assert len(scene.web.seen) <= callbacks.AT_ONCE_PER_ORIGIN
+    scene.web.delay.set()
+    async with asyncio.timeout(20):
+        while len(scene.web.seen) < callbacks.AT_ONCE + 4:
+            await anna.call("server.ping")
+
+
+async def test_a_restart_forgets_nobody(scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was not told before the server stopped is told after it has started, with the tries counted on."""
+    scene.web.answer = lambda request: reply(b"", "500 Broken")
+    monkeypatch.setattr(callbacks, "FIRST_RETRY_S", 3600.0)
+    async with run_server(tmp_path / "again", **scene.settings) as server:
+        anna = await server.client("anna")
+        call = {"function": "guest.echo", "callback": {"url": scene.url, "secret": "hook"}}
+        job_id = (await anna.call("job.run", **call))["job_id"]
+        while (await anna.call("job.get", job_id=job_id)).get("callback", {}).get("tries") != 1:
+            pass
+        await server.app.store.write(lambda tx: tx.run("UPDATE callbacks SET next_at = 1"))
+        credentials = server.credentials
+    scene.web.answer = lambda request: reply(b"", "204 Done")
+    async with run_server(tmp_path / "again", **scene.settings) as server:
+        server.credentials.update(credentials)
+        record = await told(await server.client("anna"), job_id, "delivered")
+        assert (record["callback"]["tries"], record["callback"]["status"]) == (2, 204)
+
+
+@pytest.mark.parametrize("tail", ["/\x01", "/\x7f", "/é", "/ ", "9999/", "abc/", "@evil.example/"])
+async def test_what_is_no_address_is_refused(scene: Scene, tail: str) -> None:
+    """What could never be sent, or hides where it goes, is an error of the call, and harms nobody."""
+    anna = await scene.server.client("anna")
+    call = {"function": "guest.echo", "callback": {"url": scene.url.partition("/hook")[0] + tail, "secret": "hook"}}
+    assert await kind_of(anna.call("job.run", **call)) == "INVALID_PARAMS"
+    assert await anna.list_jobs(function="guest.echo") == []
+
+
+async def test_a_delivery_that_breaks_stops_no_other(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody foresaw counts as a try that failed; the next end is told."""
+    anna = await scene.server.client("anna")
+    call = {"function": "guest.echo", "callback": {"url": scene.url, "secret": "hook"}}
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks, "_headers", lambda *given: given.nothing)
+        patch.setattr(callbacks, "FIRST_RETRY_S", 3600.0)
+        broken = (await anna.call("job.run", **call))["job_id"]
+        while not (await told(anna, broken, "pending"))["callback"]["tries"]:
+            pass
+    assert "failed to send" in (await told(anna, broken, "pending"))["callback"]["problem"]
+    await told(anna, (await anna.call("job.run", **call))["job_id"], "delivered")

@@ -157,9 +157,15 @@ async def test_the_log_can_be_followed(anna: Client) -> None:
 
 
 async def test_the_same_key_is_the_same_job(anna: Client) -> None:
-    """A dedup key submits once, however often."""
-    ids = {await start(anna, "guest.forever", dedup_key="k") for _ in range(3)}
-    assert len(ids) == 1
+    """A dedup key submits once, however often and in whatever lane; the answer tells the state it has come to."""
+    for function in ("guest.forever", "guest.echo", "guest.looks"):
+        call = {"function": function, "data": {"text": "x"}, "dedup_key": "k"}
+        answers = [await anna.call("job.run", **call, timeout_s=0.2) for _ in range(3)]
+        assert len({answer["job_id"] for answer in answers}) == 1
+        again = await anna.call("job.run", **call, wait=False)
+        assert again == {name: answers[0][name] for name in ("job_id", "state")}
+    both = [anna.call("job.run", function="guest.echo", data={"text": "y"}, dedup_key="l") for _ in range(9)]
+    assert len({(answer["job_id"], answer["result"]) for answer in await asyncio.gather(*both)}) == 1
 
 
 async def test_an_action_waits_for_its_job_or_not(anna: Client) -> None:

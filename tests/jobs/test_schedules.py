@@ -1,0 +1,213 @@
+"""Schedules: when they are due, in which zone, and what is told of what was not run."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from core import users
+from core.calls import Scene
+from jobs import schedules
+from jobs.errors import BadSchedule, TooManySchedules
+from jobs.model import JobEvent
+from jobs.schedules import Schedule
+from jobs.user import OPERATOR
+from store import Tx, now_ms
+from tests.jobs.conftest import Engine, Start
+
+MINUTE = 60_000
+BRUSSELS = "Europe/Brussels"
+
+
+def ms(text: str) -> int:
+    """Return a moment, given in UTC, as UTC milliseconds."""
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
+
+
+def due(when: tuple[str, str], start: str, count: int, created_at: int = 0) -> list[str]:
+    """Return the next times a schedule is due, each found from the one before, in UTC."""
+    schedule = Schedule("sch_1", "u_1", None, "f", "{}", *when, 0, None, None, None, 0, created_at)
+    at: int | None = ms(start)
+    found = []
+    for _ in range(count):
+        assert at is not None
+        at = schedule.after(at)
+        if at is not None:
+            found.append(datetime.fromtimestamp(at / 1000, UTC).strftime("%m-%d %H:%M"))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("line", "start", "expected"),
+    [
+        # The clocks go from 2:00 to 3:00 on 29 March 2026, at 1:00 UTC.
+        ("30 2 * * *", "2026-03-28T12:00", ["03-29 01:00", "03-30 00:30"]),
+        ("0 * * * *", "2026-03-28T23:30", ["03-29 00:00", "03-29 01:00", "03-29 02:00"]),
+        # They go from 3:00 back to 2:00 on 25 October, at 1:00 UTC: 2:30 comes twice.
+        ("30 2 * * *", "2026-10-24T12:00", ["10-25 00:30", "10-26 01:30"]),
+        ("30 2 * * *", "2026-10-25T01:10", ["10-26 01:30"]),
+        ("*/20 2 * * *", "2026-10-25T00:50", ["10-25 01:00", "10-25 01:20", "10-25 01:40", "10-26 01:00"]),
+        ("*/30 * * * *", "2026-10-24T23:45", ["10-25 00:00", "10-25 00:30", "10-25 01:00", "10-25 01:30"]),
+        # What a line may hold besides numbers.
+        ("0 7 * * MON-FRI", "2026-11-20T06:30", ["11-23 06:00", "11-24 06:00"]),
+        ("0 0 L * *", "2026-11-20T00:00", ["11-29 23:00", "12-30 23:00"]),
+        ("0 0 * * MON#1", "2026-11-20T00:00", ["12-06 23:00"]),
+        ("15,45 8-9/1 1 JAN *", "2026-11-20T00:00", ["01-01 07:15", "01-01 07:45", "01-01 08:15"]),
+    ],
+)
+def test_cron_lines_follow_the_clocks_of_their_zone(line: str, start: str, expected: list[str]) -> None:
+    """A time the clocks leave out is run after the change, one they show twice is run the first time."""
+    assert due(schedules.cron(line, BRUSSELS), start, len(expected)) == expected
+
+
+def test_intervals_keep_their_step() -> None:
+    """An interval counts from when it was made, however late a run was."""
+    created = ms("2026-11-20T00:00")
+    assert due(schedules.interval(90), "2026-11-20T00:00", 3, created) == ["11-20 00:01", "11-20 00:03", "11-20 00:04"]
+    assert due(schedules.interval(3600), "2026-11-20T05:59", 1, created) == ["11-20 06:00"]
+
+
+@pytest.mark.parametrize("line", ["@daily", "* * * * * *", "61 * * * *", "", "0 7 * *", "0 7 * * 1@UTC"])
+def test_what_is_no_cron_line_is_refused(line: str) -> None:
+    """The words say what one looks like."""
+    with pytest.raises(BadSchedule, match="five fields"):
+        schedules.cron(line)
+
+
+@pytest.mark.parametrize("zone", ["Nowhere/At_All", "Europe", "", "../UTC", "/etc/passwd", "x" * 300])
+def test_what_is_no_time_zone_is_refused(zone: str) -> None:
+    """Neither a folder of zones nor a path is one."""
+    with pytest.raises(BadSchedule, match="time zone"):
+        schedules.cron("0 7 * * 1", zone)
+
+
+@pytest.fixture
+async def scheduling(start: Start) -> AsyncIterator[tuple[Engine, Callable[..., Any]]]:
+    """An engine, and how to make a schedule of anna's that was due some time ago and is looked at now."""
+    async with start(max_schedules_per_user=4, max_waiting_per_user=3) as engine:
+        engine.world.gate.set()
+        anna = await engine.store.write(lambda tx: users.create(Scene(tx, OPERATOR), "anna"))
+
+        async def overdue(every_s: float, by_ms: int, is_catching_up: bool = False, **given: Any) -> Schedule:
+            at = now_ms()
+            made = await engine.runner.schedules.create(
+                "gated", {"text": "x"}, anna.id, None, schedules.interval(every_s), is_catching_up=is_catching_up
+            )
+            moved = replace(made, created_at=at - by_ms - int(every_s * 1000), next_at=at - by_ms)
+
+            def move(tx: Tx) -> None:
+                values = (moved.created_at, moved.next_at, moved.id)
+                tx.run("UPDATE schedules SET created_at = ?, next_at = ? WHERE id = ?", *values)
+
+            await engine.store.write(move)
+            engine.runner.schedules._wake.set()
+            now = made
+            while now.last_at is None:
+                await asyncio.sleep(0)
+                now = await found(engine, made.id)
+            return now
+
+        yield engine, overdue
+
+
+async def found(engine: Engine, schedule_id: str) -> Schedule:
+    """Return a schedule as it is now."""
+    owner = await engine.store.read(lambda tx: tx.one("SELECT owner_id FROM schedules WHERE id = ?", schedule_id))
+    assert owner is not None
+    rows = await engine.store.read(lambda tx: schedules.page(tx, owner[0], 10, None))
+    return next(schedule for schedule in rows if schedule.id == schedule_id)
+
+
+async def missed(engine: Engine) -> list[int]:
+    """Return what was told of missed runs, once all that is stored is told."""
+    await engine.store.write(lambda tx: None)
+    return [event.details["missed"] for event in engine.told if event.topic == "schedule.missed"]
+
+
+async def test_what_was_not_run_is_told(scheduling: tuple[Engine, Callable[..., Any]]) -> None:
+    """Of several that fell due within a minute one is run, and the others are told."""
+    engine, overdue = scheduling
+    schedule = await overdue(20, 41_000)
+    assert (schedule.missed, schedule.last_job_id is not None) == (2, True)
+    assert await missed(engine) == [2]
+
+
+@pytest.mark.parametrize("is_catching_up", [False, True])
+async def test_what_is_too_late_is_run_only_if_wanted(
+    scheduling: tuple[Engine, Callable[..., Any]], is_catching_up: bool
+) -> None:
+    """All of them are told, and with `catch_up` one is run; so also after a sleep of the machine."""
+    engine, overdue = scheduling
+    schedule = await overdue(600, 61 * MINUTE, is_catching_up)
+    assert (schedule.missed, schedule.last_job_id is not None) == (7, is_catching_up)
+    assert await missed(engine) == [7]
+    assert schedule.next_at is not None and schedule.next_at > now_ms()
+
+
+async def test_what_is_a_little_late_is_just_run(scheduling: tuple[Engine, Callable[..., Any]]) -> None:
+    """A server that is slow by some seconds has missed nothing."""
+    engine, overdue = scheduling
+    schedule = await overdue(600, 30_000)
+    assert (schedule.missed, schedule.last_job_id is not None) == (0, True)
+    assert await missed(engine) == []
+
+
+async def test_schedules_keep_to_the_limits_of_their_owner(scheduling: tuple[Engine, Callable[..., Any]]) -> None:
+    """A user has so many schedules; what they add to a full queue is left out, and they go on."""
+    engine, overdue = scheduling
+    engine.world.gate.clear()
+    made = [await overdue(3600, 1000) for _ in range(4)]
+    with pytest.raises(TooManySchedules):
+        await overdue(3600, 1000)
+    assert all(schedule.next_at is not None for schedule in made)
+
+
+async def test_a_deleted_schedule_leaves_its_job_alone(scheduling: tuple[Engine, Callable[..., Any]]) -> None:
+    """Taking a schedule away while its job runs ends neither the job nor anything else."""
+    engine, overdue = scheduling
+    engine.world.gate.clear()
+    schedule = await overdue(3600, 1000)
+    await engine.world.entered.wait()
+    await engine.runner.schedules.delete(schedule.id, schedule.owner_id)
+    engine.world.gate.set()
+
+    def is_end(event: JobEvent) -> bool:
+        return event.topic == "job.completed" and event.job_id == schedule.last_job_id
+
+    assert await engine.until(is_end)
+
+
+async def test_jobs_of_a_schedule_wait_for_approval_too(scheduling: tuple[Engine, Callable[..., Any]]) -> None:
+    """A user whose jobs are held does not get round that by way of a schedule."""
+    engine, overdue = scheduling
+    bob = await engine.store.write(lambda tx: users.create(Scene(tx, OPERATOR), "bob"))
+    anna = await engine.store.read(lambda tx: users.find_by_name(tx, "anna"))
+    assert anna is not None
+    await engine.runner.defer(anna.id, bob.id)
+    schedule = await overdue(3600, 1000)
+    row = await engine.runner.get(schedule.last_job_id)
+    assert row is not None and (row.state, row.is_held) == ("queued", 1)
+    await engine.runner.defer(anna.id, None)
+    assert (await engine.runner.wait(row.id, 10)).state == "succeeded"
+
+
+async def test_a_schedule_that_breaks_stops_no_other(
+    scheduling: tuple[Engine, Callable[..., Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One whose zone is gone, for instance, is put off; the others are run."""
+    engine, overdue = scheduling
+    broken = await overdue(3600, 1000)
+    after = Schedule.after
+
+    def fails(schedule: Schedule, at: int) -> int | None:
+        if schedule.id == broken.id:
+            raise KeyError("no such zone")
+        return after(schedule, at)
+
+    monkeypatch.setattr(Schedule, "after", fails)
+    await engine.store.write(lambda tx: tx.run("UPDATE schedules SET next_at = 1 WHERE id = ?", broken.id))
+    assert (await overdue(3600, 1000)).last_job_id is not None
+    assert (await found(engine, broken.id)).next_at > now_ms()

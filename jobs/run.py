@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -13,6 +13,7 @@ from jobs import ending, hiding, rows
 from jobs.asks import Form
 from jobs.clock import Clock, Stoppable
 from jobs.context import JobContext
+from jobs.engine import Then
 from jobs.errors import AskDeclined, BadJobData, JobCancelled, JobError, JobFailed, JobsError, JobTimeout, TooDeep
 from jobs.model import JobEvent, JobRow, JobSpec, Request, problems
 from jobs.progress import OnProgress, Voice
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("jobs")
 
-Then = Callable[[Tx, Any], Any]
 MAX_NESTED = 8
 
 

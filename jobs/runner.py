@@ -1,4 +1,4 @@
-"""The runner: what the other rooms know of jobs, and the embedded engine behind it.
+"""The embedded engine: jobs on the event loop of this process.
 
 Source: jobs.md 6.1 and 6.3.
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -20,6 +20,7 @@ from jobs.asks import Asks
 from jobs.audience import Audience
 from jobs.callbacks import Callbacks, no_callbacks
 from jobs.dispatcher import EmbeddedDispatcher
+from jobs.engine import Mode, Then
 from jobs.errors import (
     BadApprover,
     BadJobData,
@@ -34,7 +35,7 @@ from jobs.hiding import HIDDEN_DATA
 from jobs.limits import Limits
 from jobs.model import JobEvent, JobRow, JobSpec, Request, problems
 from jobs.progress import OnProgress
-from jobs.run import Run, Then
+from jobs.run import Run
 from jobs.schedules import Schedules
 from jobs.stats import Stats
 from jobs.storing import at_last
@@ -42,23 +43,6 @@ from store import Store, Tx
 
 Announce = Callable[[Tx, JobEvent], None]
 Describe = Callable[[BaseException], dict[str, Any]]
-Mode = Literal["now", "gently"]
-
-
-class JobRunner(Protocol):
-    """What the other rooms know of a runner; another engine has to keep to it. See `EmbeddedRunner` for the words."""
-
-    def register(self, spec: JobSpec) -> None: ...
-    async def start(self) -> None: ...
-    async def stop(self) -> None: ...
-    async def submit(self, function: str, data: BaseModel | dict[str, Any], request: Request) -> str: ...
-    async def run(self, function: str, data: BaseModel | dict[str, Any], request: Request) -> Any: ...
-    async def wait(self, job_id: str, timeout_s: float | None = None) -> JobRow: ...
-    async def result(self, job_id: str) -> Any: ...
-    async def cancel(self, job_id: str, mode: Mode = "now") -> bool: ...
-    async def retry(self, job_id: str) -> str: ...
-    async def release(self, job_id: str) -> bool: ...
-    async def get(self, job_id: str) -> JobRow | None: ...
 
 
 class EmbeddedRunner:

@@ -28,6 +28,7 @@ from jobs import behind, importer, world, worldimport
 from jobs import session as session_jobs
 from jobs import user as user_jobs
 from jobs.callbacks import Callbacks
+from jobs.engine import JobRunner
 from jobs.hosts import Hosts
 from jobs.model import JobSpec, Request
 from jobs.outside import Outside
@@ -100,7 +101,7 @@ class App:
         callbacks = Callbacks(store, self.outside.remotes.post, self.secret, views.job_record)
         policy, told = Policy(settings.script_group), (partial(announce, self), errors.describe_for_job)
         limits = job_limits(settings)
-        self.runner = EmbeddedRunner(store, specs, *told, limits, callbacks, policy, partial(hear, self))
+        self.runner: JobRunner = EmbeddedRunner(store, specs, *told, limits, callbacks, policy, partial(hear, self))
         self.sources = Sources(settings, self.runner)
         self.stores = Stores(settings.data / "stores", _secret(settings))
         self.player = Player(self)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobs.engine import JobRunner
 from jobs.model import Request
-from jobs.runner import JobRunner
 from play import Action, PlayBook
 from play.reading import Limits
 from rpcserver.errors import FORBIDDEN, RpcError

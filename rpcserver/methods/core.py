@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import BaseModel, create_model
 
 from jobs import behind, world
+from jobs.engine import Then
 from jobs.model import Request
-from jobs.run import Then
 from jobs.user import OPERATOR
 from jobs.world import OpenCall
 from rpcserver import auth, examples, kinds

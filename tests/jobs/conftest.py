@@ -16,17 +16,18 @@ from store import Store, Tx
 from tests.jobs.contract import World
 
 ANNA = Request("u_anna")
+ENGINES = (EmbeddedRunner,)  # what is held to the contract
 
 
 class Engine:
     """A started engine on a store, its world, and the events of committed transactions."""
 
-    def __init__(self, store: Store, world: World, limits: Limits) -> None:
+    def __init__(self, store: Store, world: World, limits: Limits, kind: type[EmbeddedRunner] = EmbeddedRunner) -> None:
         self.store = store
         self.world = world
         self.told: list[JobEvent] = []
         self.changed = asyncio.Event()
-        self.runner = EmbeddedRunner(store, world.specs(), self._announce, describe_for_job, limits)
+        self.runner = kind(store, world.specs(), self._announce, describe_for_job, limits)
 
     def _announce(self, tx: Tx, event: JobEvent) -> None:
         def keep() -> None:
@@ -53,14 +54,14 @@ class Engine:
 Start = Callable[..., AbstractAsyncContextManager[Engine]]
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Start:
+@pytest.fixture(params=ENGINES)
+def start(tmp_path: Path, request: pytest.FixtureRequest) -> Start:
     """Start engines on the same folder, one after another."""
 
     @asynccontextmanager
     async def begin(world: World | None = None, **limits: Any) -> AsyncIterator[Engine]:
         store = await Store.open(tmp_path / "data")
-        engine = Engine(store, world or World(), Limits(**limits))
+        engine = Engine(store, world or World(), Limits(**limits), request.param)
         await engine.runner.start()
         try:
             yield engine

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from jobs.engine import JobRunner
 from jobs.errors import (
     BadJobData,
     JobCancelled,
@@ -19,7 +20,6 @@ from jobs.errors import (
     UnknownFunction,
 )
 from jobs.model import Request
-from jobs.runner import JobRunner
 from tests.jobs.conftest import ANNA, Engine, Start
 from tests.jobs.contract import World
 

@@ -1,0 +1,53 @@
+"""The seam: what the other rooms know of a runner, and all they know. Another engine has to keep to it.
+
+`jobs.runner.EmbeddedRunner` has the words for each; `tests/jobs/contract.py` the behaviour. Source: jobs.md 6.3.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+from pydantic import BaseModel
+
+from jobs.asks import Asks
+from jobs.audience import Audience
+from jobs.model import JobRow, JobSpec, Request
+from jobs.progress import OnProgress
+from jobs.schedules import Schedules
+from jobs.stats import Stats
+from store import Tx
+
+Mode = Literal["now", "gently"]
+Then = Callable[[Tx, Any], Any]
+
+
+class JobRunner(Protocol):
+    """Runs jobs, here or elsewhere."""
+
+    asks: Asks
+    audience: Audience
+    schedules: Schedules
+    stats: Stats
+
+    @property
+    def functions(self) -> list[JobSpec]: ...
+    def spec(self, function: str) -> JobSpec | None: ...
+    def register(self, spec: JobSpec) -> None: ...
+    async def start(self, *, is_server: bool = True) -> None: ...
+    async def stop(self) -> None: ...
+    async def submit(self, function: str, data: BaseModel | dict[str, Any], request: Request) -> str: ...
+    async def run(
+        self,
+        function: str,
+        data: BaseModel | dict[str, Any],
+        request: Request,
+        *,
+        then: Then | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Any: ...
+    async def wait(self, job_id: str, timeout_s: float | None = None) -> JobRow: ...
+    async def result(self, job_id: str) -> Any: ...
+    async def cancel(self, job_id: str, mode: Mode = "now") -> bool: ...
+    async def retry(self, job_id: str) -> str: ...
+    async def release(self, job_id: str) -> bool: ...
+    async def defer(self, owner_id: str, approver_id: str | None) -> None: ...
+    async def get(self, job_id: str) -> JobRow | None: ...

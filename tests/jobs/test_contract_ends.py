@@ -87,6 +87,7 @@ async def ended(engine: Engine, job_id: str) -> JobRow:
     """Return the row of a job at its end, having checked that the end was told once, and is true."""
     row = await engine.runner.wait(job_id, 10)
     assert row.is_over, f"{row.function} does not end"
+    await engine.store.write(lambda tx: None)  # what is told of the end follows its commit
     told = [topic for topic in engine.topics(job_id) if topic in ENDS]
     assert told == [{"succeeded": "job.completed", "cancelled": "job.cancelled"}.get(row.state, "job.failed")]
     return row

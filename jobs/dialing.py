@@ -39,7 +39,7 @@ class HttpClient:
 
     async def exchange(self, to_send: Letter) -> Response:
         """Send a letter and return what comes back, whatever its status. Raises RemoteUnavailable."""
-        transport = await self._open()
+        transport = await self.open()
         import httpcore2
         import httpx2
 
@@ -79,7 +79,8 @@ class HttpClient:
                 raise RemoteUnavailable(f"it answered with more than {self._answer_bytes} bytes")
         return _decoded(bytes(found), response.charset_encoding)
 
-    async def _open(self) -> Any:
+    async def open(self) -> Any:
+        """Load what is needed, the first time, and return the transport. Raises RemoteUnavailable."""
         async with self._opening:
             if self._transport is None:
                 try:

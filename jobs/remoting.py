@@ -109,6 +109,7 @@ class Remotes:
     async def post(self, url: str, headers: dict[str, str], body: bytes) -> int:
         """Send a body to an allowed address and return the status it answers. Raises RemoteUnavailable."""
         self.check(url)
+        await self._client.open()
         limit_s = self._limits.write_timeout_s
         try:
             async with asyncio.timeout(limit_s):
@@ -176,6 +177,7 @@ class Remotes:
     ) -> Reply:
         limit_s = self._limits.write_timeout_s if is_write else self._limits.read_timeout_s
         most = remote.definition.tries if may_repeat else 1
+        await self._client.open()  # not in the remote's time
         with self._rates.call(remote, caller_id):
             began, began_at = self._clock(), now_ms()
             try:

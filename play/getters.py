@@ -4,6 +4,7 @@ One rule for them all: a missing key is `MissingParam`, or the default where the
 but malformed is `MalformedParam` in both.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -49,15 +50,15 @@ def _fixed_list(text: str) -> list[str]:
     return [name_fix(item) for item in values.items(text)]
 
 
-class Getters:
+class Getters(ABC):
     """The getters over two things a subclass gives: `find_value(key)` and `args`."""
 
     __slots__ = ()
     args: tuple[str, ...]
 
+    @abstractmethod
     def find_value(self, key: str) -> str | None:
         """Give the text under this key in any spelling, or None."""
-        raise NotImplementedError
 
     def read(self, key: str, read: Callable[[str], T]) -> T:
         """Apply `read` to the value of a key, naming the key, not the value, in the error.

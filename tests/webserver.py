@@ -1,6 +1,7 @@
 """A web server on this machine, and certificates for it."""
 
 import asyncio
+import ipaddress
 import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -54,11 +55,12 @@ def reply(body: bytes, status: str = "200 OK", *headers: str) -> bytes:
     return "\r\n".join(head).encode() + b"\r\n\r\n" + body
 
 
-def certify(key: Path, cert: Path) -> None:
-    """Make a key and a certificate for localhost, good for a day."""
+def certify(key: Path, cert: Path, *names: str) -> None:
+    """Make a key and a certificate for these names and addresses (none: localhost), good for a day."""
+    known = names or ("localhost",)
     private = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    names = x509.SubjectAlternativeName([x509.DNSName("localhost")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, known[0])])
+    alternatives = x509.SubjectAlternativeName([_alternative(name) for name in known])
     now = datetime.now(UTC)
     made = (
         x509.CertificateBuilder()
@@ -68,10 +70,17 @@ def certify(key: Path, cert: Path) -> None:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(hours=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(names, critical=False)
+        .add_extension(alternatives, critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(private, hashes.SHA256())
     )
     form = serialization.PrivateFormat.TraditionalOpenSSL
     key.write_bytes(private.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
     cert.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+
+
+def _alternative(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)

@@ -1,7 +1,6 @@
 """deploy/nginx.conf and deploy/Caddyfile, as they are but for addresses, in front of a real server, with TLS."""
 
 import asyncio
-import datetime
 import json
 import re
 import shutil
@@ -16,14 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
 from tests.conftest import Running, run_server
+from tests.webserver import certify
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 NAME = "app.example.org"
@@ -60,30 +56,6 @@ class Proxy:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.read().decode()
-
-
-def _certificate(folder: Path) -> ssl.SSLContext:
-    """Write a certificate for the name and its key, and return a context that trusts it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME), x509.DNSName("localhost")]), False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    (folder / "cert.pem").write_bytes(made.public_bytes(pem))
-    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (folder / "cert.key").write_bytes(secret)
-    return ssl.create_default_context(cafile=str(folder / "cert.pem"))
 
 
 def _nginx(folder: Path, port: int, upstream: str) -> list[str]:
@@ -144,7 +116,8 @@ async def test_a_proxy_in_front(tmp_path: Path, kind: str) -> None:
     if shutil.which(kind, path="/usr/sbin:/usr/bin") is None:
         pytest.skip(f"{kind} is not installed here")
     make: Callable[[Path, int, str], list[str]] = {"nginx": _nginx, "caddy": _caddy}[kind]
-    trust = _certificate(tmp_path)
+    certify(tmp_path / "cert.key", tmp_path / "cert.pem", NAME, "localhost")
+    trust = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     settings = {"hosts": (NAME, "localhost"), "origins": (f"https://{NAME}",), "heartbeat_s": READ_TIMEOUT_S / 3}

@@ -1,8 +1,6 @@
 """A git server over https on this machine, with a certificate of its own, and repositories to serve."""
 
 import base64
-import datetime
-import ipaddress
 import os
 import ssl
 import threading
@@ -13,15 +11,13 @@ from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from dulwich.index import commit_tree
 from dulwich.objects import Blob, Commit
 from dulwich.repo import Repo
 from dulwich.server import FileSystemBackend
 from dulwich.web import make_wsgi_chain
+
+from tests.webserver import certify
 
 App = Callable[[dict[str, Any], Callable[..., Any]], Any]
 
@@ -141,7 +137,9 @@ class _Server(ThreadingMixIn, WSGIServer):
 def git_server(folder: Path) -> Iterator[GitServer]:
     """Serve a folder inside the block."""
     served = GitServer(folder)
-    key_file = _certificate(folder, served.ca)
+    folder.mkdir(parents=True, exist_ok=True)
+    key_file = folder / "key.pem"
+    certify(key_file, served.ca, "localhost", "sly.test", "127.0.0.1")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(served.ca, key_file)
     backend = _Backend(str(folder))
@@ -158,29 +156,3 @@ def git_server(folder: Path) -> Iterator[GitServer]:
             thread.join()
             for repo in backend.opened:
                 repo.close()
-
-
-def _certificate(folder: Path, ca: Path) -> Path:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    names = [x509.DNSName("localhost"), x509.DNSName("sly.test"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    ca.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    key_file = folder / "key.pem"
-    key_file.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return key_file

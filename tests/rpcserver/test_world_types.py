@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from jobs.errors import BadWorld
 from rpcserver.client import CallError, Client
-from tests.builders import dump
 from tests.conftest import Running
+from tests.rpcserver.bad_worlds import refused_world
 from tests.rpcserver.test_worlds import changed
 
 WARE = {"price": {"value_type": "number", "minimum": 0}}
@@ -83,10 +82,4 @@ async def test_a_bad_type_is_told_with_its_place(
     server: Running, anna: Client, tmp_path: Path, world: dict[str, Any], place: str, reason: str
 ) -> None:
     """As every fault of a world file; nothing of it is made."""
-    path = tmp_path / "world.json"
-    path.write_text(json.dumps(world))
-    before = await dump(server.app.store)
-    with pytest.raises(BadWorld) as caught:
-        await server.app.import_world(path, "anna", None)
-    assert (caught.value.place, reason in str(caught.value)) == (place, True), str(caught.value)
-    assert await dump(server.app.store) == before
+    await refused_world(server, tmp_path, world, place, reason)

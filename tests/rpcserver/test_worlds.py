@@ -11,8 +11,8 @@ import pytest
 from jobs.errors import BadWorld
 from jobs.worldfile import World, read
 from rpcserver.client import CallError, Client
-from tests.builders import dump
 from tests.conftest import Process, Running, run_cli
+from tests.rpcserver.bad_worlds import refused_world
 
 WORLDS = Path(__file__).parents[2] / "examples" / "worlds"
 
@@ -194,13 +194,7 @@ async def test_a_bad_world_is_refused_as_a_whole(
     server: Running, anna: Client, tmp_path: Path, world: dict[str, Any], place: str, reason: str
 ) -> None:
     """The place in the file is told, and the database holds what it held."""
-    path = tmp_path / "world.json"
-    path.write_text(json.dumps(world))
-    before = await dump(server.app.store)
-    with pytest.raises(BadWorld) as caught:
-        await server.app.import_world(path, "anna", None)
-    assert (caught.value.place, reason in str(caught.value)) == (place, True), str(caught.value)
-    assert await dump(server.app.store) == before
+    await refused_world(server, tmp_path, world, place, reason)
 
 
 @pytest.mark.parametrize(

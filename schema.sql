@@ -1,4 +1,4 @@
--- Every table, once. The truth about the shape of the data: migrations/*.sql applied in order give the same.
+-- Every table, once: the truth about the shape of the data. Its version is store.migrate.SCHEMA_VERSION.
 -- Dialect: what SQLite and PostgreSQL share. Times are UTC milliseconds, booleans 0/1, JSON is text.
 -- Ids are opaque text, sortable by age. Each table is written by the modules named in its comment alone.
 

@@ -24,7 +24,7 @@ from plugins.bus import Bus
 from plugins.errors import BadPlugin
 from rpcserver.settings import RUNNING, Settings
 from store import DATABASE, StoreError, StoreLocked, backup
-from store.migrate import migrations
+from store.migrate import SCHEMA_VERSION
 
 # SQLite 3.7.0 to 3.51.2 can corrupt a WAL database when two connections write or checkpoint at the same time.
 SOUND_SQLITE = (3, 51, 3)
@@ -138,13 +138,13 @@ def _database(folder: Path, running: dict[str, Any] | None) -> Finding:
     except (StoreError, sqlite3.Error) as error:
         remedy = "keep the folder as it is, and `rpcserver restore BACKUP --replace`"
         return Finding("fail", f"database {path}: {error}", remedy)
-    latest = migrations()[-1][0]
-    if version > latest:
+    if version > SCHEMA_VERSION:
         return Finding("fail", f"database {path}: of a newer version ({version})", "upgrade rpcserver")
+    if 0 < version < SCHEMA_VERSION:
+        return Finding("fail", f"database {path}: from before the first release ({version})", "use a new data folder")
     if running is not None:
         return Finding("ok", f"database {path}: in use by the server, process {running['pid']}")
-    step = "" if version == latest else f", will be brought from version {version} to {latest}"
-    return Finding("ok", f"database {path}: whole{step}")
+    return Finding("ok", f"database {path}: whole")
 
 
 def _disk(settings: Settings) -> Finding:

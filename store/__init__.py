@@ -1,9 +1,10 @@
-"""Where rows live: transactions on SQLite, migrations, ids. Knows no table's meaning."""
+"""Where rows live: transactions on SQLite, the schema, ids. Knows no table's meaning."""
 
 from store.errors import (
     BackupError,
     CorruptStore,
     NewerStore,
+    OlderStore,
     StoreClosed,
     StoreError,
     StoreFailed,
@@ -21,6 +22,7 @@ __all__ = [
     "BackupError",
     "CorruptStore",
     "NewerStore",
+    "OlderStore",
     "Row",
     "Store",
     "StoreClosed",

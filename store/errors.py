@@ -5,6 +5,7 @@ StoreError
 ├── StoreUnwritable  the data folder cannot be written
 ├── CorruptStore     the database file is damaged
 ├── NewerStore       the database was written by a newer version
+├── OlderStore       the database is of a version from before the first release
 ├── StoreFull        no space left; reads go on, writes work again once there is space
 ├── StoreFailed      the disk reported an error; nothing of the batch was acknowledged
 ├── StoreClosed      the store is closed or closing
@@ -33,6 +34,10 @@ class CorruptStore(StoreError):
 
 class NewerStore(StoreError):
     """The database was written by a newer version. Upgrade rpcserver; nothing was changed."""
+
+
+class OlderStore(StoreError):
+    """The database was written before the first release and cannot be converted; nothing was changed."""
 
 
 class StoreFull(StoreError):

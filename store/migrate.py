@@ -1,47 +1,48 @@
-"""Bring a database to the shape of schema.sql: a new one at once, an older one step by step."""
+"""Bring a database to the shape of schema.sql: a new one is made, one of another version refused.
 
-import re
+Versions 1 to 8 were steps of the time before the first release; a step from this version to the next one will be a
+script given to `apply`.
+"""
+
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from store.errors import NewerStore
+from store.errors import NewerStore, OlderStore
 
 _ROOM = Path(__file__).parent
+
+SCHEMA_VERSION = 9  # of schema.sql, kept in the database as its `user_version`; 0 is an empty database
 
 
 def schema_path() -> Path:
     """Return where schema.sql lies: inside the installed package, or beside the rooms in a checkout."""
-    return _first(_ROOM / "schema.sql", _ROOM.parent / "schema.sql")
+    for path in (_ROOM / "schema.sql", _ROOM.parent / "schema.sql"):
+        if path.exists():
+            return path
+    raise FileNotFoundError("schema.sql is missing beside the packages: install rpcserver again")
 
 
-def migrations() -> list[tuple[int, Path]]:
-    """Return (version, file) of every step, in order; the files are named `NNN_what.sql`."""
-    folder = _first(_ROOM / "migrations", _ROOM.parent / "migrations")
-    steps = [(int(match[1]), path) for path in folder.iterdir() if (match := re.match(r"(\d+)_.*\.sql$", path.name))]
-    return sorted(steps)
-
-
-def migrate(connection: sqlite3.Connection) -> int:
-    """Make or upgrade the tables in one transaction a step, and return the version reached.
+def migrate(connection: sqlite3.Connection) -> None:
+    """Make the tables of an empty database in one transaction; leave those of today's version as they are.
 
     Raises:
-        NewerStore: the database is of a later version than this program; it was not touched.
+        NewerStore, OlderStore: the database is of a version that this program cannot use; it was not touched.
     """
-    steps = migrations()
-    latest = steps[-1][0]
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    if version > latest:
-        raise NewerStore(
-            f"The database has version {version}, this program knows {latest}. Upgrade rpcserver; nothing was changed."
-        )
     if version == 0:
-        apply(connection, schema_path().read_text("utf-8"), latest)
-        return latest
-    for number, path in steps:
-        if number > version:
-            apply(connection, path.read_text("utf-8"), number)
-    return latest
+        apply(connection, schema_path().read_text("utf-8"), SCHEMA_VERSION)
+    elif version > SCHEMA_VERSION:
+        raise NewerStore(
+            f"The database has version {version}, this program knows {SCHEMA_VERSION}."
+            " Upgrade rpcserver; nothing was changed."
+        )
+    elif version < SCHEMA_VERSION:
+        raise OlderStore(
+            f"The database has version {version}, from before the first release; this program needs {SCHEMA_VERSION}"
+            " and cannot convert it. Give --data a new folder, or go on with the rpcserver that made this one;"
+            " nothing was changed."
+        )
 
 
 def apply(connection: sqlite3.Connection, script: str, version: int) -> None:
@@ -64,10 +65,3 @@ def _statements(script: str) -> Iterator[str]:
         if sqlite3.complete_statement(statement):
             yield statement
             statement = ""
-
-
-def _first(*places: Path) -> Path:
-    for place in places:
-        if place.exists():
-            return place
-    raise FileNotFoundError(f"{places[0].name} is missing beside the packages: install rpcserver again")

@@ -46,7 +46,7 @@ def test_the_image_holds_every_room() -> None:
     project = (DEPLOY.parent / "pyproject.toml").read_text("utf-8")
     packages = re.search(r"^packages = \[(.*)\]$", project, re.M)
     assert packages is not None
-    assert {name.strip('" ') for name in packages[1].split(",")} | {"schema.sql", "migrations", "README.md"} <= allowed
+    assert {name.strip('" ') for name in packages[1].split(",")} | {"schema.sql", "README.md"} <= allowed
     assert all((DEPLOY.parent / name).exists() for name in allowed)
 
 

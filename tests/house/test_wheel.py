@@ -53,25 +53,23 @@ def environment(installed: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(installed)}
 
 
-def test_wheel_holds_rooms_schema_migrations_and_the_page(wheel: Path) -> None:
-    """Every room, the tables, the steps to them and the browser's client are in the wheel; tests are not."""
+def test_wheel_holds_rooms_schema_and_the_page(wheel: Path) -> None:
+    """Every room, the tables and the browser's client are in the wheel; tests are not."""
     names = zipfile.ZipFile(wheel).namelist()
     for room in ROOMS:
         assert f"{room}/__init__.py" in names
     for path in ("store/schema.sql", "web/client.js"):
         assert path in names
-    steps = {path.name for path in (CHECKOUT / "migrations").glob("*.sql")}
-    assert {name.rpartition("/")[2] for name in names if name.startswith("store/migrations/")} == steps
     own = {*ROOMS, f"rpcserver-{__version__}.dist-info"}
     assert {name.split("/")[0] for name in names} == own
 
 
 def test_rooms_come_from_the_installed_folder(installed: Path, tmp_path: Path) -> None:
-    """What runs is what was installed, its schema and migrations included."""
+    """What runs is what was installed, its schema included."""
     script = (
         "import importlib, json, store.migrate as m\n"
         f"rooms = [importlib.import_module(name).__file__ for name in {ROOMS!r}]\n"
-        "print(json.dumps([*rooms, str(m.schema_path()), *(str(path) for _, path in m.migrations())]))"
+        "print(json.dumps([*rooms, str(m.schema_path())]))"
     )
     done = run(installed, tmp_path, "-c", script)
     assert done.returncode == 0, done.stderr

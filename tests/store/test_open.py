@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from store import CorruptStore, NewerStore, Store, StoreLocked, StoreUnwritable
+from store import CorruptStore, NewerStore, OlderStore, Store, StoreError, StoreLocked, StoreUnwritable
 from store.sqlite import DATABASE
 
 NOBODY = 65534
@@ -164,17 +164,19 @@ async def test_a_refused_folder_is_let_go(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_a_newer_database_is_refused_untouched(tmp_path: Path) -> None:
-    """A database of a later version says so: an older program must not write to it."""
+@pytest.mark.parametrize(("version", "refusal"), [(999, NewerStore), (8, OlderStore), (1, OlderStore)])
+async def test_a_database_of_another_version_is_refused_untouched(
+    tmp_path: Path, version: int, refusal: type[StoreError]
+) -> None:
+    """A later version must not be written to, an earlier one is never half converted; both are said with the number."""
     database = await filled(tmp_path)
     connection = sqlite3.connect(database)
-    connection.execute("PRAGMA user_version = 999")
+    connection.execute(f"PRAGMA user_version = {version}")
     connection.close()
-    with pytest.raises(NewerStore, match="999"):
+    before = database.read_bytes()
+    with pytest.raises(refusal, match=f"version {version}, .* nothing was changed"):
         await Store.open(tmp_path)
-    connection = sqlite3.connect(database)
-    assert connection.execute("PRAGMA user_version").fetchone() == (999,)
-    connection.close()
+    assert database.read_bytes() == before
 
 
 async def test_commits_are_durable(store: Store) -> None:

@@ -15,13 +15,21 @@ OWN = "@"  # begins the names of the users' own groups, and of no others
 
 
 @dataclass(frozen=True, slots=True)
+class Membership:
+    """Somebody in a group; an admin says who else is."""
+
+    user_id: str
+    is_admin: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
-    """A group with its people, as (user id, is admin), by the order of their ids."""
+    """A group with its people, by the order of their ids."""
 
     id: str
     name: str
     owner_id: str
-    members: list[tuple[str, bool]]
+    members: list[Membership]
 
 
 @core_call("core.group.create")
@@ -43,7 +51,7 @@ def read(scene: Scene, group_id: str) -> Group:
     people = scene.tx.all(
         "SELECT user_id, is_admin FROM user_group_members WHERE group_id = ? ORDER BY user_id", group_id
     )
-    return Group(row[0], row[1], row[2], [(user_id, bool(is_admin)) for user_id, is_admin in people])
+    return Group(row[0], row[1], row[2], [Membership(user_id, bool(is_admin)) for user_id, is_admin in people])
 
 
 @core_call("core.group.list", is_reading=True)
@@ -132,7 +140,7 @@ def _check_own(tx: Tx, group_id: str, user_id: str | None = None) -> None:
 
 def _administered(scene: Scene, group_id: str) -> None:
     group = read(scene, group_id)
-    if (scene.user_id, True) not in group.members:
+    if Membership(scene.user_id, True) not in group.members:
         raise NotWritable(group_id, group.name)
 
 

@@ -18,7 +18,7 @@ MAX_ENTRIES = 1000  # all are looked through whenever one is changed
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Remembered:
     """Something remembered. `set_id` is where it counts, None everywhere; `expires_at` UTC milliseconds."""
 
     name: str
@@ -59,7 +59,7 @@ def remember(
 
 
 @core_call("core.session.recall", is_reading=True)
-def recall(scene: Scene, data_set_id: str, set_id: str | None = None) -> list[Entry]:
+def recall(scene: Scene, data_set_id: str, set_id: str | None = None) -> list[Remembered]:
     """Return what a session remembers in a set, and everywhere, by name; what expired is forgotten."""
     if sets.show(scene, data_set_id).owner_id != scene.user_id:
         raise TokenNotFound(data_set_id)
@@ -67,7 +67,7 @@ def recall(scene: Scene, data_set_id: str, set_id: str | None = None) -> list[En
     return sorted((e for e in found if e.set_id in (None, set_id)), key=lambda e: (e.name, e.set_id or ""))
 
 
-def _all(tx: Tx, data_set_id: str) -> list[tuple[str, Entry]]:
+def _all(tx: Tx, data_set_id: str) -> list[tuple[str, Remembered]]:
     rows = tx.all(
         "SELECT t.id, t.name, t.attributes FROM members m JOIN tokens t ON t.id = m.token_id"
         " WHERE m.set_id = ? AND t.type = ?",
@@ -76,9 +76,9 @@ def _all(tx: Tx, data_set_id: str) -> list[tuple[str, Entry]]:
     found = []
     for token_id, name, text in rows:
         held = json.loads(text)
-        found.append((token_id, Entry(name, held.get("value"), held.get("set_id"), held.get("expires_at"))))
+        found.append((token_id, Remembered(name, held.get("value"), held.get("set_id"), held.get("expires_at"))))
     return found
 
 
-def _is_current(entry: Entry) -> bool:
+def _is_current(entry: Remembered) -> bool:
     return entry.expires_at is None or entry.expires_at > now_ms()

@@ -4,6 +4,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -28,7 +29,7 @@ class Method:
     """A method of the API.
 
     Args:
-        params: the model that checks the call; its fields are the parameters, by name or in this order.
+        params: the model that checks the call; its fields are the parameters, by name or in the order of `positions`.
         handler: `handler(call, params)`, plain or async; what it returns is the result.
         is_ordered: calls on one session run one after another, in the order sent.
         needs_auth: False for the few that anybody may call.
@@ -55,6 +56,11 @@ class Method:
     errors: tuple[str, ...] = ()
     examples: tuple[Example, ...] = ()
     secret_params: frozenset[str] = frozenset()
+
+    @property
+    def positions(self) -> tuple[str, ...]:
+        """The names of the parameters as a list gives them: the required ones first, else in the model's order."""
+        return _positions(self.params)
 
     @property
     def doc(self) -> str:
@@ -93,6 +99,12 @@ def method(
         examples,
         frozenset(secret_params),
     )
+
+
+@cache
+def _positions(params: type[BaseModel]) -> tuple[str, ...]:
+    fields = params.model_fields
+    return tuple(sorted(fields, key=lambda name: not fields[name].is_required()))
 
 
 class Call:

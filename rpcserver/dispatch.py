@@ -159,7 +159,7 @@ class Dispatcher:
 
     def _order_key(self, call: Call, params: dict[str, Any] | list[Any]) -> str | None:
         if isinstance(params, list):
-            named = params[0] if params and next(iter(call.method.params.model_fields)) == "session_id" else None
+            named = dict(zip(call.method.positions, params, strict=False)).get("session_id")
         else:
             named = params.get("session_id")
         if isinstance(named, str):
@@ -306,7 +306,7 @@ def _read_meta(call: Call, meta: Any) -> None:
 
 def _entry(method: Method) -> Callable[..., Any]:
     """Return the function that jsonrpcserver's table holds: its signature is the params model's."""
-    names = tuple(method.params.model_fields)
+    names = method.positions
     validate = method.params.model_validate
 
     def checked(call: Call, /, *args: Any, **kwargs: Any) -> Any:

@@ -133,9 +133,7 @@ def _hash(call: Call) -> str:
     params = call.request.params
     if call.method.secret_params:
         # A hash of what few could be is as good as the thing itself.
-        by_name = (
-            params if isinstance(params, dict) else dict(zip(call.method.params.model_fields, params, strict=False))
-        )
+        by_name = params if isinstance(params, dict) else dict(zip(call.method.positions, params, strict=False))
         params = {name: value for name, value in by_name.items() if name not in call.method.secret_params}
     body = orjson.dumps(params, option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(call.method.name.encode() + b"\x00" + body).hexdigest()

@@ -63,6 +63,9 @@ KINDS: dict[str, tuple[int, str]] = {
     **RAISED,
 }
 
+# The names of the codes: several kinds share one.
+CODES: dict[int, str] = {code: name for name, code in vars(e).items() if name.isupper() and isinstance(code, int)}
+
 # What any call can be answered with, besides what its method declares.
 ANY_CALL = (
     "INVALID_PARAMS",

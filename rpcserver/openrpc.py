@@ -14,7 +14,7 @@ from rpcserver import __version__
 from rpcserver.auth import Principal
 from rpcserver.dispatch import Method
 from rpcserver.examples import Example
-from rpcserver.kinds import ANY_CALL, AUTHENTICATED_CALL, KINDS
+from rpcserver.kinds import ANY_CALL, AUTHENTICATED_CALL, CODES, KINDS
 from rpcserver.notifications import NOTIFICATIONS, Notification
 
 OPENRPC = "1.4.1"
@@ -93,16 +93,18 @@ class Description:
         return [self._notification(told) for told in NOTIFICATIONS]
 
     def _method(self, method: Method) -> dict[str, Any]:
-        kinds = (*method.errors, *(AUTHENTICATED_CALL if method.needs_auth else ()), *ANY_CALL)
+        kinds = dict.fromkeys((*method.errors, *(AUTHENTICATED_CALL if method.needs_auth else ()), *ANY_CALL))
+        codes = dict.fromkeys(CODES[KINDS[kind][0]] for kind in kinds)
         described: dict[str, Any] = {
             "name": method.name,
             "summary": method.doc.partition("\n")[0],
             "description": method.doc,
             "tags": [{"name": method.name.partition(".")[0]}],
             "paramStructure": "either",
-            "params": self._params(f"params {method.name}"),
+            "params": sorted(self._params(f"params {method.name}"), key=lambda param: not param["required"]),
             "result": {"name": "result", "schema": self._schemas[0][f"result {method.name}"]},
-            "errors": [{"$ref": ERRORS + kind} for kind in dict.fromkeys(kinds)],
+            "errors": [{"$ref": ERRORS + code} for code in codes],
+            "x-kinds": list(kinds),
             "x-ordered": method.is_ordered,
             "x-authenticated": method.needs_auth,
         }
@@ -181,4 +183,20 @@ def _references(part: Any) -> set[str]:
     return set()
 
 
-_ERRORS = {kind: {"code": code, "message": meaning, "data": {"kind": kind}} for kind, (code, meaning) in KINDS.items()}
+def kinds_of(document: dict[str, Any]) -> list[str]:
+    """Return every kind of error that a document names, in order."""
+    errors = document["components"]["errors"].values()
+    return sorted(kind for error in errors for kind in error["data"]["kinds"])
+
+
+def _errors() -> dict[str, Any]:
+    """Return an error for each code, as OpenRPC wants them; `data.kinds` says what the code can stand for."""
+    found: dict[str, Any] = {}
+    for kind, (code, meaning) in sorted(KINDS.items()):
+        name = CODES[code]
+        error = found.setdefault(name, {"code": code, "message": name.replace("_", " ").capitalize()})
+        error.setdefault("data", {"kinds": {}})["kinds"][kind] = meaning
+    return dict(sorted(found.items()))
+
+
+_ERRORS = _errors()

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from rpcserver.openrpc import ERRORS, SCHEMAS
+from rpcserver.openrpc import SCHEMAS
 
 Document = dict[str, Any]
 
@@ -38,7 +38,7 @@ def markdown(document: Document) -> str:
 
 
 def _common(document: Document) -> list[str]:
-    each = [[error["$ref"].removeprefix(ERRORS) for error in method["errors"]] for method in document["methods"]]
+    each = [method["x-kinds"] for method in document["methods"]]
     return [kind for kind in each[0] if all(kind in kinds for kinds in each)] if each else []
 
 
@@ -51,7 +51,7 @@ def _method(method: dict[str, Any], common: list[str]) -> str:
         lines += [_param(param) for param in method["params"]]
         lines.append("")
     lines += [f"Result: {_type(method['result']['schema'])}.", ""]
-    own = [kind for error in method["errors"] if (kind := error["$ref"].removeprefix(ERRORS)) not in common]
+    own = [kind for kind in method["x-kinds"] if kind not in common]
     if method["name"].startswith("core."):
         lines += ["Errors: those of jobs and of the core, as the words above say.", ""]
     elif own:

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from rpcserver.openrpc import SCHEMAS
+from rpcserver.openrpc import SCHEMAS, kinds_of
 
 Document = dict[str, Any]
 Schema = dict[str, Any]
@@ -101,7 +101,7 @@ def python(document: Document) -> str:
         if told["name"].startswith("$/"):
             fields = _param_fields(told["params"], _py_type)
             parts.append(_py_typed_dict(_type_name(told["name"]), told["summary"], fields))
-    kinds = ",\n".join(f"    {_quoted(kind)}" for kind in document["components"]["errors"])
+    kinds = ",\n".join(f"    {_quoted(kind)}" for kind in kinds_of(document))
     parts.append(f"ErrorKind = Literal[\n{kinds},\n]\n")
     for group, methods in _groups(document).items():
         parts.append(_py_group(group, methods))
@@ -198,7 +198,7 @@ def _ts_notifications(document: Document) -> str:
 
 
 def _ts_kinds(document: Document) -> str:
-    kinds = "\n".join(f"  | {_quoted(kind)}" for kind in document["components"]["errors"])
+    kinds = "\n".join(f"  | {_quoted(kind)}" for kind in kinds_of(document))
     return f"/** Every kind of error. */\nexport type ErrorKind =\n{kinds};\n"
 
 

@@ -64,7 +64,14 @@ class Upgrade:
         peer = str(connection.remote_address[0]) if connection.remote_address else ""
         forwarded = request.headers.get_all("X-Forwarded-For")
         connection.address = address_key(forwarded_address(peer, forwarded, self._trusted))
-        return await (self._page if is_page else self._open)(connection, request, path)
+        if not is_page:
+            return await self._open(connection, request, path)
+        response = await self._page(connection, request, path)
+        if origin is not None:
+            # The origin may connect, so a script of its page may read what stands here, such as /openrpc.json.
+            response.headers["Access-Control-Allow-Origin"] = origin
+            response.headers["Vary"] = "Origin"
+        return response
 
     async def _open(self, connection: Connection, request: Request, path: str) -> Response | None:
         respond = partial(_refuse, connection)
@@ -81,6 +88,11 @@ class Upgrade:
         return _answer(connection, await self._pages.page(path, Asker(is_local)))
 
     async def _page(self, connection: Connection, request: Request, path: str) -> Response:
+        if request.method == "OPTIONS" and "Origin" in request.headers:
+            answer = _answer(connection, Page(204, ""))
+            answer.headers["Access-Control-Allow-Methods"] = "GET, HEAD"
+            answer.headers["Access-Control-Allow-Headers"] = "Authorization"
+            return answer
         if request.method not in ("GET", "HEAD"):
             return _answer(connection, Page(405, "Pages are read with GET.\n"))
         offered = auth.offered(request.headers.get("Authorization"), [])

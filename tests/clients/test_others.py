@@ -1,8 +1,8 @@
-"""Other people's clients: each authenticates, calls, sends a batch where it can, meets an error, hears an event."""
+"""Other people's clients: each authenticates, walks, acts, hears an event, meets an error, cancels a call."""
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -10,31 +10,70 @@ from queue import Empty, Queue
 from threading import Thread
 from typing import Any
 
+import pytest
 from websockets.asyncio.client import connect
 
 from tests.chromium import open_page
+from tests.clients.pythons import PYTHONS, Refused
 from tests.conftest import Running, run_server
 from tests.toolchain import SOURCE, run_node, script
 
-COMMON = {"protocol": "rpcserver.v1", "name": "anna", "heard": True, "error": [-32004, "SESSION_NOT_FOUND"]}
 BATCH = ["pong", -32601]
+# What the walk of tests/javascript/clients.mjs tells.
+COMMON = {
+    "name": "anna",
+    "heard": True,
+    "walked": ["anna's home", "anna's home"],
+    "acted": "bookmarks",
+    "error": [-32004, "SESSION_NOT_FOUND"],
+    "cancelled": -32800,
+}
+BATCHES = {"json-rpc-2.0", "jayson"}  # the others cannot send one
+SLOW_JOBS = Path(__file__).parents[1] / "rpcserver" / "jobs_guest.py"
 
 
-async def _outcome(server: Running, name: str) -> Any:
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Running]:
+    """A server with a job that takes for ever."""
+    async with run_server(tmp_path / "data", plugins=(SLOW_JOBS,)) as running:
+        yield running
+
+
+@pytest.mark.parametrize("name", ["rpc-websockets", "json-rpc-2.0", "@open-rpc/client-js", "vscode-jsonrpc", "jayson"])
+async def test_a_package_of_npm(server: Running, name: str) -> None:
+    """It authenticates, creates, looks, walks, acts, hears an event, meets an error, cancels, as it is published."""
     credential = await server.credential("anna")
-    done = await asyncio.to_thread(run_node, script(name), server.url, credential)
+    done = await asyncio.to_thread(run_node, script("clients.mjs"), name, server.url, credential)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    batch = {"batch": BATCH} if name in BATCHES else {}
+    assert json.loads(done.stdout) == {**COMMON, "session": name, **batch}
 
 
-async def test_rpc_websockets(server: Running) -> None:
-    """The npm package rpc-websockets works as it is; it cannot send a batch."""
-    assert await _outcome(server, "rpc_websockets.mjs") == {**COMMON, "session": "by position"}
-
-
-async def test_json_rpc_2(server: Running) -> None:
-    """The npm package json-rpc-2.0 over ws works as it is, batches included."""
-    assert await _outcome(server, "json_rpc_2.mjs") == {**COMMON, "session": "in a batch", "batch": BATCH}
+@pytest.mark.parametrize("name", PYTHONS)
+async def test_a_package_of_python(server: Running, name: str) -> None:
+    """The same walk with Python's packages."""
+    async with asyncio.timeout(60), PYTHONS[name](server.url) as client:
+        hello = await client.heard("$/hello")
+        who = await client.call("auth.authenticate", {"credential": await server.credential("anna")})
+        await client.call("events.subscribe", {"topics": ["session.*"]})
+        session_id = (await client.call("session.create", [name]))["session_id"]
+        event = await client.heard("session.created")
+        listing = await client.call("session.ls", {"session_id": session_id})
+        moved = await client.call("session.cd", {"session_id": session_id, "to": "home"})
+        acted = await client.call("session.action", {"session_id": session_id, "token_id": "bookmarks.add"})
+        record = await client.call("session.get", {"session_id": session_id})
+        with pytest.raises(Refused) as refused:
+            await client.call("session.get", {"session_id": "s_none"})
+        cancelled = await client.cancelled("job.run", {"function": "guest.forever"})
+    assert (hello["protocol"], record["name"]) == ("rpcserver.v1", name)
+    assert {
+        "name": who["name"],
+        "heard": event["data"]["session_id"] == session_id,
+        "walked": [place["current_set"]["set_name"] for place in (listing, moved)],
+        "acted": acted["handled_by"],
+        "error": [refused.value.code, refused.value.data["kind"]],
+        "cancelled": cancelled,
+    } == COMMON
 
 
 async def test_websockets_by_hand(server: Running) -> None:
@@ -120,13 +159,15 @@ class Site:
 
 
 async def test_a_browser(tmp_path: Path) -> None:
-    """A page in Chromium with a plain WebSocket works, when its origin is allowed."""
+    """A page in Chromium with a plain WebSocket works, and may fetch /openrpc.json, when its origin is allowed."""
     with Site().open() as site:
         async with run_server(tmp_path / "data", origins=(site.origin,)) as server:
             site.where = {"url": server.url, "credential": await server.credential("anna")}
             outcome = await asyncio.to_thread(site.outcome, tmp_path / "profile")
     own = {"selected": "rpcserver.v1", "session": "from a page", "batch": BATCH, "first": "$/hello"}
-    assert outcome == {**COMMON, **own}
+    own["documents"] = [True, "1.4.1"]
+    common = {"protocol": "rpcserver.v1", "name": "anna", "heard": True, "error": COMMON["error"]}
+    assert outcome == {**common, **own}
 
 
 async def test_a_browser_with_a_page_of_elsewhere(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_the_own_group_stays_and_its_user_in_it(world: World) -> None:
             with pytest.raises(OwnGroup):
                 world.do(user, call, anna.group_id, *arguments)  # type: ignore[arg-type]
     world.do("bob", groups.remove, anna.group_id, world.users["bob"].id)
-    assert world.do("anna", groups.read, anna.group_id).members == [(anna.id, True)]
+    assert world.do("anna", groups.read, anna.group_id).members == [groups.Membership(anna.id, True)]
 
 
 def test_no_group_takes_the_name_of_a_user_s(world: World) -> None:

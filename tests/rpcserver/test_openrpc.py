@@ -19,7 +19,7 @@ from rpcserver.methods import METHODS, core
 from rpcserver.notifications import NOTIFICATIONS
 from rpcserver.openrpc import Description
 from tests.conftest import Running, run_server
-from tests.toolchain import node_folder
+from tests.toolchain import node_folder, run_node, script
 
 ROOT = Path(__file__).parent.parent.parent
 PUBLIC = [method for method in METHODS if not method.is_operator]
@@ -49,6 +49,52 @@ def result_faults(document: dict[str, Any], method: str, result: Any) -> list[st
 def test_the_document_is_valid_against_the_meta_schema() -> None:
     """The whole document is an OpenRPC 1.4 document."""
     assert meta_schema_faults(DOCUMENT) == []
+
+
+def test_the_linters_of_others_are_content(tmp_path: Path) -> None:
+    """@open-rpc/schema-utils-js reads it, and every example fits its params; Ajv in strict mode has nothing to say."""
+    path = tmp_path / "openrpc.json"
+    path.write_text(json.dumps(DOCUMENT))
+    done = run_node(script("lint_openrpc.mjs"), str(path))
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
+def test_the_linters_find_faults(tmp_path: Path) -> None:
+    """A reference into the void, a keyword that is none, and an example that does not fit are told."""
+    document = json.loads(json.dumps(DOCUMENT))
+    ping, info = (next(one for one in document["methods"] if one["name"] == name) for name in ("job.get", "job.cancel"))
+    ping["params"][0]["schema"]["maxLenght"] = 3
+    info["examples"][0]["params"][0]["value"] = {"not": "an id"}
+    path = tmp_path / "openrpc.json"
+    path.write_text(json.dumps(document))
+    done = run_node(script("lint_openrpc.mjs"), str(path))
+    assert done.returncode == 1
+    assert "maxLenght" in done.stdout and "job.cancel" in done.stdout, done.stdout + done.stderr
+
+
+def test_the_official_generator_runs(tmp_path: Path) -> None:
+    """@open-rpc/generator makes of it what it makes; what that is worth is its own matter."""
+    (tmp_path / "openrpc.json").write_text(json.dumps(DOCUMENT))
+    wanted = [{"type": "client", "name": language, "language": language} for language in ("typescript", "rust")]
+    plan = {"openrpcDocument": str(tmp_path / "openrpc.json"), "outDir": str(tmp_path / "made"), "components": wanted}
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    generator = node_folder() / "node_modules/@open-rpc/generator/build/cli.js"
+    options = ("generate", "--document", str(tmp_path / "openrpc.json"), "--config", str(tmp_path / "plan.json"))
+    done = run_node(str(generator), *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "session_cd" in (tmp_path / "made/client/typescript/src/index.ts").read_text().replace(".", "_")
+
+
+def test_what_generators_stumble_over() -> None:
+    """Required params come first, a method's errors have one code each, no two types share a name, no tuples."""
+    errors = DOCUMENT["components"]["errors"]
+    for method in DOCUMENT["methods"]:
+        required = [param["required"] for param in method["params"]]
+        assert required == sorted(required, reverse=True), method["name"]
+        codes = [errors[error["$ref"].rpartition("/")[2]]["code"] for error in method["errors"]]
+        assert len(codes) == len(set(codes)), method["name"]
+    assert [name for name in DOCUMENT["components"]["schemas"] if not re.fullmatch(r"[A-Z][A-Za-z0-9]*", name)] == []
+    assert "prefixItems" not in json.dumps(DOCUMENT)
 
 
 def test_the_check_finds_a_fault() -> None:

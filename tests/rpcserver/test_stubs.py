@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 
 from rpcserver.described import document
+from rpcserver.openrpc import kinds_of
 from rpcserver.stubs import python, typescript
 from tests.conftest import Running, run_cli
 from tests.rpcserver.test_openrpc import meta_schema_faults
@@ -106,5 +107,5 @@ def test_stubs_hold_every_method_and_kind(write: object) -> None:
     text = write(document())
     for method in document()["methods"]:
         assert f'"{method["name"]}"' in text
-    for name in (*document()["components"]["schemas"], *document()["components"]["errors"]):
+    for name in (*document()["components"]["schemas"], *kinds_of(document())):
         assert name in text

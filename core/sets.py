@@ -9,6 +9,7 @@ from core.calls import Scene, core_call
 from core.conditions import Coming
 from core.errors import EnterRefused, EventRefused, NotWritable, SetCycle, SetNotEmpty, SetNotFound, TokenInUse
 from core.guards import Rule, ask_set, guard_set, guard_token, of_set
+from core.names import sort_key
 from core.tokens import Token
 from core.types import SYSTEM_MADE
 from store import Tx, new_id, now_ms
@@ -245,12 +246,12 @@ def truncate(scene: Scene, set_id: str) -> None:
 def child(scene: Scene, set_id: str, name: str) -> str | None:
     """Return the child set of that name that the caller owns, or None."""
     show(scene, set_id)
+    # In this order, whatever the planner knows: the owner may have more tokens than there are children.
     row = scene.tx.one(
-        "SELECT s.id FROM sets s JOIN tokens t ON t.id = s.token_id"
-        " WHERE s.parent_id = ? AND t.name = ? AND t.owner_id = ? ORDER BY s.id LIMIT 1",
-        set_id,
-        name,
-        scene.user_id,
+        "SELECT s.id FROM members m CROSS JOIN tokens t CROSS JOIN sets s WHERE m.set_id = ? AND m.sort = ?"
+        " AND m.kind = 'child' AND t.id = m.token_id AND t.name = ? AND t.owner_id = ? AND s.token_id = t.id"
+        " ORDER BY s.id LIMIT 1",
+        *(set_id, sort_key(name), name, scene.user_id),
     )
     return row[0] if row else None
 

@@ -262,7 +262,8 @@ TABLE: dict[type[BaseException], tuple[int, str, bool]] = {
     play.StoreError: (CONFLICT, "KEYS_REFUSED", False),
     play.PlayError: (INVALID_PARAMS, "BAD_SCRIPT", False),
     store.StoreFull: (BUSY, "STORAGE_FULL", True),
-    store.StoreFailed: (INTERNAL, "STORAGE_FAILED", False),
+    store.StoreFailed: (BUSY, "STORAGE_FAILED", False),
+    store.NoDescriptors: (BUSY, "NO_DESCRIPTORS", True),
     store.BackupError: (CONFLICT, "BACKUP_FAILED", False),
     store.StoreClosed: (SHUTTING_DOWN, "SHUTTING_DOWN", True),
     PluginError: (REFUSED, "PLUGIN_ERROR", False),
@@ -313,6 +314,8 @@ def describe(error: BaseException) -> ErrorObject:
     entry = _entry(error)
     if entry is None:
         return _unforeseen(error)
+    if isinstance(error, store.StoreFailed):
+        log.error("storage_failed", reason=str(error.__cause__ or error))
     code, kind, is_retryable = entry
     data = {"kind": kind, "retryable": is_retryable}
     if isinstance(error, play.ParseError):

@@ -4,6 +4,7 @@ from store.errors import (
     BackupError,
     CorruptStore,
     NewerStore,
+    NoDescriptors,
     OlderStore,
     StoreClosed,
     StoreError,
@@ -11,6 +12,7 @@ from store.errors import (
     StoreFull,
     StoreLocked,
     StoreUnwritable,
+    named,
 )
 from store.ids import new_id, now_ms
 from store.sqlite import DATABASE, LOCK, Store
@@ -22,6 +24,7 @@ __all__ = [
     "BackupError",
     "CorruptStore",
     "NewerStore",
+    "NoDescriptors",
     "OlderStore",
     "Row",
     "Store",
@@ -32,6 +35,7 @@ __all__ = [
     "StoreLocked",
     "StoreUnwritable",
     "Tx",
+    "named",
     "new_id",
     "now_ms",
 ]

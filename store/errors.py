@@ -8,9 +8,25 @@ StoreError
 ├── OlderStore       the database is of a version from before the first release
 ├── StoreFull        no space left; reads go on, writes work again once there is space
 ├── StoreFailed      the disk reported an error; nothing of the batch was acknowledged
+├── NoDescriptors    the process has as many files open as it may
 ├── StoreClosed      the store is closed or closing
 └── BackupError      a backup cannot be made or used
 """
+
+import errno
+import sqlite3
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+_FAILED = (errno.EIO, errno.EROFS, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ENOTCONN)
+_FAILED_IN_SQLITE = (
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_PROTOCOL,
+)
 
 
 class StoreError(Exception):
@@ -45,7 +61,11 @@ class StoreFull(StoreError):
 
 
 class StoreFailed(StoreError):
-    """The disk reported an error, and the change was not stored. Look at the server's log and the disk."""
+    """The disk reported an error; a change was not stored. The operator finds it in the server's log."""
+
+
+class NoDescriptors(StoreError):
+    """The server has as many files open as it may. Try again in a moment; its operator can allow it more."""
 
 
 class StoreClosed(StoreError):
@@ -58,3 +78,36 @@ class BackupError(StoreError):
 
 class TooLongHere(StoreError):
     """This read is too long for the event loop's thread. It never leaves the store: a reader's thread takes it up."""
+
+
+def named(error: BaseException) -> BaseException:
+    """Return what an error of SQLite or of the operating system means, whichever operation met it.
+
+    An error that says nothing of the disk or the descriptors is returned as it is.
+    """
+    meaning = _meaning(error)
+    if meaning is None:
+        return error
+    meaning.__cause__ = error
+    return meaning
+
+
+def sqlite_code(error: BaseException) -> int:
+    """Return SQLite's primary code of an error, 0 where there is none: the module raises some by itself."""
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    return code & 0xFF
+
+
+def _meaning(error: BaseException) -> StoreError | None:
+    if isinstance(error, sqlite3.Error):
+        code = sqlite_code(error)
+        if code == sqlite3.SQLITE_FULL:
+            return StoreFull()
+        return StoreFailed() if code in _FAILED_IN_SQLITE else None
+    if isinstance(error, OSError):
+        if error.errno in _FULL:
+            return StoreFull()
+        if error.errno in _NO_DESCRIPTORS:
+            return NoDescriptors()
+        return StoreFailed() if error.errno in _FAILED else None
+    return None

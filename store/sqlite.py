@@ -2,8 +2,10 @@
 
 import asyncio
 import fcntl
+import math
 import os
 import sqlite3
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -12,7 +14,16 @@ from typing import IO, Any, TypeVar, cast
 
 import aiosqlite
 
-from store.errors import CorruptStore, StoreClosed, StoreLocked, StoreUnwritable, TooLongHere
+from store.errors import (
+    CorruptStore,
+    StoreClosed,
+    StoreFull,
+    StoreLocked,
+    StoreUnwritable,
+    TooLongHere,
+    named,
+    sqlite_code,
+)
 from store.migrate import migrate
 from store.tx import SqliteTx, Tx
 from store.writer import Writer
@@ -24,6 +35,7 @@ LOCK = "lock"
 # A read on the event loop's thread may take 30,000 steps of SQLite's machine, about two milliseconds.
 _TICK_STEPS = 1000
 _TICKS = 30
+_PAGE_BYTES = 4096
 QUICK_CHECK_MAX_BYTES = 64 * 1024 * 1024  # above this a look at every page would delay the start by seconds
 
 
@@ -43,20 +55,27 @@ class _NearReader:
     def __init__(self, path: Path) -> None:
         self._connection = _connect_reader(path, busy_ms=0)
         self._connection.set_progress_handler(self._tick, _TICK_STEPS)
-        self._left = 0
+        self._left = math.inf
 
     def read(self, fn: Callable[[Tx], T]) -> T:
         """Run `fn` over one snapshot. Raises TooLongHere; then it has to be run again from its beginning."""
-        self._left = _TICKS
         try:
-            return cast(T, _snapshot(self._connection, fn))
+            return cast(T, _snapshot(self._connection, partial(self._bounded, fn)))
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode in (sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_BUSY):
+            if sqlite_code(error) in (sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_BUSY):
                 raise TooLongHere from error
             raise
 
     def close(self) -> None:
         self._connection.close()
+
+    def _bounded(self, fn: Callable[[Tx], T], tx: Tx) -> T:
+        self._left = _TICKS
+        try:
+            return fn(tx)
+        finally:
+            # The end of the transaction is not counted: stopped itself, it would leave the connection in its snapshot.
+            self._left = math.inf
 
     def _tick(self) -> bool:
         self._left -= 1
@@ -72,7 +91,7 @@ class Store:
         self.folder = folder
         self.is_broken = False
         self._connection = connection
-        self._writer = Writer(connection, max_batch, self._broke)
+        self._writer = Writer(connection, max_batch, self._broke, partial(_has_room, folder))
         self._near = _NearReader(folder / DATABASE)
         self._readers = readers
         self._next_reader = 0
@@ -116,10 +135,16 @@ class Store:
         """
         if self._is_closed:
             raise StoreClosed
-        with suppress(TooLongHere):
-            return self._near.read(fn)
-        self._next_reader = (self._next_reader + 1) % len(self._readers)
-        return await self._readers[self._next_reader].read(fn)
+        try:
+            with suppress(TooLongHere):
+                return self._near.read(fn)
+            self._next_reader = (self._next_reader + 1) % len(self._readers)
+            return await self._readers[self._next_reader].read(fn)
+        except sqlite3.Error as error:
+            meaning = named(error)
+            if meaning is error or sqlite_code(error) == sqlite3.SQLITE_READONLY:
+                raise  # a mistake of the function, which may not write
+            raise meaning from error
 
     @property
     def commits(self) -> int:
@@ -154,12 +179,25 @@ class Store:
         self.is_broken = True
 
 
+def _has_room(folder: Path) -> bool:
+    """Tell whether a file in the folder could grow by a page beyond the longest of the database's."""
+    try:
+        longest = max(path.stat().st_size for path in folder.glob(f"{DATABASE}*"))
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.pwrite(file.fileno(), bytes(_PAGE_BYTES), longest)
+            os.fsync(file.fileno())
+    except (OSError, ValueError) as error:
+        return not isinstance(named(error), StoreFull)
+    return True
+
+
 def _snapshot(connection: sqlite3.Connection, fn: Callable[[Tx], Any]) -> Any:
     connection.execute("BEGIN")
     try:
         return fn(SqliteTx(connection))
     finally:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # else SQLite has ended it: an I/O error does
+            connection.execute("ROLLBACK")
 
 
 def _lock_folder(folder: Path) -> IO[str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from store.errors import StoreClosed, StoreError, StoreFailed, StoreFull
+from store.errors import StoreClosed, StoreError, StoreFailed, StoreFull, named
 from store.tx import SqliteTx, Tx
 
 
@@ -30,10 +30,17 @@ class Write:
 class Writer:
     """Owns the writing connection and its thread. Made and closed on the event loop's thread."""
 
-    def __init__(self, connection: sqlite3.Connection, max_batch: int, on_broken: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        max_batch: int,
+        on_broken: Callable[[], None],
+        has_room: Callable[[], bool],
+    ) -> None:
         self._connection = connection
         self._max_batch = max_batch
         self._on_broken = on_broken
+        self._has_room = has_room
         self._fresh: list[Write] = []
         self._queue: SimpleQueue[list[Write] | None] = SimpleQueue()
         self._loop = asyncio.get_running_loop()
@@ -113,7 +120,7 @@ class Writer:
             for write in batch:
                 self._apply(write)
             execute("COMMIT")
-        except sqlite3.Error as error:
+        except BaseException as error:  # also what a function made of SQLite's error
             self._fail(batch, error)
         else:
             self._failed_commits = 0
@@ -132,45 +139,57 @@ class Writer:
                 raise  # SQLite has rolled back the whole batch (disk full, I/O error): nobody is acknowledged
             execute("ROLLBACK TO one")
             execute("RELEASE one")
-            write.error = _named(error)
+            write.error = named(error)
         else:
+            # Where it has swallowed the error with which SQLite rolled all back, there is nothing to release.
             execute("RELEASE one")
             write.notices = tx.notices
 
-    def _fail(self, batch: list[Write], error: sqlite3.Error) -> None:
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
-        named = _named(error)
+    def _fail(self, batch: list[Write], error: BaseException) -> None:
+        reason = _of_the_disk(error)
+        if isinstance(reason, StoreFailed) and not self._has_room():
+            # SQLite tells a quota, or a limit on the size of files, as it tells a broken disk.
+            reason = StoreFull()
         for write in batch:
-            write.error = write.error or named
+            write.error = write.error or reason
             write.notices = []
+        is_undone = True
+        if self._connection.in_transaction:
+            try:
+                self._connection.execute("ROLLBACK")
+            except sqlite3.Error:
+                is_undone = False
         # After a failed fsync the kernel may have dropped the pages: only reopening shows what is on disk.
-        if not isinstance(named, StoreFull):
+        if not isinstance(reason, StoreFull):
             self._failed_commits += 1
-            if self._failed_commits >= 3:
+            if self._failed_commits >= 3 or not is_undone:
                 self._is_broken = True
                 self._loop.call_soon_threadsafe(self._on_broken)
 
 
-def _named(error: BaseException) -> BaseException:
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is None or not isinstance(error, sqlite3.OperationalError):
-        return error
-    if code & 0xFF == sqlite3.SQLITE_FULL:
-        named: StoreError = StoreFull()
-    elif code & 0xFF in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
-        named = StoreFailed()
-    else:
-        return error
-    named.__cause__ = error
-    return named
+def _of_the_disk(error: BaseException) -> StoreError:
+    """Return why a batch was rolled back: the disk's own error, whatever a function made of it on its way."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, sqlite3.Error):
+        cause = cause.__cause__ or cause.__context__
+    reason = named(cause or error)
+    if isinstance(reason, StoreError):
+        return reason
+    failed = StoreFailed()
+    failed.__cause__ = error
+    return failed
 
 
 def _deliver(batch: list[Write]) -> None:
     # Notices first: a caller that hears of its write must find every cache already up to date.
     for write in batch:
         for notice in write.notices:
-            notice()
+            try:
+                notice()
+            except BaseException as error:
+                # The others, and whoever waits, are told all the same: what they wait for is on the disk.
+                context = {"message": "a notice after a commit failed", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(context)
     for write in batch:
         if write.future.cancelled():
             continue

@@ -55,7 +55,9 @@ def masked(payload: bytes, opcode: int = _TEXT) -> bytes:
     """Return the frame of a message as a client has to send it."""
     size = len(payload)
     head = struct.pack("!BB", 0x80 | opcode, 0x80 | size) if size < 126 else b""
-    if size >= 126:
+    if size >= 1 << 16:
+        head = struct.pack("!BBQ", 0x80 | opcode, 0xFF, size)
+    elif size >= 126:
         head = struct.pack("!BBH", 0x80 | opcode, 0xFE, size)
     pad = (_KEY * (size // 4 + 1))[:size]
     body = (int.from_bytes(payload, "big") ^ int.from_bytes(pad, "big")).to_bytes(size, "big")
@@ -110,6 +112,33 @@ class Connection:
         self._rest = data[start:]
         if out:
             self._socket.sendall(b"".join(out))
+
+    def answers(self) -> int:
+        """Take what has come and return how many messages were whole in it, whatever they say."""
+        data = self._rest + self._receive()
+        start = count = 0
+        while (bounds := _frame(data, start)) is not None:
+            body, stop = bounds
+            if data[start] == 0x80 | _TEXT:
+                count += 1
+            else:
+                self._control(data[start], data[body:stop])
+            start = stop
+        self._rest = data[start:]
+        return count
+
+    def ask(self, frame: bytes) -> tuple[float, bytes]:
+        """Send a frame, wait for the next message, and return how long that took and the message."""
+        started = time.perf_counter()
+        self._socket.sendall(frame)
+        while True:
+            while (bounds := _frame(self._rest, 0)) is None:
+                self._rest += self._receive()
+            (body, stop), first = bounds, self._rest[0]
+            message, self._rest = self._rest[body:stop], self._rest[stop:]
+            if first == 0x80 | _TEXT:
+                return time.perf_counter() - started, message
+            self._control(first, message)
 
     def close(self) -> None:
         """Say goodbye and go."""

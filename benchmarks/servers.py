@@ -83,10 +83,10 @@ def running(folder: Path, sessions_of: list[int], core: int | None) -> Iterator[
     try:
         started.append(_ours(folder, sessions_of, core))
         flags = ["--uvloop"] if has_uvloop() else []
-        echo = _start("echo", folder, core, "-m", "benchmarks.echo_server", *flags)[0]
+        echo = start("echo", folder, core, "-m", "benchmarks.echo_server", *flags)[0]
         started.append(echo)
         echo.walks, echo.credentials = started[0].walks, [None] * len(sessions_of)
-        naive, ready = _start(
+        naive, ready = start(
             "naive", folder, core, "-m", "benchmarks.naive_server", str(folder / "naive.db"), json.dumps(sessions_of)
         )
         started.append(naive)
@@ -103,7 +103,8 @@ def has_uvloop() -> bool:
     return importlib.util.find_spec("uvloop") is not None
 
 
-def _start(name: str, folder: Path, core: int | None, *arguments: str) -> tuple[Server, dict[str, Any]]:
+def start(name: str, folder: Path, core: int | None, *arguments: str) -> tuple[Server, dict[str, Any]]:
+    """Start a server as a process on a core, None: on any, and return it with what it said when it was ready."""
     with open(folder / f"{name}.log", "ab") as log, _pinned(core):
         process = subprocess.Popen(
             [sys.executable, *arguments],
@@ -139,7 +140,7 @@ def _pinned(core: int | None) -> Iterator[None]:
 def _ours(folder: Path, sessions_of: list[int], core: int | None) -> Server:
     data = folder / "data"
     credentials = asyncio.run(_populate(data, folder, sessions_of))
-    server = _start("ours", folder, core, "-m", "rpcserver", "serve", "--data", str(data), "--port", "0")[0]
+    server = start("ours", folder, core, "-m", "rpcserver", "serve", "--data", str(data), "--port", "0")[0]
     try:
         server.walks = asyncio.run(_walk_in(server.url, credentials, sessions_of))
     except BaseException:

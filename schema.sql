@@ -27,29 +27,24 @@ CREATE INDEX tokens_owner ON tokens (owner_id);
 -- A person or program known to the core. group_id: his own group, whose people read what is private of his and whose
 -- admins write it. Written by core.users.
 CREATE TABLE users (
-    id             TEXT PRIMARY KEY,
-    name           TEXT NOT NULL UNIQUE,
-    token_id       TEXT NOT NULL UNIQUE REFERENCES tokens (id),
-    home_set_id    TEXT NOT NULL,
-    landing_set_id TEXT NOT NULL,
-    wallet_set_id  TEXT NOT NULL,
-    is_frozen      INTEGER NOT NULL DEFAULT 0 CHECK (is_frozen IN (0, 1)),
-    created_at     BIGINT NOT NULL,
-    group_id       TEXT NOT NULL DEFAULT ''
+    id          TEXT PRIMARY KEY,
+    name        TEXT NOT NULL UNIQUE,
+    token_id    TEXT NOT NULL UNIQUE REFERENCES tokens (id),
+    group_id    TEXT NOT NULL UNIQUE,
+    home_set_id TEXT NOT NULL,
+    is_frozen   INTEGER NOT NULL DEFAULT 0 CHECK (is_frozen IN (0, 1)),
+    created_at  BIGINT NOT NULL
 );
-CREATE UNIQUE INDEX users_group ON users (group_id);
 
 -- A place, defined by exactly one token. Written by core.sets, by core.members (next_rank) and by core.tree for an import.
--- enter_policy 'rule' is reserved for places that decide by rules of their own. has_events 0: no rule is asked when
--- something happens to the set, and nobody is told.
+-- enter_policy 'rule' is reserved for places that decide by rules of their own.
 CREATE TABLE sets (
     id           TEXT PRIMARY KEY,
     token_id     TEXT NOT NULL UNIQUE REFERENCES tokens (id),
     parent_id    TEXT REFERENCES sets (id),
     enter_policy TEXT NOT NULL DEFAULT 'readers' CHECK (enter_policy IN ('readers', 'members', 'owner', 'rule')),
     next_rank    BIGINT NOT NULL DEFAULT 1,
-    created_at   BIGINT NOT NULL,
-    has_events   INTEGER NOT NULL DEFAULT 1 CHECK (has_events IN (0, 1))
+    created_at   BIGINT NOT NULL
 );
 CREATE INDEX sets_parent ON sets (parent_id);
 
@@ -417,8 +412,8 @@ CREATE TABLE type_ancestors (
 );
 CREATE INDEX type_ancestors_ancestor ON type_ancestors (ancestor);
 
--- What tokens of a type carry. limits, default_value, read_needs, write_needs, relations: JSON. parent_id: whose
--- permissions count, too. Written by core.attributes.
+-- What tokens of a type carry. limits, default_value, read_needs, write_needs: JSON. parent_id: whose permissions
+-- count, too. Written by core.attributes.
 CREATE TABLE attributes (
     id            TEXT PRIMARY KEY,
     type          TEXT NOT NULL REFERENCES types (name),
@@ -431,7 +426,6 @@ CREATE TABLE attributes (
     is_human      INTEGER NOT NULL DEFAULT 1 CHECK (is_human IN (0, 1)),
     created_at    BIGINT NOT NULL,
     parent_id     TEXT REFERENCES attributes (id),
-    relations     TEXT NOT NULL DEFAULT '{}',
     UNIQUE (type, name)
 );
 CREATE INDEX attributes_parent ON attributes (parent_id);
@@ -446,7 +440,7 @@ CREATE TABLE attribute_groups (
 CREATE INDEX attribute_groups_group ON attribute_groups (group_id);
 
 -- What a token's attribute holds in one set, or (set_id '') that it is turned off everywhere; its value everywhere
--- stands in tokens.attributes. value: JSON. Written by core.held.
+-- stands in tokens.attributes. value: JSON. Written by core.live.
 CREATE TABLE live_values (
     token_id   TEXT NOT NULL REFERENCES tokens (id) ON DELETE CASCADE,
     attribute  TEXT NOT NULL,

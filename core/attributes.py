@@ -1,28 +1,33 @@
-"""Attributes as types declare them: what kind of value, within which limits, for whose eyes and hands.
+"""Attributes as types declare them, and those any token may carry: what they hold, for whose eyes and hands.
 
 Several types of a line may declare one name: the nearest wins. An attribute may have a parent, of any type: whoever is
 to read or write the one must be allowed to read or write the other. Source: sessions.md 1.1.
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from core import groups, types
-from core.actions import Action, parsed
+from core.access import Access
 from core.calls import Scene, core_call
 from core.errors import AttributeNotFound, BadAttribute, BadName, BadValue, NameTaken, TypeClosed
 from core.limits import Limits, ValueType, check, source_of
-from core.relations import Relations
 from core.sources import require
-from core.standard import NAMES
 from store import Tx, new_id, now_ms
 
-Access = Literal["read", "write"]
 Needs = list[str] | dict[str, bool]
-COLUMNS = "id, type, name, value_type, limits, default_value, read_needs, write_needs, is_human, parent_id, relations"
-ACTION = "action"
+COLUMNS = "id, type, name, value_type, limits, default_value, read_needs, write_needs, is_human, parent_id"
+# What a token may carry that its type does not declare, and every type's tokens may: name -> kind and limits.
+STANDARD: dict[str, tuple[ValueType, Limits]] = {
+    "description": ("markdown", Limits()),  # what it is, in a sentence or two
+    "image": ("url", Limits(maximum=2048)),  # a picture of it
+    "greeting": ("markdown", Limits()),  # of a set: what whoever enters reads first
+    "sort": ("any", Limits()),  # of a command: its place in the pallet, a number
+    "write": ("any", Limits()),  # of a command: where its input goes
+    "read": ("any", Limits()),  # of a command: what it answers
+    "accepts": ("string", Limits(maximum=64)),  # of a command: the kind of input it takes, such as `json`
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +41,13 @@ class Attribute:
     id: str
     type: str
     name: str
-    value_type: str
+    value_type: ValueType
     limits: dict[str, Any]
     default: Any
     read_needs: Needs | None
     write_needs: Needs | None
     is_human: bool
     parent_id: str | None = None
-    relations: Relations = field(default_factory=Relations)
     read_groups: list[str] = field(default_factory=list)
     write_groups: list[str] = field(default_factory=list)
 
@@ -67,7 +71,6 @@ def create(
     write_needs: Needs | None = None,
     is_human: bool = True,
     parent: str | None = None,
-    relations: Relations | None = None,
 ) -> str:
     """Declare an attribute of a type of the caller's that nothing was made of yet, and return its id.
 
@@ -77,16 +80,17 @@ def create(
         read_groups, write_groups: who may; none: whoever may read, and whoever may write, the token.
         read_needs, write_needs: attributes that must be present in the same set.
         parent: an attribute, by its id or as `type.name`, that must allow it, too: groups are some of its or, if none.
-        relations: what it wants beside it; see core.relations.
     """
     _check_place(scene, type, name)
     limits = Limits(minimum, maximum, pattern, choices, allow_null)
     limits.check_self(name, value_type, default)
     known = (value_type, limits.given(), default, read_needs, write_needs, is_human)
     above = None if parent is None else _named(scene.tx, parent)
-    wanted = (above.id if above else None, relations or Relations(), read_groups or [], write_groups or [])
-    new = _narrowed(Attribute(new_id("a_"), type, name, *known, *wanted), above)
-    _check(scene, new)
+    shared = (read_groups or [], write_groups or [])
+    new = _narrowed(Attribute(new_id("a_"), type, name, *known, above.id if above else None, *shared), above)
+    source = source_of(default)
+    if source is not None:
+        require(scene, *source)
     return _insert(scene.tx, new)
 
 
@@ -120,29 +124,15 @@ def of_type(tx: Tx, type: str) -> dict[str, Attribute]:
     return found
 
 
-def checked(tx: Tx, declared: dict[str, Attribute], name: str, value: Any) -> Any:
-    """Return the value if it fits the attribute. Raises BadValue."""
-    attribute = declared[name]
-    if value is None:
-        if not attribute.limits.get("allow_null", True):
-            raise BadValue(name, "it cannot be empty")
-        return None
-    check(tx, name, attribute.value_type, Limits(**attribute.limits), value)
-    if attribute.value_type == ACTION:
-        _check_action(tx, declared, name, parsed(value))
-    return value
-
-
-def check_siblings(declared: dict[str, Attribute], values: Mapping[str, Any]) -> None:
-    """Raise BadValue when an attribute cannot be held beside the others.
-
-    Args:
-        values: all that a token holds, defaults included.
-    """
-    for name, attribute in declared.items():
-        missed = attribute.relations.missed(name, values) if values.get(name) is not None else None
-        if missed is not None:
-            raise BadValue(name, missed)
+def check_value(tx: Tx, name: str, declared: Attribute | None, value: Any) -> None:
+    """Raise BadValue unless the value fits the attribute; what is not declared fits as `STANDARD` says."""
+    value_type, limits = STANDARD.get(name, ("any", Limits()))
+    if declared is not None:
+        value_type, limits = declared.value_type, Limits(**declared.limits)
+    if value is None and not limits.allow_null:
+        raise BadValue(name, "it cannot be empty")
+    if value is not None:
+        check(tx, name, value_type, limits, value)
 
 
 def defaults(declared: dict[str, Attribute]) -> dict[str, Any]:
@@ -175,36 +165,6 @@ def _check_place(scene: Scene, type: str, name: str) -> None:
         raise BadName(name, "an attribute is a word of a-z, 0-9, _ and - that begins with a letter")
     if scene.tx.one("SELECT 1 FROM attributes WHERE type = ? AND name = ?", type, name):
         raise NameTaken(name)
-
-
-def _check(scene: Scene, new: Attribute) -> None:
-    fault = new.relations.fault(new.name)
-    if fault is not None:
-        raise BadAttribute(new.name, fault)
-    source = source_of(new.default)
-    if source is not None:
-        require(scene, *source)
-    if new.value_type == ACTION and new.default is not None:
-        _check_action(scene.tx, of_type(scene.tx, new.type), new.name, parsed(new.default))
-
-
-def _check_action(tx: Tx, declared: dict[str, Attribute], name: str, action: Action) -> None:
-    for other in (action.target, action.of, action.copied):
-        if other is not None and other not in declared and other not in NAMES:
-            raise BadValue(name, f"the type has no attribute {other!r}: declare it first")
-    target = declared.get(action.target or "")
-    if action.change is None:
-        return
-    if target is not None and target.value_type == ACTION:
-        raise BadValue(name, f"{target.name!r} is an action itself: it can be switched, not changed")
-    if "value" in action.change:
-        constant = action.change["value"]
-        if source_of(constant) is not None:
-            raise BadValue(name, "a script or remote cannot give an action its value")
-        if target is not None:
-            checked(tx, declared, target.name, constant)
-        else:
-            check(tx, action.target or "", "any", Limits(), constant)
 
 
 def _named(tx: Tx, parent: str) -> Attribute:
@@ -240,10 +200,10 @@ def _narrowed(new: Attribute, above: Attribute | None) -> Attribute:
 
 def _insert(tx: Tx, new: Attribute) -> str:
     tx.run(
-        f"INSERT INTO attributes ({COLUMNS}, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+        f"INSERT INTO attributes ({COLUMNS}, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
         *(new.id, new.type, new.name, new.value_type, json.dumps(new.limits)),
         *(_text(new.default), _text(new.read_needs), _text(new.write_needs), int(new.is_human)),
-        *(new.parent_id, json.dumps(new.relations.given()), now_ms()),
+        *(new.parent_id, now_ms()),
     )
     _share(tx, new.id, "read", new.read_groups)
     _share(tx, new.id, "write", new.write_groups)
@@ -251,7 +211,7 @@ def _insert(tx: Tx, new: Attribute) -> str:
 
 
 def _attribute(row: tuple[Any, ...], shared: list[tuple[Any, ...]]) -> Attribute:
-    id, type, name, value_type, limits, default, read_needs, write_needs, is_human, parent_id, relations = row
+    id, type, name, value_type, limits, default, read_needs, write_needs, is_human, parent_id = row
     groups_of: dict[str, list[str]] = {"read": [], "write": []}
     for attribute_id, access, group_id in shared:
         if attribute_id == id:
@@ -267,7 +227,6 @@ def _attribute(row: tuple[Any, ...], shared: list[tuple[Any, ...]]) -> Attribute
         _parsed(write_needs),
         bool(is_human),
         parent_id,
-        Relations(**json.loads(relations)),
         groups_of["read"],
         groups_of["write"],
     )

@@ -58,8 +58,6 @@ def of(tx: Tx, notice: Notice, listeners: Container[str]) -> Audience:
 def _of_set(tx: Tx, notice: Notice, token: Token, listeners: Container[str]) -> Audience:
     """A set's beginning and end are told where it stands, else to its owner; its end also to those inside."""
     set_id, around = notice.set_id or "", notice.place_id
-    if tx.one("SELECT 1 FROM sets WHERE id = ? AND has_events = 1", set_id) is None:
-        return Audience([], [])
     inside = _readers(tx, set_id, listeners) if notice.event == "set_destroyed" else []
     if around is None:
         return Audience([], list(dict.fromkeys([token.owner_id, *inside])))
@@ -72,8 +70,8 @@ def _of_set(tx: Tx, notice: Notice, token: Token, listeners: Container[str]) -> 
 def _places(tx: Tx, token: Token) -> list[str] | None:
     """Return the sets the token stands in where somebody could hear of it; None when it stands nowhere."""
     rows = tx.all(
-        "SELECT m.set_id, s.has_events = 1 AND EXISTS (SELECT 1 FROM presence p WHERE p.set_id = m.set_id)"
-        " FROM members m JOIN sets s ON s.id = m.set_id WHERE m.token_id = ?",
+        "SELECT m.set_id, EXISTS (SELECT 1 FROM presence p WHERE p.set_id = m.set_id) FROM members m"
+        " WHERE m.token_id = ?",
         token.id,
     )
     return [set_id for set_id, is_heard in rows if is_heard] if rows else None

@@ -11,7 +11,6 @@ from core.calls import Scene, core_call
 from core.errors import AttributeNotWritable, TokenNotFound
 from core.guards import guard_change
 from core.sources import Source
-from core.standard import check_free
 from core.tokens import Token
 from core.types import COMMAND
 
@@ -76,10 +75,7 @@ def hold(scene: Scene, token_id: str, attribute: str, set_id: str | None, name: 
     reason = live.unwritable(scene, token, seen, set_id)
     if reason is not None:
         raise AttributeNotWritable(attribute, reason)
-    if seen.declared is not None:
-        attributes.checked(scene.tx, {attribute: seen.declared}, attribute, value)
-    else:
-        check_free(scene.tx, attribute, value)
+    attributes.check_value(scene.tx, attribute, seen.declared, value)
     guard_change(scene, token, attribute, {**token.values, attribute: value}, set_id)
     known.forget_answers(scene, token_id, name)
     known.know(scene, token_id, name, value, is_for_all=True)

@@ -5,7 +5,7 @@
     {"type": "anna.ticket"}                                           by type of the token that comes
     {"group": "g_..."}                                                by group
     {"visited": ["set_...", ...]}                                     by sets the session was in before, all of them
-    {"count": {"type": "anna.ticket", "where": "wallet", "minimum": 1}}   by what is there: `here`, `wallet`, `home`
+    {"count": {"type": "anna.ticket", "where": "home", "minimum": 1}}   by what is there: `here` or `home`
     {"script": "sc_..."}, {"remote": "rm_..."}                        by what one of them answers
     {"all": [...]}, {"any": [...]}, {"not": condition}                by conditions
 
@@ -198,11 +198,9 @@ def _by_visits(tx: Tx, set_ids: list[str], passer: Passer) -> bool:
 
 
 def _by_count(tx: Tx, wanted: dict[str, Any], passer: Passer) -> bool:
-    where = wanted.get("where", "here")
     set_id: str | None = passer.set_id
-    if where != "here":
-        column = "wallet_set_id" if where == "wallet" else "home_set_id"
-        row = tx.one(f"SELECT {column} FROM users WHERE id = ?", passer.user_id)  # noqa: S608 (constants)
+    if wanted.get("where") == "home":
+        row = tx.one("SELECT home_set_id FROM users WHERE id = ?", passer.user_id)
         set_id = row[0] if row else None
     row = tx.one(
         "SELECT count(*) FROM members m JOIN tokens t ON t.id = m.token_id WHERE m.set_id = ? AND (t.type = ?"
@@ -242,8 +240,8 @@ def _check_value(value: Any) -> str | None:
 def _check_count(value: Any) -> str | None:
     optional: dict[str, tuple[type, ...]] = {"where": (str,), "name": (str,), "minimum": (int,), "maximum": (int,)}
     reason = _names(value, ("type",), optional)
-    if reason is None and value.get("where", "here") not in ("here", "wallet", "home"):
-        return "'where' must be here, wallet or home"
+    if reason is None and value.get("where", "here") not in ("here", "home"):
+        return "'where' must be here or home"
     if reason is None and "minimum" not in value and "maximum" not in value:
         return "it needs minimum or maximum"
     return reason

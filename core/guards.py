@@ -86,8 +86,8 @@ def first_refusal(tx: Tx, found: list[Rule], passer: Passer) -> Refusal | None:
 
 
 def of_set(scene: Scene, event: str, place: "Place") -> list[Rule]:
-    """Return the rules that decide what is done to a set: those of its defining token, none in a set without events."""
-    return applying(scene.tx, place.token_id, place.type, event) if place.has_events else []
+    """Return the rules that decide what is done to a set: those of its defining token."""
+    return applying(scene.tx, place.token_id, place.type, event)
 
 
 def ask_set(scene: Scene, place: "Place", found: list[Rule], token_id: str, coming: Coming | None = None) -> None:

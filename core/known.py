@@ -1,16 +1,19 @@
 """The last answer of the script or remote behind an attribute, by caller: what a listing shows without asking.
 
 The value that an attribute holds here beside its remote, one for everybody, stands among them without a user.
-Source: sessions.md 4.1 (cached, direction).
+Source: sessions.md 4.1 (cached, direction), 4.4 (a listing previews read attributes from the cache alone).
 """
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from core.calls import Scene, core_call
+from core.sources import Source
 from store import Tx, now_ms
 
 EVERYBODY = ""
+NESTED = ': {"'  # in the JSON text of attributes: without it none of them names a script or remote
 
 
 @core_call("core.attribute.know")
@@ -74,3 +77,34 @@ def find(tx: Tx, token_id: str, attribute: str, user_id: str) -> tuple[Any, int]
         *(token_id, attribute, user_id),
     )
     return (json.loads(row[0]), row[1]) if row else None
+
+
+def answers(scene: Scene, shown: Iterable[tuple[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Return, by token, what its attributes answered the caller last, or hold here for everybody.
+
+    Args:
+        shown: tokens, each with the attributes the caller may read.
+    """
+    wanted = {token_id: {name: source.kept_as(name) for name, source in _sources(values)} for token_id, values in shown}
+    asked = [token_id for token_id, names in wanted.items() if names]
+    if not asked:
+        return {}
+    rows = scene.tx.all(
+        "SELECT token_id, attribute, value FROM known_values WHERE user_id IN (?, ?)"  # noqa: S608 (question marks)
+        f" AND token_id IN ({', '.join('?' * len(asked))}) ORDER BY user_id",  # one's own after everybody's
+        *(EVERYBODY, scene.user_id, *asked),
+    )
+    known = {(token_id, name): value for token_id, name, value in rows}
+    found: dict[str, dict[str, Any]] = {}
+    for token_id in asked:
+        kept = wanted[token_id].items()
+        last = {name: json.loads(known[token_id, key]) for name, key in kept if (token_id, key) in known}
+        if last:
+            found[token_id] = last
+    return found
+
+
+def _sources(values: dict[str, Any]) -> Iterable[tuple[str, Source]]:
+    for name, value in values.items():
+        if isinstance(value, dict) and (source := Source.of(value)).kind != "value":
+            yield name, source

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 from pydantic_core import SchemaError, SchemaValidator, core_schema
 
-from core import actions
 from core.errors import BadValue
 from store import Tx
 
@@ -30,7 +29,6 @@ ValueType = Literal[
     "binary",
     "script",
     "remote",
-    "action",
     "user",
     "attribute",
     "token",
@@ -39,6 +37,8 @@ ValueType = Literal[
 MAX_VALUE_BYTES = 64 * 1024
 MAX_PATTERN_CHARACTERS = 200
 MAX_MATCHED_CHARACTERS = 256
+# The engine refuses a program above 10 MiB. A pattern must fit so many times over: time is text times program.
+ROOM_IN_PROGRAM = 3
 _COLOR = re.compile(r"#(?:[0-9a-fA-F]{3}|[0-9a-fA-F]{6}|[0-9a-fA-F]{8})")
 _EMAIL = re.compile(r"[^\s@]{1,64}@[^\s@.]+(?:\.[^\s@.]+)+")
 _ROWS = {"user": "users", "attribute": "attributes", "token": "tokens"}
@@ -89,12 +89,12 @@ class Limits:
 def check(tx: Tx | None, name: str, value_type: str, limits: Limits, value: Any) -> None:
     """Raise BadValue unless the value is of its type and within the limits.
 
-    A script or remote may stand for any value but an action, which is run where none can be asked.
+    A script or remote may stand for any value.
 
     Args:
         tx: where users, tokens and attributes are looked up; None leaves that out.
     """
-    if source_of(value) is not None and value_type not in _SOURCES and value_type != "action":
+    if source_of(value) is not None and value_type not in _SOURCES:
         return
     if len(json.dumps(value)) > MAX_VALUE_BYTES:
         raise BadValue(name, f"it is longer than {MAX_VALUE_BYTES} bytes")
@@ -134,7 +134,7 @@ def _check_size(name: str, value_type: str, limits: Limits, value: Any) -> None:
     if limits.pattern is not None and isinstance(value, str):
         if len(value) > MAX_MATCHED_CHARACTERS:
             raise BadValue(name, f"text that is to match a pattern has at most {MAX_MATCHED_CHARACTERS} characters")
-        if not _matches(limits.pattern, value):
+        if not _compiled(limits.pattern).isinstance_python(value):
             raise BadValue(name, f"it does not match {limits.pattern!r}")
 
 
@@ -142,25 +142,19 @@ def _check_pattern(name: str, pattern: str) -> None:
     if len(pattern) > MAX_PATTERN_CHARACTERS:
         raise BadValue(name, f"the pattern is longer than {MAX_PATTERN_CHARACTERS} characters")
     try:
-        SchemaValidator(core_schema.str_schema(pattern=pattern))
-        _compiled(pattern)
+        for text in (pattern, rf"(?:{pattern}){{{ROOM_IN_PROGRAM}}}"):
+            SchemaValidator(core_schema.str_schema(pattern=text))
     except SchemaError as error:
         reason = str(error).rstrip().splitlines()[-1].removeprefix("error: ").removeprefix("  SchemaError: ")
+        if "size limit" in reason:
+            reason = r"it is too large: repeat less often, or fewer characters, such as [a-z0-9] for \w"
         raise BadValue(name, f"the pattern cannot be used: {reason}") from error
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=32)
 def _compiled(pattern: str) -> SchemaValidator:
     # Python's own engine backtracks and would hold the writer for as long as a pattern likes; this one is linear.
     return SchemaValidator(core_schema.str_schema(pattern=rf"\A(?:{pattern})\z"))
-
-
-def _matches(pattern: str, value: str) -> bool:
-    try:
-        return _compiled(pattern).isinstance_python(value)
-    except SchemaError:
-        # Declared when Python's engine was asked, and its few repeats counted: it goes on as it did.
-        return re.fullmatch(pattern, value) is not None
 
 
 def _wrong_type(value_type: str, value: Any) -> str | None:
@@ -174,8 +168,6 @@ def _wrong_type(value_type: str, value: Any) -> str | None:
     if value_type in _SOURCES:
         found = source_of(value)
         return None if found and found[0] == value_type else f"it must be {{{value_type!r}: id}}"
-    if value_type == "action":
-        return actions.fault(value)
     if not isinstance(value, str):
         return "it must be text"
     return None if _is_spelled(value_type, value) else f"it is not a {value_type}"

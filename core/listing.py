@@ -15,8 +15,8 @@ from core.access import asker, readable_by, rights
 from core.calls import Scene, core_call
 from core.errors import TokenNotFound
 from core.guards import READING
+from core.known import NESTED, answers
 from core.names import sort_key
-from core.previews import NESTED, answers
 from core.sets import Place
 from core.tokens import Token
 

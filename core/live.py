@@ -1,15 +1,16 @@
-"""Live values: who may read and write what a token's attributes hold, everywhere or in one set.
+"""Live values: what the attributes of tokens hold, everywhere or in one set, and who may read and write it.
 
+A value everywhere stands with the token; a value in one set, and whether an attribute is on, in `live_values`.
 Permission is decided per user, token, attribute and set. Source: sessions.md 1.1.
 """
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from core import acting, actions, attributes, groups, held, sets, tokens
-from core.access import Rights, rights
-from core.attributes import Attribute
+from core import attributes, groups, sets, tokens
+from core.attributes import STANDARD, Attribute
 from core.calls import Scene, core_call
 from core.errors import (
     AttributeNotFound,
@@ -20,13 +21,20 @@ from core.errors import (
     UserNotFound,
 )
 from core.guards import READING, Rule, applying, guard_change, hides
-from core.held import Held as Held
-from core.held import look as look
 from core.limits import source_of
 from core.sources import require
-from core.standard import check_free
 from core.tokens import Token
-from store import Tx
+from store import Tx, now_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What one attribute of one token holds in one set. It is off where itself or a parent of it is turned off."""
+
+    name: str
+    value: Any
+    is_on: bool
+    declared: Attribute | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +104,12 @@ def edit(
     source = source_of(value)
     if source is not None:
         require(scene, *source, owner_id=token.owner_id)
-    _check_value(scene, token, seen, value)
+    attributes.check_value(scene.tx, attribute, seen.declared, value)
     if set_id is not None:
         sets.show(scene, set_id)
-    held.check_siblings(scene.tx, token, attribute, value, set_id)
     guard_change(scene, token, attribute, {**token.values, attribute: value}, set_id)
-    held.put(scene.tx, token, attribute, value, set_id)
+    _put(scene.tx, token, attribute, value, set_id)
     scene.say("value_changed", set_id=set_id, token_id=token_id, attribute=attribute)
-    if value != seen.value:
-        acting.act(scene, "value_changed", token_id, token.type, attribute, set_id)
     is_asked = source is not None
     return Edited(tokens.touch(scene.tx, token_id), None if is_asked else value, "unknown" if is_asked else "ok")
 
@@ -115,9 +120,46 @@ def turn(scene: Scene, token_id: str, attribute: str, is_on: bool, set_id: str |
     token = tokens.writable(scene, token_id)
     look(scene.tx, token, attribute, set_id)
     guard_change(scene, token, attribute, token.values, set_id)
-    held.switch(scene.tx, token_id, attribute, is_on, set_id)
+    _switch(scene.tx, token_id, attribute, is_on, set_id)
     scene.say("value_changed", set_id=set_id, token_id=token_id, attribute=attribute)
     tokens.touch(scene.tx, token_id)
+
+
+def look(tx: Tx, token: Token, attribute: str, set_id: str | None) -> Held:
+    """Return what the attribute holds there. Raises AttributeNotFound for one its type does not have."""
+    declared = attributes.of_type(tx, token.type)
+    # A token of a standard type carries what it likes; one of a user's type what its type and every token has.
+    if attribute not in declared and "." in token.type and attribute not in STANDARD:
+        raise AttributeNotFound(attribute)
+    found = declared.get(attribute)
+    value = token.values.get(attribute, found.default if found else None)
+    off: set[str] = set()
+    for name, place, text, on in _rows(tx, token.id, _relevant(tx, declared, attribute), set_id):
+        if name == attribute and place and text is not None:
+            value = json.loads(text)
+        if not on:
+            off.add(name)
+    return Held(attribute, value, not off, found)
+
+
+def everything(tx: Tx, token: Token, set_id: str | None) -> list[Held]:
+    """Return all that the token holds there, as it holds it: defaults first, then what it was given."""
+    declared = attributes.of_type(tx, token.type)
+    values = {**attributes.defaults(declared), **token.values}
+    off: set[str] = set()
+    rows = tx.all(
+        "SELECT attribute, set_id, value, is_on FROM live_values WHERE token_id = ? AND set_id IN ('', ?)",
+        *(token.id, set_id or ""),
+    )
+    for name, place, text, on in rows:
+        if place and text is not None:
+            values[name] = json.loads(text)
+        if not on:
+            off.add(name)
+    return [
+        Held(name, value, not off or off.isdisjoint(_relevant(tx, declared, name)), declared.get(name))
+        for name, value in values.items()
+    ]
 
 
 def unreadable(
@@ -169,7 +211,7 @@ def shown(
     """
     found = applying(scene.tx, token.id, token.type, READING) if is_ruled else []
     seen = {}
-    for one in held.everything(scene.tx, token, set_id):
+    for one in everything(scene.tx, token, set_id):
         if is_human and one.declared is not None and not one.declared.is_human:
             continue
         if unreadable(scene, token, one, set_id, found) is None:
@@ -188,27 +230,26 @@ def readable(scene: Scene, token: Token, attribute: str, set_id: str | None) -> 
     return seen.value
 
 
-def _check_value(scene: Scene, token: Token, seen: Held, value: Any) -> None:
-    if seen.declared is None:
-        check_free(scene.tx, seen.name, value)
+def _put(tx: Tx, token: Token, attribute: str, value: Any, set_id: str | None) -> None:
+    if set_id is None:
+        values = {name: held for name, held in {**token.values, attribute: value}.items() if held is not None}
+        tokens.store_values(tx, token.id, values)
         return
-    declared = attributes.of_type(scene.tx, token.type)
-    attributes.checked(scene.tx, declared, seen.name, value)
-    if seen.declared.value_type == attributes.ACTION and value is not None:
-        _check_author(scene, token, declared, seen.name, actions.parsed(value))
+    tx.run(
+        "INSERT INTO live_values (token_id, attribute, set_id, value, is_on, updated_at) VALUES (?, ?, ?, ?, 1, ?)"
+        " ON CONFLICT (token_id, attribute, set_id) DO UPDATE SET value = excluded.value,"
+        " updated_at = excluded.updated_at",
+        *(token.id, attribute, set_id, None if value is None else json.dumps(value), now_ms()),
+    )
 
 
-def _check_author(
-    scene: Scene, token: Token, declared: dict[str, Attribute], name: str, action: actions.Action
-) -> None:
-    # It will do what its author could do himself, and show nobody what is kept from its author.
-    copied = declared.get(action.copied or "")
-    if copied is not None and not _may_read(scene, token, copied):
-        raise AttributeNotWritable(name, f"{action.copied!r}, which it copies, is not yours to read")
-    if action.change is not None and not _may_write(scene, token, declared.get(action.target or "")):
-        raise AttributeNotWritable(name, f"{action.target!r}, which it changes, is not yours to write")
-    if action.switch is not None and not _rights(scene, token).can_write:
-        raise AttributeNotWritable(name, f"{action.target!r} is not yours to turn on and off")
+def _switch(tx: Tx, token_id: str, attribute: str, is_on: bool, set_id: str | None) -> None:
+    tx.run(
+        "INSERT INTO live_values (token_id, attribute, set_id, value, is_on, updated_at) VALUES (?, ?, ?, NULL, ?, ?)"
+        " ON CONFLICT (token_id, attribute, set_id) DO UPDATE SET is_on = excluded.is_on,"
+        " updated_at = excluded.updated_at",
+        *(token_id, attribute, set_id or "", int(is_on), now_ms()),
+    )
 
 
 def _lineage(tx: Tx, seen: Held) -> list[Attribute]:
@@ -222,12 +263,8 @@ def _may_read(scene: Scene, token: Token, declared: Attribute) -> bool:
 
 def _may_write(scene: Scene, token: Token, declared: Attribute | None) -> bool:
     if declared is None or not declared.write_groups:
-        return _rights(scene, token).can_write
+        return tokens.rights_in(scene, token).can_write
     return _in_any(scene, token, declared.write_groups)
-
-
-def _rights(scene: Scene, token: Token) -> Rights:
-    return rights(scene.tx, scene.user_id, token.id, token.owner_id, token.is_public)
 
 
 def _in_any(scene: Scene, token: Token, group_ids: Iterable[str]) -> bool:
@@ -243,3 +280,24 @@ def _are_met(tx: Tx, needs: attributes.Needs | None, set_id: str | None) -> bool
         return False
     present = (attributes.is_present(tx, set_id, name) for name in needs)
     return any(present) if isinstance(needs, list) else all(present)
+
+
+def _relevant(tx: Tx, declared: dict[str, Attribute], name: str) -> list[str]:
+    """Return the attribute and those of its parents that the same token carries."""
+    found = declared.get(name)
+    if found is None or found.parent_id is None:
+        return [name]
+    parents = attributes.lineage(tx, found)[1:]
+    return [name, *(one.name for one in parents if one.name in declared and declared[one.name].id == one.id)]
+
+
+def _rows(tx: Tx, token_id: str, names: Iterable[str], set_id: str | None) -> list[tuple[Any, ...]]:
+    return [
+        row
+        for name in names
+        for row in tx.all(
+            "SELECT attribute, set_id, value, is_on FROM live_values"
+            " WHERE token_id = ? AND attribute = ? AND set_id IN ('', ?)",
+            *(token_id, name, set_id or ""),
+        )
+    ]

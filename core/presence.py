@@ -5,18 +5,16 @@ Source: sessions.md 1.2 (entering and leaving), 6 rows 19-21: several sessions i
 
 from dataclasses import dataclass
 
-from core import acting, attraction, gifts, guards, members, sets
+from core import gifts, guards, members, sets
 from core.calls import Scene, core_call
 from core.conditions import Answers, Passer, sources
 from core.errors import EnterRefused, LeaveRefused, SetNotFound
 from core.guards import Refusal
 from core.sets import Place
-from core.types import SYSTEM_MADE
 from store import Tx
 
 _STANDING = (
-    "SELECT p.set_id, p.token_id, u.is_frozen, s.has_events, d.id, d.type FROM presence p"
-    " JOIN users u ON u.token_id = p.token_id JOIN sets s ON s.id = p.set_id JOIN tokens d ON d.id = s.token_id"
+    "SELECT p.set_id, p.token_id, u.is_frozen FROM presence p JOIN users u ON u.token_id = p.token_id"
     " WHERE p.session_id = ?"
 )
 
@@ -57,8 +55,6 @@ def enter(scene: Scene, session_id: str, set_id: str, answers: Answers | None = 
     is_new = not members.holds(tx, set_id, token_id)
     if is_new:
         members.put(tx, set_id, token_id, "visitor")
-    if place.has_events:
-        acting.act(scene, "set_entered", place.token_id, place.type)
     return is_new
 
 
@@ -84,7 +80,7 @@ def leave(
     row = tx.one(_STANDING, session_id)
     if row is None:
         return None
-    set_id, token_id, is_frozen, has_events, *definer = row
+    set_id, token_id, is_frozen = row
     place = sets.find(tx, scene.user_id, set_id) if is_asked and not is_frozen else None
     if place is not None:
         passer = Passer(scene.user_id, token_id, set_id, session_id, answers or {})
@@ -96,8 +92,6 @@ def leave(
     gone = 0
     if tx.one("SELECT 1 FROM presence WHERE set_id = ? AND token_id = ? LIMIT 1", set_id, token_id) is None:
         gone = tx.run("DELETE FROM members WHERE set_id = ? AND token_id = ? AND kind = 'visitor'", set_id, token_id)
-    if has_events:
-        acting.act(scene, "set_left", *definer)
     return set_id, bool(gone)
 
 
@@ -138,10 +132,6 @@ def refusal(scene: Scene, place: Place, passer: Passer, home_id: str) -> EnterRe
     refused = sets.refusal(scene.tx, scene.user_id, place)
     if refused is not None or place.id == home_id:
         return refused
-    definer, user = (place.token_id, place.type), (passer.token_id, SYSTEM_MADE[1])
-    reason = attraction.repulsion(scene.tx, place.id, definer, user)
-    if reason is not None:
-        return EnterRefused(place.id, place.name, attraction.RULE, reason)
     ruled = _ruled(scene, place, "set_entering", passer)
     return EnterRefused(place.id, place.name, ruled.rule, ruled.message, ruled.count) if ruled else None
 
@@ -164,11 +154,9 @@ def _ruled(scene: Scene, place: Place, event: str, passer: Passer) -> Refusal | 
 
 
 def users_in(tx: Tx, set_id: str) -> list[str]:
-    """Return the users who stand in a set and are told what happens there: nobody in a set without events."""
+    """Return the users who stand in a set and are told what happens there."""
     rows = tx.all(
-        "SELECT DISTINCT u.id FROM presence p JOIN users u ON u.token_id = p.token_id JOIN sets s ON s.id = p.set_id"
-        " WHERE p.set_id = ? AND s.has_events = 1",
-        set_id,
+        "SELECT DISTINCT u.id FROM presence p JOIN users u ON u.token_id = p.token_id WHERE p.set_id = ?", set_id
     )
     return [row[0] for row in rows]
 

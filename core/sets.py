@@ -3,14 +3,13 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from core import acting, attraction, members, tokens
+from core import members, tokens
 from core.access import Rights, rights
 from core.calls import Scene, core_call
 from core.conditions import Coming
-from core.errors import EnterRefused, EventRefused, NotWritable, SetCycle, SetNotEmpty, SetNotFound, TokenInUse
+from core.errors import EnterRefused, NotWritable, SetCycle, SetNotEmpty, SetNotFound, TokenInUse
 from core.guards import Rule, ask_set, guard_set, guard_token, of_set
 from core.names import sort_key
-from core.tokens import Token
 from core.types import SYSTEM_MADE
 from store import Tx, new_id, now_ms
 
@@ -21,7 +20,6 @@ EnterPolicy = Literal["readers", "members", "owner", "rule"]
 class Place:
     """A set together with its defining token, of the type `type`, and what the caller may do there.
 
-    `has_events` false: no rule is asked when something happens to the set, and nobody is told.
     `counts` (member, child, link, visitor, gift) and `can_enter` are there when they were asked for.
     """
 
@@ -34,7 +32,6 @@ class Place:
     parent_id: str | None
     enter_policy: str
     rights: Rights
-    has_events: bool = True
     counts: dict[str, int] | None = None
     can_enter: bool | None = None
 
@@ -50,7 +47,6 @@ def create(
     is_human: bool = True,
     enter_policy: EnterPolicy = "readers",
     links: list[str] | None = None,
-    has_events: bool = True,
 ) -> str:
     """Make a set and return its id; with a parent, it stands there as a child.
 
@@ -58,21 +54,20 @@ def create(
         name: of a new token that defines it.
         token_id: a token of the caller's that is to define it instead; it may define no other.
         links: sets it links to from the beginning.
-        has_events: False has no rule asked when something happens to the set, and nobody told.
     """
     parent = writable(scene, parent_id) if parent_id is not None else None
-    type = _definer(scene, token_id).type if token_id is not None else SYSTEM_MADE[0]
+    if token_id is not None:
+        _check_definer(scene, token_id)
     if parent is not None:
-        guard_set(scene, "child_adding", parent, token_id or "", Coming(type, {}) if token_id is None else None)
-        _check_allergies(scene, parent, token_id or "", type)
+        guard_set(scene, "child_adding", parent, token_id or "", Coming("set", {}) if token_id is None else None)
     if token_id is None:
         token_id = tokens.insert(scene.tx, "set", scene.user_id, name or "", {}, is_public=is_public, is_human=is_human)
     elif parent is not None and members.holds(scene.tx, parent.id, token_id, kind="member"):
         members.take(scene.tx, parent.id, token_id)
-    set_id = define(scene.tx, token_id, parent_id, enter_policy, has_events)
+    set_id = define(scene.tx, token_id, parent_id, enter_policy)
     scene.say("set_created", set_id=set_id, token_id=token_id, place_id=parent_id)
     if parent is not None:
-        _tell(scene, "child_added", parent, token_id)
+        scene.say("child_added", set_id=parent.id, token_id=token_id)
     for target_id in links or ():
         link(scene, set_id, target_id)
     return set_id
@@ -116,13 +111,12 @@ def change_parent(scene: Scene, set_id: str, parent_id: str | None) -> None:
             row = scene.tx.one("SELECT parent_id FROM sets WHERE id = ?", above)
             above = row[0] if row else None
         guard_set(scene, "child_adding", parent, place.token_id)
-        _check_allergies(scene, parent, place.token_id, place.type)
     if place.parent_id is not None:
         members.take(scene.tx, place.parent_id, place.token_id)
     scene.tx.run("UPDATE sets SET parent_id = ? WHERE id = ?", parent_id, set_id)
     if parent_id is not None:
         members.put(scene.tx, parent_id, place.token_id, "child")
-        _tell(scene, "child_added", parent, place.token_id)
+        scene.say("child_added", set_id=parent_id, token_id=place.token_id)
 
 
 @core_call("core.set.link.add")
@@ -130,9 +124,8 @@ def link(scene: Scene, set_id: str, target_id: str) -> None:
     """Link to another set, one way: the target's defining token stands in the linking set."""
     place, target = writable(scene, set_id), show(scene, target_id)
     guard_set(scene, "link_creating", place, target.token_id)
-    _check_allergies(scene, place, target.token_id, target.type)
     members.put(scene.tx, set_id, target.token_id, "link")
-    _tell(scene, "link_created", place, target.token_id)
+    scene.say("link_created", set_id=set_id, token_id=target.token_id)
 
 
 @core_call("core.set.link.remove")
@@ -185,8 +178,8 @@ def add_tokens(
 ) -> list[str]:
     """Put tokens the caller can read into a set he can write, and return their ids.
 
-    Visitors come by going there, with their session, alone. Raises EventRefused when a rule of the set, or an allergy,
-    keeps one out: then none is put in.
+    Visitors come by going there, with their session, alone. Raises EventRefused when a rule of the set keeps one out:
+    then none is put in.
 
     Args:
         is_sticky: their places are permanent: only the set's owner takes them out again, by force.
@@ -195,7 +188,7 @@ def add_tokens(
     found = of_set(scene, "token_adding", place)
     added = [tokens.readable(scene, token_id) for token_id in token_ids]
     for token in added:
-        put_in(scene, place, found, token.id, token.type, kind, is_sticky=is_sticky)
+        put_in(scene, place, found, token.id, kind, is_sticky=is_sticky)
         scene.say("token_added", set_id=set_id, token_id=token.id)
     return [token.id for token in added]
 
@@ -214,7 +207,7 @@ def remove_tokens(scene: Scene, set_id: str, token_ids: list[str], *, is_forced:
     for token_id in token_ids:
         ask_set(scene, place, found, token_id)
         members.take_out(scene.tx, set_id, token_id, is_forced=is_forced)
-        _tell_removal(scene, place, token_id)
+        scene.say("token_removed", set_id=set_id, token_id=token_id)
     return list(token_ids)
 
 
@@ -236,10 +229,7 @@ def truncate(scene: Scene, set_id: str) -> None:
             tokens.delete(scene, token_id)
             continue
         members.take(scene.tx, set_id, token_id)
-        if kind == "link":
-            _tell(scene, "link_destroyed", place, token_id)
-        else:
-            _tell_removal(scene, place, token_id)
+        scene.say("link_destroyed" if kind == "link" else "token_removed", set_id=set_id, token_id=token_id)
 
 
 @core_call("core.set.child", is_reading=True)
@@ -284,16 +274,16 @@ def refusal(tx: Tx, user_id: str, place: Place) -> EnterRefused | None:
 def find(tx: Tx, user_id: str, set_id: str) -> Place | None:
     """Return the set and the user's rights in it, whether he can read it or not."""
     row = tx.one(
-        "SELECT s.token_id, t.type, t.name, t.owner_id, coalesce(u.name, ''), s.parent_id, s.enter_policy, t.is_public,"
-        " s.has_events FROM sets s JOIN tokens t ON t.id = s.token_id LEFT JOIN users u ON u.id = t.owner_id"
+        "SELECT s.token_id, t.type, t.name, t.owner_id, coalesce(u.name, ''), s.parent_id, s.enter_policy, t.is_public"
+        " FROM sets s JOIN tokens t ON t.id = s.token_id LEFT JOIN users u ON u.id = t.owner_id"
         " WHERE s.id = ?",
         set_id,
     )
     if row is None:
         return None
-    token_id, type, name, owner_id, owner_name, parent_id, enter_policy, is_public, has_events = row
+    token_id, type, name, owner_id, owner_name, parent_id, enter_policy, is_public = row
     held = rights(tx, user_id, token_id, owner_id, is_public)
-    return Place(set_id, token_id, type, name, owner_id, owner_name, parent_id, enter_policy, held, bool(has_events))
+    return Place(set_id, token_id, type, name, owner_id, owner_name, parent_id, enter_policy, held)
 
 
 def readable_among(tx: Tx, user_id: str, set_ids: list[str]) -> set[str]:
@@ -310,26 +300,24 @@ def writable(scene: Scene, set_id: str) -> Place:
     return place
 
 
-def define(tx: Tx, token_id: str, parent_id: str | None, enter_policy: str = "readers", has_events: bool = True) -> str:
+def define(tx: Tx, token_id: str, parent_id: str | None, enter_policy: str = "readers") -> str:
     """Make the token define a new set, and put it into the parent as a child."""
     set_id = new_id("set_")
     tx.run(
-        "INSERT INTO sets (id, token_id, parent_id, enter_policy, next_rank, created_at, has_events)"
-        " VALUES (?, ?, ?, ?, 1, ?, ?)",
-        *(set_id, token_id, parent_id, enter_policy, now_ms(), int(has_events)),
+        "INSERT INTO sets (id, token_id, parent_id, enter_policy, next_rank, created_at) VALUES (?, ?, ?, ?, 1, ?)",
+        *(set_id, token_id, parent_id, enter_policy, now_ms()),
     )
     if parent_id is not None:
         members.put(tx, parent_id, token_id, "child")
     return set_id
 
 
-def _definer(scene: Scene, token_id: str) -> Token:
-    """Return a token of the caller's that is to define a set."""
+def _check_definer(scene: Scene, token_id: str) -> None:
+    """Raise unless the token is the caller's to define a set by."""
     token = tokens.writable(scene, token_id)
     if token.type in SYSTEM_MADE or scene.tx.one("SELECT 1 FROM sets WHERE token_id = ?", token_id):
         raise TokenInUse(token_id)
     guard_token(scene, "set_creating", token)
-    return token
 
 
 def put_in(
@@ -337,45 +325,17 @@ def put_in(
     place: Place,
     found: list[Rule],
     token_id: str,
-    type: str,
     kind: members.Kind = "member",
     *,
     is_sticky: bool = False,
 ) -> None:
-    """Put a token into a set the caller may write, if rules and allergies let it in. Raises EventRefused.
+    """Put a token into a set the caller may write, if its rules let it in. Raises EventRefused.
 
     Args:
         found: the set's rules for `token_adding`, asked for each token anew: they may count what stands there.
     """
     ask_set(scene, place, found, token_id)
-    _check_allergies(scene, place, token_id, type)
     members.put(scene.tx, place.id, token_id, kind, is_sticky=is_sticky)
-    _act(scene, "token_added", place)
-    acting.act(scene, "token_entered", token_id, type)
-
-
-def _tell(scene: Scene, event: str, place: Place, token_id: str) -> None:
-    """Tell what is done to a set, and run what the token that defines it does then."""
-    scene.say(event, set_id=place.id, token_id=token_id)
-    _act(scene, event, place)
-
-
-def _tell_removal(scene: Scene, place: Place, token_id: str) -> None:
-    _tell(scene, "token_removed", place, token_id)
-    token = tokens.find(scene.tx, token_id)
-    if token is not None:
-        acting.act(scene, "token_left", token_id, token.type)
-
-
-def _act(scene: Scene, event: str, place: Place) -> None:
-    if place.has_events:
-        acting.act(scene, event, place.token_id, place.type)
-
-
-def _check_allergies(scene: Scene, place: Place, token_id: str, type: str) -> None:
-    reason = attraction.repulsion(scene.tx, place.id, (place.token_id, place.type), (token_id, type))
-    if reason is not None:
-        raise EventRefused("token_adding", place.name, attraction.RULE, reason, set_id=place.id)
 
 
 def _raze(scene: Scene, place: Place) -> None:

@@ -13,7 +13,6 @@ from core.guards import guard_making, guard_token, of_set
 from core.limits import source_of
 from core.names import checked_name, sort_key
 from core.sources import require
-from core.standard import NAMES, check_free
 from store import Tx, new_id, now_ms
 
 COLUMNS = "id, type, owner_id, name, attributes, is_public, is_human, revision, created_at"
@@ -71,7 +70,7 @@ def create(
     token_id = insert(scene.tx, type, scene.user_id, name, values, is_public=is_public, is_human=is_human)
     scene.say("token_created", set_id=set_id, token_id=token_id)
     if place is not None:
-        sets.put_in(scene, place, of_set(scene, "token_adding", place), token_id, type)
+        sets.put_in(scene, place, of_set(scene, "token_adding", place), token_id)
     return token_id
 
 
@@ -88,7 +87,7 @@ def delete(scene: Scene, token_id: str) -> None:
 def give(scene: Scene, token_id: str, user_id: str) -> None:
     """Make another user the owner of a token of the caller's; what a defining token's set holds goes along.
 
-    Raises TokenInUse for the token and the own sets of a user: these stay his.
+    Raises TokenInUse for the token and the home of a user: these stay his.
     """
     token = readable(scene, token_id)
     if token.owner_id != scene.user_id:
@@ -96,9 +95,8 @@ def give(scene: Scene, token_id: str, user_id: str) -> None:
     if scene.tx.one("SELECT 1 FROM users WHERE id = ?", user_id) is None:
         raise UserNotFound(user_id)
     kept = scene.tx.one(
-        "SELECT 1 FROM users u LEFT JOIN sets s ON s.token_id = ? WHERE u.id = ? AND"
-        " (u.token_id = ? OR s.id IN (u.home_set_id, u.landing_set_id, u.wallet_set_id))",
-        *(token_id, scene.user_id, token_id),
+        "SELECT 1 FROM users u JOIN sets s ON s.id = u.home_set_id WHERE u.id = ? AND ? IN (u.token_id, s.token_id)",
+        *(scene.user_id, token_id),
     )
     if kept is not None:
         raise TokenInUse(token_id)
@@ -131,17 +129,13 @@ def check_values(scene: Scene, type: str, values: dict[str, Any]) -> None:
     """
     types.check_creator(scene, type)
     declared = catalog.of_type(scene.tx, type)
-    catalog.check_siblings(declared, {**catalog.defaults(declared), **values})
     for attribute, value in values.items():
         source = source_of(value)
         if source is not None:
             require(scene, *source)
-        if attribute in declared:
-            catalog.checked(scene.tx, declared, attribute, value)
-        elif "." in type and attribute not in NAMES:
+        if attribute not in declared and "." in type and attribute not in catalog.STANDARD:
             raise AttributeNotFound(attribute)
-        else:
-            check_free(scene.tx, attribute, value)
+        catalog.check_value(scene.tx, attribute, declared.get(attribute), value)
 
 
 def insert(

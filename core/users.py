@@ -1,9 +1,9 @@
-"""Users: each has a token, a group, a private home, a public landing set and a wallet below home.
+"""Users: each has a token, a group of his own and a private home.
 
-Source: sessions.md 1.2 (home, landing, wallet), 1.3, 3.3 (job:create_user).
+Source: sessions.md 1.2 (home), 1.3, 3.3 (job:create_user).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 from core import groups, live, members, sets, tokens
@@ -12,7 +12,7 @@ from core.errors import BadValue, NameTaken, UserNotFound
 from core.names import checked_user_name
 from store import Tx, new_id, now_ms
 
-COLUMNS = "id, name, token_id, home_set_id, landing_set_id, wallet_set_id, is_frozen, created_at, group_id"
+COLUMNS = "id, name, token_id, group_id, home_set_id, is_frozen, created_at"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,10 @@ class User:
     id: str
     name: str
     token_id: str
+    group_id: str
     home_set_id: str
-    landing_set_id: str
-    wallet_set_id: str
     is_frozen: int
     created_at: int
-    group_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +42,19 @@ class Profile(User):
 
 @core_call("core.user.create")
 def create(scene: Scene, name: str) -> User:
-    """Make a user with his token and sets. Raises BadName or NameTaken."""
+    """Make a user with his token, group and home. Raises BadName or NameTaken."""
     checked_user_name(name)
     tx = scene.tx
     if tx.one("SELECT 1 FROM users WHERE name = ?", name):
         raise NameTaken(name)
     user_id = new_id("u_")
     token_id = tokens.insert(tx, "user", user_id, name, {})
-    home = _own_set(tx, user_id, f"{name}'s home", None, is_public=False)
-    landing = _own_set(tx, user_id, f"{name}'s landing", None, is_public=True)
-    wallet = _own_set(tx, user_id, "wallet", home, is_public=False)
-    user = User(user_id, name, token_id, home, landing, wallet, 0, now_ms(), new_id("g_"))
-    tx.run(
-        f"INSERT INTO users ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 (a constant)
-        *(user.id, user.name, user.token_id, user.home_set_id, user.landing_set_id, user.wallet_set_id),
-        *(user.is_frozen, user.created_at, user.group_id),
-    )
+    home = sets.define(tx, tokens.insert(tx, "set", user_id, f"{name}'s home", {}, is_public=False), None)
+    user = User(user_id, name, token_id, new_id("g_"), home, 0, now_ms())
+    tx.run(f"INSERT INTO users ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", *astuple(user))  # noqa: S608 (a constant)
     groups.establish_own(tx, user.group_id, user.id, name)
     # Home membership is permanent: a token is always in at least one set.
     members.put(tx, home, token_id, "member", is_sticky=True)
-    link = tx.one("SELECT token_id FROM sets WHERE id = ?", landing)
-    if link:
-        members.put(tx, home, link[0], "link")
     return user
 
 
@@ -144,8 +133,3 @@ def find_by_name(tx: Tx, name: str) -> User | None:
     """Return the user of that name."""
     row = tx.one(f"SELECT {COLUMNS} FROM users WHERE name = ?", name)  # noqa: S608 (a constant)
     return User(*row) if row else None
-
-
-def _own_set(tx: Tx, user_id: str, name: str, parent_id: str | None, *, is_public: bool) -> str:
-    token_id = tokens.insert(tx, "set", user_id, name, {}, is_public=is_public)
-    return sets.define(tx, token_id, parent_id)

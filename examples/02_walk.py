@@ -3,8 +3,8 @@
     python examples/02_walk.py ws://127.0.0.1:7717/ CREDENTIAL PATH
 
 or with RPCSERVER_URL, RPCSERVER_CREDENTIAL and RPCSERVER_PATH in the environment. PATH is one of names below your
-home, joined by `/`, such as what `rpcserver import FOLDER --user NAME` put there; without one the walk goes to your
-wallet.
+home, joined by `/`, such as what `rpcserver import FOLDER --user NAME` put there; without one the walk goes to where
+your sessions keep what is theirs.
 """
 
 import asyncio
@@ -71,6 +71,6 @@ if __name__ == "__main__":
     if not url or not credential:
         sys.exit(f"usage: {sys.argv[0]} URL CREDENTIAL [PATH], or set {', '.join(names)}")
     try:
-        asyncio.run(walk(url, credential, path or "wallet"))
+        asyncio.run(walk(url, credential, path or "sessions"))
     except* (CallError, OSError) as group:
         sys.exit(f"{url}: {group.exceptions[0]}")

@@ -35,7 +35,7 @@ class Bearer(_Data):
 
 @job("create_user", CreateUser, calls=["core.user.create"], is_internal=True)
 async def create_user(job: JobContext, data: CreateUser) -> Commit[User]:
-    """Make a user with his token, home, landing set and wallet."""
+    """Make a user with his token, group and home."""
     return Commit(lambda core: core(users.create, data.name))
 
 

@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core import types
-from core.attributes import ACTION
 from core.errors import CoreError
 from core.limits import ValueType
 from core.scripts import parsed
@@ -40,15 +39,6 @@ class GroupPart(_Part):
     admins: list[Name] = []
 
 
-class RelationsPart(_Part):
-    """What an attribute wants beside it, by the names of other attributes."""
-
-    required_siblings: list[str] = []
-    forbidden_siblings: list[str] = []
-    allergies: list[str] = []
-    affinities: list[str] = []
-
-
 class AttributePart(_Part):
     """An attribute of a type; groups by their keys, its parent as `type.attribute`."""
 
@@ -65,7 +55,6 @@ class AttributePart(_Part):
     write_needs: list[str] | dict[str, bool] | None = None
     is_human: bool = True
     parent: Name | None = None
-    relations: RelationsPart = RelationsPart()
 
 
 class TypePart(_Part):
@@ -145,7 +134,6 @@ class SetPart(_Part):
     is_public: bool = True
     is_human: bool = True
     enter_policy: Literal["readers", "members", "owner", "rule"] = "readers"
-    has_events: bool = True
     attributes: dict[str, Any] = {}
     links: list[Key] = []
     tokens: list[TokenPart] = []
@@ -205,14 +193,14 @@ def in_order(world: World) -> tuple[list[str], list[str], list[str]]:
 
 
 def attributes_in_order(world: World) -> list[tuple[str, str]]:
-    """Return (type, attribute) of all that are declared: parents before children, actions after what they change."""
+    """Return (type, attribute) of all that are declared, parents before children."""
     above = {}
     for key, part in world.types.items():
         for word in part.attributes:
             found = _parent(world, key, word)
             above[f"{key}.attributes.{word}"] = [".attributes.".join(found)] if found else []
-    words = [tuple(place.split(".attributes.")) for place in _sorted(above, "types", "parent")]
-    return sorted(((key, word) for key, word in words), key=lambda one: _is_action(world, *one))
+    places = (place.partition(".attributes.") for place in _sorted(above, "types", "parent"))
+    return [(key, word) for key, _, word in places]
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,10 +228,6 @@ def _faults(world: World) -> Iterator[_Fault]:
     for key, place in world.sets.items():
         yield from _set_faults(world, f"sets.{key}", place)
     in_order(world)
-
-
-def _is_action(world: World, key: str, word: str) -> bool:
-    return world.types[key].attributes[word].value_type == ACTION
 
 
 def _parent(world: World, key: str, word: str) -> tuple[str, str] | None:

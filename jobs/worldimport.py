@@ -14,7 +14,6 @@ from core import attributes, gifts, groups, live, remotes, rules, scripts, sets,
 from core.calls import Core
 from core.definitions import Definition
 from core.errors import CoreError
-from core.relations import Relations
 from jobs.context import JobContext
 from jobs.errors import BadWorld
 from jobs.model import Commit, job
@@ -130,7 +129,6 @@ def _make_type(core: Core, world: World, made: Made, key: str, words: list[str])
 
 def _options(part: AttributePart, made: Made, place: str) -> dict[str, Any]:
     options = {**dict(part), **_meant({"default": part.default}, made, place)}
-    options["relations"] = Relations(**dict(part.relations))
     if part.parent is not None:
         type, _, word = part.parent.rpartition(".")
         options["parent"] = f"{made.types.get(type, type)}.{word}"
@@ -164,16 +162,15 @@ def _make_sources(core: Core, world: World, made: Made, remote_order: list[str])
 def _make_set(core: Core, part: SetPart, made: Made, key: str, root: str) -> None:
     parent = made.sets[part.parent] if part.parent else root
     how: dict[str, Any] = {"is_public": part.is_public, "is_human": part.is_human}
-    place: dict[str, Any] = {"enter_policy": part.enter_policy, "has_events": part.has_events}
     values = _meant(part.attributes, made, f"sets.{key}.attributes")
     if part.type == "set":
-        set_id = core(sets.create, part.name, parent, **how, **place)
+        set_id = core(sets.create, part.name, parent, enter_policy=part.enter_policy, **how)
         token_id = core(sets.show, set_id).token_id
         for name, value in values.items():
             core(live.edit, token_id, name, value)
     else:
         token_id = core(tokens.create, made.types.get(part.type, part.type), part.name, values, **how)
-        set_id = core(sets.create, None, parent, token_id=token_id, **place)
+        set_id = core(sets.create, None, parent, token_id=token_id, enter_policy=part.enter_policy)
     made.sets[key] = set_id
 
 

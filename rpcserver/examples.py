@@ -10,7 +10,7 @@ SESSION = "s_06gzfsm4hnvrg2fqt63za4d4"
 USER = "u_06gzfsm4gwzbxwenp5hftygq"
 USER_TOKEN = "t_06gzfsm4gwzbxwenp7b6399j"
 HOME = "set_06gzfsm4gzt82q6qpgrtmk3j"
-LANDING = "set_06gzfsm4gzt82q6qpq7ces0j"
+SHELF = "set_06gzfsm4gzt82q6qpq7ces0j"
 PALLET = "set_06gzfsm4hzg9e84fz9qe21w0"
 DATA = "set_06gzfsm4hzg9e84fz64pbrec"
 JOB = "j_06gzfsm4jqjcdf3mrvkfasck"
@@ -42,11 +42,11 @@ _HOME = {
     "parent": None,
     "can_write": True,
 }
-_LANDING = {
-    "id": LANDING,
-    "set_name": "anna's landing",
+_SHELF = {
+    "id": SHELF,
+    "set_name": "shelf",
     "set_author": {"id": USER, "name": "anna"},
-    "parent": None,
+    "parent": {"id": HOME, "set_name": "anna's home"},
     "can_write": True,
 }
 _ANNA: dict[str, Any] = {
@@ -107,7 +107,7 @@ _LISTING = {
 _ARRIVAL = {
     "session_id": SESSION,
     "revision": 2,
-    "current_set": _LANDING,
+    "current_set": _SHELF,
     "contents": {"tokens": [], "next": None, "next_cursor": None},
     "pallet_version": 1,
     "commands": [_BACK],
@@ -149,7 +149,7 @@ _FUNCTION = {
 _SCHEDULE: dict[str, Any] = {
     "schedule_id": SCHEDULE,
     "function": "bookmarks.add",
-    "data": {"home_set_id": HOME, "set_id": LANDING},
+    "data": {"home_set_id": HOME, "set_id": SHELF},
     "session_id": None,
     "cron": "0 8 * * 1-5",
     "timezone": "Europe/Brussels",
@@ -176,7 +176,6 @@ _IDENTITY = {
     "user_id": USER,
     "name": "anna",
     "home_set": HOME,
-    "landing_set": LANDING,
     "credential_id": CREDENTIAL_ID,
     "label": "first credential",
     "holder": None,
@@ -226,12 +225,12 @@ LS = (
     Example("list where the session stands", {"session_id": SESSION}, _LISTING),
     Example(
         "look into another set",
-        {"session_id": SESSION, "set_id": LANDING, "limit": 10},
+        {"session_id": SESSION, "set_id": SHELF, "limit": 10},
         {name: value for name, value in _ARRIVAL.items() if name not in ("pallet_version", "commands")},
     ),
 )
 CD = (
-    Example("to a set by its id", {"session_id": SESSION, "set_id": LANDING}, _ARRIVAL),
+    Example("to a set by its id", {"session_id": SESSION, "set_id": SHELF}, _ARRIVAL),
     Example("home", {"session_id": SESSION, "to": "home"}, _LISTING),
 )
 ACTION = (
@@ -254,7 +253,7 @@ UPDATE = (
     ),
 )
 SESSIONS = (Example("all of them", {"limit": 50}, {"items": [_SESSION], "next_cursor": None}),)
-JOB_GET = (Example("read the record", {"job_id": JOB}, {**_JOB, "data": {"home_set_id": HOME, "set_id": LANDING}}),)
+JOB_GET = (Example("read the record", {"job_id": JOB}, {**_JOB, "data": {"home_set_id": HOME, "set_id": SHELF}}),)
 JOB_RUN = (
     Example(
         "run it and wait",
@@ -263,7 +262,7 @@ JOB_RUN = (
     ),
     Example(
         "only begin it",
-        {"function": "bookmarks.add", "data": {"home_set_id": HOME, "set_id": LANDING}, "wait": False},
+        {"function": "bookmarks.add", "data": {"home_set_id": HOME, "set_id": SHELF}, "wait": False},
         {"job_id": JOB, "state": "queued"},
     ),
 )
@@ -277,7 +276,7 @@ JOB_SCHEDULE = (
         "on every working day at eight",
         {
             "function": "bookmarks.add",
-            "data": {"home_set_id": HOME, "set_id": LANDING},
+            "data": {"home_set_id": HOME, "set_id": SHELF},
             "cron": "0 8 * * 1-5",
             "timezone": "Europe/Brussels",
         },
@@ -359,7 +358,7 @@ AUTH_DESTROY = (Example("log out for good", {}, True),)
 
 # The calls of the core speak for themselves; these show the first steps.
 CORE: dict[str, tuple[Example, ...]] = {
-    "core.set.create": (Example("a shelf at home", {"name": "shelf", "parent_id": HOME}, LANDING),),
+    "core.set.create": (Example("a shelf at home", {"name": "shelf", "parent_id": HOME}, SHELF),),
     "core.token.create": (
         Example("a note", {"type": "note", "name": "milk", "attributes": {"text": "two litres"}}, USER_TOKEN),
     ),
@@ -377,7 +376,6 @@ CORE: dict[str, tuple[Example, ...]] = {
                 "type": "set",
                 "enter_policy": "readers",
                 "rights": {"is_owner": True, "can_read": True, "can_write": True},
-                "has_events": True,
                 "counts": None,
                 "can_enter": None,
             },

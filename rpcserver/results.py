@@ -163,7 +163,6 @@ class Identity(BaseModel):
     user_id: str
     name: str
     home_set: str
-    landing_set: str
     credential_id: str | None
     label: str
     holder: str | None

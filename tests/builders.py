@@ -11,6 +11,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from core import users
 from core.calls import Scene
 from core.users import User
+from rpcserver.client import Client
 from store import Store, Tx
 
 T = TypeVar("T")
@@ -26,6 +27,12 @@ async def make_user(store: Store, name: str) -> User:
 async def as_user(store: Store, user: User, fn: Callable[[Scene], T]) -> T:
     """Run `fn(scene)` in a transaction, in the user's name."""
     return await store.write(lambda tx: fn(Scene(tx, user.id)))
+
+
+async def make_place(client: Client, name: str = "shelf", **options: Any) -> str:
+    """Make a set below the client's home and return its id."""
+    home = (await client.call("auth.whoami"))["home_set"]
+    return str(await client.call("core.set.create", name=name, parent_id=home, **options))
 
 
 async def dump(store: Store, without: set[str] = NOT_THE_WORLD) -> dict[str, list[Any]]:

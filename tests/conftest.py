@@ -17,6 +17,7 @@ from rpcserver.app import App, running
 from rpcserver.client import Client
 from rpcserver.settings import Settings
 from store import Store
+from tests.builders import make_place
 
 
 @pytest.fixture
@@ -80,6 +81,12 @@ async def anna(server: Running) -> Client:
 async def bob(server: Running) -> Client:
     """A client of the user bob, connected to `server`."""
     return await server.client("bob")
+
+
+@pytest.fixture
+async def shelf(anna: Client) -> str:
+    """A set `shelf` below anna's home."""
+    return await make_place(anna)
 
 
 class Process:

@@ -100,7 +100,6 @@ def _identity(principal: Principal) -> dict[str, Any]:
         "user_id": principal.user.id,
         "name": principal.user.name,
         "home_set": principal.user.home_set_id,
-        "landing_set": principal.user.landing_set_id,
         "credential_id": principal.credential_id or None,
         "label": principal.label,
         "holder": principal.holder,

@@ -46,8 +46,7 @@ def build(world: World) -> dict[str, tuple[dict[str, str], Callable[[], Any]]]:
     lamp = world.do("anna", tokens.create, kind, "lamp", {"price": 5})
     spare = world.do("anna", tokens.create, kind, "spare")
     world.do("anna", sets.add_tokens, vault, [lamp])
-    world.do("anna", sets.link, vault, world.users["anna"].landing_set_id)
-    landing = world.users["anna"].landing_set_id
+    world.do("anna", sets.link, vault, world.home("anna"))
     on_door, on_lamp = {"token_id": door}, {"token_id": lamp}
     made = {"type": kind}
 
@@ -62,7 +61,7 @@ def build(world: World) -> dict[str, tuple[dict[str, str], Callable[[], Any]]]:
         "token_removing": (on_door, anna(sets.remove_tokens, vault, [lamp])),
         "child_adding": (on_door, anna(sets.change_parent, other, vault)),
         "link_creating": (on_door, anna(sets.link, vault, other)),
-        "link_destroying": (on_door, anna(sets.unlink, vault, landing)),
+        "link_destroying": (on_door, anna(sets.unlink, vault, world.home("anna"))),
         "token_creating": (made, anna(tokens.create, kind, "more", {"price": 2})),
         "token_destroying": (on_lamp, anna(tokens.delete, lamp)),
         "value_changing": (on_lamp, anna(live.edit, lamp, "price", 7)),
@@ -206,24 +205,14 @@ def test_a_listing_without_such_rules_asks_nothing(world: World) -> None:
     assert statements() == before + 1
 
 
-def test_a_set_without_events_asks_no_rule(world: World) -> None:
-    """Entering, leaving, adding and deleting go through; but who made the type of its token is still asked."""
-    kind = a_kind(world)
-    token = world.do("anna", tokens.create, kind, "place")
-    place = world.do("anna", sets.create, token_id=token, has_events=False)
-    assert not world.do("anna", sets.show, place).has_events
-    for event in ("set_entering", "set_leaving", "token_adding", "child_adding", "link_creating", "set_destroying"):
-        a_rule(world, event, NEVER, token_id=token)
-    thing = world.do("anna", tokens.create, "note", "note", set_id=place)
-    world.do("bob", presence.enter, "s_1", place)
-    world.do("bob", presence.leave, "s_1", is_asked=True)
-    assert world.do("bob", presence.passage, world.home("bob"), place) == []
-    world.do("anna", sets.link, place, world.home("anna"))
-    world.do("anna", sets.remove_tokens, place, [thing])
-    world.do("anna", sets.delete, place)
-    a_rule(world, "set_creating", NEVER, type="anna.goods")
+def test_none_is_put_in_when_one_is_refused(world: World) -> None:
+    """Of several tokens put in together, none comes in when a rule keeps one out."""
+    room, door = a_set(world)
+    a_rule(world, "token_adding", {"deny": {"type": "cat"}}, token_id=door)
+    names = ("thing", "cat")
     with pytest.raises(EventRefused):
-        world.do("anna", sets.create, token_id=token, has_events=False)
+        world.do("anna", sets.add_tokens, room, [world.do("anna", tokens.create, name, name) for name in names])
+    assert world.do("anna", listing.read, room).entries == []
 
 
 def test_a_set_is_made_with_links_and_rules_are_asked_for_each(world: World) -> None:
@@ -279,10 +268,8 @@ def test_truncating_leaves_visitors_children_and_what_is_anothers(world: World) 
     room, door = a_set(world)
     own = world.do("anna", tokens.create, "note", "own", set_id=room)
     theirs = world.do("bob", tokens.create, "note", "bob's")
-    landing = world.users["bob"].landing_set_id
-    world.do("bob", sets.add_tokens, landing, [theirs])
+    world.do("bob", tokens.grant, theirs, world.users["anna"].id, "read")
     world.do("anna", sets.add_tokens, room, [theirs])
-    world.do("bob", sets.remove_tokens, landing, [theirs])
     pillar = world.do("anna", tokens.create, "thing", "pillar")
     world.do("anna", sets.add_tokens, room, [pillar], is_sticky=True)
     world.do("anna", gifts.create, room, "note", "flower")
@@ -325,27 +312,3 @@ def test_token_creating_stands_on_types_alone(world: World) -> None:
     _, door = a_set(world)
     with pytest.raises(BadRule, match="stands on a type"):
         a_rule(world, "token_creating", NEVER, token_id=door)
-
-
-def test_an_action_changes_nothing_that_a_rule_keeps(world: World) -> None:
-    """What runs after an event leaves it as it is: refused, it has done nothing; a silent set runs nothing."""
-    kind = world.do("anna", types.create, "room")
-    for name in ("state", "alarm"):
-        world.do("anna", attributes.create, kind, name, "any", default="quiet")
-    for name, effect in (
-        ("on_state", {"target": "state", "change": {"value": "busy"}}),
-        ("on_alarm", {"target": "alarm", "switch": False}),
-    ):
-        world.do("anna", attributes.create, kind, name, "action", default={"event": "token_added", **effect})
-    places = {}
-    for name, has_events in (("free", True), ("kept", True), ("silent", False)):
-        token = world.do("anna", tokens.create, kind, name)
-        places[name] = (world.do("anna", sets.create, token_id=token, has_events=has_events), token)
-    a_rule(world, "value_changing", NEVER, token_id=places["kept"][1])
-    note = world.do("anna", tokens.create, "note", "note")
-    held = {}
-    for name, (set_id, token) in places.items():
-        world.do("anna", sets.add_tokens, set_id, [note])
-        seen = world.do("anna", listing.read_one, token).attributes
-        held[name] = (seen["state"], "alarm" in seen)
-    assert held == {"free": ("busy", False), "kept": ("quiet", True), "silent": ("quiet", True)}

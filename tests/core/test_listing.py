@@ -111,7 +111,7 @@ async def mixed(store: Store) -> tuple[User, User, str]:
         place = sets.create(scene, "place", is_public=True)
         sets.create(scene, "child", place, is_public=True)
         sets.create(scene, "hidden child", place)
-        sets.link(scene, place, anna.landing_set_id)
+        sets.link(scene, place, sets.create(scene, "a garden", is_public=True))
         add(scene, place, "Report.txt")
         add(scene, place, "report[1].txt")
         add(scene, place, "secret", is_public=False)
@@ -128,14 +128,14 @@ async def mixed(store: Store) -> tuple[User, User, str]:
     ("query", "names"),
     [
         ({"kind": "child"}, ["child", "hidden child"]),
-        ({"kind": "link"}, ["anna's landing"]),
+        ({"kind": "link"}, ["a garden"]),
         ({"kind": "user"}, ["bob"]),
         ({"kind": "command"}, ["search"]),
         ({"kind": "token"}, ["machinery", "Report.txt", "report[1].txt", "secret"]),
         ({"filter": "REPORT"}, ["Report.txt", "report[1].txt"]),
         ({"filter": "rep*txt"}, ["Report.txt", "report[1].txt"]),
         ({"filter": "report?1?.txt"}, ["report[1].txt"]),
-        ({"filter": "[!c-z]*"}, ["anna's landing", "bob"]),
+        ({"filter": "[!c-z]*"}, ["a garden", "bob"]),
         ({"filter": "nothing like it"}, []),
         ({"filter": "e", "kind": "command"}, ["search"]),
         ({"kind": "token", "is_human": True}, ["Report.txt", "report[1].txt", "secret"]),

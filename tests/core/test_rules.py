@@ -84,15 +84,15 @@ def test_by_visits(world: World) -> None:
 
 
 def test_by_types_and_counts(world: World) -> None:
-    """What is in the visitor's wallet, or in the set, counts; a child type counts as its parent."""
+    """What is in the visitor's home, or in the set, counts; a child type counts as its parent."""
     ticket = world.do("anna", types.create, "ticket")
     gold = world.do("anna", types.create, "gold", [ticket])
     vault, token = a_set(world)
-    forbid(world, token, {"allow": {"count": {"type": ticket, "where": "wallet", "minimum": 1}}})
+    forbid(world, token, {"allow": {"count": {"type": ticket, "where": "home", "minimum": 1}}})
     forbid(world, token, {"deny": {"count": {"type": "user", "minimum": 1}}}, name="one at a time")
     assert not is_let_in(world, "bob", vault)
     mine = world.do("bob", tokens.create, gold, "golden ticket")
-    world.do("bob", sets.add_tokens, world.users["bob"].wallet_set_id, [mine])
+    world.do("bob", sets.add_tokens, world.home("bob"), [mine])
     assert is_let_in(world, "bob", vault)
     world.do("bob", presence.enter, "s_1", vault)
     with pytest.raises(EnterRefused, match="rules"):
@@ -192,7 +192,7 @@ def test_what_may_stand_in_a_set(world: World) -> None:
     with pytest.raises(EventRefused):
         world.do("anna", sets.create, "below", place)
     with pytest.raises(EventRefused):
-        world.do("anna", sets.link, place, world.users["anna"].landing_set_id)
+        world.do("anna", sets.link, place, world.home("anna"))
 
 
 @pytest.mark.parametrize(
@@ -325,5 +325,5 @@ def test_sets_are_listed_page_by_page(world: World, monkeypatch: pytest.MonkeyPa
             break
     assert found == made[::2] and hidden not in found
     assert world.do("bob", listing.list_sets, name="room 1", is_writable=True)[0] == []
-    wallet = world.do("bob", listing.list_sets, world.home("bob"))[0]
-    assert [place.name for place in wallet] == ["wallet"]
+    world.do("bob", sets.create, "shelf", world.home("bob"))
+    assert [place.name for place in world.do("bob", listing.list_sets, world.home("bob"))[0]] == ["shelf"]

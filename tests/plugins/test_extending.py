@@ -180,9 +180,7 @@ async def test_guests_are_told_after_the_commit_in_its_order(tmp_path: Path) -> 
     async with run_server(tmp_path / "data", plugins=(guest,)) as server:
         anna = await server.client("anna")
         session_id = await anna.create_session("shell")
-        landing = (await anna.ls(session_id=session_id, kind="link")).contents
-        assert landing is not None and landing.tokens[0].set is not None
-        await anna.cd(set_id=landing.tokens[0].set.id, session_id=session_id)
+        await anna.cd(path="sessions", session_id=session_id)
         with pytest.raises(CallError):
             await anna.cd(set_id="set_none", session_id=session_id)
         await anna.destroy_session(session_id)

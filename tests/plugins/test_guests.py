@@ -12,7 +12,7 @@ from plugins.bus import Bus
 from plugins.errors import BadPlugin
 from plugins.hooks import hookimpl
 from rpcserver.client import CallError, Client
-from tests.builders import dump, write_guest
+from tests.builders import dump, make_place, write_guest
 from tests.conftest import Running, run_server
 
 OFFER = """
@@ -171,10 +171,11 @@ async def test_the_first_to_claim_an_action_moves_the_session(tmp_path: Path) ->
     second = "@hookimpl\ndef session_action(action):\n    action.handled = True\n    action.move = Move(to='home')\n"
 
     async def test(server: Running, anna: Client) -> None:
-        wallet = await anna.cd(path="wallet")
+        shelf = await make_place(anna)
+        await anna.cd(set_id=shelf)
         answer = await anna.action("first.go")
         assert (answer.handled_by, answer.listing) == ("first", None)
-        assert (await anna.ls()).current_set.id == wallet.current_set.id
+        assert (await anna.ls()).current_set.id == shelf
 
     await with_guests(tmp_path, test, first=first, second=second)
 
@@ -187,9 +188,9 @@ async def test_a_guard_refuses_and_everything_stays(tmp_path: Path, hook: str, k
     guard = f"@hookimpl\nasync def {hook}(passage):\n    return 'The door is shut.'\n"
 
     async def test(server: Running, anna: Client) -> None:
-        home = await anna.ls()
+        home, shelf = await anna.ls(), await make_place(anna)
         before = await dump(server.app.store)
-        for attempt in (anna.cd(path="wallet"), anna.cd(set_id=(await anna.call("auth.whoami"))["landing_set"])):
+        for attempt in (anna.cd(path="shelf"), anna.cd(set_id=shelf)):
             with pytest.raises(CallError) as caught:
                 await attempt
             assert caught.value.kind == kind
@@ -206,11 +207,11 @@ async def test_no_guard_keeps_a_frozen_user_from_going_home(tmp_path: Path) -> N
     guard = "@hookimpl\nasync def set_leaving(passage):\n    return 'Stay.'\n"
 
     async def test(server: Running, anna: Client) -> None:
-        wallet = await anna.create_session("out", set_id=(await anna.call("core.user.read"))["wallet_set_id"])
+        out = await anna.create_session("out", set_id=await make_place(anna))
         with pytest.raises(CallError):
-            await anna.cd(wallet, to="home")
+            await anna.cd(out, to="home")
         await server.app.store.write(lambda tx: tx.run("UPDATE users SET is_frozen = 1"))
-        assert (await anna.cd(wallet, to="home")).current_set.set_name == "anna's home"
+        assert (await anna.cd(out, to="home")).current_set.set_name == "anna's home"
 
     await with_guests(tmp_path, test, porter=guard)
 
@@ -223,10 +224,10 @@ async def test_a_guard_is_asked_when_a_session_starts_elsewhere_than_home(tmp_pa
     guard = "@hookimpl\ndef set_entering(passage):\n    assert passage.from_set_id is None\n    return 'shut'\n"
 
     async def test(server: Running, anna: Client) -> None:
-        landing = (await anna.call("auth.whoami"))["landing_set"]
+        shelf = await make_place(anna)
         before = await anna.list_sessions()
         with pytest.raises(CallError) as caught:
-            await anna.create_session("there", set_id=landing)
+            await anna.create_session("there", set_id=shelf)
         assert (caught.value.kind, caught.value.data["rule"]) == ("ENTER_REFUSED", "porter")
         assert await anna.list_sessions() == before
 
@@ -242,7 +243,7 @@ async def test_a_guard_that_fails_refuses(tmp_path: Path, body: str) -> None:
         await anna.ls()
         before = await dump(server.app.store)
         with pytest.raises(CallError) as caught:
-            await anna.cd(path="wallet")
+            await anna.cd(path="sessions")
         assert (caught.value.kind, caught.value.data["plugin"]) == ("PLUGIN_ERROR", "porter")
         assert await dump(server.app.store) == before
 
@@ -255,7 +256,7 @@ async def test_a_refusal_nobody_can_print_does_not_stop_the_server(tmp_path: Pat
 
     async def test(server: Running, anna: Client) -> None:
         with pytest.raises(CallError) as caught:
-            await anna.cd(path="wallet")
+            await anna.cd(path="sessions")
         assert caught.value.kind == "ENTER_REFUSED"
         assert await anna.call("server.ping") == "pong"
 

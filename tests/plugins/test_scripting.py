@@ -23,21 +23,21 @@ async def failure(client: Client, text: str) -> Any:
     return answer["results"][-1]["error"]
 
 
-async def test_a_session_walks_and_acts(anna: Client) -> None:
+async def test_a_session_walks_and_acts(anna: Client, shelf: str) -> None:
     """cd by path, set and way; ls; a command of the pallet, whose answer becomes a word."""
     text = """
-    !!session.cd path:wallet
+    !!session.cd path:shelf
     !!session.cd to:home
-    !!session.cd wallet
+    !!session.cd shelf
     !!session.action command:bookmarks.add as:MARK
     !!session.cd to:back
     !!session.ls
     !!play.echo content:'{MARK}'
     """
     results = await play(anna, text)
-    assert [results[0]["name"], results[2]["name"]] == ["wallet", "wallet"]
-    assert "bookmarks" in results[3] and '"name": "wallet"' in results[6]
-    assert "wallet" in results[5]
+    assert [results[0]["name"], results[2]["name"]] == ["shelf", "shelf"]
+    assert "bookmarks" in results[3] and '"name": "shelf"' in results[6]
+    assert "shelf" in results[5]
 
 
 async def test_words_of_the_session(anna: Client) -> None:
@@ -72,7 +72,7 @@ async def test_parameters_and_settings(anna: Client) -> None:
     assert "JSON object" in (await failure(anna, "!!session.params_set json:nonsense"))["message"]
 
 
-async def test_a_world_is_built_changed_and_taken_down(anna: Client) -> None:
+async def test_a_world_is_built_changed_and_taken_down(anna: Client, shelf: str) -> None:
     """Sets, tokens, links; what is there already is found; attributes are written anew."""
     text = """
     !!core.set_create name:yard as:YARD
@@ -80,8 +80,8 @@ async def test_a_world_is_built_changed_and_taken_down(anna: Client) -> None:
     !!core.token_create name:spade type:tool set:yard colour:red data:'{"uses": 3}'
     !!core.token_create name:spade type:tool set:yard colour:blue
     !!core.token_edit token:spade set:yard attribute:owner value:anna
-    !!core.set_link set:yard target:~/wallet
-    !!core.set_link set:yard target:~/wallet
+    !!core.set_link set:yard target:~/shelf
+    !!core.set_link set:yard target:~/shelf
     !!session.cd path:yard
     """
     results = await play(anna, text)
@@ -91,9 +91,9 @@ async def test_a_world_is_built_changed_and_taken_down(anna: Client) -> None:
     assert tokens is not None
     found = {token.name: token for token in tokens.tokens}
     assert found["spade"].attributes == {"colour": "blue", "uses": 3, "owner": "anna"}
-    assert found["wallet"].set is not None and found["wallet"].set.relation == "link"
+    assert found["shelf"].set is not None and found["shelf"].set.relation == "link"
     down = """
-    !!core.set_unlink set:~/yard target:~/wallet
+    !!core.set_unlink set:~/yard target:~/shelf
     !!core.token_remove token:{SPADE} set:~/yard
     !!core.token_add token:{SPADE} set:~/yard
     !!core.token_delete token:spade set:~/yard
@@ -103,7 +103,7 @@ async def test_a_world_is_built_changed_and_taken_down(anna: Client) -> None:
     left = (await anna.ls(set_id=yard)).contents
     assert left is not None and "spade" not in {token.name for token in left.tokens}
     for wrong, said in (
-        ("!!core.set_create set:wallet", "'name'"),
+        ("!!core.set_create set:shelf", "'name'"),
         ("!!core.token_create name:x type:user", "core.set_create"),
         ("!!core.set_delete", "'set'"),
         ("!!core.set_create name:x set:nowhere/else", "nowhere"),

@@ -10,7 +10,7 @@ import pytest
 from rpcserver.client import Client
 from rpcserver.connection import Connection
 from store import Tx
-from tests.builders import Wire
+from tests.builders import Wire, make_place
 from tests.conftest import Running, run_server, settle
 
 
@@ -183,15 +183,15 @@ async def test_a_position_before_the_first_subscription_is_not_recovered(server:
 async def test_what_was_allowed_then_is_asked_again_now(server: Running) -> None:
     """On coming back, the events of a place one may no longer read are left out."""
     anna, bob = await server.client("anna"), await server.client("bob")
-    landing = (await bob.call("auth.whoami"))["landing_set"]
-    await anna.cd(set_id=landing)
+    room = await make_place(bob, is_public=True)
+    await anna.cd(set_id=room)
     subscription = await anna.subscribe("session.contents_changed")
-    await bob.cd(set_id=landing)
+    await bob.cd(set_id=room)
     assert (await subscription.next()).data["change"] == "entered"
     position = (subscription.epoch, subscription.seq - 1)
 
     def close_place(tx: Tx) -> None:
-        tx.run("UPDATE tokens SET is_public = 0 WHERE id = (SELECT token_id FROM sets WHERE id = ?)", landing)
+        tx.run("UPDATE tokens SET is_public = 0 WHERE id = (SELECT token_id FROM sets WHERE id = ?)", room)
 
     open_again = await anna.subscribe("session.contents_changed", since=position)
     assert (await open_again.next()).data["change"] == "entered"

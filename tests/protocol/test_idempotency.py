@@ -78,16 +78,16 @@ async def test_a_repeated_key_gives_the_first_answer(counter: Counter, server: R
     assert await anna.call("test.count") == 4
 
 
-async def test_a_real_change_is_made_once(server: Running, anna: Client) -> None:
+async def test_a_real_change_is_made_once(server: Running, anna: Client, shelf: str) -> None:
     """session.create under one key makes one session; the answer is the same to the letter."""
     first = await anna.call("session.create", name="once", idempotency_key="s")
     assert await anna.call("session.create", name="once", idempotency_key="s") == first
     assert [record.name for record in await anna.list_sessions()].count("once") == 1
-    moved = await anna.call("session.cd", session_id=first["session_id"], path="wallet", idempotency_key="m")
+    moved = await anna.call("session.cd", session_id=first["session_id"], set_id=shelf, idempotency_key="m")
     await anna.cd(first["session_id"], to="home")
-    again = await anna.call("session.cd", session_id=first["session_id"], path="wallet", idempotency_key="m")
+    again = await anna.call("session.cd", session_id=first["session_id"], set_id=shelf, idempotency_key="m")
     assert again == moved
-    assert (await anna.ls(first["session_id"])).current_set.set_name != "wallet"
+    assert (await anna.ls(first["session_id"])).current_set.id != shelf
 
 
 async def test_another_body_is_a_conflict(counter: Counter, anna: Client) -> None:

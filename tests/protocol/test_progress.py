@@ -135,15 +135,14 @@ async def test_the_least_deadline_holds(
             await asyncio.wait_for(client.call("test.forever", _meta={"deadline_ms": client_ms}), 5)
 
 
-async def test_a_cancel_at_every_moment_is_honest(anna: Client) -> None:
+async def test_a_cancel_at_every_moment_is_honest(anna: Client, shelf: str) -> None:
     """session.cd cancelled after ever more turns of the loop: one answer, and the session stands here or there."""
     home = (await anna.ls()).current_set.id
     session_id = await anna.create_session("work")
-    wallet = next(token.set.id for token in (await anna.ls()).contents.tokens if token.name == "wallet")  # type: ignore[union-attr]
     outcomes = set()
     for turns in range(40):
         before = (await anna.get_session(session_id)).working_set
-        target = wallet if before == home else home
+        target = shelf if before == home else home
         future = anna.send("session.cd", {"session_id": session_id, "set_id": target})
         id = future.rpc_id  # type: ignore[attr-defined]
         for _ in range(turns):

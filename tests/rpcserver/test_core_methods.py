@@ -17,7 +17,7 @@ from tests.conftest import Running, run_server
 # sessions.md 3.4, in its order; what runs scripts, remotes and events has jobs of its own.
 CALLS_OF_THE_DESIGN = """
 core.user.create core.user.read core.user.auth.create core.user.auth.pass_through core.user.auth.destroy
-core.standard.family.list core.type.create core.type.read core.type.list core.attribute.create
+core.type.create core.type.read core.type.list core.attribute.create
 core.attribute.permissions core.token.create core.token.read core.token.edit_attribute
 core.token.turn_attribute core.token.delete core.set.create core.set.show core.set.read core.set.list core.set.parent
 core.set.link.add core.set.link.remove core.set.links core.set.tokens.add core.set.tokens.remove core.set.truncate
@@ -166,14 +166,14 @@ async def test_an_undeclared_call_stops_the_job_and_both_are_named(
     """A plugin's job that makes a core call it did not declare fails, also when it hides the error."""
     async with run_server(tmp_path / "data", plugins=(Path(__file__).parent / "undeclared_guest.py",)) as server:
         anna = await server.client("anna")
-        landing = (await anna.call("auth.whoami"))["landing_set"]
+        home = (await anna.call("auth.whoami"))["home_set"]
         with pytest.raises(CallError) as caught:
             await anna.call("job.run", function=function, data={"is_quiet": is_quiet})
         error = caught.value
         assert (error.kind, error.data["function"], error.data["call"]) == ("UNDECLARED_CALL", function, call)
         assert f"'{function}'" in error.message and f"'{call}'" in error.message
         assert (await anna.call("core.set.list", name="hidden"))["items"] == []
-        assert (await anna.call("core.set.show", set_id=landing))["enter_policy"] == "readers"
+        assert (await anna.call("core.set.show", set_id=home))["enter_policy"] == "readers"
         for row in await anna.list_jobs(function=function):
             assert (row.state, row.error and row.error["kind"]) == ("failed", "UNDECLARED_CALL")
 

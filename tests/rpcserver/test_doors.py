@@ -36,7 +36,7 @@ class Street:
         self.ids["vault"], self.ids["vault_door"] = await a_place(self.anna, "vault")
         self.ids["yard"], _ = await a_place(self.anna, "yard")
         him = await self.bob.call("core.user.read")
-        self.ids |= {"him": him["id"], "token": him["token_id"], "wallet": him["wallet_set_id"]}
+        self.ids |= {"him": him["id"], "token": him["token_id"], "his": him["home_set_id"]}
         await self.make("group", "core.group.create", name="staff")
         await self.make("ticket", "core.type.create", name="ticket")
         await self.make("gold", "core.type.create", name="gold", parents=[self.ticket])
@@ -79,7 +79,7 @@ async def _visit(s: Street, door: str) -> None:
 async def _pay(s: Street, door: str) -> None:
     for kind, name in ((s.ticket, "one"), (s.gold, "two")):
         token = await s.bob.call("core.token.create", type=kind, name=name)
-        await s.bob.call("core.set.tokens.add", set_id=s.wallet, token_ids=[token])
+        await s.bob.call("core.set.tokens.add", set_id=s.his, token_ids=[token])
 
 
 async def _leave_a_stone(s: Street, door: str) -> None:
@@ -96,8 +96,8 @@ DOORS: dict[str, tuple[Callable[[Street], dict[str, Any]], Unlock]] = {
     "value of the caller": (lambda s: {"allow": {"attribute": {"name": "level", "of": "caller", "in": [4]}}}, _level),
     "group": (lambda s: {"allow": {"group": s.group}}, _join),
     "visited sets first": (lambda s: {"allow": {"visited": [s.hall, s.yard]}}, _visit),
-    "types and counts in the wallet": (
-        lambda s: {"allow": {"count": {"type": s.ticket, "where": "wallet", "minimum": 2}}},
+    "types and counts at home": (
+        lambda s: {"allow": {"count": {"type": s.ticket, "where": "home", "minimum": 2}}},
         _pay,
     ),
     "types and counts there": (lambda s: {"deny": {"count": {"type": "stone", "maximum": 0}}}, _leave_a_stone),
@@ -277,7 +277,6 @@ async def test_home_is_never_left_for_good(street: Street) -> None:
         error = await refused(street.bob, "core.set.tokens.remove", set_id=home, token_ids=[token], **params)
         assert error.kind == "NOT_MEMBER"
     await street.bob.destroy_session(at_home)
-    await street.bob.call("core.set.parent", set_id=me["wallet_set_id"], parent_id=None)
     for child in (await street.bob.call("core.set.list", parent_id=home))["items"]:
         await street.bob.call("core.set.parent", set_id=child["id"], parent_id=None)
     await street.bob.call("core.set.truncate", set_id=home)

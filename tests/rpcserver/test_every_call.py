@@ -8,7 +8,7 @@ import pytest
 
 from rpcserver.client import CallError, Client
 from rpcserver.methods import METHODS
-from tests.builders import dump
+from tests.builders import dump, make_place
 from tests.conftest import Running
 from tests.rpcserver.test_places import a_rule
 
@@ -36,8 +36,8 @@ class Stage:
         """Make what the rows speak of."""
         anna, bob, ids = self.clients["anna"], self.clients["bob"], self.ids
         me, him = await anna.call("core.user.read"), await bob.call("auth.whoami")
-        ids |= {"home": me["home_set_id"], "me": me["token_id"], "landing": me["landing_set_id"]}
-        ids |= {"bob": him["user_id"], "bobs": him["landing_set"]}
+        ids |= {"home": me["home_set_id"], "me": me["token_id"]}
+        ids |= {"bob": him["user_id"], "bobs": await make_place(bob, is_public=True)}
         watts = {"watts": {"value_type": "number", "default": 40, "maximum": 100}}
         await self.make("group", "core.group.create", name="friends")
         await self.make("kind", "core.type.create", name="lamp", attributes=watts)
@@ -46,7 +46,7 @@ class Stage:
         await anna.call("core.type.retire", name=self.old)
         await self.make("room", "core.set.create", name="room", parent_id=self.home, is_public=True)
         await self.make("inner", "core.set.create", name="inner", parent_id=self.room, is_public=True)
-        await self.make("hidden", "core.set.create", name="hidden")
+        await self.make("hidden", "core.set.create", name="hidden", links=[self.room])
         await self.make("guarded", "core.set.create", name="guarded", is_public=True, links=[self.room])
         for name in ("room", "guarded"):
             ids[f"{name}_door"] = (await anna.call("core.set.show", set_id=ids[name]))["token_id"]
@@ -109,8 +109,6 @@ ROWS = [
     Row("core.user.auth.create", lambda s: {"pass_through": {"a": 1}, "seconds": 60}, {"credential", "expires_at"}),
     Row("core.user.auth.pass_through", holds=lambda answer: answer is None),
     Row("core.user.auth.destroy", errors=[("LAST_CREDENTIAL", lambda s: {})], holds="not called"),
-    Row("core.standard.family.list", lambda s: {"family": "command"}, {"command"},
-        [("NOT_FOUND", lambda s: {"family": "none"})]),
     Row("core.type.create",
         lambda s: {"name": "torch", "parents": [s.kind], "is_human": False,
                    "attributes": {"colour": {"value_type": "color"}}}, is_id("anna.torch"),
@@ -163,13 +161,13 @@ ROWS = [
         errors=[("TOKEN_IN_USE", lambda s: {"token_id": s.room_door}),
                 ("EVENT_REFUSED", lambda s: {"token_id": s.ward})]),
     Row("core.set.create",
-        lambda s: {"token_id": s.note, "parent_id": s.room, "links": [s.home, s.guarded], "enter_policy": "owner",
-                   "has_events": False}, is_id("set_"),
+        lambda s: {"token_id": s.note, "parent_id": s.room, "links": [s.home, s.guarded], "enter_policy": "owner"},
+        is_id("set_"),
         [("TOKEN_IN_USE", lambda s: {"token_id": s.room_door}),
          ("FORBIDDEN", lambda s: {"name": "x", "parent_id": s.bobs}),
          ("EVENT_REFUSED", lambda s: {"name": "x", "parent_id": s.guarded})]),
     Row("core.set.show", lambda s: {"set_id": s.room, "wide": True},
-        {"id", "name", "owner_id", "parent_id", "counts", "rights", "can_enter", "has_events"},
+        {"id", "name", "owner_id", "parent_id", "counts", "rights", "can_enter"},
         [("SET_NOT_FOUND", lambda s: NOWHERE), ("SET_NOT_FOUND", lambda s: {"set_id": s.hidden})], "bob", "bob"),
     Row("core.set.read",
         lambda s: {"set_id": s.room, "limit": 1, "kind": "token", "filter": "l*", "order": "-name", "is_human": True,
@@ -186,7 +184,7 @@ ROWS = [
     Row("core.set.link.add", lambda s: {"set_id": s.inner, "target_id": s.home},
         errors=[("EVENT_REFUSED", lambda s: {"set_id": s.guarded, "target_id": s.home}),
                 ("SET_NOT_FOUND", lambda s: {"set_id": s.room, "target_id": "set_none"})]),
-    Row("core.set.link.remove", lambda s: {"set_id": s.home, "target_id": s.landing},
+    Row("core.set.link.remove", lambda s: {"set_id": s.hidden, "target_id": s.room},
         errors=[("EVENT_REFUSED", lambda s: {"set_id": s.guarded, "target_id": s.room}),
                 ("SET_NOT_FOUND", lambda s: {"set_id": s.room, "target_id": "set_none"})]),
     Row("core.set.links", lambda s: {"set_id": s.home, "limit": 1}, is_page,
@@ -285,7 +283,6 @@ async def test_a_row_of_the_table(stage: Stage, row: Row) -> None:
 ARGUMENTS = """
 core.user.read: user_id wide editable
 core.user.auth.create: pass_through seconds
-core.standard.family.list: family
 core.type.create: name parents attributes is_human
 core.attribute.read: token_id attribute set_id
 core.attribute.permissions: attribute user_id set_id
@@ -293,7 +290,7 @@ core.token.create: type attributes set_id
 core.token.read: token_id set_id wide is_human
 core.token.edit_attribute: token_id attribute value set_id if_match
 core.token.turn_attribute: token_id attribute is_on
-core.set.create: token_id parent_id links enter_policy has_events
+core.set.create: token_id parent_id links enter_policy
 core.set.read: set_id cursor limit order filter kind is_human wide
 core.set.list: parent_id type attribute is_writable cursor
 core.set.parent: set_id parent_id

@@ -18,6 +18,7 @@ from rpcserver.examples import Example
 from rpcserver.methods import METHODS, core
 from rpcserver.notifications import NOTIFICATIONS
 from rpcserver.openrpc import Description
+from tests.builders import make_place
 from tests.conftest import Running, run_server
 from tests.toolchain import node_folder, run_node, script
 
@@ -154,7 +155,7 @@ async def _real_ids(server: Running, client: Client, method: str) -> dict[str, s
     who = await client.call("auth.whoami")
     real = {
         examples.HOME: who["home_set"],
-        examples.LANDING: who["landing_set"],
+        examples.SHELF: await make_place(client),
         examples.USER: who["user_id"],
         examples.EPOCH: client.hello["epoch"],
         examples.CREDENTIAL: await server.credential("anna"),
@@ -253,7 +254,7 @@ async def test_notifications_are_as_described(server: Running) -> None:
     assert notification_faults("$/hello", client.hello) == []
     subscription = await client.subscribe("*")
     session_id = await client.create_session("work")
-    await client.cd(session_id, path="wallet")
+    await client.cd(session_id, path="sessions")
     await client.call("session.update", session_id=session_id, name="reading")
     await client.action("bookmarks.add", session_id)
     await client.destroy_session(session_id)

@@ -94,16 +94,13 @@ async def test_lists_have_pages_too(anna: Client) -> None:
         assert method == "jobs.list" or found == made
 
 
-async def test_the_lists_of_navigation_have_pages(server: Running, anna: Client) -> None:
+async def test_the_lists_of_navigation_have_pages(server: Running, anna: Client, shelf: str) -> None:
     """Children and links come fifty at a time, and a position that is none of ours is refused."""
     user = await anna.call("auth.whoami")
     await server.app.store.write(
-        lambda tx: [
-            sets.create(Scene(tx, user["user_id"]), f"child {n:03}", user["landing_set"], is_public=True)
-            for n in range(60)
-        ]
+        lambda tx: [sets.create(Scene(tx, user["user_id"]), f"child {n:03}", shelf, is_public=True) for n in range(60)]
     )
-    await anna.cd(set_id=user["landing_set"])
+    await anna.cd(set_id=shelf)
     first = (await anna.action("navigation.children")).response["navigation"]
     assert len(first["sets"]) == 50
     rest = (await anna.call(first["next"]["method"], **first["next"]["params"]))["response"]["navigation"]

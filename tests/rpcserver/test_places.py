@@ -124,7 +124,7 @@ async def test_presence_is_counted_by_session(anna: Client, bob: Client) -> None
     await bob.cd(second, to="home")
     assert await visitors() == 0
     home = await bob.call("core.user.read")
-    await bob.cd(first, path="wallet")
+    await bob.cd(first, path="sessions")
     entry = await bob.call("core.token.read", token_id=home["token_id"], set_id=home["home_set_id"])
     assert entry["kind"] == "member"
 

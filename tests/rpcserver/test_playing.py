@@ -341,12 +341,12 @@ async def test_what_a_guest_breaks_is_the_actions_failure(tmp_path: Path) -> Non
         assert "nobody plays 'broken.other'" in messages[3]
 
 
-async def test_waiting_calls_are_not_held_up(anna: Client) -> None:
+async def test_waiting_calls_are_not_held_up(anna: Client, shelf: str) -> None:
     """A play does not hold the session: other calls on it are answered meanwhile, its own stand in the same order."""
     session_id = await anna.create_session()
     notices = await anna.subscribe("playbook.action")
     started = await anna.call("session.play", session_id=session_id, text="!!play.wait seconds:600", detach=True)
     await notices.next()
     async with asyncio.timeout(10):
-        assert (await anna.cd(session_id, path="wallet")).current_set.set_name == "wallet"
+        assert (await anna.cd(session_id, path="shelf")).current_set.id == shelf
     await anna.call("job.cancel", job_id=started["job_id"])

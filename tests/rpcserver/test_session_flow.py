@@ -5,7 +5,6 @@ import re
 import pytest
 
 from rpcserver.client import CallError, Client
-from tests.conftest import Running
 
 
 async def test_create_returns_only_the_id_and_names_by_date(anna: Client) -> None:
@@ -17,11 +16,11 @@ async def test_create_returns_only_the_id_and_names_by_date(anna: Client) -> Non
     assert record.state == "active"
 
 
-async def test_walk_there_and_back(server: Running, anna: Client) -> None:
+async def test_walk_there_and_back(anna: Client, shelf: str) -> None:
     """cd moves the session, back pops, and going back twice does not ping-pong."""
     home = await anna.ls()
-    await anna.cd(path="wallet")
-    assert (await anna.ls()).current_set.set_name == "wallet"
+    await anna.cd(path="shelf")
+    assert (await anna.ls()).current_set.id == shelf
     back = await anna.cd(to="back")
     assert back.current_set.id == home.current_set.id
     with pytest.raises(CallError) as caught:
@@ -29,11 +28,10 @@ async def test_walk_there_and_back(server: Running, anna: Client) -> None:
     assert caught.value.kind == "SET_NOT_FOUND"
 
 
-async def test_forty_pipelined_cd_leave_forty_entries_in_order(anna: Client) -> None:
+async def test_forty_pipelined_cd_leave_forty_entries_in_order(anna: Client, shelf: str) -> None:
     """Calls on one session run in the order sent, however fast they come."""
     home = await anna.ls()
-    sets = {token.name: token.set.id for token in home.contents.tokens if token.set}
-    places = [sets["wallet"], home.current_set.id] * 20
+    places = [shelf, home.current_set.id] * 20
     session_id = home.session_id
     answers = [anna.send("session.cd", {"session_id": session_id, "set_id": place}) for place in places]
     for answer in answers:

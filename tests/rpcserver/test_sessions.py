@@ -11,7 +11,7 @@ from core import sets
 from core.calls import Scene
 from rpcserver.client import CallError, Client
 from store import Tx
-from tests.builders import dump, write_guest
+from tests.builders import dump, make_place, write_guest
 from tests.conftest import Running, run_server
 
 
@@ -106,12 +106,12 @@ async def test_a_create_that_is_cancelled_leaves_a_session_or_nothing(server: Ru
     assert [session.session_id for session in await anna.list_sessions() if session.is_default] == [first]
 
 
-async def test_destroy_takes_everything_along(server: Running, anna: Client) -> None:
+async def test_destroy_takes_everything_along(server: Running, anna: Client, shelf: str) -> None:
     """The row, its sets, its history and its place are gone; a second destroy says there is no such session."""
     await anna.ls()
     before = await dump(server.app.store)
     session_id = await anna.create_session("short")
-    await anna.cd(session_id, path="wallet")
+    await anna.cd(session_id, path="shelf")
     assert await anna.destroy_session(session_id) == session_id
     after = await dump(server.app.store)
     for table in ("sessions", "session_history", "presence", "members", "tokens"):
@@ -126,14 +126,14 @@ async def test_no_place_can_keep_a_session_alive(tmp_path: Path) -> None:
     async with run_server(tmp_path / "data", plugins=(guard,)) as server:
         anna = await server.client("anna")
         session_id = await anna.create_session()
-        await refused(anna, "LEAVE_REFUSED", "session.cd", session_id=session_id, path="wallet")
+        await refused(anna, "LEAVE_REFUSED", "session.cd", session_id=session_id, path="sessions")
         await anna.destroy_session(session_id)
 
 
-async def test_the_default_session_comes_back_on_demand(anna: Client) -> None:
+async def test_the_default_session_comes_back_on_demand(anna: Client, shelf: str) -> None:
     """Destroying the default session is allowed; the next call that names none makes another, at home."""
     first = (await anna.ls()).session_id
-    await anna.cd(path="wallet")
+    await anna.cd(path="shelf")
     await anna.destroy_session(first)
     listing = await anna.ls()
     assert listing.session_id != first
@@ -191,7 +191,7 @@ async def test_a_set_that_refuses_leaves_everything_as_it_was(
 ) -> None:
     """The error says which set, which rule and whom to ask; working set, history, members and data are unchanged."""
     closed = await make_set(server, anna, "closed", is_public=True, enter_policy=policy)
-    await bob.cd(path="wallet")
+    await bob.cd(path="sessions")
     before = await dump(server.app.store)
     error = await refused(bob, "ENTER_REFUSED", "session.cd", set_id=closed)
     assert (error.data["set_id"], error.data["set_name"], error.data["rule"]) == (closed, "closed", policy)
@@ -218,12 +218,12 @@ async def test_back_forward_up_and_home(server: Running, anna: Client) -> None:
     await refused(anna, "SET_NOT_FOUND", "session.cd", to="up")
 
 
-async def test_the_way_back_steps_over_what_is_gone(server: Running, anna: Client) -> None:
+async def test_the_way_back_steps_over_what_is_gone(server: Running, anna: Client, shelf: str) -> None:
     """A set of the history that was deleted is skipped and dropped."""
     home = (await whoami(anna))["home_set"]
     gone = await make_set(server, anna, "gone", home)
     await anna.cd(set_id=gone)
-    await anna.cd(path="../wallet")
+    await anna.cd(path="../shelf")
     await delete_set(server, anna, gone)
     assert (await anna.cd(to="back")).current_set.id == home
     assert (await anna.get_session()).history_depth == 0
@@ -233,8 +233,9 @@ async def test_history_has_an_end(tmp_path: Path) -> None:
     """The oldest entry makes room for the newest, in memory and on disk."""
     async with run_server(tmp_path, max_history=3) as server:
         anna = await server.client("anna")
+        shelf = await make_place(anna)
         for _ in range(4):
-            await anna.cd(path="wallet")
+            await anna.cd(set_id=shelf)
             await anna.cd(to="home")
         record = await anna.get_session(include=["history"])
         assert record.history is not None and len(record.history) == 3
@@ -255,29 +256,29 @@ async def _new_credential(server: Running) -> str:
     return str(await server.app.store.write(issue))
 
 
-async def test_a_session_whose_set_is_deleted_is_relocated(server: Running, anna: Client) -> None:
+async def test_a_session_whose_set_is_deleted_is_relocated(server: Running, anna: Client, shelf: str) -> None:
     """It finds itself at the newest place of its history, is told from where, and then goes on as ever."""
     home = (await whoami(anna))["home_set"]
     gone = await make_set(server, anna, "gone", home)
-    await anna.cd(path="wallet")
+    await anna.cd(set_id=shelf)
     await anna.cd(set_id=gone)
     listening = await anna.subscribe("session.relocated")
     await delete_set(server, anna, gone)
     listing = await anna.ls()
-    assert listing.current_set.set_name == "wallet"
+    assert listing.current_set.id == shelf
     assert listing.relocated_from is not None and listing.relocated_from.set_id == gone
     event = await listening.next()
     assert event.data["relocated_from"] == gone
     assert (await anna.cd(to="home")).relocated_from is None
 
 
-async def test_if_revision_guards_against_another_tab(anna: Client) -> None:
+async def test_if_revision_guards_against_another_tab(anna: Client, shelf: str) -> None:
     """A move made on an old picture is refused with the new revision, and nothing moves."""
     listing = await anna.ls()
-    await anna.cd(path="wallet", if_revision=listing.revision)
+    await anna.cd(set_id=shelf, if_revision=listing.revision)
     error = await refused(anna, "REVISION_CONFLICT", "session.cd", to="home", if_revision=listing.revision)
     assert error.data["revision"] == listing.revision + 1
-    assert (await anna.ls()).current_set.set_name == "wallet"
+    assert (await anna.ls()).current_set.id == shelf
 
 
 async def test_update_changes_what_it_is_given(anna: Client) -> None:
@@ -299,7 +300,7 @@ async def test_options_that_would_break_the_listing_are_refused(anna: Client, op
     await anna.ls(session_id)
 
 
-async def test_a_session_for_people_hides_the_machinery_wherever_it_goes(anna: Client) -> None:
+async def test_a_session_for_people_hides_the_machinery_wherever_it_goes(anna: Client, shelf: str) -> None:
     """`human` holds for ls and for the listing cd answers with; it changes no right."""
     plain, human = await anna.create_session("plain"), await anna.create_session("human", human=True)
 
@@ -309,7 +310,7 @@ async def test_a_session_for_people_hides_the_machinery_wherever_it_goes(anna: C
     assert "sessions" in await seen(await anna.ls(plain))
     assert "sessions" not in await seen(await anna.ls(human))
     assert "sessions" in await seen(await anna.ls(human, human=False))
-    await anna.cd(human, path="wallet")
+    await anna.cd(human, set_id=shelf)
     assert "sessions" not in await seen(await anna.cd(human, to="home"))
     assert (await anna.cd(human, path="sessions")).current_set.set_name == "sessions"
 
@@ -319,8 +320,8 @@ async def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
     async with run_server(tmp_path) as server:
         anna = await server.client("anna")
         credential = await server.credential("anna")
-        work = await anna.create_session("work")
-        for where in ("wallet", "..", "wallet"):
+        work, shelf = await anna.create_session("work"), await make_place(anna)
+        for where in ("shelf", "..", "shelf"):
             await anna.cd(work, path=where)
         listening = await anna.subscribe("session.*")
         seen = (listening.epoch, listening.seq)
@@ -332,7 +333,7 @@ async def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
         anna = await server.client("anna")
         assert [session.model_dump() for session in await anna.list_sessions()] == before
         assert await anna.get_session(work, include=["history"]) == record
-        assert (await anna.cd(work, to="forward")).current_set.set_name == "wallet"
+        assert (await anna.cd(work, to="forward")).current_set.id == shelf
         replay = await anna.subscribe("session.left", "session.entered", since=seen)
         assert replay.recovered is True
         assert [(await replay.next()).topic for _ in range(4)] == ["session.left", "session.entered"] * 2

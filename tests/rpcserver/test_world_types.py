@@ -1,4 +1,4 @@
-"""World files with types whose attributes have parents, relations and actions."""
+"""World files with types whose attributes have parents."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rpcserver.client import CallError, Client
+from rpcserver.client import Client
 from tests.conftest import Running
 from tests.rpcserver.bad_worlds import refused_world
 from tests.rpcserver.test_worlds import changed
@@ -19,9 +19,8 @@ def attribute(**options: Any) -> dict[str, Any]:
     return changed("types/ware/attributes", {**WARE, "more": {"value_type": "number", **options}})
 
 
-async def test_a_world_of_relations_and_actions(server: Running, anna: Client, bob: Client, tmp_path: Path) -> None:
-    """Parents come before children and targets before actions, in whatever order the file has them."""
-    act = {"event": "set_entered", "target": "state", "change": {"value": "busy"}}
+async def test_attributes_with_parents(server: Running, anna: Client, bob: Client, tmp_path: Path) -> None:
+    """Parents come before children, in whatever order the file has them."""
     world: dict[str, Any] = {
         "format": "rpcserver.world/1",
         "name": "Inn",
@@ -30,16 +29,12 @@ async def test_a_world_of_relations_and_actions(server: Running, anna: Client, b
         "types": {
             "room": {
                 "attributes": {
-                    "welcome": {"value_type": "action", "default": act},
                     "fine": {"value_type": "number", "parent": "room.price", "default": 5},
                     "price": {"value_type": "number", "parent": "ware.price"},
-                    "state": {"value_type": "string", "default": "free"},
-                    "air": {"value_type": "string", "relations": {"allergies": ["dog"]}},
                     "clock": {"value_type": "string", "default": {"script": "now"}},
                 }
             },
             "ware": {"attributes": {"price": {"value_type": "number", "read_groups": ["staff"]}}},
-            "dog": {"attributes": {"dog": {"value_type": "number"}}},
         },
         "sets": {"room": {"name": "Room", "type": "room"}},
     }
@@ -48,14 +43,8 @@ async def test_a_world_of_relations_and_actions(server: Running, anna: Client, b
     made = (await server.app.import_world(path, "anna", None))["sets"]["room"]
     token = (await bob.call("core.set.show", set_id=made))["token_id"]
     seen = (await bob.call("core.token.read", token_id=token))["attributes"]
-    assert (seen["state"], "fine" in seen, set(seen["clock"])) == ("free", False, {"script"})
+    assert ("fine" in seen, set(seen["clock"])) == (False, {"script"})
     assert (await anna.call("core.token.read", token_id=token))["attributes"]["fine"] == 5
-    await bob.cd(set_id=made)
-    assert (await bob.call("core.token.read", token_id=token))["attributes"]["state"] == "busy"
-    dog = await anna.call("core.token.create", type="anna.dog", name="dog")
-    with pytest.raises(CallError) as caught:
-        await anna.call("core.set.tokens.add", set_id=made, token_ids=[dog])
-    assert (caught.value.kind, caught.value.data["rule"]) == ("EVENT_REFUSED", "allergies")
 
 
 BAD = [
@@ -63,17 +52,9 @@ BAD = [
     (attribute(parent="ware.prize"), "types.ware.attributes.more.parent", "declares no 'prize'"),
     (attribute(parent="ware.more"), "types.ware.attributes.more.parent", "cycle"),
     (attribute(parent="x.y.z"), "types.ware.attributes.more", "No attribute"),
-    (attribute(relations={"allergies": 1}), "types.ware.attributes.more.relations.allergies", "list"),
-    (attribute(relations={"required_siblings": ["more"]}), "types.ware.attributes.more", "no sibling of itself"),
+    (attribute(maximum="1"), "types.ware.attributes.more.maximum", "number"),
     (attribute(pattern="x"), "types.ware.attributes.more", "matches no pattern"),
     (attribute(default={"script": "no"}), "types.ware.attributes.more.default", "no script 'no'"),
-    (attribute(value_type="action", default={"event": "noon"}), "types.ware.attributes.more", "no action listens"),
-    (
-        changed("types/ware/attributes", {**WARE, "act": {"value_type": "action"}})
-        | {"sets": {"top": {"name": "Top", "tokens": [{"name": "x", "type": "ware", "attributes": {"act": 1}}]}}},
-        "sets.top.tokens.0",
-        "an action is an object",
-    ),
 ]
 
 

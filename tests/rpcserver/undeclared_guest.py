@@ -22,7 +22,7 @@ def _sneak(core: Any, is_quiet: bool) -> str:
         if not is_quiet:
             raise
         name = "kept to itself"
-    core.named("core.set.enter_policy", set_id=core.named("core.user.read").landing_set_id, enter_policy="owner")
+    core.named("core.set.enter_policy", set_id=core.named("core.user.read").home_set_id, enter_policy="owner")
     return name
 
 

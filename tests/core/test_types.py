@@ -286,6 +286,6 @@ def test_groups_have_members_and_admins(world: World) -> None:
         world.do("anna", groups.remove, group, world.users["anna"].id)
     world.do("anna", groups.add, group, bob, True)
     world.do("anna", groups.remove, group, world.users["anna"].id)
-    assert world.do("bob", groups.read, group).members == [(bob, True)]
+    assert world.do("bob", groups.read, group).members == [groups.Membership(bob, is_admin=True)]
     with pytest.raises(UserNotFound):
         world.do("bob", groups.add, group, "u_nobody")

@@ -30,9 +30,10 @@ JobsError
 └── JobError         raised by a job on purpose: its text is meant for the caller
 """
 
-import difflib
 from collections.abc import Iterable
 from typing import Any
+
+from jobs.nearest import nearest
 
 
 class JobsError(Exception):
@@ -44,7 +45,7 @@ class UnknownFunction(JobsError):
 
     def __init__(self, function: str, known: Iterable[str] = ()) -> None:
         self.function = function
-        near = difflib.get_close_matches(function[:80], known, n=3)
+        near = nearest(function, known)
         advice = f"did you mean {', '.join(near)}? " if near else ""
         super().__init__(f"There is no job function {function[:80]!r} to run: {advice}jobs.functions lists them.")
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter, Vali
 from pydantic.errors import PydanticInvalidForJsonSchema
 
 from core.calls import Core
+from jobs.fitting import MOST
 
 if TYPE_CHECKING:
     from jobs.context import JobContext
@@ -190,7 +191,9 @@ def job(
 
 
 def problems(error: ValidationError) -> list[dict[str, Any]]:
-    """Return what does not fit, field by field, without what was given."""
+    """Return what does not fit, field by field, without what was given; of very much only how much it is."""
+    if error.error_count() > MOST:
+        return [{"loc": (), "msg": f"{error.error_count()} values do not fit", "type": "too_many"}]
     return [dict(item) for item in error.errors(include_url=False, include_context=False, include_input=False)]
 
 

@@ -31,6 +31,7 @@ from jobs.errors import (
     TooManyJobs,
     UnknownFunction,
 )
+from jobs.fitting import fitted
 from jobs.hiding import HIDDEN_DATA
 from jobs.limits import Limits
 from jobs.model import JobEvent, JobRow, JobSpec, Request, problems
@@ -377,6 +378,6 @@ def _checked(spec: JobSpec, data: BaseModel | dict[str, Any]) -> BaseModel:
     if isinstance(data, spec.input):
         return data
     try:
-        return spec.input.model_validate(data)
+        return fitted(spec.input, data) if isinstance(data, dict) else spec.input.model_validate(data)
     except ValidationError as error:
         raise BadJobData(spec.name, problems(error)) from error

@@ -13,7 +13,8 @@ from rpcserver.auth import Principal
 from rpcserver.connection import Connection
 from rpcserver.errors import Unauthenticated
 from rpcserver.examples import Example
-from rpcserver.jsonrpc import Id, Request
+from rpcserver.jsonrpc import Request
+from rpcserver.jsontext import Id
 from rpcserver.progress import Progress
 from rpcserver.replies import Reply
 from rpcserver.tracing import Span

@@ -16,7 +16,7 @@ from websockets.protocol import OPEN, Event
 
 from rpcserver.auth import Principal
 from rpcserver.errors import RpcError
-from rpcserver.jsonrpc import Response, encode_notification
+from rpcserver.jsonrpc import Invalid, Response, encode_notification
 from rpcserver.meters import Meter
 from rpcserver.refusals import ClientGone
 from rpcserver.requests import Requests
@@ -82,7 +82,8 @@ class Connection(ServerConnection):
         self._is_flush_due = False
         self._stall: asyncio.TimerHandle | None = None
         self._stalled_at = 0.0
-        self._parts: list[bytes] = []
+        self._parts = bytearray()  # of a message that has not come to its end
+        self._is_binary = False
         self._early: list[Frame] | None = []
 
     def start(self) -> None:
@@ -142,7 +143,7 @@ class Connection(ServerConnection):
         """Messages can still be sent."""
         return self.protocol.state is OPEN
 
-    def answered(self, response: Response) -> None:
+    def answered(self, response: Response | Invalid) -> None:
         """Take the client's answer to a request of ours."""
         self.requests.take(response)
 
@@ -208,27 +209,33 @@ class Connection(ServerConnection):
         self.requests.fail()
 
     def _take(self, frame: Frame) -> None:
-        if frame.opcode is Opcode.BINARY or self.protocol.state is not OPEN:
-            self._fail(UNSUPPORTED, "text frames only")
-        elif frame.opcode is Opcode.TEXT and frame.fin:
-            self._take_text(bytes(frame.data))
-        else:
-            # The protocol bounds the sum of the parts: more than max_size was refused before it came here.
-            self._parts.append(bytes(frame.data))
-            if frame.fin:
-                whole = b"".join(self._parts)
-                self._parts.clear()
-                self._take_text(whole)
+        if self.protocol.state is not OPEN:
+            return
+        if frame.opcode is not Opcode.CONT:
+            self._is_binary = frame.opcode is Opcode.BINARY
+        if frame.fin and not self._parts:
+            self._take_message(bytes(frame.data))
+            return
+        # The protocol bounds the sum of the parts: more than max_size was refused before it came here.
+        self._parts += frame.data
+        if frame.fin:
+            whole = bytes(self._parts)
+            self._parts.clear()
+            self._take_message(whole)
 
-    def _take_text(self, message: bytes) -> None:
+    def _take_message(self, message: bytes) -> None:
         if not message.isascii():
             # RFC 6455, 8.1: "that endpoint MUST Fail the WebSocket Connection". Taking frames ourselves, so must we.
             try:
                 message.decode()
             except UnicodeDecodeError:
-                self._fail(BAD_UTF_8, "not UTF-8")
+                self._fail(*((UNSUPPORTED, "JSON in UTF-8 only") if self._is_binary else (BAD_UTF_8, "not UTF-8")))
                 return
-        self._receive(self, message)
+        # Some clients send all they have as binary: what is JSON in it is taken as the text it is.
+        if self._is_binary and message.lstrip()[:1] not in (b"{", b"["):
+            self._fail(UNSUPPORTED, "JSON in UTF-8 only")
+        else:
+            self._receive(self, message)
 
     def _fail(self, code: int, reason: str) -> None:
         if self.protocol.state is OPEN:

@@ -14,10 +14,22 @@ import structlog
 from jsonrpcserver import Success
 from pydantic import ValidationError
 
+from jobs.fitting import fitted
+from jobs.model import problems
+from jobs.nearest import nearest
 from rpcserver import jsonrpc, replies, tracing
 from rpcserver.calls import Call, Method, method
 from rpcserver.connection import Connection
-from rpcserver.errors import Busy, ErrorObject, Forbidden, InvalidParams, RpcError, ShuttingDown, describe
+from rpcserver.errors import (
+    METHOD_NOT_FOUND,
+    Busy,
+    ErrorObject,
+    Forbidden,
+    InvalidParams,
+    RpcError,
+    ShuttingDown,
+    describe,
+)
 from rpcserver.jsonrpc import Invalid, Request, Response
 from rpcserver.metrics import INVALID, UNKNOWN
 from rpcserver.refusals import CredentialExpired, RateLimited
@@ -64,8 +76,10 @@ class Dispatcher:
             error = jsonrpc.too_large(limits.max_unauthenticated_bytes, len(frame))
             connection.send_soon(jsonrpc.encode_error(None, error))
             return
-        items, is_batch = jsonrpc.parse(frame, limits.max_batch_items, limits.max_depth)
-        reply = replies.Batch(len(items), connection.reply).add if is_batch else connection.reply
+        items, is_batch = jsonrpc.parse(frame, limits.max_batch_items, limits.max_depth, limits.max_message_values)
+        reply = (
+            replies.Batch(len(items), limits.max_response_bytes, connection.reply).add if is_batch else connection.reply
+        )
         for item in items:
             self._take(connection, item, reply)
 
@@ -76,10 +90,11 @@ class Dispatcher:
             task.cancel()
 
     def _take(self, connection: Connection, item: jsonrpc.Item, reply: Reply) -> None:
-        if isinstance(item, Invalid):
+        if isinstance(item, Invalid) and not item.is_answer:
             self._app.metrics.called(INVALID, item.error.code, 0)
             reply(jsonrpc.encode_error(item.id, item.error))
-        elif isinstance(item, Response):
+        elif isinstance(item, Invalid | Response):
+            # An answer is never answered, whatever is wrong with it: whoever asked hears of that.
             connection.answered(item)
             reply(None)
         elif item.method.startswith("$/"):
@@ -87,15 +102,20 @@ class Dispatcher:
         else:
             method = self.methods.get(item.method)
             if method is None or (method.is_operator and not connection.is_operator):
-                error = jsonrpc.method_not_found(item.method, self._public)
-                self._app.metrics.called(UNKNOWN, error.code, 0)
-                reply(jsonrpc.encode_error(item.id, error) if item.has_id else None)
+                self._app.metrics.called(UNKNOWN, METHOD_NOT_FOUND, 0)
+                reply(self._not_found(connection, item) if item.has_id else None)
                 return
             self._admit(Call(self._app, connection, method, item, reply))
 
+    def _not_found(self, connection: Connection, item: Request) -> bytes:
+        # What is near is looked for only for those we know.
+        is_known = connection.principal is not None or connection.is_operator
+        near = nearest(item.method, self._public) if is_known else ()
+        return jsonrpc.encode_error(item.id, jsonrpc.method_not_found(item.method, near))
+
     def _protocol_message(self, connection: Connection, item: Request, reply: Reply) -> None:
         if item.has_id:
-            reply(jsonrpc.encode_error(item.id, jsonrpc.method_not_found(item.method, self._public)))
+            reply(jsonrpc.encode_error(item.id, jsonrpc.method_not_found(item.method)))
             return
         reply(None)
         if item.method == "$/cancelRequest" and isinstance(item.params, dict):
@@ -307,11 +327,11 @@ def _read_meta(call: Call, meta: Any) -> None:
 def _entry(method: Method) -> Callable[..., Any]:
     """Return the function that jsonrpcserver's table holds: its signature is the params model's."""
     names = method.positions
-    validate = method.params.model_validate
+    model = method.params
 
     def checked(call: Call, /, *args: Any, **kwargs: Any) -> Any:
         try:
-            params = validate(dict(zip(names, args, strict=False)) if args else kwargs)
+            params = fitted(model, dict(zip(names, args, strict=False)) if args else kwargs)
             return Success(method.handler(call, params))
         except ValidationError as error:
             return Success(_invalid_params(error))
@@ -324,9 +344,6 @@ def _entry(method: Method) -> Callable[..., Any]:
 
 
 def _invalid_params(error: ValidationError) -> ErrorObject:
-    errors = [
-        {"param": ".".join(str(part) for part in item["loc"]), "reason": item["msg"]}
-        for item in error.errors(include_url=False, include_context=False, include_input=False)
-    ]
+    errors = [{"param": ".".join(str(part) for part in item["loc"]), "reason": item["msg"]} for item in problems(error)]
     reason = "; ".join(f"{item['param'] or 'params'}: {item['reason']}" for item in errors[:3])
     return describe(InvalidParams(reason, errors))

@@ -8,7 +8,7 @@ Source: the JSON-RPC 2.0 specification; protocol.md 2 and 9.
 import inspect
 import json
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,10 +27,8 @@ from rpcserver.errors import (
     REQUEST_TOO_LARGE,
     ErrorObject,
 )
+from rpcserver.jsontext import MAX_INT, MAX_VALUES, MIN_INT, OUTSIDE, STEP, Id, Looked, look
 
-Id = str | int | float | None
-MIN_INT, MAX_INT = -(2**63), 2**63 - 1
-_OUTSIDE = "an integer is outside 64 bits: send it as a string"
 _MANY = 2**40  # more than any message has keys
 
 
@@ -55,10 +53,11 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Invalid:
-    """An item that is not JSON-RPC, and the error it is answered with."""
+    """An item that is not JSON-RPC, and the error it is answered with; what was meant as an answer gets none."""
 
     error: ErrorObject
     id: Id
+    is_answer: bool = False
 
 
 Item = Request | Response | Invalid
@@ -85,27 +84,54 @@ class Names(inspect.Signature):
         return super().bind(*args, **kwargs)
 
 
-def parse(frame: bytes, max_items: int, max_depth: int) -> tuple[list[Item], bool]:
-    """Return the items of one message, and whether they came as a batch.
+def parse(frame: bytes, max_items: int, max_depth: int, max_values: int = MAX_VALUES) -> tuple[list[Item], bool]:
+    """Return what `parsing` returns, at once."""
+    steps = parsing(frame, max_items, max_depth, max_values)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            parsed: tuple[list[Item], bool] = end.value
+            return parsed
+
+
+def parsing(
+    frame: bytes, max_items: int, max_depth: int, max_values: int = MAX_VALUES
+) -> Generator[None, None, tuple[list[Item], bool]]:
+    """Return the items of one message, and whether they came as a batch; stop every now and then on the way.
 
     A message that cannot be used as a whole gives one `Invalid` and is no batch.
     """
+    looked = None
+    if len(frame) > max_values and sum(map(frame.count, (b",", b"[", b"{"))) > max_values:
+        looked = yield from look(frame, max_values)
+        if looked.values > max_values:
+            reason = f"it holds more than {max_values} values: send it in parts"
+            is_batch = frame.lstrip()[:1] == b"["
+            return [_refused(_batch_too_large(reason) if is_batch else _invalid(reason), looked)], False
     try:
         message = orjson.loads(frame)
     except orjson.JSONDecodeError as error:
-        return [Invalid(_parse_error(str(error)), None)], False
+        looked = looked or (yield from look(frame, max_values))
+        return [_refused(_parse_error(str(error)), looked)], False
     if not isinstance(message, list):
-        keys, item = _checked(message, max_depth)
-        fault = None if isinstance(item, Invalid) else _hidden_fault(frame, keys)
-        return [item if fault is None else Invalid(fault.error, _known_id(message))], False
+        keys, item = yield from _checked(message, max_depth)
+        fault = None if isinstance(item, Invalid) else (yield from _hidden_fault(frame, keys, looked, max_values))
+        if fault is None:
+            return [item], False
+        return [_told(fault, message)], False
     if not message:
         return [Invalid(_invalid("a batch must hold at least one call"), None)], False
     if len(message) > max_items:
         reason = f"a batch may hold {max_items} items, this one has {len(message)}: send it in parts"
-        return [Invalid(_error(BATCH_TOO_LARGE, "Batch too large", "BATCH_TOO_LARGE", reason), None)], False
-    checked = [_checked(part, max_depth - 1) for part in message]
-    fault = _hidden_fault(frame, sum(keys for keys, _ in checked))
-    return ([fault], False) if fault else ([item for _, item in checked], True)
+        return [Invalid(_batch_too_large(reason), None)], False
+    items, keys = [], 0
+    for part in message:
+        found, item = yield from _checked(part, max_depth - 1)
+        keys += found
+        items.append(item)
+    fault = yield from _hidden_fault(frame, keys, looked, max_values)
+    return ([Invalid(fault, None)], False) if fault else (items, True)
 
 
 def too_large(max_bytes: int, size: int) -> ErrorObject:
@@ -125,18 +151,15 @@ def call(methods: dict[str, Method], context: Any, request: Request) -> Any:
     error = result._error
     # The package's own words never reach the client: for a wrong argument they are Python's, which name no parameter.
     if error.code == METHOD_NOT_FOUND:
-        return method_not_found(request.method, methods)
+        return method_not_found(request.method)
     if error.code == INVALID_PARAMS:
         reason = _bad_arguments(methods[request.method], request)
         return _error(INVALID_PARAMS, "Invalid params", "INVALID_PARAMS", reason)
     return ErrorObject(error.code, error.message, error.data)
 
 
-def method_not_found(name: str, methods: Iterable[str]) -> ErrorObject:
-    """Return the error for an unknown method, with the nearest names there are."""
-    import difflib  # only somebody mistyping pays for it
-
-    near = difflib.get_close_matches(name, methods, n=3)
+def method_not_found(name: str, near: Collection[str] = ()) -> ErrorObject:
+    """Return the error for an unknown method; `near` are the names it may have been meant as."""
     hint = f"did you mean {', '.join(near)}?" if near else "rpc.discover and server.info name the methods there are"
     return _error(METHOD_NOT_FOUND, "Method not found", "METHOD_NOT_FOUND", f"no method {name[:80]!r}: {hint}")
 
@@ -174,6 +197,8 @@ def encode_request(id: Id, method: str, params: Mapping[str, Any]) -> bytes:
 def _item(value: Any) -> Item:
     if not isinstance(value, dict):
         return Invalid(_invalid("an item must be an object"), None)
+    if _is_answer(value):
+        return _response(value)
     id = value.get("id")
     has_valid_id = id is None or (isinstance(id, str | int | float) and not isinstance(id, bool))
     reply_id = id if has_valid_id else None
@@ -181,35 +206,50 @@ def _item(value: Any) -> Item:
         return Invalid(_invalid('"jsonrpc" must be "2.0"'), reply_id)
     if not has_valid_id:
         return Invalid(_invalid('"id" must be a string, a number or null'), None)
-    if "method" not in value and ("result" in value) != ("error" in value):
-        return _response(value)
     method = value.get("method")
     if not isinstance(method, str):
         return Invalid(_invalid('"method" must be a string'), reply_id)
-    params = value.get("params", {})
-    if not isinstance(params, dict | list):
+    params = value.get("params")
+    if params is None:
+        params = {}  # many encoders write what is not there as null
+    elif not isinstance(params, dict | list):
         return Invalid(_invalid('"params" must be an object or an array'), reply_id)
     return Request(method, params, id, "id" in value)
 
 
+def _is_answer(value: Collection[str]) -> bool:
+    return "method" not in value and ("result" in value or "error" in value)
+
+
 def _response(value: dict[str, Any]) -> Item:
-    error = value.get("error")
-    if "id" not in value or ("error" in value and not isinstance(error, dict)):
-        return Invalid(_invalid("a response needs an id, and its error must be an object"), None)
-    return Response(value["id"], value.get("result"), error)
+    id, result, error = value.get("id"), value.get("result"), value.get("error")
+    id = id if isinstance(id, str | int | float) else None
+    if error is not None and (result is not None or not isinstance(error, dict)):
+        reason = "a response has a result or an error, and its error is an object"
+        return Invalid(_invalid(reason), id, is_answer=True)
+    return Response(id, result, error)
 
 
-def _checked(value: Any, max_depth: int) -> tuple[int, Item]:
+def _refused(error: ErrorObject, looked: Looked) -> Invalid:
+    """Return what a message stands for that cannot be used, as far as its text could be read."""
+    return Invalid(error, looked.id, _is_answer(looked.names))
+
+
+def _told(error: ErrorObject, value: Any) -> Invalid:
+    return Invalid(error, _known_id(value), isinstance(value, dict) and _is_answer(value))
+
+
+def _checked(value: Any, max_depth: int) -> Generator[None, None, tuple[int, Item]]:
     """Return how many keys the value holds at all depths, and the item it stands for.
 
-    The number is negative when the slow parser has to look: a large float may have been an integer in the text.
+    The number is negative when the text has to be looked at: a large float may have been an integer there.
     """
-    keys = 0
+    keys = steps = 0
     stack = [(value, 1)]
     while stack:
         part, depth = stack.pop()
         if depth > max_depth:
-            return keys, Invalid(_invalid(f"it is nested deeper than {max_depth}"), _known_id(value))
+            return keys, _told(_invalid(f"it is nested deeper than {max_depth}"), value)
         if isinstance(part, dict):
             keys += len(part)
             children: Any = part.values()
@@ -219,9 +259,13 @@ def _checked(value: Any, max_depth: int) -> tuple[int, Item]:
             if isinstance(child, dict | list):
                 stack.append((child, depth + 1))
             elif isinstance(child, int) and not MIN_INT <= child <= MAX_INT:
-                return keys, Invalid(_invalid(_OUTSIDE), _known_id(value))
+                return keys, _told(_invalid(OUTSIDE), value)
             elif isinstance(child, float) and not MIN_INT < child < MAX_INT:
                 keys -= _MANY
+        steps += 1 + len(children)
+        if steps > STEP:
+            steps = 0
+            yield
     return keys, _item(value)
 
 
@@ -232,33 +276,15 @@ def _known_id(value: Any) -> Id:
     return id if isinstance(id, str) or is_number else None
 
 
-def _hidden_fault(frame: bytes, keys: int) -> Invalid | None:
+def _hidden_fault(
+    frame: bytes, keys: int, looked: Looked | None, max_values: int
+) -> Generator[None, None, ErrorObject | None]:
     # Each key has a colon behind it: when the text has no more colons than the result has keys, none was repeated.
-    # Else, as with a colon inside a string, the slow parser looks.
-    if frame.count(b":") == keys or (reason := _looked_closely(frame)) is None:
+    # Else, as with a colon inside a string, the text is looked at.
+    if frame.count(b":") == keys:
         return None
-    return Invalid(_invalid(reason), None)
-
-
-def _looked_closely(frame: bytes) -> str | None:
-    faults: list[str] = []
-
-    def pairs(found: list[tuple[str, Any]]) -> None:
-        seen: set[str] = set()
-        for name, _ in found:
-            if name in seen:
-                faults.append(f"the key {name[:80]!r} stands twice in one object")
-            seen.add(name)
-
-    def integer(digits: str) -> None:
-        if not MIN_INT <= int(digits) <= MAX_INT:
-            faults.append(_OUTSIDE)
-
-    try:
-        json.loads(frame, object_pairs_hook=pairs, parse_int=integer)
-    except RecursionError:
-        return "it is nested too deep to be looked at"
-    return faults[0] if faults else None
+    looked = looked or (yield from look(frame, max_values))
+    return None if looked.fault is None else _invalid(looked.fault)
 
 
 def _bad_arguments(method: Method, request: Request) -> str:
@@ -276,6 +302,10 @@ def _parse_error(reason: str) -> ErrorObject:
 
 def _invalid(reason: str) -> ErrorObject:
     return _error(INVALID_REQUEST, "Invalid Request", "INVALID_REQUEST", reason)
+
+
+def _batch_too_large(reason: str) -> ErrorObject:
+    return _error(BATCH_TOO_LARGE, "Batch too large", "BATCH_TOO_LARGE", reason)
 
 
 def _error(code: int, message: str, kind: str, reason: str) -> ErrorObject:

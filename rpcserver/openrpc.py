@@ -3,10 +3,13 @@
 Source: the OpenRPC specification 1.4; protocol.md 8.
 """
 
+import asyncio
+from collections import OrderedDict
 from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
+import orjson
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
@@ -18,6 +21,7 @@ from rpcserver.kinds import ANY_CALL, AUTHENTICATED_CALL, CODES, KINDS
 from rpcserver.notifications import NOTIFICATIONS, Notification
 
 OPENRPC = "1.4.1"
+MAX_TEXTS = 16  # kept: of callers with as many different reaches
 SCHEMAS = "#/components/schemas/"
 ERRORS = "#/components/errors/"
 
@@ -44,6 +48,7 @@ class Description:
 
     def __init__(self, methods: Iterable[Method]) -> None:
         self._methods = sorted(methods, key=lambda method: method.name)
+        self._texts: OrderedDict[tuple[str, ...], asyncio.Future[bytes]] = OrderedDict()
 
     def whole(self) -> dict[str, Any]:
         """Return the document of every method that users may be allowed to call."""
@@ -52,6 +57,20 @@ class Description:
     def for_caller(self, principal: Principal | None, is_operator: bool = False) -> dict[str, Any]:
         """Return the document of what the caller may call; for None: before authentication."""
         return self._document([one for one in self._methods if _may(one, principal, is_operator)])
+
+    async def text_for(self, principal: Principal | None, is_operator: bool = False) -> bytes:
+        """Return the document for a caller as JSON, made once for all who may call the same."""
+        methods = [one for one in self._methods if _may(one, principal, is_operator)]
+        key = tuple(one.name for one in methods)
+        text = self._texts.get(key)
+        if text is None:
+            # A tenth of a second's work the first time: not on the loop.
+            making = asyncio.to_thread(lambda: orjson.dumps(self._document(methods)))
+            text = self._texts[key] = asyncio.ensure_future(making)
+            if len(self._texts) > MAX_TEXTS:
+                self._texts.popitem(last=False)
+        self._texts.move_to_end(key)
+        return await asyncio.shield(text)
 
     def _document(self, methods: list[Method]) -> dict[str, Any]:
         described = [self._described[method.name] for method in methods]

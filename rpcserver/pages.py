@@ -58,7 +58,8 @@ class Pages:
         if path == "/metrics":
             return await self._metrics(asker)
         if path == "/openrpc.json":
-            return _json(200, self._app.description.for_caller(asker.principal))
+            text = await self._app.description.text_for(asker.principal)
+            return Page(200, text.decode(), "application/json")
         if path == "/":
             return Page(426, "This is rpcserver: connect with a WebSocket, for example `rpcserver call`.\n")
         return Page(404, "There is no such page here.\n")

@@ -6,7 +6,6 @@ Source: seeds/play-session.md; heroscript specification, section 5.
 """
 
 import asyncio
-import difflib
 import json
 import re
 from collections import deque
@@ -23,6 +22,7 @@ from core.errors import UserNotFound
 from jobs import JobContext, JobError
 from jobs.hiding import HIDDEN, hidden, holds, spellings
 from jobs.model import JobSpec, Request, job
+from jobs.nearest import nearest
 from play import Action, PlayError
 from plugins.errors import PluginError
 from plugins.hooks import Play, SessionView
@@ -143,8 +143,7 @@ class Player:
             raise RpcError(INVALID_PARAMS, "UNKNOWN_ACTION", message, mistakes=mistakes)
 
     def _unknown(self, step: Step) -> dict[str, Any]:
-        known = self._app.bus.playable()
-        near = difflib.get_close_matches(step.title, known, 3, 0.75) or difflib.get_close_matches(step.title, known)
+        near = nearest(step.title, self._app.bus.playable())
         message = f"nobody plays {step.title!r}" + (f"; near it: {', '.join(near)}" if near else "")
         return {
             "number": step.number,

@@ -28,17 +28,27 @@ Reply = Callable[[bytes | None], None]
 
 
 class Batch:
-    """Gathers the replies of a batch and sends them as one message; notifications have none."""
+    """Gathers the replies of a batch and sends them as one message; notifications have none.
 
-    def __init__(self, items: int, send: Callable[[bytes], None]) -> None:
+    Args:
+        max_bytes: how long they may be together; what is over becomes an error.
+    """
+
+    def __init__(self, items: int, max_bytes: int, send: Callable[[bytes], None]) -> None:
         self._left = items
+        self._max_bytes = max_bytes
         self._send = send
+        self._bytes = 0
         self._replies: list[bytes] = []
 
     def add(self, reply: bytes | None) -> None:
         """Take one reply; the last one sends them all."""
         self._left -= 1
         if reply is not None:
+            if self._bytes + len(reply) > self._max_bytes:
+                id = orjson.Fragment(reply.rpartition(b'"id":')[2][:-1])
+                reply = orjson.dumps({"jsonrpc": "2.0", "error": _too_large(self._max_bytes).as_dict(), "id": id})
+            self._bytes += len(reply)
             self._replies.append(reply)
         if self._left == 0 and self._replies:
             self._send(jsonrpc.encode_batch(self._replies))
@@ -67,10 +77,13 @@ def _result(call: "Call", outcome: Any) -> bytes | ErrorObject | None:
     except orjson.JSONEncodeError as error:
         return describe(error)
     limit = call.app.settings.max_response_bytes
-    if len(reply) > limit:
-        message = f"The answer has {len(reply)} bytes, the limit is {limit}: ask for less at a time."
-        return describe(RpcError(RESPONSE_TOO_LARGE, "RESPONSE_TOO_LARGE", message))
-    return reply
+    return reply if len(reply) <= limit else _too_large(limit, len(reply))
+
+
+def _too_large(limit: int, size: int | None = None) -> ErrorObject:
+    has = "The answer would make the batch's too long" if size is None else f"The answer has {size} bytes"
+    message = f"{has}, the limit is {limit}: ask for less at a time."
+    return describe(RpcError(RESPONSE_TOO_LARGE, "RESPONSE_TOO_LARGE", message))
 
 
 def timed_out(call: "Call") -> ErrorObject:

@@ -5,8 +5,12 @@ import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rpcserver.jsonrpc import Response, encode_notification, encode_request
+import structlog
+
+from rpcserver.jsonrpc import Invalid, Response, encode_notification, encode_request
 from rpcserver.refusals import ClientDeclined, ClientGone, ClientSilent
+
+log = structlog.get_logger("wire")
 
 
 class Requests:
@@ -43,13 +47,17 @@ class Requests:
             if self._waiting.pop(id, None) is not None:
                 self._send(encode_notification("$/cancelRequest", {"id": id}))
 
-    def take(self, response: Response) -> None:
+    def take(self, response: Response | Invalid) -> None:
         """Take the client's answer; one to a question nobody asks any more is left alone."""
         id = response.id
         method, answer = self._waiting.pop(id, ("", None)) if isinstance(id, str) else ("", None)
+        if isinstance(response, Invalid):
+            log.warning("wrong_answer", method=method, id=id, reason=response.error.data.get("reason"))
         if answer is None or answer.done():
             return
-        if response.error is not None:
+        if isinstance(response, Invalid):
+            answer.set_exception(ClientDeclined(method, response.error.as_dict()))
+        elif response.error is not None:
             answer.set_exception(ClientDeclined(method, response.error))
         else:
             answer.set_result(response.result)

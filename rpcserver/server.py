@@ -321,6 +321,7 @@ def limits(settings: Settings) -> dict[str, float]:
         "max_response_bytes",
         "max_batch_items",
         "max_depth",
+        "max_message_values",
         "max_in_flight",
         "max_in_line",
         "max_connections",

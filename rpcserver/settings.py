@@ -98,6 +98,8 @@ class Settings(BaseSettings):
     """Items in one JSON-RPC batch."""
     max_depth: int = 64
     """Nesting of a message."""
+    max_message_values: int = 20_000
+    """Values in a message: items of lists, and members and brackets of whatever is nested."""
     max_in_flight: int = 32
     """Calls under way on one connection."""
     max_in_line: int = 256

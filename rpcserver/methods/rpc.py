@@ -1,7 +1,5 @@
 """rpc.discover."""
 
-from typing import Any
-
 from rpcserver import examples
 from rpcserver.dispatch import Call, method
 from rpcserver.models import NoParams
@@ -9,10 +7,10 @@ from rpcserver.results import OpenRpc
 
 
 @method("rpc.discover", NoParams, needs_auth=False, result=OpenRpc, examples=examples.DISCOVER)
-def discover(call: Call, params: NoParams) -> dict[str, Any]:
+async def discover(call: Call, params: NoParams) -> bytes:
     """Return what the caller may call as an OpenRPC 1.4 document: methods, params, results, errors, notifications."""
     connection = call.connection
-    return call.app.description.for_caller(connection.principal, connection.is_operator)
+    return await call.app.description.text_for(connection.principal, connection.is_operator)
 
 
 METHODS = (discover,)

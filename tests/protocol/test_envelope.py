@@ -2,14 +2,18 @@
 
 import json
 import time
-from typing import Any
+from collections.abc import Generator
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rpcserver.errors import BATCH_TOO_LARGE, INVALID_REQUEST, PARSE_ERROR
-from rpcserver.jsonrpc import Invalid, Item, Request, Response, encode_error, parse
+from rpcserver.jsonrpc import Invalid, Item, Request, Response, encode_error, parse, parsing
+from rpcserver.jsontext import OUTSIDE, look
+
+T = TypeVar("T")
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -165,8 +169,136 @@ def test_a_batch_of_a_hundred_and_one() -> None:
 
 
 def test_a_response_is_no_request() -> None:
-    """What answers a question of the server is told apart."""
+    """What answers a question of the server is told apart; one that is wrong is never to be answered."""
     assert isinstance(taken('{"jsonrpc":"2.0","result":1,"id":5}')[0], Response)
     assert isinstance(taken('{"jsonrpc":"2.0","error":{"code":1,"message":"x"},"id":5}')[0], Response)
     assert isinstance(taken('{"jsonrpc":"2.0","result":1,"error":{},"id":5}')[0], Invalid)
     assert isinstance(taken('{"jsonrpc":"2.0","error":"x","id":5}')[0], Invalid)
+
+
+@pytest.mark.parametrize(
+    ("members", "expected"),
+    [
+        ('"result":1,"error":null', Response(5, 1, None)),
+        ('"result":null', Response(5, None, None)),
+        ('"result":null,"error":null', Response(5, None, None)),
+        ('"result":null,"error":{"code":1}', Response(5, None, {"code": 1})),
+        ('"error":{"code":1}', Response(5, None, {"code": 1})),
+    ],
+)
+def test_an_answer_with_a_member_that_is_null(members: str, expected: Response) -> None:
+    """JSON-RPC 1.0 and many encoders write both members, one of them null: that is the other one's answer."""
+    for frame in (f'{{"jsonrpc":"2.0","id":5,{members}}}', f'{{{members},"id":5}}'):
+        assert taken(frame) == [expected]
+
+
+WRONG_ANSWERS = [
+    '{"jsonrpc":"2.0","id":"s1","result":1,"error":{"code":1}}',
+    '{"jsonrpc":"2.0","id":"s1","error":"text"}',
+    '{"jsonrpc":"2.0","id":"s1","error":5,"result":null}',
+    '{"jsonrpc":"2.0","id":"s1","result":"\\ud83d"}',
+    '{"jsonrpc":"2.0","id":"s1","result":NaN}',
+    '{"jsonrpc":"2.0","id":"s1","result":{"a":1,"a":2}}',
+    '{"jsonrpc":"2.0","id":"s1","result":123456789012345678901234567890}',
+    '{"jsonrpc":"2.0","id":"s1","result":{"cut',
+    f'{{"jsonrpc":"2.0","id":"s1","result":{"[" * 70}{"]" * 70}}}',
+    f'{{"jsonrpc":"2.0","id":"s1","result":[{"1," * 30_000}1]}}',
+]
+
+
+@pytest.mark.parametrize("frame", WRONG_ANSWERS, ids=range(len(WRONG_ANSWERS)))
+def test_a_wrong_answer_is_known_as_one(frame: str) -> None:
+    """Whatever is wrong with an answer, it is known as one, and which question it was meant for."""
+    item = refused(frame)
+    assert item.is_answer and item.id == "s1"
+    for cut in ('"id":"s1",', '"s1"'):
+        without = refused(frame.replace(cut, "" if cut.endswith(",") else "[]"))
+        assert without.is_answer and without.id is None
+
+
+@pytest.mark.parametrize("id", ["7", "0", "-1.5", '""', '"a\\"b:1,"', '"\\u00e4"'])
+@pytest.mark.parametrize(
+    "params",
+    [
+        '["\\ud83d"]',
+        '{"text":"Meeting \\ud83d","id":99}',
+        "{",
+        '{"x":NaN}',
+        '[01,{"id":3}]',
+        '{"text":"cut',
+        '["back\\',
+        '["\\q"]',
+        '["a\tb"]',
+        "[1,]",
+        "'single'",
+        '{"text":"\\\\"} trailing',
+    ],
+)
+def test_a_message_that_does_not_parse_is_answered_with_its_id(id: str, params: str) -> None:
+    """Before or behind what is wrong: the caller hears which of its calls it was."""
+    frame = f'{{"jsonrpc":"2.0","id":{id},"method":"a","params":{params}}}'
+    for text in (frame, frame.replace('":', '" : '), frame[:-1]):
+        item = refused(text)
+        assert (item.error.code, item.id, item.is_answer) == (PARSE_ERROR, json.loads(id), False)
+
+
+def test_an_id_behind_what_is_wrong() -> None:
+    """An encoder may put the id last."""
+    assert refused('{"method":"a","params":["\\ud83d"],"jsonrpc":"2.0","id":"x"}').id == "x"
+
+
+@pytest.mark.parametrize("id", ["[1]", "true", "99999999999999999999", '"\\ud83d"', "1e400", "null"])
+def test_an_id_that_cannot_be_read(id: str) -> None:
+    """What could not be repeated is answered with null, as a message without an id."""
+    assert refused(f'{{"jsonrpc":"2.0","id":{id},"method":"a","params":[NaN]}}').id is None
+
+
+def test_params_that_are_null_are_none() -> None:
+    """`params: null` is what many encoders write for no params."""
+    assert taken('{"jsonrpc":"2.0","id":1,"method":"a","params":null}') == [Request("a", {}, 1, True)]
+
+
+DENSE = ["1,", "[],", "{},", '"",', "[[[[[[]]]]]],", '{"a":1},', "1e300,", "-1.5,", "null,"]
+
+
+@pytest.mark.parametrize("part", DENSE)
+def test_a_message_of_many_values_is_refused_unread(part: str) -> None:
+    """A mebibyte may hold half a million values, which cost ten times the memory: more than 20,000 are too many."""
+    frame = f'{{"jsonrpc":"2.0","id":1,"method":"a","params":[{part * (2**20 // len(part) - 60)}0]}}'
+    item = refused(frame)
+    assert (item.error.code, item.id) == (INVALID_REQUEST, 1) and "20000 values" in item.error.data["reason"]
+
+
+@pytest.mark.parametrize("part", ["a,b,c\\n", "[{", '\\"\\\\,', "{\\u00e9,", ":,"])
+def test_a_long_text_is_one_value(part: str) -> None:
+    """Commas and brackets inside of a text are no values, however many."""
+    text = part * (1_000_000 // len(part))
+    assert isinstance(taken(f'{{"jsonrpc":"2.0","id":1,"method":"a","params":["{text}"]}}')[0], Request)
+
+
+@given(JSON, st.sampled_from(['"x"', "5", "-0.5"]))
+def test_the_text_is_read_as_the_parser_reads_it(value: Any, id: str) -> None:
+    """The reader of texts counts, finds keys and ids as a parser would, wherever the id stands."""
+    body = json.dumps(value)
+    for text in (f'{{"id":{id},"p":{body}}}', f'{{"p":{body},"id":{id}}}'):
+        looked = whole(look(text.encode()))
+        assert (looked.id, looked.names) == (json.loads(id), {"id", "p"})
+        assert looked.fault in (None, OUTSIDE)
+
+
+def test_reading_stops_to_let_others_go_on() -> None:
+    """No stretch between two stops is long: of what is dense, of escapes, of keys, of texts."""
+    for part, count in (("[],", 9_900), ('"a",', 19_900), ('{"a":1},', 9_900), ('"' + "\\n" * 5000 + '",', 40)):
+        frame = f'{{"jsonrpc":"2.0","id":1,"method":"a:b","params":[{part * count}0]}}'
+        assert sum(1 for _ in parsing(frame.encode(), 100, 64)) > 15
+        whole(parsing(frame.encode(), 100, 64))
+
+
+def whole(steps: Generator[None, None, T]) -> T:
+    """Go all steps and return what comes of them."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: T = end.value
+            return found

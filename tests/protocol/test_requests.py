@@ -183,3 +183,45 @@ async def test_attached_connections_are_found(server: Running, anna: Client) -> 
     assert len(found) == 1 and isinstance(found[0], Connection)
     anna.on("client.ask", lambda params: "me")
     assert await found[0].ask("client.ask", {}, 5) == "me"
+
+
+@pytest.mark.parametrize("answer", ['"result":5,"error":null', '"error":null,"result":5'])
+async def test_an_answer_with_an_error_that_is_null(server: Running, answer: str) -> None:
+    """Many encoders write both members: it is the result."""
+    wire = await Wire.open(server.url, await server.credential("anna"))
+    await wire.send({"jsonrpc": "2.0", "id": 1, "method": "test.ask"})
+    asked = await wire.receive()
+    assert (await wire.ask(f'{{"jsonrpc":"2.0","id":"{asked["id"]}",{answer}}}'))["result"] == 5
+    await wire.close()
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        '"result":5,"error":{"code":1}',
+        '"error":"no"',
+        '"result":"\\ud83d"',
+        '"result":{"a":1,"a":2}',
+        '"result":NaN',
+        '"result":{"cut',
+    ],
+)
+async def test_a_wrong_answer_ends_the_question_and_is_not_answered(server: Running, members: str) -> None:
+    """Whoever asked hears at once that the answer was none; the client hears nothing of it."""
+    wire = await Wire.open(server.url, await server.credential("anna"))
+    await wire.send({"jsonrpc": "2.0", "id": 1, "method": "test.ask"})
+    asked = await wire.receive()
+    answer = await wire.ask(f'{{"jsonrpc":"2.0","id":"{asked["id"]}",{members}}}')
+    assert (answer["id"], answer["error"]["data"]["kind"]) == (1, "CLIENT_DECLINED")
+    await wire.close()
+
+
+@pytest.mark.parametrize("id", ["", '"id":null,', '"id":[1],', '"id":"s99",', '"id":99,', '"id":true,'])
+@pytest.mark.parametrize("member", ['"result":1', '"error":{"code":1}', '"error":"no"', '"result":NaN'])
+async def test_an_answer_nobody_waits_for_is_not_answered(server: Running, id: str, member: str) -> None:
+    """No id, a wrong id, an unknown one: the next thing the client hears is the answer to its next call."""
+    wire = await Wire.open(server.url, await server.credential("anna"))
+    await wire.send(f'{{"jsonrpc":"2.0",{id}{member}}}')
+    await wire.send(f'[{{"jsonrpc":"2.0",{id}"result":1}}]')
+    assert (await wire.call("server.ping", id="next"))["id"] == "next"
+    await wire.close()

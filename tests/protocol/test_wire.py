@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -94,10 +94,25 @@ async def test_hello_comes_first_and_names_every_limit(wire: Wire) -> None:
     assert hello["params"]["limits"]["max_batch_items"] == 100
 
 
-async def test_a_binary_frame_closes_with_1003(server: Running, wire: Wire) -> None:
-    """Only text is spoken here; others' connections do not notice."""
+async def test_a_binary_frame_of_json_is_taken_as_text(wire: Wire) -> None:
+    """Some clients send no other: whole or in parts, it is answered in text."""
+    text = json.dumps({"jsonrpc": "2.0", "method": "server.ping", "id": "ä"}, ensure_ascii=False).encode()
+    await wire.send(text)
+    answer = await wire.socket.recv()
+    assert isinstance(answer, str) and json.loads(answer)["id"] == "ä"
+    await wire.socket.send([text[:20], text[20:]])
+    assert json.loads(await wire.socket.recv())["result"] == "pong"
+    assert (await wire.ask(b' {"jsonrpc":"2.0","id":7,'))["id"] == 7
+    assert (await wire.call("server.ping"))["result"] == "pong"
+
+
+@pytest.mark.parametrize(
+    "frame", [b"\x00\x01", b"\x81\xa3abc", b"", b"hello", b'{"jsonrpc":"2.0","id":"\xff"}', b"\xff"]
+)
+async def test_a_binary_frame_of_something_else_closes_with_1003(server: Running, wire: Wire, frame: bytes) -> None:
+    """Only JSON is spoken here; others' connections do not notice."""
     other = await Wire.open(server.url, await server.credential("bob"))
-    await wire.send(b'{"jsonrpc":"2.0","method":"server.ping","id":1}')
+    await wire.send(frame)
     assert await closed(wire) == 1003
     assert (await other.call("server.ping"))["result"] == "pong"
     await other.close()
@@ -185,6 +200,106 @@ async def test_wrong_params_name_the_parameter(wire: Wire, params: Any, part: st
     assert (await wire.call("sessions.list"))["result"]["items"] == []
 
 
+class Kinds(Params):
+    """Params of every kind that may be left out."""
+
+    text: str = "as it was"
+    number: int = 7
+    ratio: float = 0.5
+    flag: bool = True
+    choice: Literal["a", "b"] = "a"
+    several: list[Literal["x", "y"]] = ["x"]
+    table: dict[str, int] = {}
+    inner: "Inner | None" = None
+    known: str | None = "known"
+
+
+class Inner(Params):
+    """What may stand in it."""
+
+    limit: int = 9
+    where: str = "here"
+
+
+@pytest.fixture
+def kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the server test.kinds, which answers its params, and test.needs."""
+
+    @method("test.kinds", Kinds)
+    def kinds(call: Call, params: Kinds) -> dict[str, Any]:
+        """Answer what was given."""
+        return params.model_dump(exclude_unset=True)
+
+    @method("test.needs", Ordered)
+    def needs(call: Call, params: Ordered) -> str:
+        """Answer what was given."""
+        return params.session_id
+
+    monkeypatch.setattr(rpcserver.app, "METHODS", (*rpcserver.app.METHODS, kinds, needs))
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ({name: None for name in Kinds.model_fields if name not in ("known", "inner")}, {}),
+        ({"known": None}, {"known": None}),
+        ({"number": 10.0}, {"number": 10}),
+        ({"number": -0.0, "ratio": 1}, {"number": 0, "ratio": 1.0}),
+        ({"inner": {"limit": 3.0, "where": None}}, {"inner": {"limit": 3}}),
+        ({"table": {"a": 1.0, "b": 2}}, {"table": {"a": 1, "b": 2}}),
+        ([None, 4.0], {"number": 4}),
+        (None, {}),
+    ],
+)
+async def test_params_as_common_encoders_write_them(kinds: None, server: Running, given: Any, taken: Any) -> None:
+    """Null for what may be left out is left out, unless null says something; 10.0 is 10; null params are none."""
+    wire = await Wire.open(server.url, await server.credential("anna"))
+    answer = await wire.ask({"jsonrpc": "2.0", "id": 1, "method": "test.kinds", "params": given})
+    assert answer["result"] == taken
+    await wire.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "name"),
+    [
+        ("test.needs", {"session_id": None}, "session_id"),
+        ("test.kinds", {"number": 10.5}, "number"),
+        ("test.kinds", {"number": 1e300}, "number"),
+        ("test.kinds", {"number": "10"}, "number"),
+        ("test.kinds", {"text": 10.0}, "text"),
+        ("test.kinds", {"flag": 1.0}, "flag"),
+        ("test.kinds", {"several": [None]}, "several.0"),
+        ("test.kinds", {"number": None, "choice": "c"}, "choice"),
+    ],
+)
+async def test_params_that_stay_wrong(kinds: None, server: Running, method: str, given: Any, name: str) -> None:
+    """What is no other way of writing the same is refused, by name."""
+    wire = await Wire.open(server.url, await server.credential("anna"))
+    error = (await wire.call(method, given))["error"]
+    assert error["code"] == -32602 and name in [one["param"] for one in error["data"]["errors"]]
+    await wire.close()
+
+
+async def test_null_and_floats_reach_every_method(wire: Wire) -> None:
+    """What the page about them names, on methods as they are; and the data of a job."""
+    created = await wire.call("session.create", {"name": "work"})
+    session = created["result"]["session_id"]
+    for name, params in (
+        ("session.ls", {"session_id": session, "limit": 10.0, "order": None, "sections": None}),
+        ("session.ls", {"session_id": session, "limit": None, "kind": None}),
+        ("jobs.list", {"limit": 2.0, "cursor": None, "state": None}),
+        ("events.subscribe", {"topics": ["*"], "policy": None, "since": None}),
+    ):
+        assert "result" in await wire.call(name, params), name
+
+
+async def test_a_flood_of_wrong_values_is_told_in_short(wire: Wire) -> None:
+    """Twenty thousand wrong values are one short error."""
+    answer = await wire.call("session.ls", {"sections": [1] * 19_000})
+    assert answer["error"]["code"] == -32602 and len(json.dumps(answer)) < 1000
+    assert "19000 values" in answer["error"]["data"]["reason"]
+
+
 async def test_unknown_meta_is_ignored(wire: Wire) -> None:
     """Extensions of others do no harm."""
     assert (await wire.call("server.ping", {"_meta": {"x": 1, "traceparent": "00-"}}))["result"] == "pong"
@@ -194,6 +309,36 @@ async def test_an_unknown_method_hints_at_near_ones(wire: Wire) -> None:
     """A mistyped name is told what is near."""
     error = (await wire.call("session.lst"))["error"]
     assert error["code"] == -32601 and "session.ls" in error["data"]["reason"]
+
+
+@pytest.mark.parametrize("name", ["x" * 100_000, "session." * 5000, "é" * 1000, "\x00", ""])
+async def test_whatever_is_mistyped_costs_little(wire: Wire, name: str) -> None:
+    """The longest name is looked at as far as a name goes; of a hundred in a batch each is answered."""
+    started = time.perf_counter()
+    answers = await wire.ask([{"jsonrpc": "2.0", "id": n, "method": f"{name[:8000]}{n}"} for n in range(100)])
+    assert {answer["error"]["code"] for answer in answers} == {-32601}
+    answer = await wire.call(name)
+    assert answer["error"]["code"] == -32601 and len(json.dumps(answer)) < 1000
+    assert time.perf_counter() - started < 2
+
+
+async def test_a_stranger_is_told_no_names(server: Running) -> None:
+    """Before authentication nothing near is looked for."""
+    wire = await Wire.open(server.url)
+    assert "did you mean" not in (await wire.call("session.lst"))["error"]["data"]["reason"]
+    await wire.close()
+
+
+async def test_a_batch_of_large_answers_is_bounded(tmp_path: Path) -> None:
+    """Answers that fit alone but not together become errors, each with its id; the first ones are told."""
+    async with run_server(tmp_path, max_response_bytes=20_000) as server:
+        wire = await Wire.open(server.url, await server.credential("anna"))
+        ids = [f'a"id":{n}' for n in range(40)]
+        answers = await wire.ask([{"jsonrpc": "2.0", "id": id, "method": "server.info"} for id in ids])
+        assert [answer["id"] for answer in answers] == ids
+        kinds = [answer["error"]["data"]["kind"] if "error" in answer else "told" for answer in answers]
+        assert kinds == sorted(kinds, reverse=True) and set(kinds) == {"told", "RESPONSE_TOO_LARGE"}
+        await wire.close()
 
 
 async def test_protocol_messages_nobody_knows(wire: Wire) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from jobs.clock import Stoppable
 from jobs.model import JobRow
 from jobs.progress import OnProgress
 
@@ -18,6 +19,8 @@ class Audience:
         self._waiters: dict[str, asyncio.Future[End]] = {}
         self._listeners: dict[str, asyncio.Event] = {}
         self._watchers: dict[str, list[OnProgress]] = {}
+        self._asking: set[str] = set()
+        self._patient: dict[str, list[Stoppable]] = {}
 
     async def end(self, job_id: str, find: Callable[[], Awaitable[JobRow | None]]) -> End | JobRow | None:
         """Wait for a job's end: what it returned or raised; its row when it had ended before; None without a row."""
@@ -37,6 +40,34 @@ class Audience:
             waiter.set_result((result, error))
         if self._listeners:
             self.said(job_id)
+
+    @contextmanager
+    def patient(self, job_id: str, waiting: Stoppable) -> Iterator[None]:
+        """Have whoever waits for a job stand still, inside the block, while the job asks a person."""
+        patient = self._patient.setdefault(job_id, [])
+        patient.append(waiting)
+        if job_id in self._asking:
+            waiting.stop(job_id)
+        try:
+            yield
+        finally:
+            patient.remove(waiting)
+            if not patient and self._patient.get(job_id) is patient:
+                del self._patient[job_id]
+            if job_id in self._asking:
+                waiting.go_on()
+
+    def asks(self, job_id: str) -> None:
+        """Note that a job asks a person."""
+        self._asking.add(job_id)
+        for waiting in self._patient.get(job_id, ()):
+            waiting.stop(job_id)
+
+    def goes_on(self, job_id: str) -> None:
+        """Note that a job has its answer, or does without."""
+        self._asking.discard(job_id)
+        for waiting in self._patient.get(job_id, ()):
+            waiting.go_on()
 
     def listen(self, job_id: str) -> asyncio.Event:
         """Return what is set when a live job has said something more, or has ended; then look at its lines again."""

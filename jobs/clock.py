@@ -1,28 +1,43 @@
-"""What an attempt may take: a clock that stands still while a person is asked."""
+"""Time limits that stand still while a person is asked, and the chain of those that do so together.
+
+A question stops the clock of the job that asks, and of everything that waits for that job: the jobs around it, the
+plugin that runs it, the call. Its end lets them go on; what was given away meanwhile, such as a call's turn on its
+session, is waited for before the asker goes on (`back`).
+"""
 
 import asyncio
-from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Protocol
 
 
 class Stoppable(Protocol):
-    """What stands still while a person is asked: the clock of the job around, or the slot of the outermost."""
+    """What stands still while a person is asked."""
 
-    def stop(self) -> None: ...
-    def go_on(self) -> None: ...
+    def stop(self, job_id: str) -> None:
+        """Stand still, until `go_on` was called as often as this; `job_id` is the job that is waited for."""
+
+    def go_on(self) -> None:
+        """Count again, unless it was stopped a second time meanwhile."""
+
+    async def back(self) -> None:
+        """Wait for what was given away meanwhile."""
+
+
+# What waits for the code that runs here, in this task or one it started: a question asked by it stops that, too.
+CURRENT: ContextVar[Stoppable | None] = ContextVar("clock", default=None)
 
 
 class Clock:
-    """The time one attempt has.
+    """The time something may take.
 
     Args:
-        timeout_s: seconds; what passes while the clock is stopped does not count.
-        around: what is to stand still with it.
+        timeout_s: seconds; what passes while the clock is stopped does not count. None: no end.
+        around: what stands still with it; None: nothing.
     """
 
     __slots__ = ("_around", "_left_s", "_limit", "_stops")
 
-    def __init__(self, timeout_s: float, around: Callable[[], Stoppable]) -> None:
+    def __init__(self, timeout_s: float | None, around: Stoppable | None) -> None:
         self._left_s = timeout_s
         self._around = around
         self._limit: asyncio.Timeout | None = None
@@ -38,27 +53,39 @@ class Clock:
         """Tell whether the time is over."""
         return self._limit is not None and self._limit.expired()
 
-    def stop(self) -> None:
-        """Stand still, until `go_on` was called as often as this."""
+    @property
+    def is_stopped(self) -> bool:
+        """Tell whether a person is asked now."""
+        return self._stops > 0
+
+    def stop(self, job_id: str) -> None:
+        """Stand still, and everything around it."""
         self._stops += 1
         if self._stops > 1:
             return
         if (limit := self._running) is not None and (at := limit.when()) is not None:
             self._left_s = at - asyncio.get_running_loop().time()
             limit.reschedule(None)
-        self._around().stop()
+        if self._around is not None:
+            self._around.stop(job_id)
 
     def go_on(self) -> None:
-        """Count again, unless it was stopped a second time meanwhile."""
+        """Count again, and everything around it."""
         self._stops -= 1
         if self._stops:
             return
         if (limit := self._running) is not None:
-            limit.reschedule(asyncio.get_running_loop().time() + self._left_s)
-        self._around().go_on()
+            limit.reschedule(None if self._left_s is None else asyncio.get_running_loop().time() + self._left_s)
+        if self._around is not None:
+            self._around.go_on()
+
+    async def back(self) -> None:
+        """Wait for what was given away around it."""
+        if self._around is not None:
+            await self._around.back()
 
     def end(self) -> None:
-        """Time nothing more: the attempt is over."""
+        """Time nothing more."""
         self._limit = None
 
     @property

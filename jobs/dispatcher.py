@@ -6,7 +6,6 @@ Source: jobs.md 6.3. The row is the truth; a dispatcher only says which job goes
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
@@ -103,12 +102,8 @@ class EmbeddedDispatcher:
         """Forget a waiting job: it will not be started any more."""
         self._queue.drop(job_id)
 
-    def slot(self, job_id: str) -> "Slot":
-        """Return the slot that a job runs in; that of one which runs in its caller's task is nobody's."""
-        return Slot(self, job_id)
-
     def pause(self, job_id: str) -> None:
-        """Let others have the slot of a job that waits for an answer."""
+        """Let others have the slot of a job that waits for an answer; one that runs in its caller's task has none."""
         if job_id in self._started:
             self._queue.stop(self._started[job_id])
             self._wake.set()
@@ -155,19 +150,3 @@ async def _run(execute: Execute, job_id: str) -> None:
     except StoreError as error:
         # Broken or closing: the row says what the next start has to know.
         log.error("job_not_run", job_id=job_id, reason=str(error))
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """A job's slot, to leave and to take again."""
-
-    dispatcher: EmbeddedDispatcher
-    job_id: str
-
-    def stop(self) -> None:
-        """Leave it to others."""
-        self.dispatcher.pause(self.job_id)
-
-    def go_on(self) -> None:
-        """Take it again."""
-        self.dispatcher.resume(self.job_id)

@@ -91,17 +91,30 @@ def requeue(tx: Tx, job_id: str, attempt: int, run_at: int | None, error: str | 
 
 
 def wait_for_input(tx: Tx, job_id: str) -> None:
-    """Note that a running job waits for an answer."""
-    tx.run("UPDATE jobs SET state = 'waiting_input' WHERE id = ? AND state = 'running'", job_id)
+    """Note that a running job waits for an answer, and the jobs around it with it."""
+    around: str | None = job_id
+    while around is not None:
+        tx.run("UPDATE jobs SET state = 'waiting_input' WHERE id = ? AND state = 'running'", around)
+        around = _parent(tx, around)
 
 
 def go_on(tx: Tx, job_id: str) -> None:
-    """Note that a job has all the answers it waited for."""
-    tx.run(
-        "UPDATE jobs SET state = 'running' WHERE id = ? AND state = 'waiting_input'"
-        " AND NOT EXISTS (SELECT 1 FROM asks WHERE job_id = jobs.id AND state = 'open')",
-        job_id,
-    )
+    """Note that a job has all the answers it waited for, and those around it that wait for no other."""
+    around: str | None = job_id
+    while around is not None:
+        tx.run(
+            "UPDATE jobs SET state = 'running' WHERE id = ? AND state = 'waiting_input'"
+            " AND NOT EXISTS (SELECT 1 FROM asks WHERE job_id = jobs.id AND state = 'open')"
+            " AND NOT EXISTS (SELECT 1 FROM jobs AS child WHERE child.parent_id = jobs.id"
+            " AND child.state = 'waiting_input')",
+            around,
+        )
+        around = _parent(tx, around)
+
+
+def _parent(tx: Tx, job_id: str) -> str | None:
+    row = tx.one("SELECT parent_id FROM jobs WHERE id = ?", job_id)
+    return None if row is None else row[0]
 
 
 def set_progress(tx: Tx, job_id: str, progress: str) -> None:

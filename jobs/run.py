@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from core.errors import CoreError, PassageChanged
 from jobs import ending, hiding, rows
 from jobs.asks import Form
-from jobs.clock import Clock, Stoppable
+from jobs.clock import CURRENT, Clock
 from jobs.context import JobContext
 from jobs.engine import Then
 from jobs.errors import AskDeclined, BadJobData, JobCancelled, JobError, JobFailed, JobsError, JobTimeout, TooDeep
@@ -42,6 +43,7 @@ class Run:
         "_started",
         "asked",
         "attempt",
+        "caller",
         "context",
         "created_at",
         "data",
@@ -82,6 +84,7 @@ class Run:
         self.id = id or request.job_id or new_id("j_")
         self.attempt = attempt
         self.parent = parent
+        self.caller = CURRENT.get() if parent is None else None  # what waits for it to stand still while it asks
         self.depth: int = 0 if parent is None else parent.depth + 1
         self.then = then
         self.on_progress = on_progress
@@ -220,11 +223,12 @@ class Run:
 
     async def _answer(self, asking: Coroutine[Any, Any, Any]) -> Any:
         clock = self._time()
-        clock.stop()
+        clock.stop(self.id)
         try:
             return await asking
         finally:
             clock.go_on()
+            await clock.back()
 
     def row(self, state: str) -> JobRow:
         """Return the row of this run in a state that is not its end."""
@@ -259,6 +263,7 @@ class Run:
 
     async def _attempt(self, task: asyncio.Task[Any]) -> Any:
         self._baseline = task.cancelling()
+        outside = CURRENT.set(self._time())
         work = self.spec.fn(self.context, self.data)
         try:
             # The first stretch is run at once: only a job that has to wait for something needs a clock, and a row
@@ -271,7 +276,7 @@ class Run:
             async with self._time().start():
                 return await go_on(work, awaited)
         except TimeoutError as error:
-            if self._clock is not None and self._clock.is_up:
+            if self._time().is_up:
                 raise JobTimeout(self.id, self.spec.name, self.spec.timeout_s) from error
             raise self._unforeseen(error) from error
         except asyncio.CancelledError as error:
@@ -285,8 +290,8 @@ class Run:
             raise self._unforeseen(error) from error
         finally:
             self.task = None
-            if self._clock is not None:
-                self._clock.end()
+            self._time().end()
+            CURRENT.reset(outside)
 
     def _has_to_wait(self, task: asyncio.Task[Any]) -> None:
         self.task = task
@@ -299,7 +304,8 @@ class Run:
     def _store(self) -> None:
         if not self.is_stored:
             self.is_stored = True
-            row = self.values("running")
+            # A job inside this one may ask already, before the row of this one is due.
+            row = self.values("waiting_input" if self._time().is_stopped else "running")
             self.engine.store.write(lambda tx: rows.insert(tx, row)).add_done_callback(_note_unstored)
 
     def _decoded(self, data: BaseModel | str) -> BaseModel:
@@ -347,11 +353,8 @@ class Run:
 
     def _time(self) -> Clock:
         if self._clock is None:
-            self._clock = Clock(self.spec.timeout_s, self._around)
+            self._clock = Clock(self.spec.timeout_s, _Around(self) if self.parent is None else self.parent._time())
         return self._clock
-
-    def _around(self) -> Stoppable:
-        return self.engine.dispatcher.slot(self.id) if self.parent is None else self.parent._time()
 
     def _adopt(self, child: "Run") -> None:
         if self._children is None:
@@ -382,6 +385,34 @@ class Run:
         what: dict[str, Any] = {"error": type(error).__name__} if self.secrets else {"exc_info": error}
         log.error("job_failed", ref=ref, job_id=self.id, function=self.spec.name, **what)
         return JobFailed(self.id, self.spec.name, ref)
+
+
+@dataclass(frozen=True, slots=True)
+class _Around:
+    """What stands still while a job that is inside no other asks: its slot, its caller, and who waits for its end."""
+
+    run: Run
+
+    def stop(self, job_id: str) -> None:
+        """Let others have the slot meanwhile."""
+        run = self.run
+        run.engine.dispatcher.pause(run.id)
+        run.engine.audience.asks(run.id)
+        if run.caller is not None:
+            run.caller.stop(run.id)
+
+    def go_on(self) -> None:
+        """Take the slot again."""
+        run = self.run
+        run.engine.dispatcher.resume(run.id)
+        run.engine.audience.goes_on(run.id)
+        if run.caller is not None:
+            run.caller.go_on()
+
+    async def back(self) -> None:
+        """Wait for what the caller gave away."""
+        if self.run.caller is not None:
+            await self.run.caller.back()
 
 
 def _this_task() -> asyncio.Task[Any]:

@@ -6,7 +6,7 @@ Source: jobs.md 6.1 and 6.3.
 import asyncio
 import json
 from collections.abc import Callable, Iterable
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from jobs import recovery, rows, stuck
 from jobs.asks import Asks
 from jobs.audience import Audience
 from jobs.callbacks import Callbacks, no_callbacks
+from jobs.clock import CURRENT
 from jobs.dispatcher import EmbeddedDispatcher
 from jobs.engine import Mode, Then
 from jobs.errors import (
@@ -173,8 +174,17 @@ class EmbeddedRunner:
         return await self._submit(Run(self, spec, _checked(spec, data), request))
 
     async def result(self, job_id: str) -> Any:
-        """Wait for a job's end and return its result, or raise what it raised. Raises JobNotFound."""
-        end = await self.audience.end(job_id, lambda: self.get(job_id))
+        """Wait for a job's end and return its result, or raise what it raised. Raises JobNotFound.
+
+        Whoever waits stands still while the job asks a person.
+        """
+        waiting = CURRENT.get()
+        try:
+            with nullcontext() if waiting is None else self.audience.patient(job_id, waiting):
+                end = await self.audience.end(job_id, lambda: self.get(job_id))
+        finally:
+            if waiting is not None:
+                await waiting.back()
         if isinstance(end, tuple):
             return _outcome(*end)
         if end is None:

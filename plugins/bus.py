@@ -3,7 +3,6 @@
 The one place, with the runner and the dispatcher, that catches every exception: a guest's fault must not become ours.
 """
 
-import asyncio
 import inspect
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +15,7 @@ import pluggy
 import structlog
 from pydantic import BaseModel
 
+from jobs.clock import CURRENT, Clock
 from jobs.errors import JobError
 from play.filters import ActionFilter
 from plugins.errors import BadPlugin, PluginError
@@ -44,7 +44,8 @@ class Bus:
 
     Args:
         filter_timeout_s: what a guest may take in the pallet filter and as a guard.
-        action_timeout_s: what a guest may take in the action filter, waiting for its jobs included.
+        action_timeout_s: what a guest may take in the action filter, waiting for its jobs included; while one of them
+            asks a person no guest's time runs.
     """
 
     def __init__(self, filter_timeout_s: float, action_timeout_s: float) -> None:
@@ -239,14 +240,16 @@ class Bus:
         return sorted(found, key=lambda item: (not item.tryfirst) + item.trylast)
 
     async def _ask(self, name: str, hook: str, guest: Any, timeout_s: float | None, **arguments: Any) -> Any:
+        clock = Clock(timeout_s, CURRENT.get())
+        outside = CURRENT.set(clock)
         try:
             answer = guest(**arguments)
             if inspect.isawaitable(answer):
-                async with asyncio.timeout(timeout_s) as limit:
+                async with clock.start():
                     answer = await answer
             return answer
         except TimeoutError as error:
-            reason = f"took longer than {timeout_s:g} s" if limit.expired() else "raised TimeoutError"
+            reason = f"took longer than {timeout_s:g} s" if clock.is_up else "raised TimeoutError"
             raise PluginError(name, hook, reason, error) from error
         except (Exception, SystemExit) as error:
             if hook in _SECRETIVE:
@@ -255,6 +258,10 @@ class Bus:
             else:
                 log.info("plugin_raised", plugin=name, hook=hook, exc_info=error)
             raise PluginError(name, hook, f"raised {type(error).__name__}", error) from error
+        finally:
+            clock.end()
+            CURRENT.reset(outside)
+            await clock.back()  # whatever became of the guest: who comes next acts in the call's turn
 
 
 def _call_with(implementation: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from jobs.clock import Clock
 from rpcserver.auth import Principal
 from rpcserver.connection import Connection
 from rpcserver.errors import Unauthenticated
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 Handler = Callable[["Call", Any], Any]
 
+MARGIN_S = 0.5  # an answer that says that a job goes on comes this long before the call's deadline
+
 
 @dataclass(frozen=True, slots=True)
 class Method:
@@ -38,6 +41,8 @@ class Method:
         timeout_s: seconds it may take; None: the server's limit.
         is_change: it changes what outlives the connection, so that an idempotency key counts; others ignore it.
         has_secret: its result is shown once and never kept, also not for a repeated key.
+        unfinished: `unfinished(job_id, state)` is the result of a call whose time is over while a person is asked, or
+            was, and whose job goes on; None: that is told as the error WAITING_INPUT.
         secret_params: params of which nothing is kept, not even a hash: a repeated key is not compared by them.
         result: the model or type of what is answered.
         errors: the kinds of error it can be answered with, besides those any call can.
@@ -57,6 +62,7 @@ class Method:
     errors: tuple[str, ...] = ()
     examples: tuple[Example, ...] = ()
     secret_params: frozenset[str] = frozenset()
+    unfinished: Callable[[str, str], Any] | None = None
 
     @property
     def positions(self) -> tuple[str, ...]:
@@ -83,6 +89,7 @@ def method(
     errors: tuple[str, ...] = (),
     examples: tuple[Example, ...] = (),
     secret_params: Iterable[str] = (),
+    unfinished: Callable[[str, str], Any] | None = None,
 ) -> Callable[[Handler], Method]:
     """Make a handler the method `name`."""
     return lambda handler: Method(
@@ -99,6 +106,7 @@ def method(
         errors,
         examples,
         frozenset(secret_params),
+        unfinished,
     )
 
 
@@ -115,6 +123,7 @@ class Call:
         "_after_reply",
         "_progress",
         "app",
+        "clock",
         "connection",
         "deadline_s",
         "has_turn",
@@ -122,11 +131,13 @@ class Call:
         "idempotency_key",
         "is_cancelled",
         "is_over",
+        "job_id",
         "key",
         "meta",
         "method",
         "reply",
         "request",
+        "returning",
         "span",
         "started",
         "task",
@@ -147,9 +158,12 @@ class Call:
         self.is_cancelled = False
         self.is_over = False
         self.has_turn = False
+        self.job_id: str | None = None  # the job in which it asked a person
         self.started = 0.0
         self.span: Span | None = None
         self.task: asyncio.Task[None] | None = None
+        self.clock: Clock | None = None  # of a call that has a task
+        self.returning: asyncio.Future[None] | None = None  # while it waits for the turn it gave away
         self.timer: asyncio.TimerHandle | None = None
         self._progress: Progress | None = None
         self._after_reply: list[Callable[[], None]] | None = None
@@ -166,6 +180,11 @@ class Call:
         """The calling user's id."""
         return self.principal.user.id
 
+    @property
+    def patience_s(self) -> float:
+        """How long, from its beginning, it waits for a job that goes on without it."""
+        return max(0.05, self.deadline_s - MARGIN_S)
+
     def progress(self, done: float, total: float | None, message: str) -> None:
         """Tell the caller how far the call is, if he gave a `_meta.progress_token`."""
         if self._progress is None:
@@ -175,6 +194,25 @@ class Call:
             interval_s = self.app.settings.progress_interval_s
             self._progress = Progress(token, interval_s, self.connection.send_soon)
         self._progress.report(done, total, message)
+
+    def stop(self, job_id: str) -> None:
+        """Note that a job of this call asks a person: the other calls on the session go on, and its time stands still.
+
+        That is the time its work may take. When the caller's patience is over, the job's id is the answer.
+        """
+        self.job_id = job_id
+        self.app.dispatcher.asks(self)
+        if self.connection.around is not None:
+            self.connection.around.stop(job_id)
+
+    def go_on(self) -> None:
+        """Note that the question is over."""
+        if self.connection.around is not None:
+            self.connection.around.go_on()
+
+    async def back(self) -> None:
+        """Wait for the turn that was given away: it comes before all calls that have not begun."""
+        await self.app.dispatcher.take_turn_back(self)
 
     def after_reply(self, notice: Callable[[], None]) -> None:
         """Have `notice` called once the reply is queued: nothing it sends can overtake the reply."""

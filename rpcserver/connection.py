@@ -6,7 +6,7 @@ queue them, and bounds what waits to be sent. Source: protocol.md 2 and 4; speed
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -14,14 +14,12 @@ from websockets.asyncio.server import ServerConnection
 from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, Event
 
+from jobs.clock import Stoppable
 from rpcserver.auth import Principal
-from rpcserver.errors import RpcError
 from rpcserver.jsonrpc import Invalid, Response, encode_notification
 from rpcserver.meters import Meter
-from rpcserver.refusals import ClientGone
 from rpcserver.requests import Requests
 from rpcserver.subscriptions import Subscription
-from rpcserver.turns import CURRENT
 from store import new_id, now_ms
 
 if TYPE_CHECKING:
@@ -71,6 +69,7 @@ class Connection(ServerConnection):
         self.warned_of = 0
         self.authenticated = asyncio.Event()
         self.requests = Requests(self.send_soon)
+        self.around: Stoppable | None = None  # nobody here waits for a client's call
         self._receive = receive
         self._max_outbox_bytes = max_outbox_bytes
         self._max_outbox_age_s = max_outbox_age_s
@@ -118,25 +117,6 @@ class Connection(ServerConnection):
                 self._cut_off("answers not read")
                 return
         self.send_soon(message)
-
-    async def ask(self, method: str, params: Mapping[str, Any], timeout_s: float) -> Any:
-        """Ask the client and return what it answers.
-
-        A call that waits here lets the other calls on its session go on: the client may need them to find the answer.
-        Raises ClientDeclined, ClientSilent or ClientGone.
-        """
-        call = CURRENT.get()
-        if call is None or not call.has_turn:
-            return await self._ask(method, params, timeout_s)
-        dispatcher = call.app.dispatcher
-        dispatcher.give_turn(call)
-        try:
-            answer = await self._ask(method, params, timeout_s)
-        except RpcError:
-            await dispatcher.take_turn_back(call)
-            raise
-        await dispatcher.take_turn_back(call)
-        return answer
 
     @property
     def is_open(self) -> bool:
@@ -252,11 +232,6 @@ class Connection(ServerConnection):
         for message in messages:
             self.protocol.send_text(message)
         self.transport.write(b"".join(self.protocol.data_to_send()))
-
-    async def _ask(self, method: str, params: Mapping[str, Any], timeout_s: float) -> Any:
-        if self.protocol.state is not OPEN:
-            raise ClientGone(method)
-        return await self.requests.ask(method, params, timeout_s)
 
     def _overdue(self) -> None:
         stalled_s = time.monotonic() - self._stalled_at

@@ -14,6 +14,7 @@ import structlog
 from jsonrpcserver import Success
 from pydantic import ValidationError
 
+from jobs.clock import CURRENT, Clock
 from jobs.fitting import fitted
 from jobs.model import problems
 from jobs.nearest import nearest
@@ -34,7 +35,7 @@ from rpcserver.jsonrpc import Invalid, Request, Response
 from rpcserver.metrics import INVALID, UNKNOWN
 from rpcserver.refusals import CredentialExpired, RateLimited
 from rpcserver.replies import Reply
-from rpcserver.turns import CURRENT, Turns
+from rpcserver.turns import Turns
 from store import now_ms
 
 if TYPE_CHECKING:
@@ -236,24 +237,33 @@ class Dispatcher:
         # Known only from here on: a task cancelled before its first step would never come to answer.
         call.task = task = cast("asyncio.Task[None]", asyncio.current_task())
         self._running.add(task)
-        CURRENT.set(call)
         left_s = call.deadline_s if call.timer is None else call.deadline_s - (time.monotonic() - call.started)
+        clock = call.clock = Clock(left_s, call)
+        CURRENT.set(clock)
         try:
             if call.is_cancelled or self._is_stopped:
                 outcome.close()
                 raise asyncio.CancelledError
-            async with asyncio.timeout(left_s) as limit:
+            async with clock.start():
                 result = await outcome
         except TimeoutError as error:
-            result = replies.timed_out(call) if limit.expired() else describe(error)
+            result = replies.timed_out(call) if clock.is_up else describe(error)
         except asyncio.CancelledError:
             result = replies.cancelled() if call.is_cancelled else replies.server_cancelled()
         except Exception as error:
             result = describe(error)
+        clock.end()
         self._running.discard(task)
-        self._finish(call, result)
-        if call.has_turn and call.key is not None:
+        if not call.is_over:
+            self._finish(call, result)
+        else:
+            call.connection.in_flight -= 1
+            kind = result.data["kind"] if isinstance(result, ErrorObject) else "ok"
+            log.info("answered_call_ended", method=call.method.name, job_id=call.job_id, kind=kind)
+        if call.key is not None and call.has_turn:
             self._release(call.key)
+        elif call.key is not None:
+            self._turns.leave(call, call.key)
 
     def _cancel(self, call: Call) -> None:
         if call.is_cancelled:
@@ -266,21 +276,37 @@ class Dispatcher:
             self._finish(call, replies.cancelled())
 
     def _expire(self, call: Call) -> None:
-        # Only for a call that still stands in line; one that runs has its own clock.
-        if call.key is not None and not call.has_turn and call.task is None and not call.is_over:
+        # For a call that still stands in line, or that asked a person; any other has its own clock.
+        if call.is_over:
+            return
+        if call.task is not None and call.job_id is not None:
+            self._spawn(self._answer_unfinished(call, call.job_id))
+        elif call.key is not None and not call.has_turn and call.task is None:
             self._leave_line(call, call.key)
             self._finish(call, replies.timed_out(call))
 
+    async def _answer_unfinished(self, call: Call, job_id: str) -> None:
+        """Answer a call with the job that asked a person; it goes on, and so does what waits for it here."""
+        state = "waiting_input" if call.clock is not None and call.clock.is_stopped else "running"
+        outcome = replies.unfinished(call, job_id, state)
+        if call.idempotency_key is not None:
+            await self._app.answers.settle(call, call.idempotency_key, outcome)
+        if not call.is_over:
+            self._answer(call, outcome)
+
     def _finish(self, call: Call, outcome: Any) -> None:
+        call.connection.in_flight -= 1
+        self._answer(call, outcome)
+
+    def _answer(self, call: Call, outcome: Any) -> None:
         connection = call.connection
-        connection.in_flight -= 1
         self.in_flight -= 1
         if self.in_flight == 0:
             self.idle.set()
         if connection.calls.get(call.id) is call:
             del connection.calls[call.id]
         took_s = time.monotonic() - call.started
-        if took_s > self._app.settings.slow_call_s:
+        if took_s > self._app.settings.slow_call_s and call.job_id is None:
             log.warning("slow_call", method=call.method.name, ms=round(took_s * 1000), connection=connection.label)
         call.answer(replies.encoded(call, outcome))
 
@@ -294,16 +320,29 @@ class Dispatcher:
         self._turns.leave(call, key)
         call.connection.in_line -= 1
 
-    def give_turn(self, call: Call) -> None:
-        """Let the other calls on the session go on while this one waits for its client."""
+    def asks(self, call: Call) -> None:
+        """Note that a job of a call asks a person: the other calls on its session go on meanwhile."""
+        if call.timer is None and call.connection.around is None:
+            left_s = call.patience_s - (time.monotonic() - call.started)
+            call.timer = call.connection.loop.call_later(max(0.0, left_s), self._expire, call)
+        self._give_turn(call)
+
+    def _give_turn(self, call: Call) -> None:
         if call.has_turn and call.key is not None:
             call.has_turn = False
             self._release(call.key)
 
     async def take_turn_back(self, call: Call) -> None:
-        """Go on where `give_turn` stopped, once no other call on the session is under way."""
-        if call.key is not None and not call.has_turn:
+        """Wait until no other call on the session is under way, and go on before those that have not begun.
+
+        Not for a call that asks somebody else still, or one that is stopped and only has to end.
+        """
+        if call.key is None or call.clock is None:
+            return
+        while not (call.has_turn or call.clock.is_stopped or call.is_cancelled or self._is_stopped):
             await self._turns.take_back(call, call.key)
+            if call.clock.is_stopped:
+                self._give_turn(call)  # asked again meanwhile
 
 
 def _read_meta(call: Call, meta: Any) -> None:

@@ -56,8 +56,7 @@ class Answers:
 
         Raises KeyConflict when that one was another method or had other params.
         """
-        principal = call.connection.principal
-        place = (principal.user.id if principal else OPERATOR, key)
+        place = _place(call, key)
         body_hash = _hash(call)
         running = self._running.get(place)
         if running is not None:
@@ -78,7 +77,16 @@ class Answers:
             raise
         finally:
             del self._running[place]
-            outcome.set_result(result)
+            if not outcome.done():
+                outcome.set_result(result)
+
+    async def settle(self, call: Call, key: str, answer: Any) -> None:
+        """Keep the answer to a call that is given before the call has ended: it stays the answer."""
+        place = _place(call, key)
+        kept = answer if isinstance(answer, ErrorObject) else orjson.dumps(answer)
+        await self._store.write(lambda tx: _finish(tx, place, kept))
+        if place in self._running and not self._running[place].outcome.done():
+            self._running[place].outcome.set_result(answer)
 
     def upkeep(self, tx: Tx) -> None:
         """Forget what is older than a retry can be."""
@@ -127,6 +135,11 @@ class Answers:
                 self._max_keys // 10,
             )
         return None
+
+
+def _place(call: Call, key: str) -> tuple[str, str]:
+    principal = call.connection.principal
+    return principal.user.id if principal else OPERATOR, key
 
 
 def _hash(call: Call) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
+from jobs.clock import CURRENT, Stoppable
 from rpcserver.auth import Principal
 from rpcserver.connection import Connection
 from rpcserver.errors import SHUTTING_DOWN, RpcError
@@ -26,7 +27,9 @@ _CANCEL = orjson.dumps({"jsonrpc": "2.0", "method": "$/cancelRequest", "params":
 class Inside:
     """Stands where a connection stands: who calls, what is under way, and where the answer goes."""
 
-    def __init__(self, principal: Principal, answered: asyncio.Future[dict[str, Any]]) -> None:
+    def __init__(
+        self, principal: Principal, answered: asyncio.Future[dict[str, Any]], around: Stoppable | None
+    ) -> None:
         self.label = new_id("i_")
         self.principal = principal
         self.is_operator = False
@@ -41,6 +44,7 @@ class Inside:
         self.meters: tuple[Meter, ...] = ()  # a script's pace is its job's, not its caller's
         self.subscriptions: dict[str, Subscription] = {}
         self.sessions: set[str] = set()
+        self.around = around
         self._answered = answered
 
     def reply(self, message: bytes | None) -> None:
@@ -59,9 +63,11 @@ async def call(app: "App", principal: Principal, method: str, params: dict[str, 
     """Call a method and return its result. Raises RpcError with what a client would have been told.
 
     When the server is stopping, it waits to be stopped with it: the next start decides what becomes of the caller.
+    While the call asks a person, whoever waits for it stands still.
     """
     answered: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-    connection = Inside(principal, answered)
+    around = CURRENT.get()
+    connection = Inside(principal, answered, around)
     frame = orjson.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
     app.dispatcher.receive(cast(Connection, connection), frame)
     try:
@@ -71,6 +77,9 @@ async def call(app: "App", principal: Principal, method: str, params: dict[str, 
     except asyncio.CancelledError:
         app.dispatcher.receive(cast(Connection, connection), _CANCEL)
         raise
+    finally:
+        if around is not None:
+            await around.back()
     if "error" in answer:
         error = answer["error"]
         details = dict(error["data"])

@@ -257,12 +257,17 @@ class Listing(BaseModel):
 
 
 class ActionResult(BaseModel):
-    """What `session.action` answers."""
+    """What `session.action` answers.
 
-    handled_by: str
+    With `state` it was answered before the action has ended, as its `job` asks a person: the action goes on by itself.
+    """
+
+    handled_by: str | None
     response: dict[str, Any]
     job: str | None = None
+    state: Literal["waiting_input", "running"] | None = None
+    next: NextCall | None = None
     working_set: str | None = None
     listing: Listing | None = None
-    pallet_version: int
+    pallet_version: int | None
     commands: list[ListedCommand] | None = None

@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from rpcserver.models import NextCall
+
 StepState = Literal["waiting", "running", "done", "failed", "planned"]
 
 
@@ -45,10 +47,11 @@ class PlaybookPage(BaseModel):
 
 
 class Played(BaseModel):
-    """How a play ended, or, detached, that it was begun; `job_id` is null for a plan."""
+    """How a play ended; with `state`, that it goes on: `next` waits for its end. `job_id` is null for a plan."""
 
     job_id: str | None
     state: str | None = None
+    next: NextCall | None = None
     done: int | None = None
     failed: int | None = None
     left: int | None = None

@@ -92,6 +92,22 @@ def timed_out(call: "Call") -> ErrorObject:
     return describe(RpcError(TIMED_OUT, "TIMED_OUT", message, is_retryable=True))
 
 
+def unfinished(call: "Call", job_id: str, state: str) -> Any:
+    """Return the answer to a call whose time is over while a job of it asks a person, or did; the job goes on."""
+    if call.method.unfinished is not None:
+        return call.method.unfinished(job_id, state)
+    message = (
+        f"A job of {call.method.name} asked a person and goes on by itself: asks.list shows what is asked, "
+        f"ask.answer answers, and job.wait with this job_id waits for its end."
+    )
+    return describe(RpcError(TIMED_OUT, "WAITING_INPUT", message, job_id=job_id, state=state, next=wait_for(job_id)))
+
+
+def wait_for(job_id: str) -> dict[str, Any]:
+    """Return the call that leads on from an answer that came before its job's end."""
+    return {"method": "job.wait", "params": {"job_id": job_id}}
+
+
 def cancelled() -> ErrorObject:
     """Return the error for a call its caller cancelled."""
     return ErrorObject(CANCELLED, "Request cancelled", {"kind": "CANCELLED", "retryable": True})

@@ -20,6 +20,7 @@ class Requests:
         self._send = send
         self._ids = itertools.count(1)
         self._waiting: dict[str, tuple[str, asyncio.Future[Any]]] = {}
+        self._is_gone = False
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -32,6 +33,8 @@ class Requests:
             ClientSilent: it did not answer in time; it is told that the answer is no longer wanted.
             ClientGone: the connection was closed first.
         """
+        if self._is_gone:
+            raise ClientGone(method)
         id = f"s{next(self._ids)}"
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[id] = (method, answer)
@@ -63,7 +66,8 @@ class Requests:
             answer.set_result(response.result)
 
     def fail(self) -> None:
-        """Tell all who wait that the connection is gone."""
+        """Tell all who wait, or come to ask, that the connection is gone."""
+        self._is_gone = True
         for method, answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(ClientGone(method))

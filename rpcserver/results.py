@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from rpcserver.job_models import JobRecord, JobState
-from rpcserver.models import SessionRecord
+from rpcserver.models import NextCall, SessionRecord
 
 
 class SessionId(BaseModel):
@@ -61,11 +61,12 @@ class JobId(BaseModel):
 
 
 class JobRun(BaseModel):
-    """A job that was run, or still runs; `result` when it has succeeded."""
+    """A job that was run, or still runs: then `next` waits for its end; `result` when it has succeeded."""
 
     job_id: str
     state: JobState
     result: Any = None
+    next: NextCall | None = None
 
 
 class JobLine(BaseModel):

@@ -1,26 +1,22 @@
 """Whose turn it is: calls on one session run one after another, in the order sent; other sessions run beside them.
 
-A call that asks the client something gives its turn away until it is answered, so that what the client does to find
-the answer cannot wait for the call that waits for it. Source: protocol.md 2 (a lock per session).
+A call in which a job asks a person gives its turn away until that is answered, so that what they do to find the answer
+cannot wait for the call that waits for it. Source: protocol.md 2 (a lock per session).
 """
 
 import asyncio
 from collections import deque
-from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rpcserver.calls import Call
-
-# The call whose task runs: a request to the client made anywhere below it gives the call's turn away meanwhile.
-CURRENT: ContextVar["Call | None"] = ContextVar("call", default=None)
 
 
 class Turns:
     """The queues, one for each key in use; a key whose turn is taken is in the table."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, deque[Call | asyncio.Future[None]]] = {}
+        self._waiting: dict[str, deque[Call]] = {}
 
     def __contains__(self, key: str) -> bool:
         return key in self._waiting
@@ -39,15 +35,15 @@ class Turns:
     def next(self, key: str) -> "Call | None":
         """End a turn and return the call whose turn begins; None when a call came back, or nobody waits."""
         waiting = self._waiting[key]
-        while waiting:
-            item = waiting.popleft()
-            if not isinstance(item, asyncio.Future):
-                item.has_turn = True
-                return item
-            if not item.done():
-                item.set_result(None)
-                return None
-        del self._waiting[key]
+        if not waiting:
+            del self._waiting[key]
+            return None
+        call = waiting.popleft()
+        call.has_turn = True
+        if call.returning is None:
+            return call
+        call.returning.set_result(None)
+        call.returning = None
         return None
 
     def leave(self, call: "Call", key: str) -> None:
@@ -57,17 +53,13 @@ class Turns:
             waiting.remove(call)
 
     async def take_back(self, call: "Call", key: str) -> None:
-        """Wait for the turn before all who have not begun. Cancelled: the turn is not the call's."""
-        waiting = self._waiting.get(key)
-        if waiting is None:
-            self._waiting[key] = deque()
-        else:
-            back = asyncio.get_running_loop().create_future()
-            waiting.appendleft(back)
-            try:
-                await back
-            except asyncio.CancelledError:
-                # Given in the very turn in which the wait was cancelled: the caller passes it on.
-                call.has_turn = back.done() and not back.cancelled()
-                raise
-        call.has_turn = True
+        """Wait for the turn before all who have not begun; whoever else waits for the same call waits along."""
+        if call.returning is None:
+            waiting = self._waiting.get(key)
+            if waiting is None:
+                self._waiting[key] = deque()
+                call.has_turn = True
+                return
+            call.returning = asyncio.get_running_loop().create_future()
+            waiting.appendleft(call)
+        await asyncio.shield(call.returning)

@@ -10,7 +10,7 @@ from jobs import callbacks, rows, schedules
 from jobs.ending import as_json
 from jobs.errors import JobEnded, JobNotFound, UnknownFunction
 from jobs.model import JobRow, JobSpec, Request
-from rpcserver import examples, kinds, views, walking
+from rpcserver import examples, kinds, replies, views, walking
 from rpcserver.dispatch import Call, method
 from rpcserver.errors import CONFLICT, FORBIDDEN, RpcError
 from rpcserver.job_models import (
@@ -26,8 +26,9 @@ from rpcserver.job_models import (
 from rpcserver.results import JobId, JobLog, JobRun, Schedule
 from store import Tx, new_id
 
-# A wait ends this long before the call's own deadline: the answer says that the job still runs.
-MARGIN_S = 0.5
+
+def _unfinished(job_id: str, state: str) -> dict[str, Any]:
+    return {"job_id": job_id, "state": state, "next": replies.wait_for(job_id)}
 
 
 @method(
@@ -36,9 +37,12 @@ MARGIN_S = 0.5
     result=JobRun,
     errors=(*kinds.RUN, "SESSION_NOT_FOUND", "REMOTE_UNAVAILABLE"),
     examples=examples.JOB_RUN,
+    unfinished=_unfinished,
 )
 async def run(call: Call, params: RunParams) -> dict[str, Any]:
     """Run a job function; without `wait`, or when the wait outlasts its time, the answer tells the job's state.
+
+    The time a person is asked is not the job's: it goes on in state `waiting_input`, and `job.wait` waits for its end.
 
     A job that fails while the call waits is the call's error, with the job's id. The same `dedup_key` gives the same
     job, in whatever state it is by now, as long as its record is kept.
@@ -56,10 +60,9 @@ async def run(call: Call, params: RunParams) -> dict[str, Any]:
     row = await _waited(call, job_id, params.timeout_s)
     if row.state in ("failed", "cancelled", "lost"):
         raise JobEnded(job_id, orjson.loads(row.error or "{}"))
-    answer: dict[str, Any] = {"job_id": job_id, "state": row.state}
     if row.state == "succeeded":
-        answer["result"] = orjson.Fragment(row.result or "null")
-    return answer
+        return {"job_id": job_id, "state": row.state, "result": orjson.Fragment(row.result or "null")}
+    return _unfinished(job_id, row.state)
 
 
 @method("job.get", JobParams, result=JobRecord, errors=("JOB_NOT_FOUND",), examples=examples.JOB_GET, is_change=False)
@@ -223,7 +226,7 @@ def _needs_row(call: Call, params: RunParams, spec: JobSpec) -> bool:
 
 
 async def _waited(call: Call, job_id: str, timeout_s: float | None) -> JobRow:
-    runner, left_s = call.app.runner, max(0.05, call.deadline_s - MARGIN_S)
+    runner, left_s = call.app.runner, call.patience_s
     with runner.audience.watched(job_id, call.progress):
         return await runner.wait(job_id, left_s if timeout_s is None else min(timeout_s, left_s))
 

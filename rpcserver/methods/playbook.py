@@ -7,11 +7,10 @@ import orjson
 from jobs.errors import JobEnded
 from jobs.model import Request
 from play import Action
-from rpcserver import contexts, kinds, picture, playbooks, playing, sources, walking
+from rpcserver import contexts, kinds, picture, playbooks, playing, replies, sources, walking
 from rpcserver import play_examples as examples
 from rpcserver.dispatch import Call, method
 from rpcserver.errors import CONFLICT, INVALID_PARAMS, RpcError
-from rpcserver.methods.job import MARGIN_S
 from rpcserver.play_models import (
     AddParams,
     FindParams,
@@ -133,11 +132,12 @@ async def play(call: Call, params: PlayParams) -> dict[str, Any]:
 
 async def _result(call: Call, job_id: str) -> dict[str, Any]:
     with call.app.runner.audience.watched(job_id, call.progress):
-        row = await call.app.runner.wait(job_id, max(0.05, call.deadline_s - MARGIN_S))
+        row = await call.app.runner.wait(job_id, call.patience_s)
     if row.state in ("failed", "cancelled", "lost"):
         raise JobEnded(job_id, orjson.loads(row.error or "{}"))
-    result = orjson.loads(row.result) if row.result else {"state": row.state}
-    return {"job_id": job_id, **result}
+    if row.state != "succeeded":
+        return {"job_id": job_id, "state": row.state, "next": replies.wait_for(job_id)}
+    return {"job_id": job_id, **orjson.loads(row.result or "{}")}
 
 
 async def _read(call: Call, session: Session, params: SourceParams) -> list[Action]:

@@ -14,7 +14,7 @@ from play.errors import StoreError
 from plugins.errors import PluginError
 from plugins.hooks import Action, Command
 from rpcserver import commands as token_commands
-from rpcserver import contexts, examples, kinds, models, playbooks, playparams, sessions, views, walking
+from rpcserver import contexts, examples, kinds, models, playbooks, playparams, replies, sessions, views, walking
 from rpcserver.dispatch import Call, method
 from rpcserver.errors import NotInPallet, RevisionConflict
 from rpcserver.methods.playbook import read, store_actions
@@ -216,6 +216,11 @@ async def cd(call: Call, params: CdParams) -> dict[str, Any]:
     return await _arrival(call, session, params.limit)
 
 
+def _unfinished(job_id: str, state: str) -> dict[str, Any]:
+    going_on = {"job": job_id, "state": state, "next": replies.wait_for(job_id)}
+    return {"handled_by": None, "response": {}, **going_on, "pallet_version": None}
+
+
 @method(
     "session.action",
     ActionParams,
@@ -223,9 +228,15 @@ async def cd(call: Call, params: CdParams) -> dict[str, Any]:
     result=ActionResult,
     errors=(*kinds.LOOK, "LEAVE_REFUSED", "PLUGIN_ERROR", "NOT_IN_PALLET"),
     examples=examples.ACTION,
+    unfinished=_unfinished,
 )
 async def action(call: Call, params: ActionParams) -> dict[str, Any]:
-    """Run a command of the pallet: guests hear of it one after another, and what each answers stands under its name."""
+    """Run a command of the pallet: guests hear of it one after another, and what each answers stands under its name.
+
+    While a job of it asks a person, the other calls on the session go on, and neither the job's time nor the plugin's
+    runs. When the call's own time is over first, `job` and its `state` are the answer: the action goes on by itself,
+    `ask.answer` answers the question, and `next` waits for the job's end.
+    """
     session = await walking.the_session(call, params.session_id)
     session, listing = await walking.look_here(call, session, has_contents=False)
     version, commands = await walking.pallet(call, session, listing)

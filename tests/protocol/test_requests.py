@@ -10,46 +10,28 @@ from rpcserver.client import CallError, Client
 from rpcserver.connection import Connection
 from rpcserver.dispatch import Call, method
 from rpcserver.models import Params
+from rpcserver.refusals import ClientGone
 from tests.builders import Wire
 from tests.conftest import Running
 
 
 class Ask(Params):
-    """Params of test.ask and test.nested."""
+    """Params of test.ask."""
 
-    session_id: str = "s"
     depth: int = 0
     timeout_s: float = 5.0
 
 
 @pytest.fixture(autouse=True)
-def methods(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Give servers test.ask (asks the client), test.turn (in order) and test.nested (asks, in order, on a session)."""
-    ran: list[str] = []
+def methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give servers test.ask, which asks the client."""
 
     @method("test.ask", Ask)
     async def ask(call: Call, params: Ask) -> Any:
         """Ask the client and return its answer."""
-        return await call.connection.ask("client.ask", {"depth": params.depth}, params.timeout_s)
+        return await call.connection.requests.ask("client.ask", {"depth": params.depth}, params.timeout_s)
 
-    @method("test.nested", Ask, is_ordered=True)
-    async def nested(call: Call, params: Ask) -> Any:
-        """Ask the client, in the session's turn."""
-        ran.append(f"begin {params.depth}")
-        answer = await call.connection.ask("client.ask", {"depth": params.depth}, params.timeout_s)
-        ran.append(f"end {params.depth}")
-        return [params.depth, answer]
-
-    @method("test.turn", Ask, is_ordered=True)
-    async def turn(call: Call, params: Ask) -> int:
-        """Take a turn."""
-        ran.append("turn begins")
-        await asyncio.sleep(0)
-        ran.append("turn ends")
-        return params.depth
-
-    monkeypatch.setattr(rpcserver.app, "METHODS", (*rpcserver.app.METHODS, ask, nested, turn))
-    return ran
+    monkeypatch.setattr(rpcserver.app, "METHODS", (*rpcserver.app.METHODS, ask))
 
 
 async def test_the_client_answers(anna: Client) -> None:
@@ -116,61 +98,16 @@ async def test_a_client_that_goes_ends_the_wait(server: Running) -> None:
         await server.app.dispatcher.idle.wait()
 
 
-async def test_client_asks_server_asks_client_asks_server(anna: Client, methods: list[str]) -> None:
-    """Calls nested ever deeper, each in the turn of one and the same session, all come to their end."""
-
-    async def answer(params: dict[str, Any]) -> Any:
-        depth = params["depth"]
-        return "bottom" if depth == 0 else await anna.call("test.nested", session_id="s", depth=depth - 1)
-
-    anna.on("client.ask", answer)
-    async with asyncio.timeout(5):
-        assert await anna.call("test.nested", session_id="s", depth=4) == [4, [3, [2, [1, [0, "bottom"]]]]]
-    begins = [f"begin {depth}" for depth in (4, 3, 2, 1, 0)]
-    assert methods == [*begins, *(f"end {depth}" for depth in range(5))]
-
-
-async def test_a_call_that_waits_for_its_client_keeps_nobody_waiting(
-    server: Running, anna: Client, methods: list[str]
-) -> None:
-    """Others take their turns meanwhile, one after another; then the call goes on, not in the middle of one."""
-    asked, release = asyncio.Event(), asyncio.Event()
-
-    async def answer(params: dict[str, Any]) -> str:
-        asked.set()
-        await release.wait()
-        return "now"
-
-    anna.on("client.ask", answer)
-    waiting = asyncio.ensure_future(anna.call("test.nested", session_id="s"))
-    await asked.wait()
-    others = [anna.send("test.turn", {"session_id": "s", "depth": n}) for n in range(5)]
-    release.set()
-    assert [await other for other in others] == list(range(5))
-    assert await waiting == [0, "now"]
-    turns = [event for event in methods if event.startswith("turn")]
-    assert turns == ["turn begins", "turn ends"] * 5
-    end = methods.index("end 0")
-    assert methods[end - 1] in ("turn ends", "begin 0")
-
-
-async def test_a_cancelled_wait_gives_the_turn_on(anna: Client, methods: list[str]) -> None:
-    """A call cancelled while it waits for its client, or for its turn again, leaves no session locked."""
-    asked, release = asyncio.Event(), asyncio.Event()
-
-    async def answer(params: dict[str, Any]) -> str:
-        asked.set()
-        await release.wait()
-        return "now"
-
-    anna.on("client.ask", answer)
-    waiting = asyncio.ensure_future(anna.call("test.nested", session_id="s"))
-    await asked.wait()
-    waiting.cancel()
-    assert await anna.call("test.turn", session_id="s", depth=1) == 1
-    release.set()
-    assert await anna.call("test.turn", session_id="s", depth=2) == 2
-    assert anna._handlers._answering == {} or release.is_set()
+async def test_a_client_that_is_gone_is_not_asked(server: Running, anna: Client) -> None:
+    """Who asks a connection that was closed hears so at once."""
+    session_id = await anna.create_session("work")
+    user_id = (await anna.call("auth.whoami"))["user_id"]
+    await anna.ls(session_id)
+    gone = server.app.server.attached(user_id, session_id)[0]
+    await anna.close()
+    await gone.wait_closed()
+    with pytest.raises(ClientGone):
+        await gone.requests.ask("client.ask", {}, 60)
 
 
 async def test_attached_connections_are_found(server: Running, anna: Client) -> None:
@@ -182,7 +119,7 @@ async def test_attached_connections_are_found(server: Running, anna: Client) -> 
     found = server.app.server.attached(user_id, session_id)
     assert len(found) == 1 and isinstance(found[0], Connection)
     anna.on("client.ask", lambda params: "me")
-    assert await found[0].ask("client.ask", {}, 5) == "me"
+    assert await found[0].requests.ask("client.ask", {}, 5) == "me"
 
 
 @pytest.mark.parametrize("answer", ['"result":5,"error":null', '"error":null,"result":5'])

@@ -59,7 +59,7 @@ CREATE TABLE grants (
 CREATE INDEX grants_user ON grants (user_id);
 
 -- Which token stands in which set, and as what. Written by core.members, by core.presence (visitors),
--- by core.tokens (its name, its end) and by core.tree for an import.
+-- by core.tokens (its end) and by core.tree for an import.
 -- sort repeats the token's, so that one index serves a listing; rank is the order of arrival, unique per set.
 CREATE TABLE members (
     set_id     TEXT NOT NULL REFERENCES sets (id),

@@ -208,12 +208,6 @@ def list_sets(
     return found[:limit], (found[limit - 1].id,) if len(found) > limit else None
 
 
-@core_call("core.set.has", is_reading=True)
-def has(scene: Scene, set_id: str, kind: Literal["child", "link"]) -> bool:
-    """Tell whether the set has a child or a link that the caller can see."""
-    return ways(scene, set_id)[kind == "link"]
-
-
 def _sought(parent_id: str | None, type: str | None, attribute: str | None) -> tuple[list[str], list[str]]:
     # Of what does not stand in the row, only a user's type may have a default: its tokens are looked into.
     written = json.dumps(attribute) if attribute is not None else None

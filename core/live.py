@@ -142,26 +142,6 @@ def look(tx: Tx, token: Token, attribute: str, set_id: str | None) -> Held:
     return Held(attribute, value, not off, found)
 
 
-def everything(tx: Tx, token: Token, set_id: str | None) -> list[Held]:
-    """Return all that the token holds there, as it holds it: defaults first, then what it was given."""
-    declared = attributes.of_type(tx, token.type)
-    values = {**attributes.defaults(declared), **token.values}
-    off: set[str] = set()
-    rows = tx.all(
-        "SELECT attribute, set_id, value, is_on FROM live_values WHERE token_id = ? AND set_id IN ('', ?)",
-        *(token.id, set_id or ""),
-    )
-    for name, place, text, on in rows:
-        if place and text is not None:
-            values[name] = json.loads(text)
-        if not on:
-            off.add(name)
-    return [
-        Held(name, value, not off or off.isdisjoint(_relevant(tx, declared, name)), declared.get(name))
-        for name, value in values.items()
-    ]
-
-
 def unreadable(
     scene: Scene, token: Token, seen: Held, set_id: str | None, found: list[Rule] | None = None
 ) -> str | None:
@@ -211,7 +191,7 @@ def shown(
     """
     found = applying(scene.tx, token.id, token.type, READING) if is_ruled else []
     seen = {}
-    for one in everything(scene.tx, token, set_id):
+    for one in _everything(scene.tx, token, set_id):
         if is_human and one.declared is not None and not one.declared.is_human:
             continue
         if unreadable(scene, token, one, set_id, found) is None:
@@ -228,6 +208,26 @@ def readable(scene: Scene, token: Token, attribute: str, set_id: str | None) -> 
     if reason is not None:
         raise AttributeNotReadable(attribute, reason, is_owner=token.owner_id == scene.user_id)
     return seen.value
+
+
+def _everything(tx: Tx, token: Token, set_id: str | None) -> list[Held]:
+    """Return all that the token holds there, as it holds it: defaults first, then what it was given."""
+    declared = attributes.of_type(tx, token.type)
+    values = {**attributes.defaults(declared), **token.values}
+    off: set[str] = set()
+    rows = tx.all(
+        "SELECT attribute, set_id, value, is_on FROM live_values WHERE token_id = ? AND set_id IN ('', ?)",
+        *(token.id, set_id or ""),
+    )
+    for name, place, text, on in rows:
+        if place and text is not None:
+            values[name] = json.loads(text)
+        if not on:
+            off.add(name)
+    return [
+        Held(name, value, not off or off.isdisjoint(_relevant(tx, declared, name)), declared.get(name))
+        for name, value in values.items()
+    ]
 
 
 def _put(tx: Tx, token: Token, attribute: str, value: Any, set_id: str | None) -> None:

@@ -46,7 +46,7 @@ def enter(scene: Scene, session_id: str, set_id: str, answers: Answers | None = 
     tx = scene.tx
     place = sets.show(scene, set_id)
     token_id, home_id = _user(tx, scene.user_id)
-    refused = refusal(scene, place, Passer(scene.user_id, token_id, set_id, session_id, answers or {}), home_id)
+    refused = _refusal(scene, place, Passer(scene.user_id, token_id, set_id, session_id, answers or {}), home_id)
     if refused:
         raise refused
     tx.run("INSERT INTO presence (session_id, set_id, token_id) VALUES (?, ?, ?)", session_id, set_id, token_id)
@@ -124,10 +124,10 @@ def may_pass(scene: Scene, session_id: str, set_id: str) -> bool:
         return True
     if any(sources(rule.decision) for rule in guards.of_set(scene, "set_entering", place)):
         return False
-    return refusal(scene, place, Passer(scene.user_id, token_id, set_id, session_id), home_id) is None
+    return _refusal(scene, place, Passer(scene.user_id, token_id, set_id, session_id), home_id) is None
 
 
-def refusal(scene: Scene, place: Place, passer: Passer, home_id: str) -> EnterRefused | None:
+def _refusal(scene: Scene, place: Place, passer: Passer, home_id: str) -> EnterRefused | None:
     """Return why the set does not let the passer in, None when it does. A user's home always does."""
     refused = sets.refusal(scene.tx, scene.user_id, place)
     if refused is not None or place.id == home_id:

@@ -8,7 +8,7 @@ from core.access import Rights, rights
 from core.calls import Scene, core_call
 from core.conditions import Coming
 from core.errors import EnterRefused, NotWritable, SetCycle, SetNotEmpty, SetNotFound, TokenInUse
-from core.guards import Rule, ask_set, guard_set, guard_token, of_set
+from core.guards import ask_set, guard_set, guard_token, of_set
 from core.names import sort_key
 from core.types import SYSTEM_MADE
 from store import Tx, new_id, now_ms
@@ -188,7 +188,8 @@ def add_tokens(
     found = of_set(scene, "token_adding", place)
     added = [tokens.readable(scene, token_id) for token_id in token_ids]
     for token in added:
-        put_in(scene, place, found, token.id, kind, is_sticky=is_sticky)
+        ask_set(scene, place, found, token.id)  # for each anew: they may count what stands there
+        members.put(scene.tx, set_id, token.id, kind, is_sticky=is_sticky)
         scene.say("token_added", set_id=set_id, token_id=token.id)
     return [token.id for token in added]
 
@@ -320,31 +321,13 @@ def _check_definer(scene: Scene, token_id: str) -> None:
     guard_token(scene, "set_creating", token)
 
 
-def put_in(
-    scene: Scene,
-    place: Place,
-    found: list[Rule],
-    token_id: str,
-    kind: members.Kind = "member",
-    *,
-    is_sticky: bool = False,
-) -> None:
-    """Put a token into a set the caller may write, if its rules let it in. Raises EventRefused.
-
-    Args:
-        found: the set's rules for `token_adding`, asked for each token anew: they may count what stands there.
-    """
-    ask_set(scene, place, found, token_id)
-    members.put(scene.tx, place.id, token_id, kind, is_sticky=is_sticky)
-
-
 def _raze(scene: Scene, place: Place) -> None:
     scene.say("set_destroyed", set_id=place.id, token_id=place.token_id, place_id=place.parent_id)
     for token_id in members.gifts(scene.tx, place.id):
         tokens.erase(scene.tx, token_id)
     members.clear(scene.tx, place.id)
     scene.tx.run("DELETE FROM sets WHERE id = ?", place.id)
-    if place.type == SYSTEM_MADE[0]:
+    if place.type == "set":
         tokens.erase(scene.tx, place.token_id)
     elif place.parent_id is not None:
         members.take(scene.tx, place.parent_id, place.token_id)

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from core import attributes as catalog
-from core import types
+from core import members, types
 from core.access import Access, Rights, allow, asker, readable_by, rights
 from core.calls import Scene, core_call
 from core.errors import AttributeNotFound, NotWritable, TokenInUse, TokenNotFound, UserNotFound
-from core.guards import guard_making, guard_token, of_set
+from core.guards import guard_making, guard_set, guard_token
 from core.limits import source_of
-from core.names import checked_name, sort_key
+from core.names import checked_name
 from core.sources import require
 from store import Tx, new_id, now_ms
 
@@ -70,7 +70,8 @@ def create(
     token_id = insert(scene.tx, type, scene.user_id, name, values, is_public=is_public, is_human=is_human)
     scene.say("token_created", set_id=set_id, token_id=token_id)
     if place is not None:
-        sets.put_in(scene, place, of_set(scene, "token_adding", place), token_id)
+        guard_set(scene, "token_adding", place, token_id)
+        members.put(scene.tx, place.id, token_id, "member")
     return token_id
 
 
@@ -179,12 +180,6 @@ def erase(tx: Tx, token_id: str) -> None:
     tx.run("DELETE FROM members WHERE token_id = ?", token_id)
     tx.run("DELETE FROM grants WHERE token_id = ?", token_id)
     tx.run("DELETE FROM tokens WHERE id = ?", token_id)
-
-
-def rename(tx: Tx, token_id: str, name: str) -> None:
-    """Give the token another name; listings of every set it stands in follow."""
-    tx.run("UPDATE tokens SET name = ?, revision = revision + 1 WHERE id = ?", checked_name(name), token_id)
-    tx.run("UPDATE members SET sort = ? WHERE token_id = ?", sort_key(name), token_id)
 
 
 def store_values(tx: Tx, token_id: str, values: dict[str, Any]) -> None:

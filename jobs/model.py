@@ -21,7 +21,6 @@ T = TypeVar("T")
 
 Lane = Literal["memory", "local", "long"]
 State = Literal["queued", "running", "waiting_input", "succeeded", "failed", "cancelled", "lost"]
-LIVE: tuple[State, ...] = ("queued", "running", "waiting_input")
 TERMINAL: tuple[State, ...] = ("succeeded", "failed", "cancelled", "lost")
 
 

@@ -18,7 +18,6 @@ from core.limits import ValueType
 from core.scripts import parsed
 from jobs.errors import BadWorld
 
-FORMAT = "rpcserver.world/1"
 MAX_BYTES = 16 * 1024 * 1024
 _TWICE = "\x00twice"
 # The words a world may use without declaring them: what a type of any other name is, it says itself.

@@ -198,7 +198,6 @@ TABLE: dict[type[BaseException], tuple[int, str, bool]] = {
     core.ActivityNotFound: (NOT_FOUND, "ACTIVITY_NOT_FOUND", False),
     core.RuleNotFound: (NOT_FOUND, "RULE_NOT_FOUND", False),
     core.GiftNotFound: (NOT_FOUND, "GIFT_NOT_FOUND", False),
-    core.NotFound: (NOT_FOUND, "NOT_FOUND", False),
     core.NotWritable: (FORBIDDEN, "FORBIDDEN", False),
     core.AttributeNotWritable: (FORBIDDEN, "ATTRIBUTE_NOT_WRITABLE", False),
     core.AttributeNotReadable: (FORBIDDEN, "ATTRIBUTE_NOT_READABLE", False),

@@ -1,8 +1,9 @@
 -- Every table, once: the truth about the shape of the data. Its version is store.migrate.SCHEMA_VERSION.
 -- Dialect: what SQLite and PostgreSQL share. Times are UTC milliseconds, booleans 0/1, JSON is text.
+-- A time said to be steady is on the scale that nobody sets: the end or beginning of a duration (store.clock).
 -- Ids are opaque text, sortable by age. Each table is written by the modules named in its comment alone.
 
--- Server-wide values made once: the event epoch, the key that signs cursors. Written by rpcserver.identity.
+-- Server-wide values: the event epoch and the key that signs cursors, made once; what the clocks said. Written by rpcserver.identity.
 CREATE TABLE server_values (
     name  TEXT PRIMARY KEY,
     value TEXT NOT NULL
@@ -191,7 +192,8 @@ CREATE TABLE session_env (
 
 -- Work: one row a job. Written by jobs.rows.
 -- data, result, error, progress: JSON. attempt counts the starts, and fences: only the newest may end the job.
--- run_at: not before (delay, retry). is_held: waits for somebody's approval. retry_of: the ended job this one repeats.
+-- run_at: not before (delay, retry), steady. age_from: its end, steady. is_held: waits for somebody's approval.
+-- retry_of: the ended job this one repeats.
 CREATE TABLE jobs (
     id             TEXT PRIMARY KEY,
     function       TEXT NOT NULL,
@@ -215,13 +217,14 @@ CREATE TABLE jobs (
     run_at         BIGINT,
     created_at     BIGINT NOT NULL,
     started_at     BIGINT,
-    finished_at    BIGINT
+    finished_at    BIGINT,
+    age_from       BIGINT
 );
 CREATE INDEX jobs_owner ON jobs (owner_id, id);
 CREATE INDEX jobs_session ON jobs (session_id) WHERE session_id IS NOT NULL;
 CREATE INDEX jobs_parent ON jobs (parent_id) WHERE parent_id IS NOT NULL;
 CREATE INDEX jobs_live ON jobs (state) WHERE state IN ('queued', 'running', 'waiting_input');
-CREATE INDEX jobs_finished ON jobs (finished_at) WHERE finished_at IS NOT NULL;
+CREATE INDEX jobs_age ON jobs (age_from) WHERE age_from IS NOT NULL;
 CREATE UNIQUE INDEX jobs_dedup ON jobs (owner_id, function, dedup_key) WHERE dedup_key IS NOT NULL;
 
 -- What jobs said on their way, the newest lines of each. Written by jobs.rows.
@@ -241,7 +244,7 @@ CREATE TABLE deferrals (
 CREATE INDEX deferrals_approver ON deferrals (approver_id);
 
 -- Questions of jobs to people. number: the job's first, second, ... question, so that a job run again after a crash
--- finds the answers it got. answer: JSON; a secret one is never stored. Written by jobs.asks.
+-- finds the answers it got. answer: JSON; a secret one is never stored. expires_at: steady. Written by jobs.asks.
 CREATE TABLE asks (
     id          TEXT PRIMARY KEY,
     job_id      TEXT NOT NULL REFERENCES jobs (id),
@@ -261,7 +264,7 @@ CREATE UNIQUE INDEX asks_number ON asks (job_id, number);
 CREATE INDEX asks_open ON asks (user_id) WHERE state = 'open';
 
 -- Who is to be told, outside, that a job has ended, and how that fares. secret: the name of one of the operator's.
--- Written by jobs.callbacks.
+-- next_at: steady. Written by jobs.callbacks.
 CREATE TABLE callbacks (
     job_id  TEXT PRIMARY KEY REFERENCES jobs (id),
     url     TEXT NOT NULL,
@@ -274,7 +277,7 @@ CREATE TABLE callbacks (
 );
 CREATE INDEX callbacks_next ON callbacks (next_at) WHERE next_at IS NOT NULL;
 
--- Jobs to come: at a time, at an interval, or by a cron line. Written by jobs.schedules.
+-- Jobs to come: at a time, at an interval, or by a cron line. next_at: of an interval steady. Written by jobs.schedules.
 CREATE TABLE schedules (
     id             TEXT PRIMARY KEY,
     owner_id       TEXT NOT NULL REFERENCES users (id),
@@ -291,21 +294,22 @@ CREATE TABLE schedules (
     created_at     BIGINT NOT NULL
 );
 CREATE INDEX schedules_owner ON schedules (owner_id, id);
-CREATE INDEX schedules_next ON schedules (next_at) WHERE next_at IS NOT NULL;
+CREATE INDEX schedules_next ON schedules (kind, next_at) WHERE next_at IS NOT NULL;
 
 -- What was announced, in order of commit; a row before it is a message. Written by rpcserver.events.
--- audience: 'user:ID' (that user) or 'set:ID' (whoever may read that set).
+-- audience: 'user:ID' (that user) or 'set:ID' (whoever may read that set). age_from: at, steady.
 CREATE TABLE events (
     seq      INTEGER PRIMARY KEY,
     topic    TEXT NOT NULL,
     audience TEXT NOT NULL,
     data     TEXT NOT NULL,
-    at       BIGINT NOT NULL
+    at       BIGINT NOT NULL,
+    age_from BIGINT NOT NULL
 );
 CREATE INDEX events_audience ON events (audience, seq);
 
 -- What a credential is good for beyond scopes and expiry, and what was used of it; a plain one has no row.
--- renewal_ms: the life auth.refresh begins anew. Written by rpcserver.credentials.
+-- renewal_ms: the life auth.refresh begins anew. interval_began_at: steady. Written by rpcserver.credentials.
 CREATE TABLE credential_terms (
     credential_id     TEXT PRIMARY KEY REFERENCES credentials (id) ON DELETE CASCADE,
     holder_id         TEXT REFERENCES users (id),
@@ -333,7 +337,7 @@ CREATE TABLE credential_calls (
 CREATE INDEX credential_calls_newest ON credential_calls (credential_id, id);
 
 -- One-shot tickets, stored only as SHA-256; credential_id NULL: another system vouched for the user.
--- Written by rpcserver.tickets.
+-- expires_at: steady. Written by rpcserver.tickets.
 CREATE TABLE tickets (
     hash                 TEXT PRIMARY KEY,
     credential_id        TEXT REFERENCES credentials (id) ON DELETE CASCADE,
@@ -348,21 +352,21 @@ CREATE INDEX tickets_user ON tickets (user_id);
 CREATE INDEX tickets_expiry ON tickets (expires_at);
 
 -- Calls made with an idempotency key, and their first answer; result and error NULL while the call runs.
--- owner_id: a user's id, or 'operator'. Written by rpcserver.idempotency.
+-- owner_id: a user's id, or 'operator'. age_from: steady. Written by rpcserver.idempotency.
 CREATE TABLE idempotency_keys (
     owner_id   TEXT NOT NULL,
     key        TEXT NOT NULL,
     body_hash  TEXT NOT NULL,
     result     TEXT,
     error      TEXT,
-    created_at BIGINT NOT NULL,
+    age_from   BIGINT NOT NULL,
     PRIMARY KEY (owner_id, key)
 );
-CREATE INDEX idempotency_keys_age ON idempotency_keys (created_at);
-CREATE INDEX idempotency_keys_owner ON idempotency_keys (owner_id, created_at);
+CREATE INDEX idempotency_keys_age ON idempotency_keys (age_from);
+CREATE INDEX idempotency_keys_owner ON idempotency_keys (owner_id, age_from);
 
 -- Users whose clients hold a position in the events: what is theirs is kept from the event after from_seq on.
--- Written by rpcserver.events.
+-- heard_at: steady. Written by rpcserver.events.
 CREATE TABLE listeners (
     user_id  TEXT PRIMARY KEY REFERENCES users (id),
     from_seq BIGINT NOT NULL,

@@ -15,7 +15,7 @@ import jsonschema
 from jobs import rows
 from jobs.errors import AskDeclined, AskNotFound, BadAnswer
 from jobs.model import JobEvent
-from store import Store, Tx, new_id, now_ms
+from store import Clock, Store, Tx, new_id
 
 _COLUMNS = (
     "id, job_id, number, user_id, session_id, text, form, is_secret, state, answer, expires_at, created_at, resolved_at"
@@ -72,7 +72,7 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A row of `asks`; `form` and `answer` are JSON text."""
+    """A row of `asks`; `form` and `answer` are JSON text, `expires_at` is on the steady scale."""
 
     id: str
     job_id: str
@@ -89,11 +89,11 @@ class Ask:
     resolved_at: int | None
 
     def is_open(self, now: int) -> bool:
-        """Tell whether it can be answered at a time, in UTC milliseconds."""
+        """Tell whether it can be answered at a time of the steady scale."""
         return self.state == "open" and (self.expires_at is None or now < self.expires_at)
 
-    def shown(self) -> dict[str, Any]:
-        """Return the question as whoever may answer sees it."""
+    def shown(self, clock: Clock) -> dict[str, Any]:
+        """Return the question as whoever may answer sees it: times are moments."""
         form = json.loads(self.form)
         return {
             "ask_id": self.id,
@@ -104,7 +104,7 @@ class Ask:
             "choices": form["choices"],
             "default": form["default"],
             "secret": bool(self.is_secret),
-            "expires_at": self.expires_at,
+            "expires_at": None if self.expires_at is None else clock.moment(self.expires_at),
             "created_at": self.created_at,
         }
 
@@ -131,7 +131,7 @@ class Asks:
 
     def put(self, tx: Tx, text: str, form: Form, job_id: str, user_id: str) -> str:
         """Open a question to a person that a job is going to wait for, and return its id; `posted` tells him."""
-        ask = self._new(text, form, 1, JobEvent("", user_id, job_id, "", None, {}))
+        ask = self._new(tx, text, form, 1, JobEvent("", user_id, job_id, "", None, {}))
         _insert(tx, ask)
         return ask.id
 
@@ -165,13 +165,9 @@ class Asks:
             if ask.state == "answered" and ask.answer is not None:
                 return json.loads(ask.answer)
             if ask.state == "open":
-                left_s = None if ask.expires_at is None else max(0.0, (ask.expires_at - now_ms()) / 1000)
-                try:
-                    async with asyncio.timeout(left_s):
-                        return await asyncio.shield(future)
-                except TimeoutError:
-                    if not await self._store.write(lambda tx: self._resolve(tx, ask, "expired", None)):
-                        return await future  # answered in the very moment
+                is_done = await self._store.clock.wait(future, ask.expires_at)
+                if is_done or not await self._store.write(lambda tx: self._resolve(tx, ask, "expired", None)):
+                    return await future  # or answered in the very moment
         finally:
             future.cancel()  # nobody waits for it any more
         form = _form(ask)
@@ -195,7 +191,7 @@ class Asks:
 
         def settle(tx: Tx) -> None:
             ask = find(tx, ask_id)
-            if ask is None or ask.user_id != user_id or not ask.is_open(now_ms()):
+            if ask is None or ask.user_id != user_id or not ask.is_open(tx.clock.steady_ms()):
                 raise AskNotFound(ask_id)
             form = _form(ask)
             if not is_declined and (fault := form.fault(answer)) is not None:
@@ -214,7 +210,7 @@ class Asks:
             self._resolve(tx, Ask(*row), "cancelled", None)
 
     def _open(self, tx: Tx, text: str, form: Form, number: int, event: JobEvent) -> Ask:
-        new = self._new(text, form, number, event)
+        new = self._new(tx, text, form, number, event)
         ask = self._earlier(tx, new) or new
         if ask is new:
             _insert(tx, ask)
@@ -244,9 +240,8 @@ class Asks:
             ask = replace(ask, state="open")
         return ask
 
-    def _new(self, text: str, form: Form, number: int, event: JobEvent) -> Ask:
-        now = now_ms()
-        expires_at = None if form.timeout_s is None else now + int(form.timeout_s * 1000)
+    def _new(self, tx: Tx, text: str, form: Form, number: int, event: JobEvent) -> Ask:
+        expires_at = None if form.timeout_s is None else tx.clock.steady_ms() + int(form.timeout_s * 1000)
         kept = {
             "schema": form.schema,
             "choices": form.choices,
@@ -266,7 +261,7 @@ class Asks:
             "open",
             None,
             expires_at,
-            now,
+            tx.clock.now_ms(),
             None,
         )
 
@@ -275,7 +270,7 @@ class Asks:
             "UPDATE asks SET state = ?, answer = ?, resolved_at = ? WHERE id = ? AND state = 'open'",
             state,
             answer,
-            now_ms(),
+            tx.clock.now_ms(),
             ask.id,
         )
         if changed:
@@ -284,7 +279,7 @@ class Asks:
         return bool(changed)
 
     def _tell(self, tx: Tx, ask: Ask, topic: str, state: str | None = None) -> None:
-        details = ask.shown() if state is None else {"ask_id": ask.id, "state": state}
+        details = ask.shown(tx.clock) if state is None else {"ask_id": ask.id, "state": state}
         self._announce(tx, JobEvent(topic, ask.user_id, ask.job_id, "", ask.session_id, details))
 
     def _hand_over(self, ask: Ask, form: Form, answer: Any, is_declined: bool) -> None:
@@ -317,7 +312,7 @@ def page(
         f"SELECT {_COLUMNS} FROM asks WHERE user_id = ? AND state = 'open'"  # noqa: S608 (a constant)
         " AND (expires_at IS NULL OR expires_at > ?) AND (? IS NULL OR id > ?)"
         " AND (? IS NULL OR session_id = ? OR (? AND session_id IS NULL)) ORDER BY id LIMIT ?",
-        *(user_id, now_ms(), after, after, session_id, session_id, with_own, limit),
+        *(user_id, tx.clock.steady_ms(), after, after, session_id, session_id, with_own, limit),
     )
     return [Ask(*row) for row in found]
 

@@ -15,10 +15,8 @@ import hashlib
 import hmac
 import json
 import random
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -32,7 +30,7 @@ from jobs.errors import RemoteUnavailable
 from jobs.fence import fenced
 from jobs.model import JobRow
 from jobs.storing import at_last
-from store import Store, StoreError, Tx, now_ms
+from store import Clock, Store, StoreError, Tx, pause
 
 log = structlog.get_logger("jobs")
 
@@ -43,14 +41,16 @@ FIRST_RETRY_S = 2.0
 MAX_TRIES = 10  # the last about a quarter of an hour after the first
 AT_ONCE = 16
 AT_ONCE_PER_ORIGIN = 4  # one that does not answer holds up nobody else's
-LONGEST_SLEEP_S = 3600.0
 STORE_RETRY_S = 1.0
 _COLUMNS = "job_id, url, secret, state, tries, status, problem, next_at"
 
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """A row of `callbacks`. `state`: pending, delivered or failed; `status`: what the address answered last."""
+    """A row of `callbacks`.
+
+    `state`: pending, delivered or failed; `status`: what the address answered last; `next_at` is on the steady scale.
+    """
 
     job_id: str
     url: str
@@ -92,7 +92,7 @@ class Callbacks:
             job_id,
             wanted["url"],
             wanted["secret"],
-            now_ms(),
+            tx.clock.steady_ms(),
         )
         tx.after_commit(self._wake.set)
 
@@ -101,7 +101,7 @@ class Callbacks:
         async with asyncio.TaskGroup() as deliveries:
             while True:
                 self._wake.clear()
-                now = now_ms()
+                now = self._store.clock.steady_ms()
                 try:
                     while due := await self._store.read(partial(self._due, now=now)):
                         for callback in due:
@@ -112,10 +112,7 @@ class Callbacks:
                     log.warning("callbacks_wait", reason=str(error))
                     await asyncio.sleep(STORE_RETRY_S)
                     continue
-                left_s = LONGEST_SLEEP_S if next_at is None else (next_at - now) / 1000
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(min(left_s, LONGEST_SLEEP_S)):
-                        await self._wake.wait()
+                await pause(self._wake, None if next_at is None else (next_at - now) / 1000)
 
     def _due(self, tx: Tx, now: int) -> list[Callback]:
         """Return some of what can be told now: at most so many at once in all, and so many of one origin."""
@@ -156,7 +153,7 @@ class Callbacks:
         status, problem = None, None
         try:
             secret = await self._secret(callback.secret, callback.url, job.owner_id)
-            headers = _headers(callback, secret, body)
+            headers = _headers(callback, secret, body, self._store.clock)
             status = await self._post(callback.url, headers, body)
         except RemoteUnavailable as error:
             problem = str(error)
@@ -190,8 +187,8 @@ def forget(tx: Tx, job_ids: list[str]) -> None:
     tx.many("DELETE FROM callbacks WHERE job_id = ?", [(id,) for id in job_ids])
 
 
-def _headers(callback: Callback, secret: str, body: bytes) -> dict[str, str]:
-    at = int(time.time())
+def _headers(callback: Callback, secret: str, body: bytes, clock: Clock) -> dict[str, str]:
+    at = clock.now_ms() // 1000
     signature = hmac.digest(secret.encode(), b"%d." % at + body, hashlib.sha256).hex()
     return {
         "content-type": "application/json",
@@ -212,7 +209,7 @@ def _note(tx: Tx, callback: Callback, status: int | None, problem: str | None, i
     if not is_told:
         state = "failed" if tries >= MAX_TRIES else "pending"
         pause_s = FIRST_RETRY_S * 2 ** (tries - 1) * random.uniform(0.8, 1.2)  # noqa: S311 (jitter)
-        next_at = None if state == "failed" else now_ms() + int(pause_s * 1000)
+        next_at = None if state == "failed" else tx.clock.steady_ms() + int(pause_s * 1000)
     tx.run(
         "UPDATE callbacks SET state = ?, tries = ?, status = ?, problem = ?, next_at = ? WHERE job_id = ?",
         state,

@@ -15,7 +15,7 @@ from jobs.fence import fenced
 from jobs.model import JobRow
 from jobs.queue import FairQueue, Waiting
 from jobs.storing import at_last
-from store import Store, StoreError, Tx, now_ms
+from store import Store, StoreError, Tx, pause
 
 log = structlog.get_logger("jobs")
 
@@ -80,7 +80,7 @@ class EmbeddedDispatcher:
 
     async def requeue(self, job_id: str, attempt: int, delay_s: float, error: str | None) -> bool:
         """Put an attempt back, to start again after `delay_s`."""
-        run_at = now_ms() + int(delay_s * 1000)
+        run_at = self._store.clock.steady_ms() + int(delay_s * 1000)
 
         def back(tx: Tx) -> bool:
             if not rows.requeue(tx, job_id, attempt, run_at, error) or (row := rows.find(tx, job_id)) is None:
@@ -120,19 +120,11 @@ class EmbeddedDispatcher:
                 self._wake.clear()
                 while self._patient:
                     tasks.create_task(_run(execute, self._patient.popleft()))
-                while (job := self._queue.take(now_ms())) is not None:
+                while (job := self._queue.take(self._store.clock.steady_ms())) is not None:
                     self._started[job.id] = job
                     tasks.create_task(self._execute(job, execute))
-                await self._rest()
-
-    async def _rest(self) -> None:
-        due = self._queue.next_due()
-        timeout_s = None if due is None else max(0.0, (due - now_ms()) / 1000)
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._wake.wait()
-        except TimeoutError:
-            return  # a delayed job is due
+                due = self._queue.next_due()
+                await pause(self._wake, None if due is None else (due - self._store.clock.steady_ms()) / 1000)
 
     async def _execute(self, job: Waiting, execute: Execute) -> None:
         try:

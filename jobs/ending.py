@@ -16,7 +16,7 @@ from jobs.errors import JobCancelled, JobFailed, JobOvertaken, JobTimeout, Resul
 from jobs.hiding import hidden
 from jobs.model import Commit
 from jobs.storing import at_last
-from store import StoreError, Tx, now_ms
+from store import StoreError, Tx
 
 if TYPE_CHECKING:
     from jobs.run import Run
@@ -41,7 +41,7 @@ def well(run: "Run", tx: Tx, outcome: Any) -> Any:
         if not _write(run, tx, "succeeded", text, None):
             raise JobOvertaken(run.id, run.spec.name)  # rolls back: the effects are the later attempt's
     else:
-        rows.insert(tx, run.values("succeeded", text, None, None, now_ms()))
+        rows.insert(tx, run.values("succeeded", text, is_over=True))
     run.tell(tx, "job.completed", {})
     tx.after_commit(lambda: run.engine.audience.ended(run.id, result, None))
     return answer
@@ -98,7 +98,7 @@ def _write(run: "Run", tx: Tx, state: str, result: str | None, error: str | None
         is_end = rows.finish(tx, run.id, run.attempt, state, result, error, last)
     else:
         # Its caller may have given up twice, and the end that was on its way then is there.
-        is_end = rows.insert_if_new(tx, run.values(state, result, error, last, now_ms()))
+        is_end = rows.insert_if_new(tx, run.values(state, result, error, last, is_over=True))
     if not is_end:
         return False
     if run.asked:

@@ -89,7 +89,10 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """A row of `jobs`; data, progress, result and error are JSON text, times UTC milliseconds."""
+    """A row of `jobs`; data, progress, result and error are JSON text, times UTC milliseconds.
+
+    On the steady scale: `run_at`, and `age_from`, its end once more, from which the record's age counts.
+    """
 
     id: str
     function: str
@@ -114,6 +117,7 @@ class JobRow:
     created_at: int
     started_at: int | None
     finished_at: int | None
+    age_from: int | None
 
     @property
     def is_over(self) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs import rows
 from jobs.hiding import hidden
-from store import Store, Tx, now_ms
+from store import Store, Tx
 
 if TYPE_CHECKING:
     from jobs.run import Run
@@ -100,7 +100,7 @@ class Lines:
 
     def add(self, text: str) -> None:
         """Add a line."""
-        line = (now_ms(), text)
+        line = (self._store.clock.now_ms(), text)
         self._unstored.append(line)
         del self._unstored[: -self._keep]
         if self._timer is None:

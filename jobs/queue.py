@@ -13,7 +13,7 @@ MAX_DROPPED = 1000
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A job that waits for a slot; `run_at` is the time, in UTC milliseconds, before which it may not start."""
+    """A job that waits for a slot; `run_at` is the time, on the steady scale, before which it may not start."""
 
     id: str
     owner_id: str
@@ -92,7 +92,7 @@ class FairQueue:
         return None
 
     def next_due(self) -> int | None:
-        """Return when the next delayed job may start, in UTC milliseconds; None when none is delayed."""
+        """Return when, on the steady scale, the next delayed job may start; None when none is delayed."""
         return self._delayed[0][0] if self._delayed else None
 
     def start(self, job: Waiting) -> None:

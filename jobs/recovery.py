@@ -3,7 +3,6 @@
 Source: jobs.md 6.1 (crash, rules 4 and 10).
 """
 
-import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import structlog
 
 from jobs import asks, callbacks, rows
 from jobs.model import JobRow
-from store import StoreError, Tx, now_ms
+from store import StoreError, Tx
 
 if TYPE_CHECKING:
     from jobs.runner import EmbeddedRunner
@@ -56,7 +55,7 @@ async def upkeep(runner: "EmbeddedRunner") -> None:
     """Delete the rows of jobs that ended long ago, some at a time, until cancelled."""
     limits = runner.limits
     while True:
-        now = now_ms()
+        now = runner.store.clock.steady_ms()
         succeeded, others = now - int(limits.keep_succeeded_s * 1000), now - int(limits.keep_others_s * 1000)
 
         def prune(tx: Tx, succeeded: int = succeeded, others: int = others) -> int:
@@ -72,7 +71,7 @@ async def upkeep(runner: "EmbeddedRunner") -> None:
             log.warning("jobs_not_pruned", reason=str(error))
             pruned = 0
         if pruned < PRUNED_AT_ONCE:
-            await asyncio.sleep(limits.prune_every_s)
+            await runner.store.clock.sleep(limits.prune_every_s)
 
 
 def _may_run_again(runner: "EmbeddedRunner", row: JobRow) -> bool:

@@ -5,13 +5,14 @@ from dataclasses import astuple
 from typing import Any
 
 from jobs.model import JobRow
-from store import Row, Tx, now_ms
+from store import Row, Tx
 
 COLUMNS = (
     "id, function, lane, state, owner_id, session_id, parent_id, retry_of, priority, attempt, is_interactive, is_held,"
-    " is_cancelling, dedup_key, data, progress, result, error, callback, run_at, created_at, started_at, finished_at"
+    " is_cancelling, dedup_key, data, progress, result, error, callback, run_at, created_at, started_at, finished_at,"
+    " age_from"
 )
-_INSERT = f"INSERT INTO jobs ({COLUMNS}) VALUES ({', '.join('?' * 23)})"  # noqa: S608 (constants)
+_INSERT = f"INSERT INTO jobs ({COLUMNS}) VALUES ({', '.join('?' * 24)})"  # noqa: S608 (constants)
 _LIVE = "state IN ('queued', 'running', 'waiting_input')"
 
 
@@ -50,7 +51,7 @@ def claim(tx: Tx, job_id: str) -> JobRow | None:
     row = tx.one(
         "UPDATE jobs SET state = 'running', attempt = attempt + 1, run_at = NULL,"  # noqa: S608 (a constant)
         f" started_at = coalesce(started_at, ?) WHERE id = ? AND state = 'queued' AND is_held = 0 RETURNING {COLUMNS}",
-        now_ms(),
+        tx.clock.now_ms(),
         job_id,
     )
     return JobRow(*row) if row else None
@@ -62,12 +63,14 @@ def finish(
     """End the attempt's job if it has not ended and no later attempt took over; tell whether this was the end."""
     ended = tx.run(
         "UPDATE jobs SET state = ?, result = ?, error = ?, progress = coalesce(?, progress), finished_at = ?,"
-        " is_held = 0, run_at = NULL WHERE id = ? AND attempt = ? AND state IN ('queued', 'running', 'waiting_input')",
+        " age_from = ?, is_held = 0, run_at = NULL WHERE id = ? AND attempt = ?"
+        " AND state IN ('queued', 'running', 'waiting_input')",
         state,
         result,
         error,
         progress,
-        now_ms(),
+        tx.clock.now_ms(),
+        tx.clock.steady_ms(),
         job_id,
         attempt,
     )
@@ -77,7 +80,7 @@ def finish(
 def requeue(tx: Tx, job_id: str, attempt: int, run_at: int | None, error: str | None = None) -> bool:
     """Put an interrupted or failed attempt back into the queue, unless somebody wants it to stop.
 
-    `error` says why, until the next attempt ends.
+    `run_at` is on the steady scale; `error` says why, until the next attempt ends.
     """
     changed = tx.run(
         "UPDATE jobs SET state = 'queued', run_at = ?, error = ? WHERE id = ? AND attempt = ?"
@@ -241,10 +244,10 @@ def last_line(tx: Tx, job_id: str) -> int:
 
 
 def ended_before(tx: Tx, succeeded_before: int, others_before: int, limit: int) -> list[str]:
-    """Return up to `limit` jobs that ended before these times, those that succeeded before the first."""
+    """Return up to `limit` jobs that ended before these times of the steady scale, the succeeded before the first."""
     old = tx.all(
-        "SELECT id FROM jobs WHERE finished_at IS NOT NULL"
-        " AND finished_at < (CASE state WHEN 'succeeded' THEN ? ELSE ? END) LIMIT ?",
+        "SELECT id FROM jobs WHERE age_from IS NOT NULL"
+        " AND age_from < (CASE state WHEN 'succeeded' THEN ? ELSE ? END) LIMIT ?",
         succeeded_before,
         others_before,
         limit,

@@ -19,7 +19,7 @@ from jobs.errors import AskDeclined, BadJobData, JobCancelled, JobError, JobFail
 from jobs.model import JobEvent, JobRow, JobSpec, Request, problems
 from jobs.progress import OnProgress, Voice
 from jobs.stretches import go_on
-from store import Row, StoreError, Tx, new_id, now_ms
+from store import Row, StoreError, Tx, new_id
 
 if TYPE_CHECKING:
     from jobs.runner import EmbeddedRunner
@@ -88,7 +88,7 @@ class Run:
         self.depth: int = 0 if parent is None else parent.depth + 1
         self.then = then
         self.on_progress = on_progress
-        self.created_at = now_ms()
+        self.created_at = engine.store.clock.now_ms()
         self.is_stored = id is not None
         self.is_cancelling = False
         self.is_error = True
@@ -240,10 +240,11 @@ class Run:
         result: str | None = None,
         error: str | None = None,
         progress: str | None = None,
-        finished_at: int | None = None,
+        *,
+        is_over: bool = False,
     ) -> Row:
         """Return the values of this run's row, in the order of its columns."""
-        request = self.request
+        request, clock = self.request, self.engine.store.clock
         is_queued = state == "queued"
         data = self.data if isinstance(self.data, str) else hiding.data_text(self.data, self.secrets)
         return (
@@ -251,8 +252,9 @@ class Run:
             *(request.parent_id, request.retry_of, request.priority, 0 if is_queued else self.attempt),
             *(int(request.is_interactive), 0, 0, request.dedup_key, data),
             *(progress, result, error, request.callback),
-            self.created_at + int(request.delay_s * 1000) if request.delay_s else None,
-            *(self.created_at, None if is_queued else self.created_at, finished_at),
+            self.created_at - clock.ahead_ms + int(request.delay_s * 1000) if request.delay_s else None,
+            *(self.created_at, None if is_queued else self.created_at),
+            *((clock.now_ms(), clock.steady_ms()) if is_over else (None, None)),
         )
 
     def tell(self, tx: Tx, topic: str, details: dict[str, Any]) -> None:

@@ -1,30 +1,26 @@
 """Jobs to come: at a time, at an interval, or by a cron line. Submitting one and moving on is one transaction.
 
-What fell due and was not run is told (`schedule.missed`): while the server was down, or for several times at once. What
-is late by more than a minute is run only if the schedule says so, and then once.
-
-A cron line is that of Debian's cron, read in a time zone: a time the clocks leave out when they go forward is run right
-after the change, one they show twice is run the first time; lines with `*` in hours or minutes follow the real time.
+A moment and a cron line go by the wall clock as it is set, an interval by the steady scale. What falls due while the
+server is up is run, once and at once, also when its machine slept meanwhile or somebody set the clock. What fell due
+while no server ran is run only if that is less than a minute ago, or the schedule says so, and then once. What was not
+run is told, in one notice (`schedule.missed`).
 """
 
 import asyncio
 import json
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from functools import partial
+from datetime import timedelta
 from typing import Any, Literal
-from zoneinfo import ZoneInfo
 
 import structlog
-from cronsim import CronSim, CronSimError
 
 from core import users
+from jobs.cron import CronLine, cron_line
 from jobs.errors import BadSchedule, JobsError, ScheduleNotFound, TooManySchedules
 from jobs.fence import fenced
 from jobs.model import JobEvent, JobRow, Request
-from store import Store, StoreError, Tx, new_id, now_ms
+from store import Store, StoreError, Tx, new_id, pause
 
 log = structlog.get_logger("jobs")
 
@@ -36,17 +32,22 @@ _COLUMNS = (
     " created_at"
 )
 MIN_INTERVAL_S = 1.0
+MAX_INTERVAL_S = timedelta(days=366).total_seconds()
 PUT_OFF_MS = 60_000  # of one that broke
 LATE_MS = 60_000  # later than this was missed, not just slow
-MAX_COUNTED = 10_000  # of missed runs
-CRON_FIELDS = 5
-LONGEST_SLEEP_S = 3600.0  # the wall clock may be set: look again now and then
+AT_ONCE = 100  # schedules looked at together
+WALL_CHECK_S = 1.0  # the wall clock may be set at any time: what waits for a moment looks at it this often
+STEP_MS = 1000
+REPEATED_MS = 3 * 3600 * 1000  # a clock set back by less than this shows the same hours again, as when summer ends
 STORE_RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A row of `schedules`. `spec`: a cron line with its time zone, seconds, or UTC milliseconds, by `kind`."""
+    """A row of `schedules`. `spec`: a cron line with its time zone, seconds, or UTC milliseconds, by `kind`.
+
+    `next_at` is a moment; of an interval it is on the steady scale.
+    """
 
     id: str
     owner_id: str
@@ -63,45 +64,54 @@ class Schedule:
     created_at: int
 
     def after(self, at: int) -> int | None:
-        """Return when it is due next after a time, both in UTC milliseconds; None when it is over."""
+        """Return when it is due next after a time, both on its own scale; None when it is over."""
         if self.kind == "at":
             return int(self.spec) if int(self.spec) > at else None
         if self.kind == "interval":
-            every = int(float(self.spec) * 1000)
-            steps = max(0, at - self.created_at) // every + 1
-            return self.created_at + steps * every
+            last = at if self.next_at is None else self.next_at - self._every_ms
+            return last + (max(0, at - last) // self._every_ms + 1) * self._every_ms
+        return self._line.after(at)
+
+    def count(self, now: int) -> int:
+        """Return how often it has fallen due by now, from `next_at` on."""
+        if self.kind == "at" or self.next_at is None:
+            return 1
+        if self.kind == "interval":
+            return (now - self.next_at) // self._every_ms + 1
+        return 1 + self._line.count(self.next_at, now)
+
+    def again_after(self, now: int) -> int | None:
+        """Return when it is due next as the clock is set now, which may have gone back since `next_at` was found."""
+        if self.kind == "interval":
+            return now + self._every_ms
+        is_repeated = self.last_at is not None and now < self.last_at < now + REPEATED_MS
+        return self._line.after(self.last_at if is_repeated and self._line.names_hours and self.last_at else now)
+
+    @property
+    def _every_ms(self) -> int:
+        return int(float(self.spec) * 1000)
+
+    @property
+    def _line(self) -> CronLine:
         line, _, zone = self.spec.partition("@")
-        start = datetime.fromtimestamp(at / 1000, ZoneInfo(zone or "UTC"))
-        # In the hour that the clocks show twice, what it finds first may be past.
-        times = (int(found.timestamp() * 1000) for found in CronSim(line, start))
-        return next((time for time in times if time > at), None)
+        return cron_line(line, zone)
 
 
 def cron(line: str, zone: str = "UTC") -> tuple[Kind, str]:
     """Return kind and spec of a cron line of five fields in a time zone. Raises BadSchedule."""
-    try:
-        if len(line.split()) != CRON_FIELDS:
-            raise CronSimError("Wrong number of fields")
-        CronSim(line, datetime.now(ZoneInfo(zone)))
-    except CronSimError as error:
-        message = f"The cron line {line[:80]!r} is not one: {error}. It has five fields, as '0 7 * * 1'."
-        raise BadSchedule(message) from error
-    except (KeyError, ValueError) as error:
-        raise BadSchedule(f"There is no time zone {zone[:80]!r}: give one such as Europe/Paris.") from error
+    cron_line(line, zone)
     return "cron", f"{line}@{zone}"
 
 
 def interval(every_s: float) -> tuple[Kind, str]:
     """Return kind and spec of an interval in seconds. Raises BadSchedule."""
-    if not MIN_INTERVAL_S <= every_s <= timedelta(days=366).total_seconds():
+    if not MIN_INTERVAL_S <= every_s <= MAX_INTERVAL_S:
         raise BadSchedule("An interval is 1 second at the least and 366 days at the most.")
     return "interval", str(every_s)
 
 
 def moment(at: int) -> tuple[Kind, str]:
-    """Return kind and spec of a moment in UTC milliseconds. Raises BadSchedule when it is past."""
-    if at <= now_ms():
-        raise BadSchedule("That moment is past: give UTC milliseconds of one to come.")
+    """Return kind and spec of a moment in UTC milliseconds."""
     return "at", str(at)
 
 
@@ -123,6 +133,7 @@ class Schedules:
         self._announce = announce
         self._max_per_user = max_per_user
         self._wake = asyncio.Event()
+        self._down_until: tuple[int, int] | None = None
 
     async def create(
         self,
@@ -141,9 +152,12 @@ class Schedules:
         self._build(function, data, Request(owner_id, session_id))
         kept = (function, json.dumps(data))
         new = Schedule(
-            new_id("sch_"), owner_id, session_id, *kept, *when, int(is_catching_up), None, None, None, 0, now_ms()
+            *(new_id("sch_"), owner_id, session_id, *kept, *when, int(is_catching_up), None, None, None, 0),
+            self._store.clock.now_ms(),
         )
-        due = new.after(new.created_at)
+        due = new.after(self._now(new))
+        if due is None and new.kind == "at":
+            raise BadSchedule("That moment is past: give UTC milliseconds of one to come.")
         if due is None:
             raise BadSchedule("That never comes.")
         schedule = replace(new, next_at=due)
@@ -172,58 +186,111 @@ class Schedules:
 
     async def run(self) -> None:
         """Submit what falls due, until cancelled."""
+        clock = self._store.clock
+        self._down_until = clock.both_ms()
+        ahead_ms: int | None = None
         while True:
             self._wake.clear()
             try:
                 await self._sweep()
-                row = await self._store.read(lambda tx: tx.one("SELECT min(next_at) FROM schedules"))
+                self._down_until = None
+                seen = clock.ahead_ms
+                if ahead_ms is None or abs(seen - ahead_ms) >= STEP_MS:
+                    await self._look_again()
+                    ahead_ms = seen
+                left_s = await self._store.read(self._left_s)
             except StoreError as error:
                 # A full disk is no reason to forget what is due.
                 log.warning("schedules_wait", reason=str(error))
                 await asyncio.sleep(STORE_RETRY_S)
                 continue
-            due = row[0] if row else None
-            left_s = LONGEST_SLEEP_S if due is None else (due - now_ms()) / 1000
-            with suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, min(left_s, LONGEST_SLEEP_S))):
-                    await self._wake.wait()
+            await pause(self._wake, left_s)
 
     async def _sweep(self) -> None:
-        now = now_ms()
-        due = await self._store.read(lambda tx: tx.all("SELECT id FROM schedules WHERE next_at <= ?", now))
-        await asyncio.gather(*(self._fire(schedule_id, now) for (schedule_id,) in due))
+        """Take everything that is due one turn further."""
+        while due := await self._store.read(self._due):
+            turns = []
+            for schedule in due:
+                turns.append(asyncio.ensure_future(self._turn(schedule)))
+                await asyncio.sleep(0)  # counting takes its time: others have theirs between one and the next
+            await asyncio.gather(*turns)
 
-    async def _fire(self, schedule_id: str, now: int) -> None:
-        fired = self._store.write(lambda tx: self._fire_in(tx, schedule_id, now))
-        if not await fenced("schedule_broke", fired, schedule_id=schedule_id):
-            await self._store.write(partial(_put_off, schedule_id=schedule_id, at=now + PUT_OFF_MS))
+    async def _look_again(self) -> None:
+        """Bring nearer what the clock as it was set before had put too far away."""
+        last_id = ""
+        while page := await self._store.read(lambda tx: _waiting(tx, last_id)):  # noqa: B023
+            nearer = []
+            for schedule in page:
+                next_at = await fenced("schedule_broke", self._again(schedule), schedule_id=schedule.id)
+                if next_at is not None and schedule.next_at is not None and next_at < schedule.next_at:
+                    nearer.append((next_at, schedule.id, schedule.next_at))
+                await asyncio.sleep(0)
+            if nearer:
+                await self._store.write(lambda tx: _move(tx, nearer))  # noqa: B023
+            last_id = page[-1].id
 
-    def _fire_in(self, tx: Tx, schedule_id: str, now: int) -> bool:
-        row = tx.one(f"SELECT {_COLUMNS} FROM schedules WHERE id = ? AND next_at <= ?", schedule_id, now)  # noqa: S608
-        if row is None:
-            return True  # taken away since
-        schedule = Schedule(*row)
-        due = schedule.next_at or now
-        is_late = now - due > LATE_MS
-        missed = self._count(schedule, due, now) - (not is_late)
-        if missed:
-            details = {"schedule_id": schedule.id, "missed": missed, "since": due}
-            self._announce(
-                tx,
-                JobEvent("schedule.missed", schedule.owner_id, None, schedule.function, schedule.session_id, details),
+    async def _again(self, schedule: Schedule) -> int | None:
+        return schedule.again_after(self._now(schedule))
+
+    def _now(self, schedule: Schedule) -> int:
+        clock = self._store.clock
+        return clock.steady_ms() if schedule.kind == "interval" else clock.now_ms()
+
+    def _due(self, tx: Tx) -> list[Schedule]:
+        select = f"SELECT {_COLUMNS} FROM schedules WHERE kind"  # noqa: S608 (a constant)
+        steady = tx.all(f"{select} = 'interval' AND next_at <= ? LIMIT ?", tx.clock.steady_ms(), AT_ONCE)
+        others = tx.all(f"{select} IN ('cron', 'at') AND next_at <= ? LIMIT ?", tx.clock.now_ms(), AT_ONCE)
+        return [Schedule(*row) for row in steady + others]
+
+    def _left_s(self, tx: Tx) -> float | None:
+        least = "SELECT min(next_at) FROM schedules WHERE next_at IS NOT NULL AND kind"
+        steady, others = tx.one(f"{least} = 'interval'"), tx.one(f"{least} IN ('cron', 'at')")
+        left_s = []
+        if steady is not None and steady[0] is not None:
+            left_s.append((steady[0] - tx.clock.steady_ms()) / 1000)
+        if others is not None and others[0] is not None:
+            left_s += [WALL_CHECK_S, (others[0] - tx.clock.now_ms()) / 1000]
+        return min(left_s, default=None)
+
+    async def _turn(self, schedule: Schedule) -> None:
+        if not await fenced("schedule_broke", self._fire(schedule), schedule_id=schedule.id):
+            later = (self._now(schedule) + PUT_OFF_MS, schedule.id, schedule.next_at)
+            await self._store.write(lambda tx: _move(tx, [later]))
+
+    async def _fire(self, schedule: Schedule) -> bool:
+        now, due = self._now(schedule), schedule.next_at or 0
+        was_down = self._down_until is not None and due <= self._down_until[schedule.kind == "interval"]
+        is_late = was_down and now - due > LATE_MS
+        # Counted here: inside the transaction everybody else's would wait for it.
+        missed, next_at = schedule.count(now) - (not is_late), schedule.after(now)
+
+        def fire(tx: Tx) -> None:
+            is_as_seen = tx.run(
+                "UPDATE schedules SET next_at = ?, last_at = ?, missed = missed + ? WHERE id = ? AND next_at = ?",
+                *(next_at, tx.clock.now_ms(), missed, schedule.id, due),
             )
-        job_id = schedule.last_job_id
-        if not is_late or schedule.is_catching_up:
-            job_id = self._submit(tx, schedule) or job_id
-        tx.run(
-            "UPDATE schedules SET next_at = ?, last_at = ?, last_job_id = ?, missed = missed + ? WHERE id = ?",
-            schedule.after(now),
-            now,
-            job_id,
-            missed,
-            schedule.id,
-        )
+            if not is_as_seen:
+                return  # taken away since
+            if missed:
+                self._tell(tx, schedule, missed)
+            if not is_late or schedule.is_catching_up:
+                job_id = self._submit(tx, schedule)
+                if job_id is not None:
+                    tx.run("UPDATE schedules SET last_job_id = ? WHERE id = ?", job_id, schedule.id)
+
+        await self._store.write(fire)
         return True
+
+    def _tell(self, tx: Tx, schedule: Schedule, missed: int) -> None:
+        since = schedule.next_at or 0
+        details = {
+            "schedule_id": schedule.id,
+            "missed": missed,
+            "from": tx.clock.moment(since) if schedule.kind == "interval" else since,
+            "until": tx.clock.now_ms(),
+        }
+        owner, function, session_id = schedule.owner_id, schedule.function, schedule.session_id
+        self._announce(tx, JobEvent("schedule.missed", owner, None, function, session_id, details))
 
     def _submit(self, tx: Tx, schedule: Schedule) -> str | None:
         owner = users.find(tx, schedule.owner_id)
@@ -242,19 +309,19 @@ class Schedules:
             log.warning("schedule_not_run", schedule_id=schedule.id, reason=str(error))
             return None
 
-    def _count(self, schedule: Schedule, due: int, now: int) -> int:
-        count, at = 0, due
-        while at <= now and count < MAX_COUNTED:
-            count += 1
-            following = schedule.after(at)
-            if following is None:
-                break
-            at = following
-        return count
+
+def _move(tx: Tx, moves: Sequence[tuple[int, str, int | None]]) -> None:
+    """Have schedules be due at another time, given as (that, id, the time they were due)."""
+    tx.many("UPDATE schedules SET next_at = ? WHERE id = ? AND next_at = ?", moves)
 
 
-def _put_off(tx: Tx, schedule_id: str, at: int) -> None:
-    tx.run("UPDATE schedules SET next_at = ? WHERE id = ?", at, schedule_id)
+def _waiting(tx: Tx, after: str) -> list[Schedule]:
+    rows = tx.all(
+        f"SELECT {_COLUMNS} FROM schedules WHERE id > ? AND next_at IS NOT NULL AND kind <> 'at' ORDER BY id LIMIT ?",  # noqa: S608
+        after,
+        AT_ONCE,
+    )
+    return [Schedule(*row) for row in rows]
 
 
 def page(tx: Tx, owner_id: str, limit: int, after: str | None) -> list[Schedule]:

@@ -64,10 +64,12 @@ from rpcserver.sources import Sources
 from rpcserver.stores import Stores
 from rpcserver.walking import Pallets
 from rpcserver.watchdog import Watchdog
-from store import Store, StoreError, Tx, now_ms
+from store import Clock, Store, StoreError, Tx
 
 log = structlog.get_logger("app")
 LOAN_MS = 7 * 24 * 3600 * 1000
+CLOCK_CHECK_S = 1.0
+STEP_MS = 1000  # a wall clock that moves by less was corrected, not set
 
 
 class App:
@@ -82,6 +84,7 @@ class App:
         self.started = time.monotonic()
         self.metrics = Metrics()
         self.store = store
+        self.clock = store.clock
         self.bus = bus
         self.notices = Notices(bus, settings.max_waiting_notices)
         self.cursors = Cursors(known.cursor_key)
@@ -91,14 +94,16 @@ class App:
         self.credentials = Credentials(store, settings.max_logged_calls)
         self.answers = Answers(store, settings.idempotency_age_s, settings.max_keys_per_user)
         self.entrance = Entrance(store, bus, self._make_user, settings.max_failed_logins_per_minute)
-        self.pallets = Pallets({}, now_ms())
+        self.pallets = Pallets({}, self.clock.now_ms())
         self.making_default = asyncio.Lock()
         self.outside = outside(settings, store, self.events)
         self.sorting: set[str] = set()  # sessions whose commands' places are being found out
         self.has_asking_rules = False  # whether any rule of a place asks a script or remote
         self.spawn = tasks.create_task
         specs = job_specs(bus, self.outside)
-        callbacks = Callbacks(store, self.outside.remotes.post, self.secret, views.job_record)
+        callbacks = Callbacks(
+            store, self.outside.remotes.post, self.secret, partial(views.job_record, clock=self.clock)
+        )
         policy, told = Policy(settings.script_group), (partial(announce, self), errors.describe_for_job)
         limits = job_limits(settings)
         self.runner: JobRunner = EmbeddedRunner(store, specs, *told, limits, callbacks, policy, partial(hear, self))
@@ -110,7 +115,7 @@ class App:
         self.description = Description(self.dispatcher.methods.values())
         self.operator_secret = auth.Secret("rpcop_" + secrets.token_urlsafe(32))
         self.server = Server(self)
-        self.asking = Asking(self.runner.asks, self.server.attached, tasks.create_task)
+        self.asking = Asking(self.runner.asks, self.server.attached, tasks.create_task, self.clock)
 
     async def add_user(self, name: str) -> auth.Secret:
         """Make a user and return a credential for him. Raises BadName or NameTaken."""
@@ -143,7 +148,11 @@ class App:
             user = users.find_by_name(tx, row[0]) if row else None
             if user is None and user_name is not None:
                 raise UserNotFound(user_name)
-            return None if user is None else auth.issue(tx, user.id, "command line", expires_at=now_ms() + LOAN_MS)
+            return (
+                None
+                if user is None
+                else auth.issue(tx, user.id, "command line", expires_at=tx.clock.now_ms() + LOAN_MS)
+            )
 
         return await self.store.write(lend) or await self.add_user("owner")
 
@@ -215,13 +224,29 @@ class App:
         def forget(tx: Tx) -> None:
             self.events.upkeep(tx)
             self.answers.upkeep(tx)
+            identity.keep_clock(tx)
 
         while True:
             try:
                 await self.store.write(forget)
             except StoreError as error:
                 log.warning("upkeep_failed", reason=str(error))
-            await asyncio.sleep(self.settings.upkeep_s)
+            await self.clock.sleep(min(self.settings.upkeep_s, self.events.upkeep_s))
+
+    async def watch_clock(self) -> None:
+        """Notice, until cancelled, when the wall clock is set: it is told, and kept for the start after a kill."""
+        ahead_ms = self.clock.ahead_ms
+        while True:
+            await asyncio.sleep(CLOCK_CHECK_S)
+            step_ms = self.clock.ahead_ms - ahead_ms
+            if abs(step_ms) < STEP_MS:
+                continue
+            ahead_ms += step_ms
+            log.warning("clock_was_set", by_s=round(step_ms / 1000, 1))
+            try:
+                await self.store.write(identity.keep_clock)
+            except StoreError as error:
+                log.warning("clock_not_kept", reason=str(error))
 
     async def _make_user(self, name: str) -> User:
         made: User = await self.runner.run("create_user", {"name": name}, Request(user_jobs.OPERATOR))
@@ -262,10 +287,11 @@ def job_specs(bus: Bus, outside: Outside | None) -> list[JobSpec]:
 
 
 @asynccontextmanager
-async def opened(settings: Settings, *, is_server: bool = False) -> AsyncIterator[App]:
+async def opened(settings: Settings, *, is_server: bool = False, clock: Clock | None = None) -> AsyncIterator[App]:
     """Open the data folder with everything but the sockets, and close it in good order.
 
-    Only a server (`is_server`) takes up the jobs, schedules and callbacks that wait there.
+    Only a server (`is_server`) takes up the jobs, schedules and callbacks that wait there. `clock` is what all of it
+    tells the time by.
 
     Raises StoreError or BadPlugin when that cannot be; both say what to do.
     """
@@ -276,6 +302,7 @@ async def opened(settings: Settings, *, is_server: bool = False) -> AsyncIterato
         synchronous=settings.synchronous,
         readers=settings.readers,
         max_batch=settings.max_write_batch,
+        clock=clock or Clock(),
     )
     try:
         known = await store.write(identity.load)
@@ -303,19 +330,22 @@ async def opened(settings: Settings, *, is_server: bool = False) -> AsyncIterato
 
 
 @asynccontextmanager
-async def running(settings: Settings, listening: socket.socket | None = None) -> AsyncIterator[App]:
+async def running(
+    settings: Settings, listening: socket.socket | None = None, *, clock: Clock | None = None
+) -> AsyncIterator[App]:
     """Run a server: it accepts connections inside the block, on the settings' address or a socket that listens.
 
     Raises UnsafeStart before anything is opened.
     """
     start_checks.check(settings)
-    async with opened(settings, is_server=True) as app:
-        upkeep = app.spawn(app.upkeep())
+    async with opened(settings, is_server=True, clock=clock) as app:
+        housekeeping = [app.spawn(app.upkeep()), app.spawn(app.watch_clock())]
         try:
             async with _listening(app, listening):
                 yield app
         finally:
-            upkeep.cancel()
+            for task in housekeeping:
+                task.cancel()
 
 
 @asynccontextmanager

@@ -13,12 +13,11 @@ from jobs.asks import Ask, Asks
 from jobs.errors import AskNotFound, BadAnswer
 from rpcserver.connection import Connection
 from rpcserver.jsonrpc import encode_notification
-from rpcserver.refusals import ClientDeclined, ClientGone, ClientSilent
-from store import now_ms
+from rpcserver.refusals import ClientDeclined, ClientGone
+from store import Clock
 
 METHOD = "client.ask"
 ANSWER = "ask.answer"
-NEVER_S = 7 * 24 * 3600.0
 MAX_TRIES = 5
 
 Attached = Callable[[str, str | None], Iterable[Connection]]
@@ -32,10 +31,11 @@ class Asking:
         attached: the user's connections that have used a session; for None all of them.
     """
 
-    def __init__(self, asks: Asks, attached: Attached, spawn: Spawn) -> None:
+    def __init__(self, asks: Asks, attached: Attached, spawn: Spawn, clock: Clock) -> None:
         self._asks = asks
         self._attached = attached
         self._spawn = spawn
+        self._clock = clock
         self._under_way: dict[str, dict[Connection, asyncio.Task[None]]] = {}
         # Those of no session, by user and by id; after a restart their jobs open them anew.
         self._personal: dict[str, dict[str, dict[str, Any]]] = {}
@@ -64,7 +64,7 @@ class Asking:
     def attach(self, connection: Connection, user_id: str, open_asks: Iterable[Ask]) -> None:
         """Ask a connection that begins to use a session what is open there."""
         for ask in open_asks:
-            self._put(connection, user_id, ask.shown())
+            self._put(connection, user_id, ask.shown(self._clock))
 
     def admit(self, connection: Connection, user_id: str) -> None:
         """Ask a connection that has become a user's what he himself is asked."""
@@ -81,19 +81,18 @@ class Asking:
 
     async def _ask(self, connection: Connection, user_id: str, question: dict[str, Any]) -> None:
         ask_id = question["ask_id"]
-        expires_at = question["expires_at"]
         problem: str | None = None
         try:
             for _ in range(MAX_TRIES):
-                left_s = NEVER_S if expires_at is None else max(0.01, (expires_at - now_ms()) / 1000)
                 wanted = question if problem is None else {**question, "problem": problem}
-                answer = await connection.requests.ask(METHOD, wanted, left_s)
+                # However long it takes: who waits for the answer ends the question, and we are told (`resolved`).
+                answer = await connection.requests.ask(METHOD, wanted, None)
                 try:
                     await self._asks.answer(ask_id, user_id, answer)
                     return
                 except BadAnswer as error:
                     problem = str(error)
-        except (AskNotFound, ClientDeclined, ClientGone, ClientSilent):
+        except (AskNotFound, ClientDeclined, ClientGone):
             return  # answered elsewhere, or this client cannot: the question stays open for the others
         finally:
             asked = self._under_way.get(ask_id, {})

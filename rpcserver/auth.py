@@ -17,7 +17,7 @@ import orjson
 
 from core import users
 from core.users import User
-from store import Tx, new_id, now_ms
+from store import Tx, new_id
 
 SUBPROTOCOL = "rpcserver.v1"
 BEARER_SUBPROTOCOL = "base64url.bearer.rpcserver."
@@ -83,7 +83,7 @@ def issue(tx: Tx, user_id: str, label: str, scopes: tuple[str, ...] = ("*",), ex
         label,
         orjson.dumps(scopes).decode(),
         expires_at,
-        now_ms(),
+        tx.clock.now_ms(),
     )
     return text
 
@@ -150,7 +150,7 @@ def hash_of(text: str) -> str:
 
 
 def _principal(tx: Tx, row: tuple[Any, ...] | None) -> Principal | None:
-    if row is None or (row[4] is not None and row[4] <= now_ms()):
+    if row is None or (row[4] is not None and row[4] <= tx.clock.now_ms()):
         return None
     user = users.find(tx, row[1])
     if user is None or user.is_frozen:

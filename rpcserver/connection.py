@@ -20,7 +20,7 @@ from rpcserver.jsonrpc import Invalid, Response, encode_notification
 from rpcserver.meters import Meter
 from rpcserver.requests import Requests
 from rpcserver.subscriptions import Subscription
-from store import new_id, now_ms
+from store import Clock, new_id
 
 if TYPE_CHECKING:
     from rpcserver.calls import Call
@@ -39,6 +39,7 @@ class Connection(ServerConnection):
 
     Args:
         receive: called with the bytes of every text message, in order.
+        clock: what tells when it was opened.
         max_outbox_bytes, max_outbox_age_s: what a client that does not read may cost before it is cut off.
         max_reply_bytes: what may wait for such a client on top, because it asked for it itself.
     """
@@ -47,6 +48,7 @@ class Connection(ServerConnection):
         self,
         *args: Any,
         receive: Callable[["Connection", bytes], None],
+        clock: Clock,
         max_outbox_bytes: int,
         max_outbox_age_s: float,
         max_reply_bytes: int,
@@ -54,7 +56,8 @@ class Connection(ServerConnection):
     ) -> None:
         super().__init__(*args, **options)
         self.label = new_id("w_")
-        self.opened_at = now_ms()
+        self.opened_at = clock.now_ms()
+        self._opened_s = time.monotonic()
         self.address = ""
         self.principal: Principal | None = None
         self.is_operator = False
@@ -252,7 +255,7 @@ class Connection(ServerConnection):
             code=SLOW_CONSUMER,
             reason=why,
             stalled_s=round(time.monotonic() - self._stalled_at, 3),
-            age_s=round((now_ms() - self.opened_at) / 1000, 3),
+            age_s=round(time.monotonic() - self._opened_s, 3),
             queued_messages=len(self._outbox),
             queued_bytes=self.queue_bytes,
             last_method=self.last_method,

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from store import Tx, now_ms
+from store import Tx
 
 _COLUMNS = "user_id, name, number, coderoot, params, is_interactive, created_at"
 
@@ -37,7 +37,7 @@ def ensure(tx: Tx, user_id: str, name: str) -> Context:
     if found is not None:
         return found
     row = tx.one("SELECT coalesce(max(number), -1) + 1 FROM contexts WHERE user_id = ?", user_id)
-    made = Context(user_id, name, row[0] if row else 0, None, "{}", 1, now_ms())
+    made = Context(user_id, name, row[0] if row else 0, None, "{}", 1, tx.clock.now_ms())
     tx.run(
         f"INSERT INTO contexts ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 (a constant)
         *(getattr(made, column) for column in Context.__slots__),

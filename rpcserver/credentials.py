@@ -12,7 +12,7 @@ import structlog
 from rpcserver import auth
 from rpcserver.auth import EVERYTHING, Principal, Secret
 from rpcserver.refusals import CallsSpent, CredentialExpired, CredentialNotFound, NotRenewable
-from store import Store, Tx, new_id, now_ms
+from store import Store, Tx, new_id
 
 log = structlog.get_logger("auth")
 
@@ -48,7 +48,7 @@ class Terms:
 def issue(tx: Tx, user_id: str, terms: Terms) -> tuple[str, Secret]:
     """Make a credential in a user's name and return its id and its text, which is nowhere kept."""
     life_ms = None if terms.expires_in_s is None else int(terms.expires_in_s * 1000)
-    text = auth.issue(tx, user_id, terms.label, terms.scopes, None if life_ms is None else now_ms() + life_ms)
+    text = auth.issue(tx, user_id, terms.label, terms.scopes, None if life_ms is None else tx.clock.now_ms() + life_ms)
     made = auth.find(tx, text)
     assert made is not None  # made just now
     credential_id = made.credential_id
@@ -99,7 +99,7 @@ def renew(tx: Tx, credential_id: str) -> int:
     )
     if row is None:
         raise NotRenewable
-    now = now_ms()
+    now = tx.clock.now_ms()
     if row[1] <= now:
         raise CredentialExpired
     expires_at: int = now + row[0]
@@ -154,7 +154,7 @@ class Credentials:
         if row is None:
             return "", CredentialExpired()  # revoked in this moment
         max_calls, interval_calls, interval_ms, made, began_at, made_now = row
-        now = now_ms()
+        now = tx.clock.steady_ms()
         if interval_ms is not None and not began_at <= now < began_at + interval_ms:
             began_at, made_now = now, 0
         refusal = None
@@ -173,16 +173,16 @@ class Credentials:
         )
         entry_id = new_id("k_")
         if refusal is None:
-            self._log(tx, entry_id, credential_id, method, made, now)
+            self._log(tx, entry_id, credential_id, method, made)
         return entry_id, refusal
 
-    def _log(self, tx: Tx, entry_id: str, credential_id: str, method: str, made: int, now: int) -> None:
+    def _log(self, tx: Tx, entry_id: str, credential_id: str, method: str, made: int) -> None:
         tx.run(
             "INSERT INTO credential_calls (id, credential_id, method, outcome, at) VALUES (?, ?, ?, NULL, ?)",
             entry_id,
             credential_id,
             method,
-            now,
+            tx.clock.now_ms(),
         )
         if made % 100 == 99:
             tx.run(

@@ -36,7 +36,6 @@ from rpcserver.metrics import INVALID, UNKNOWN
 from rpcserver.refusals import CredentialExpired, RateLimited
 from rpcserver.replies import Reply
 from rpcserver.turns import Turns
-from store import now_ms
 
 if TYPE_CHECKING:
     from rpcserver.app import App
@@ -155,7 +154,7 @@ class Dispatcher:
             raise ShuttingDown
         if method.needs_auth and not method.is_operator:
             principal = call.principal
-            if principal.expires_at is not None and principal.expires_at <= now_ms():
+            if principal.expires_at is not None and principal.expires_at <= self._app.clock.now_ms():
                 raise CredentialExpired
             if not principal.may(method.name):
                 raise Forbidden(method.name)

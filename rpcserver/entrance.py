@@ -18,7 +18,7 @@ from rpcserver.errors import Unauthenticated
 from rpcserver.meters import Attempts
 from rpcserver.refusals import RateLimited
 from rpcserver.tickets import TICKET_PREFIX
-from store import Store, now_ms
+from store import Store
 
 log = structlog.get_logger("auth")
 
@@ -61,7 +61,7 @@ class Entrance:
         if found is None:
             return None
         guest, identity = found
-        if identity.expires_at is not None and identity.expires_at <= now_ms():
+        if identity.expires_at is not None and identity.expires_at <= self._store.clock.now_ms():
             return None
         user = await self._store.read(lambda tx: users.find_by_name(tx, identity.user_name))
         if user is None and identity.may_be_made:

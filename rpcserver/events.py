@@ -13,7 +13,7 @@ import orjson
 import structlog
 
 from rpcserver.subscriptions import Event, Subscription
-from store import Store, StoreError, Tx, now_ms
+from store import Store, StoreError, Tx
 
 log = structlog.get_logger("events")
 
@@ -87,14 +87,15 @@ class Events:
         seers = self._seers(tx, audience)
         if not seers:
             return
-        at = now_ms()
+        at = tx.clock.now_ms()
         text = orjson.dumps(data).decode()
         row = tx.one(
-            "INSERT INTO events (topic, audience, data, at) VALUES (?, ?, ?, ?) RETURNING seq",
+            "INSERT INTO events (topic, audience, data, at, age_from) VALUES (?, ?, ?, ?, ?) RETURNING seq",
             topic,
             audience,
             text,
             at,
+            tx.clock.steady_ms(),
         )
         seq: int = row[0] if row else 0
         if seq % 1000 == 0:
@@ -109,7 +110,7 @@ class Events:
 
     async def listen(self, user_id: str) -> None:
         """Keep the user's events from now on: all that is committed after this returns."""
-        if self._heard_at.get(user_id, 0) > now_ms() - self._max_age_ms // 4:
+        if self._heard_at.get(user_id, 0) > self._store.clock.steady_ms() - self._max_age_ms // 4:
             return
         # Through the writer: what it has begun before is announced before this returns, and finds no listener;
         # what it begins after finds one. So nothing is between the two.
@@ -117,8 +118,12 @@ class Events:
 
     def upkeep(self, tx: Tx) -> None:
         """Forget what is too old, and who has not listened for as long."""
-        self._hear(tx, [user_id for user_id in tuple(self._by_user) if user_id in self._listeners])
         self._forget(tx)
+
+    @property
+    def upkeep_s(self) -> float:
+        """How often at least `upkeep` wants to be called: it is how old the note of who listens may be."""
+        return max(1.0, self._kept.max_age_s / 4)
 
     def open(self, subscription: Subscription) -> None:
         """Begin to hand events to a subscription."""
@@ -221,7 +226,7 @@ class Events:
         return seers
 
     def _hear(self, tx: Tx, user_ids: list[str]) -> None:
-        now, newest = now_ms(), _newest(tx)
+        now, newest = tx.clock.steady_ms(), _newest(tx)
         for user_id in user_ids:
             tx.run(
                 "INSERT INTO listeners (user_id, from_seq, heard_at) VALUES (?, ?, ?)"
@@ -234,19 +239,28 @@ class Events:
         tx.after_commit(lambda: self._heard_at.update(dict.fromkeys(user_ids, now)))
 
     def _forget(self, tx: Tx) -> None:
-        cutoff = now_ms() - self._max_age_ms
-        for (user_id,) in tx.all("SELECT user_id FROM listeners WHERE heard_at <= ?", cutoff):
+        # Who is connected listens, however short the time is for which those are remembered who are not.
+        self._hear(tx, [user_id for user_id in tuple(self._by_user) if user_id in self._listeners])
+        cutoff = tx.clock.steady_ms() - self._max_age_ms
+        silent_since = cutoff - int(self.upkeep_s * 1000)  # the note may be as old as that for one who left just now
+        for (user_id,) in tx.all("SELECT user_id FROM listeners WHERE heard_at <= ?", silent_since):
             self._listeners.pop(user_id, None)
             self._heard_at.pop(user_id, None)
-        tx.run("DELETE FROM listeners WHERE heard_at <= ?", cutoff)
+        tx.run("DELETE FROM listeners WHERE heard_at <= ?", silent_since)
         # From the oldest on, so that what is left has no holes. The newest stays however old it is: by it a returning
         # client's position is known to be the past, and no number is given twice.
         tx.run("DELETE FROM events WHERE seq <= (SELECT max(seq) FROM events) - ?", max(1, self._kept.max_events))
         tx.run(
-            "DELETE FROM events WHERE seq < coalesce((SELECT min(seq) FROM events WHERE at > ?),"
+            "DELETE FROM events WHERE seq <= ? AND seq < coalesce((SELECT min(seq) FROM events WHERE age_from > ?),"
             " (SELECT max(seq) FROM events))",
+            self._replayed_to(),
             cutoff,
         )
+
+    def _replayed_to(self) -> int:
+        """Return up to which event no open subscription has one to be sent yet: what is promised does not grow old."""
+        subscriptions = (one for subscribed in tuple(self._by_user.values()) for one in tuple(subscribed))
+        return min((one.seq for one in subscriptions if one.is_behind), default=2**62)
 
     def _announce(self, event: Event, seers: list[str]) -> None:
         self.last_seq = event.seq

@@ -17,7 +17,7 @@ import structlog
 from rpcserver.calls import Call
 from rpcserver.errors import CANCELLED, CONFLICT, IDEMPOTENCY_CONFLICT, SERVER_CANCELLED, ErrorObject, describe
 from rpcserver.refusals import KeyConflict
-from store import Store, Tx, now_ms
+from store import Store, Tx
 
 log = structlog.get_logger("rpc")
 
@@ -90,7 +90,7 @@ class Answers:
 
     def upkeep(self, tx: Tx) -> None:
         """Forget what is older than a retry can be."""
-        tx.run("DELETE FROM idempotency_keys WHERE created_at < ?", now_ms() - self._age_ms)
+        tx.run("DELETE FROM idempotency_keys WHERE age_from < ?", tx.clock.steady_ms() - self._age_ms)
 
     async def _first(
         self, call: Call, place: tuple[str, str], body_hash: str, run: Callable[[Call], Awaitable[Any]]
@@ -116,20 +116,19 @@ class Answers:
         row = tx.one("SELECT body_hash, result, error FROM idempotency_keys WHERE owner_id = ? AND key = ?", *place)
         if row is not None:
             return row
-        now = now_ms()
         tx.run(
-            "INSERT INTO idempotency_keys (owner_id, key, body_hash, created_at) VALUES (?, ?, ?, ?)",
+            "INSERT INTO idempotency_keys (owner_id, key, body_hash, age_from) VALUES (?, ?, ?, ?)",
             *place,
             body_hash,
-            now,
+            tx.clock.steady_ms(),
         )
         count = tx.one("SELECT count(*) FROM idempotency_keys WHERE owner_id = ?", place[0])
         if count and count[0] > self._max_keys:
             # The oldest tenth at once, so that the next calls do not pay for it too.
             tx.run(
                 "DELETE FROM idempotency_keys WHERE owner_id = ? AND (result IS NOT NULL OR error IS NOT NULL)"
-                " AND created_at <= (SELECT created_at FROM idempotency_keys WHERE owner_id = ?"
-                " ORDER BY created_at LIMIT 1 OFFSET ?)",
+                " AND age_from <= (SELECT age_from FROM idempotency_keys WHERE owner_id = ?"
+                " ORDER BY age_from LIMIT 1 OFFSET ?)",
                 place[0],
                 place[0],
                 self._max_keys // 10,

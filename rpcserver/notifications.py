@@ -207,11 +207,12 @@ class ResolvedEvent(JobEvent):
 
 
 class MissedEvent(JobEvent):
-    """A schedule fell due while the server was down, since UTC milliseconds `since`."""
+    """So many runs of a schedule fell due and were not run, between two moments in UTC milliseconds."""
 
     schedule_id: str
     missed: int
-    since: int
+    from_: int = Field(alias="from")
+    until: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,5 +259,9 @@ NOTIFICATIONS = (
     Notification("playbook.changed", "Actions were added to the playbook of a session of the user.", PlaybookChange),
     Notification("playbook.action", "An action of a session's playbook began, was done, or failed.", PlaybookEvent),
     Notification("server.maintenance", "The operator has stopped or resumed the service.", MaintenanceEvent),
-    Notification("schedule.missed", "A schedule of the user fell due while the server was down.", MissedEvent),
+    Notification(
+        "schedule.missed",
+        "Runs of a schedule were missed, as while the server was down.",
+        MissedEvent,
+    ),
 )

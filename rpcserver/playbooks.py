@@ -11,7 +11,7 @@ from typing import Any
 from play import Action, PlayBook, parse
 from play.action import DEFAULT_PRIORITY
 from play.filters import ActionFilter
-from store import Tx, now_ms
+from store import Tx
 
 _COLUMNS = (
     "session_id, number, actor, name, text, priority, file, line, state, handled_by, result, error, job_id, asked,"
@@ -168,7 +168,7 @@ def begin(tx: Tx, session_id: str, number: int, job_id: str, handled_by: str | N
         " started_at = ?, finished_at = NULL WHERE session_id = ? AND number = ?",
         job_id,
         handled_by,
-        now_ms(),
+        tx.clock.now_ms(),
         session_id,
         number,
     )
@@ -184,7 +184,7 @@ def end(tx: Tx, session_id: str, number: int, outcome: Outcome) -> Step | None:
         None if outcome.result is None else json.dumps(outcome.result, ensure_ascii=False),
         None if outcome.error is None else json.dumps(outcome.error, ensure_ascii=False),
         outcome.asked,
-        now_ms(),
+        tx.clock.now_ms(),
         session_id,
         number,
     )

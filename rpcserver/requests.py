@@ -25,8 +25,8 @@ class Requests:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    async def ask(self, method: str, params: Mapping[str, Any], timeout_s: float) -> Any:
-        """Send a request and return the client's result.
+    async def ask(self, method: str, params: Mapping[str, Any], timeout_s: float | None) -> Any:
+        """Send a request and return the client's result. Without a time-out it waits until it is cancelled.
 
         Raises:
             ClientDeclined: the client answered with an error.
@@ -45,7 +45,7 @@ class Requests:
         except TimeoutError as error:
             if not limit.expired():
                 raise
-            raise ClientSilent(method, timeout_s) from error
+            raise ClientSilent(method, timeout_s or 0.0) from error
         finally:
             if self._waiting.pop(id, None) is not None:
                 self._send(encode_notification("$/cancelRequest", {"id": id}))

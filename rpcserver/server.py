@@ -24,7 +24,6 @@ from rpcserver.meters import Meter
 from rpcserver.refusals import TooManyConnections
 from rpcserver.settings import Settings
 from rpcserver.upgrade import Upgrade, select_subprotocol
-from store import now_ms
 
 if TYPE_CHECKING:
     from rpcserver.app import App
@@ -198,6 +197,7 @@ class Server:
         connection = Connection(
             *args,
             receive=self._app.dispatcher.receive,
+            clock=self._app.clock,
             max_outbox_bytes=settings.max_outbox_bytes,
             max_outbox_age_s=settings.max_outbox_age_s,
             max_reply_bytes=settings.max_response_bytes,
@@ -276,7 +276,7 @@ class Server:
     def _look_at_clocks(self) -> None:
         # A credential ends by the clock on the wall, which can be set; so it is looked at, not counted down to.
         self._sweep = None
-        now, settings = now_ms(), self._app.settings
+        now, settings = self._app.clock.now_ms(), self._app.settings
         for connection in tuple(self._mortal):
             expires_at = connection.principal.expires_at if connection.principal else None
             if expires_at is None:

@@ -12,7 +12,7 @@ import orjson
 
 from rpcserver import playbooks
 from rpcserver.errors import RevisionConflict, SessionLimit, SessionNameTaken, SessionNotFound, SessionNotReady
-from store import Store, Tx, new_id, now_ms
+from store import Store, Tx, new_id
 
 _COLUMNS = (
     "id, core_user_id, layer_user_id, context_name, name, state, is_default, working_set_id, pallet_set_id,"
@@ -82,7 +82,7 @@ def insert(tx: Tx, new: NewSession, limit: int) -> str:
     if new.name and _is_named(tx, new.user_id, new.context_name, new.name):
         raise SessionNameTaken(new.name)
     session_id = new_id("s_")
-    now = now_ms()
+    now = tx.clock.now_ms()
     name = new.name or _name_by_date(tx, new, now)
     tx.run(
         f"INSERT INTO sessions ({_COLUMNS}) VALUES ({', '.join('?' * 20)})",  # noqa: S608 (constants)
@@ -161,7 +161,7 @@ def move(
         back=back,
         forward=forward,
         revision=session.revision + 1,
-        last_used_at=now_ms(),
+        last_used_at=tx.clock.now_ms(),
         relocated_from=relocated_from,
     )
     tx.run(

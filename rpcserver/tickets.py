@@ -10,15 +10,15 @@ import orjson
 from core import users
 from rpcserver import auth
 from rpcserver.auth import Principal, Secret, hash_of
-from store import Tx, now_ms
+from store import Tx
 
 TICKET_PREFIX = "rpct_"
 
 
 def issue(tx: Tx, principal: Principal, life_s: float) -> tuple[Secret, int]:
-    """Make a ticket that reaches as far as the principal, and return its text and when it ends."""
+    """Make a ticket that reaches as far as the principal, and return its text and when it ends by the wall clock."""
     text = Secret(TICKET_PREFIX + secrets.token_urlsafe(32))
-    now = now_ms()
+    now = tx.clock.steady_ms()
     tx.run("DELETE FROM tickets WHERE expires_at <= ?", now)
     expires_at = now + int(life_s * 1000)
     tx.run(
@@ -32,7 +32,7 @@ def issue(tx: Tx, principal: Principal, life_s: float) -> tuple[Secret, int]:
         principal.expires_at,
         expires_at,
     )
-    return text, expires_at
+    return text, tx.clock.moment(expires_at)
 
 
 def redeem(tx: Tx, text: str) -> Principal | None:
@@ -42,12 +42,11 @@ def redeem(tx: Tx, text: str) -> Principal | None:
         " expires_at",
         hash_of(text),
     )
-    now = now_ms()
-    if row is None or row[5] <= now:
+    if row is None or row[5] <= tx.clock.steady_ms():
         return None
     if row[0] is not None:
         return auth.find_by_id(tx, row[0])
     user = users.find(tx, row[1])
-    if user is None or user.is_frozen or (row[4] is not None and row[4] <= now):
+    if user is None or user.is_frozen or (row[4] is not None and row[4] <= tx.clock.now_ms()):
         return None
     return Principal(user, "", row[2], tuple(orjson.loads(row[3])), row[4])

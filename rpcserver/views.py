@@ -12,7 +12,7 @@ from jobs.session import Listing
 from plugins.hooks import Command, Exit, Place
 from rpcserver.connection import Connection
 from rpcserver.sessions import Session
-from store import now_ms
+from store import Clock
 
 # Attributes that a listing shows by a name of its own; the others stand under `attributes`.
 _PROMINENT = ("description", "image")
@@ -82,11 +82,11 @@ def commands(session_id: str, pallet: list[Command]) -> list[dict[str, Any]]:
     ]
 
 
-def is_current(token: dict[str, Any], set_id: str) -> bool:
+def is_current(token: dict[str, Any], set_id: str, clock: Clock) -> bool:
     """Tell whether an entry of a session's data counts in a set now."""
     attributes = token["attributes"]
     expires_at = attributes.get("expires_at")
-    return attributes.get("set_id") in (None, set_id) and (expires_at is None or expires_at > now_ms())
+    return attributes.get("set_id") in (None, set_id) and (expires_at is None or expires_at > clock.steady_ms())
 
 
 def place(listing: Listing) -> Place:
@@ -101,7 +101,7 @@ def place(listing: Listing) -> Place:
     )
 
 
-def job_record(row: JobRow) -> dict[str, Any]:
+def job_record(row: JobRow, clock: Clock) -> dict[str, Any]:
     """Return a `job_models.JobRecord`."""
     return {
         "job_id": row.id,
@@ -115,7 +115,7 @@ def job_record(row: JobRow) -> dict[str, Any]:
         "priority": row.priority,
         "held": bool(row.is_held),
         "cancelling": bool(row.is_cancelling) and not row.is_over,
-        "run_at": row.run_at,
+        "run_at": _moment(row.run_at, clock),
         "progress": _fragment(row.progress),
         "result": _fragment(row.result),
         "error": _fragment(row.error),
@@ -143,7 +143,7 @@ def job_function(spec: JobSpec) -> dict[str, Any]:
     }
 
 
-def callback(row: Callback) -> dict[str, Any]:
+def callback(row: Callback, clock: Clock) -> dict[str, Any]:
     """Return a `job_models.CallbackState`."""
     return {
         "url": row.url,
@@ -151,11 +151,11 @@ def callback(row: Callback) -> dict[str, Any]:
         "tries": row.tries,
         "status": row.status,
         "problem": row.problem,
-        "next_at": row.next_at,
+        "next_at": _moment(row.next_at, clock),
     }
 
 
-def schedule(row: Schedule) -> dict[str, Any]:
+def schedule(row: Schedule, clock: Clock) -> dict[str, Any]:
     """Return a schedule as `schedules.list` tells it; times are UTC milliseconds."""
     line, _, zone = row.spec.partition("@")
     when: dict[str, Any] = {"cron": {"cron": line, "timezone": zone}}.get(row.kind, {})
@@ -170,12 +170,16 @@ def schedule(row: Schedule) -> dict[str, Any]:
         "session_id": row.session_id,
         **when,
         "catch_up": bool(row.is_catching_up),
-        "next_at": row.next_at,
+        "next_at": _moment(row.next_at, clock) if row.kind == "interval" else row.next_at,
         "last_at": row.last_at,
         "last_job_id": row.last_job_id,
         "missed": row.missed,
         "created_at": row.created_at,
     }
+
+
+def _moment(steady_ms: int | None, clock: Clock) -> int | None:
+    return None if steady_ms is None else clock.moment(steady_ms)
 
 
 def _fragment(text: str | None) -> orjson.Fragment | None:

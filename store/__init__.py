@@ -1,5 +1,6 @@
-"""Where rows live: transactions on SQLite, the schema, ids. Knows no table's meaning."""
+"""Where rows live: transactions on SQLite, the schema, ids, the clock. Knows no table's meaning."""
 
+from store.clock import Clock, now_ms, pause
 from store.errors import (
     BackupError,
     CorruptStore,
@@ -14,7 +15,7 @@ from store.errors import (
     StoreUnwritable,
     named,
 )
-from store.ids import new_id, now_ms
+from store.ids import new_id
 from store.sqlite import DATABASE, LOCK, Store
 from store.tx import Row, Tx
 
@@ -22,6 +23,7 @@ __all__ = [
     "DATABASE",
     "LOCK",
     "BackupError",
+    "Clock",
     "CorruptStore",
     "NewerStore",
     "NoDescriptors",
@@ -38,4 +40,5 @@ __all__ = [
     "named",
     "new_id",
     "now_ms",
+    "pause",
 ]

@@ -1,19 +1,15 @@
-"""Ids and the wall clock. Ids are time-ordered, so an index grows at its end (random keys cost SQLite over twice)."""
+"""Ids. They are time-ordered, so an index grows at its end (random keys cost SQLite over twice)."""
 
 import os
 import threading
-import time
 from collections.abc import Iterator
+
+from store.clock import now_ms
 
 _RANDOM_BYTES = 9
 _AT_ONCE = 512
 _lock = threading.Lock()
 _last = 0
-
-
-def now_ms() -> int:
-    """Return the wall clock in UTC milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 def new_id(prefix: str) -> str:

@@ -1,6 +1,6 @@
 """Bring a database to the shape of schema.sql: a new one is made, one of another version refused.
 
-Versions 1 to 8 were steps of the time before the first release; a step from this version to the next one will be a
+Versions 1 to 9 were steps of the time before the first release; a step from this version to the next one will be a
 script given to `apply`.
 """
 
@@ -12,7 +12,7 @@ from store.errors import NewerStore, OlderStore
 
 _ROOM = Path(__file__).parent
 
-SCHEMA_VERSION = 9  # of schema.sql, kept in the database as its `user_version`; 0 is an empty database
+SCHEMA_VERSION = 10  # of schema.sql, kept in the database as its `user_version`; 0 is an empty database
 
 
 def schema_path() -> Path:

@@ -14,6 +14,7 @@ from typing import IO, Any, TypeVar, cast
 
 import aiosqlite
 
+from store.clock import Clock
 from store.errors import (
     CorruptStore,
     StoreClosed,
@@ -42,8 +43,8 @@ QUICK_CHECK_MAX_BYTES = 64 * 1024 * 1024  # above this a look at every page woul
 class _Reader(aiosqlite.Connection):
     """A read-only connection on a thread of its own that runs whole functions over one snapshot."""
 
-    async def read(self, fn: Callable[[Tx], T]) -> T:
-        return cast(T, await self._execute(_snapshot, self._conn, fn))  # type: ignore[no-untyped-call]
+    async def read(self, fn: Callable[[Tx], T], clock: Clock) -> T:
+        return cast(T, await self._execute(_snapshot, self._conn, fn, clock))  # type: ignore[no-untyped-call]
 
 
 class _NearReader:
@@ -57,10 +58,10 @@ class _NearReader:
         self._connection.set_progress_handler(self._tick, _TICK_STEPS)
         self._left = math.inf
 
-    def read(self, fn: Callable[[Tx], T]) -> T:
+    def read(self, fn: Callable[[Tx], T], clock: Clock) -> T:
         """Run `fn` over one snapshot. Raises TooLongHere; then it has to be run again from its beginning."""
         try:
-            return cast(T, _snapshot(self._connection, partial(self._bounded, fn)))
+            return cast(T, _snapshot(self._connection, partial(self._bounded, fn), clock))
         except sqlite3.OperationalError as error:
             if sqlite_code(error) in (sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_BUSY):
                 raise TooLongHere from error
@@ -86,12 +87,19 @@ class Store:
     """Transactions for everybody: `await store.read(fn)`, `await store.write(fn)` with `fn(tx) -> result`."""
 
     def __init__(
-        self, folder: Path, connection: sqlite3.Connection, readers: list[_Reader], lock: IO[str], max_batch: int
+        self,
+        folder: Path,
+        connection: sqlite3.Connection,
+        readers: list[_Reader],
+        lock: IO[str],
+        max_batch: int,
+        clock: Clock,
     ) -> None:
         self.folder = folder
+        self.clock = clock
         self.is_broken = False
         self._connection = connection
-        self._writer = Writer(connection, max_batch, self._broke, partial(_has_room, folder))
+        self._writer = Writer(connection, clock, max_batch, self._broke, partial(_has_room, folder))
         self._near = _NearReader(folder / DATABASE)
         self._readers = readers
         self._next_reader = 0
@@ -99,13 +107,22 @@ class Store:
         self._is_closed = False
 
     @classmethod
-    async def open(cls, folder: Path, *, synchronous: str = "FULL", readers: int = 2, max_batch: int = 1000) -> "Store":
+    async def open(
+        cls,
+        folder: Path,
+        *,
+        synchronous: str = "FULL",
+        readers: int = 2,
+        max_batch: int = 1000,
+        clock: Clock | None = None,
+    ) -> "Store":
         """Open the data folder, making it and the tables when they are not there.
 
         Args:
             synchronous: FULL survives power loss; NORMAL only a killed process.
             readers: how many reads can run side by side.
             max_batch: how many waiting writes one commit may hold.
+            clock: what every transaction tells the time by.
 
         Raises:
             StoreUnwritable, StoreLocked, CorruptStore, NewerStore: each says what to do; nothing was changed.
@@ -117,7 +134,7 @@ class Store:
         except BaseException:
             lock.close()
             raise
-        return cls(folder, connection, pool, lock, max_batch)
+        return cls(folder, connection, pool, lock, max_batch, clock or Clock())
 
     def write(self, fn: Callable[[Tx], T]) -> asyncio.Future[T]:
         """Run `fn` in a transaction; awaiting gives its result once it is on disk.
@@ -137,9 +154,9 @@ class Store:
             raise StoreClosed
         try:
             with suppress(TooLongHere):
-                return self._near.read(fn)
+                return self._near.read(fn, self.clock)
             self._next_reader = (self._next_reader + 1) % len(self._readers)
-            return await self._readers[self._next_reader].read(fn)
+            return await self._readers[self._next_reader].read(fn, self.clock)
         except sqlite3.Error as error:
             meaning = named(error)
             if meaning is error or sqlite_code(error) == sqlite3.SQLITE_READONLY:
@@ -191,10 +208,10 @@ def _has_room(folder: Path) -> bool:
     return True
 
 
-def _snapshot(connection: sqlite3.Connection, fn: Callable[[Tx], Any]) -> Any:
+def _snapshot(connection: sqlite3.Connection, fn: Callable[[Tx], Any], clock: Clock) -> Any:
     connection.execute("BEGIN")
     try:
-        return fn(SqliteTx(connection))
+        return fn(SqliteTx(connection, clock))
     finally:
         if connection.in_transaction:  # else SQLite has ended it: an I/O error does
             connection.execute("ROLLBACK")

@@ -4,11 +4,15 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from store.clock import Clock
+
 Row = tuple[Any, ...]
 
 
 class Tx(Protocol):
     """One transaction. Values are bound as `?` parameters; rows come back as tuples in column order."""
+
+    clock: Clock
 
     def all(self, sql: str, *values: Any) -> list[Row]:
         """Return every row."""
@@ -32,10 +36,11 @@ class Tx(Protocol):
 class SqliteTx:
     """`Tx` over one sqlite3 connection that the caller has put into a transaction."""
 
-    __slots__ = ("_connection", "notices")
+    __slots__ = ("_connection", "clock", "notices")
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
         self._connection = connection
+        self.clock = clock
         self.notices: list[Callable[[], None]] = []
 
     def all(self, sql: str, *values: Any) -> list[Row]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from store.clock import Clock
 from store.errors import StoreClosed, StoreError, StoreFailed, StoreFull, named
 from store.tx import SqliteTx, Tx
 
@@ -33,11 +34,13 @@ class Writer:
     def __init__(
         self,
         connection: sqlite3.Connection,
+        clock: Clock,
         max_batch: int,
         on_broken: Callable[[], None],
         has_room: Callable[[], bool],
     ) -> None:
         self._connection = connection
+        self._clock = clock
         self._max_batch = max_batch
         self._on_broken = on_broken
         self._has_room = has_room
@@ -131,7 +134,7 @@ class Writer:
         # A savepoint each: one that fails must not take its neighbours with it.
         execute = self._connection.execute
         execute("SAVEPOINT one")
-        tx = SqliteTx(self._connection)
+        tx = SqliteTx(self._connection, self._clock)
         try:
             write.result = write.fn(tx)
         except BaseException as error:

@@ -16,7 +16,7 @@ import pytest
 from rpcserver.app import App, running
 from rpcserver.client import Client
 from rpcserver.settings import Settings
-from store import Store
+from store import Clock, Store
 from tests.builders import make_place
 
 
@@ -58,9 +58,9 @@ class Running:
 
 
 @asynccontextmanager
-async def run_server(data: Path, **settings: Any) -> AsyncIterator[Running]:
+async def run_server(data: Path, clock: Clock | None = None, **settings: Any) -> AsyncIterator[Running]:
     """Run a server in this process on a free port."""
-    async with running(Settings.load(data=data, port=0, **settings)) as app, AsyncExitStack() as stack:
+    async with running(Settings.load(data=data, port=0, **settings), clock=clock) as app, AsyncExitStack() as stack:
         yield Running(app, stack)
 
 

@@ -18,7 +18,7 @@ async def list_(call: Call, params: ListAsksParams) -> dict[str, Any]:
     found = await call.app.store.read(
         lambda tx: asks.page(tx, call.user_id, params.limit + 1, after, params.session_id)
     )
-    return call.app.cursors.page(found, params.limit, asks.Ask.shown, *scope)
+    return call.app.cursors.page(found, params.limit, lambda ask: ask.shown(call.app.clock), *scope)
 
 
 @method(

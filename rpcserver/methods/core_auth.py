@@ -9,7 +9,6 @@ from rpcserver import bearers, examples, kinds
 from rpcserver.dispatch import Call, method
 from rpcserver.models import NoParams, Params
 from rpcserver.results import NewCredential
-from store import now_ms
 
 
 class CreateBearerParams(Params):
@@ -31,7 +30,7 @@ async def create(call: Call, params: CreateBearerParams) -> dict[str, Any]:
     """Make another credential for the caller, which reaches as far as the one used and ends no later."""
     maker = call.principal
     bearers.check_maker(maker)
-    expires_at = None if params.seconds is None else now_ms() + int(params.seconds * 1000)
+    expires_at = None if params.seconds is None else call.app.clock.now_ms() + int(params.seconds * 1000)
     text, expires_at = await call.app.runner.run(
         "core.user.auth.create",
         {"seconds": params.seconds},

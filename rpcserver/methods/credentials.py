@@ -15,7 +15,6 @@ from rpcserver.dispatch import Call, method
 from rpcserver.job_models import PageParams
 from rpcserver.refusals import ScopeTooWide
 from rpcserver.results import CredentialPage, LogPage, NewLimitedCredential
-from store import now_ms
 
 
 @method(
@@ -45,7 +44,7 @@ async def create(call: Call, params: CreateCredentialParams) -> dict[str, Any]:
     It reaches no further than the one it is made with: not in methods, not in time; a counted one makes none.
     """
     made_with = call.principal
-    _check_reach(made_with, params)
+    _check_reach(made_with, params, call.app.clock.now_ms())
     terms = await call.app.terms(params)
     return await call.app.issue(made_with.user.id, terms)
 
@@ -108,14 +107,14 @@ def terms_of(params: TermsParams, holder_id: str | None) -> Terms:
     )
 
 
-def _check_reach(made_with: Principal, params: TermsParams) -> None:
+def _check_reach(made_with: Principal, params: TermsParams, now: int) -> None:
     if made_with.is_metered:
         raise ScopeTooWide("is not counted")
     for scope in params.scopes:
         if not made_with.covers(scope):
             raise ScopeTooWide(f"reaches {scope!r}")
     if made_with.expires_at is not None:
-        left_s = (made_with.expires_at - now_ms()) / 1000
+        left_s = (made_with.expires_at - now) / 1000
         if params.expires_in_s is None or params.expires_in_s > left_s or params.renewable:
             raise ScopeTooWide("lives longer")
 

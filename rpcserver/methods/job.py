@@ -69,10 +69,10 @@ async def run(call: Call, params: RunParams) -> dict[str, Any]:
 async def get(call: Call, params: JobParams) -> dict[str, Any]:
     """Return one of the caller's jobs, or one that waits for his approval, with its data and how its callback fares."""
     row = await _visible(call, params.job_id)
-    record = {**views.job_record(row), "data": orjson.Fragment(row.data)}
+    record = {**views.job_record(row, call.app.clock), "data": orjson.Fragment(row.data)}
     told = await call.app.store.read(lambda tx: callbacks.find(tx, params.job_id))
     if told is not None:
-        record["callback"] = views.callback(told)
+        record["callback"] = views.callback(told, call.app.clock)
     return record
 
 
@@ -87,7 +87,7 @@ async def get(call: Call, params: JobParams) -> dict[str, Any]:
 async def wait(call: Call, params: WaitParams) -> dict[str, Any]:
     """Wait until a job has ended, `timeout_s` at the most, and return its record as it is then."""
     await _own(call, params.job_id)
-    return views.job_record(await _waited(call, params.job_id, params.timeout_s))
+    return views.job_record(await _waited(call, params.job_id, params.timeout_s), call.app.clock)
 
 
 @method("job.cancel", CancelParams, result=bool, errors=("JOB_NOT_FOUND",), examples=examples.JOB_CANCEL)
@@ -177,7 +177,7 @@ async def schedule(call: Call, params: ScheduleParams) -> dict[str, Any]:
     made = await call.app.runner.schedules.create(
         spec.name, params.data, call.user_id, session_id, when, is_catching_up=params.catch_up
     )
-    return views.schedule(made)
+    return views.schedule(made, call.app.clock)
 
 
 @method(

@@ -1,6 +1,7 @@
 """jobs.list, jobs.functions, jobs.stats; schedules.list."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import orjson
@@ -35,7 +36,8 @@ async def list_(call: Call, params: ListJobsParams) -> dict[str, Any]:
             return rows.held_for(tx, call.user_id, limit, before)
         return rows.page(tx, call.user_id, limit, before, params.state, params.function, params.session_id)
 
-    return call.app.cursors.page(await call.app.store.read(page), params.limit, views.job_record, *scope)
+    found = await call.app.store.read(page)
+    return call.app.cursors.page(found, params.limit, partial(views.job_record, clock=call.app.clock), *scope)
 
 
 @method("jobs.functions", NoParams, is_change=False, result=JobFunctions, examples=examples.FUNCTIONS)
@@ -71,7 +73,7 @@ async def list_schedules(call: Call, params: PageParams) -> dict[str, Any]:
     position = call.app.cursors.decode(params.cursor, *scope)
     after = position[0] if position else None
     found = await call.app.store.read(lambda tx: schedules.page(tx, call.user_id, params.limit + 1, after))
-    return call.app.cursors.page(found, params.limit, views.schedule, *scope)
+    return call.app.cursors.page(found, params.limit, partial(views.schedule, clock=call.app.clock), *scope)
 
 
 METHODS = (list_, functions, stats, list_schedules)

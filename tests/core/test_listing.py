@@ -12,7 +12,7 @@ from core import listing, members, sets, tokens, users
 from core.calls import Scene
 from core.listing import Order, Position
 from core.users import User
-from store import Store
+from store import Clock, Store
 from store.migrate import apply, schema_path
 from store.tx import SqliteTx
 from tests.builders import as_user, make_user
@@ -40,7 +40,7 @@ def test_nothing_stable_is_skipped_or_repeated(order: Order, names: list[str], l
     """What stands in the set from the first page to the last is told exactly once, whatever comes and goes."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
     apply(connection, schema_path().read_text("utf-8"), 1)
-    tx = SqliteTx(connection)
+    tx = SqliteTx(connection, Clock())
     anna = users.create(Scene(tx, "operator"), "anna")
     scene = Scene(tx, anna.id)
     place = sets.create(scene, "place")

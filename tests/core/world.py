@@ -7,6 +7,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from core import users
 from core.calls import CoreCall, Scene
 from core.users import User
+from store import Clock
 from store.migrate import apply, schema_path
 from store.tx import SqliteTx
 
@@ -21,7 +22,7 @@ class World:
         self.connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         apply(self.connection, schema_path().read_text("utf-8"), 1)
         self.connection.execute("PRAGMA foreign_keys = ON")
-        self.tx = SqliteTx(self.connection)
+        self.tx = SqliteTx(self.connection, Clock())
         self.users: dict[str, User] = {name: users.create(Scene(self.tx, "operator"), name) for name in names}
 
     def scene(self, name: str) -> Scene:

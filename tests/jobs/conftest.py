@@ -12,7 +12,7 @@ from jobs.limits import Limits
 from jobs.model import JobEvent, Request
 from jobs.runner import EmbeddedRunner
 from rpcserver.errors import describe_for_job
-from store import Store, Tx
+from store import Clock, Store, Tx
 from tests.jobs.contract import World
 
 ANNA = Request("u_anna")
@@ -59,8 +59,8 @@ def start(tmp_path: Path, request: pytest.FixtureRequest) -> Start:
     """Start engines on the same folder, one after another."""
 
     @asynccontextmanager
-    async def begin(world: World | None = None, **limits: Any) -> AsyncIterator[Engine]:
-        store = await Store.open(tmp_path / "data")
+    async def begin(world: World | None = None, clock: Clock | None = None, **limits: Any) -> AsyncIterator[Engine]:
+        store = await Store.open(tmp_path / "data", clock=clock)
         engine = Engine(store, world or World(), Limits(**limits), request.param)
         await engine.runner.start()
         try:

@@ -1,21 +1,23 @@
 """Schedules: when they are due, in which zone, and what is told of what was not run."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from core import users
 from core.calls import Scene
 from jobs import schedules
+from jobs.cron import CronLine
 from jobs.errors import BadSchedule, TooManySchedules
 from jobs.model import JobEvent
 from jobs.schedules import Schedule
 from jobs.user import OPERATOR
-from store import Tx, now_ms
 from tests.jobs.conftest import Engine, Start
 
 MINUTE = 60_000
@@ -27,9 +29,9 @@ def ms(text: str) -> int:
     return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
 
 
-def due(when: tuple[str, str], start: str, count: int, created_at: int = 0) -> list[str]:
+def due(when: tuple[str, str], start: str, count: int, next_at: int | None = None) -> list[str]:
     """Return the next times a schedule is due, each found from the one before, in UTC."""
-    schedule = Schedule("sch_1", "u_1", None, "f", "{}", *when, 0, None, None, None, 0, created_at)
+    schedule = Schedule("sch_1", "u_1", None, "f", "{}", *when, 0, next_at, None, None, 0, 0)
     at: int | None = ms(start)
     found = []
     for _ in range(count):
@@ -65,9 +67,10 @@ def test_cron_lines_follow_the_clocks_of_their_zone(line: str, start: str, expec
 
 def test_intervals_keep_their_step() -> None:
     """An interval counts from when it was made, however late a run was."""
-    created = ms("2026-11-20T00:00")
-    assert due(schedules.interval(90), "2026-11-20T00:00", 3, created) == ["11-20 00:01", "11-20 00:03", "11-20 00:04"]
-    assert due(schedules.interval(3600), "2026-11-20T05:59", 1, created) == ["11-20 06:00"]
+    first = ms("2026-11-20T00:00") + 90_000
+    assert due(schedules.interval(90), "2026-11-20T00:00", 3, first) == ["11-20 00:01", "11-20 00:03", "11-20 00:04"]
+    assert due(schedules.interval(3600), "2026-11-20T05:59", 1, ms("2026-11-20T01:00")) == ["11-20 06:00"]
+    assert due(schedules.interval(3600), "2026-11-20T05:59", 2) == ["11-20 06:59", "11-20 07:59"]
 
 
 @pytest.mark.parametrize("line", ["@daily", "* * * * * *", "61 * * * *", "", "0 7 * *", "0 7 * * 1@UTC"])
@@ -92,17 +95,13 @@ async def scheduling(start: Start) -> AsyncIterator[tuple[Engine, Callable[..., 
         anna = await engine.store.write(lambda tx: users.create(Scene(tx, OPERATOR), "anna"))
 
         async def overdue(every_s: float, by_ms: int, is_catching_up: bool = False, **given: Any) -> Schedule:
-            at = now_ms()
             made = await engine.runner.schedules.create(
                 "gated", {"text": "x"}, anna.id, None, schedules.interval(every_s), is_catching_up=is_catching_up
             )
-            moved = replace(made, created_at=at - by_ms - int(every_s * 1000), next_at=at - by_ms)
-
-            def move(tx: Tx) -> None:
-                values = (moved.created_at, moved.next_at, moved.id)
-                tx.run("UPDATE schedules SET created_at = ?, next_at = ? WHERE id = ?", *values)
-
-            await engine.store.write(move)
+            due_at = engine.store.clock.steady_ms() - by_ms
+            await engine.store.write(
+                lambda tx: tx.run("UPDATE schedules SET next_at = ? WHERE id = ?", due_at, made.id)
+            )
             engine.runner.schedules._wake.set()
             now = made
             while now.last_at is None:
@@ -136,15 +135,15 @@ async def test_what_was_not_run_is_told(scheduling: tuple[Engine, Callable[..., 
 
 
 @pytest.mark.parametrize("is_catching_up", [False, True])
-async def test_what_is_too_late_is_run_only_if_wanted(
+async def test_what_is_too_late_while_the_server_is_up_is_run_once(
     scheduling: tuple[Engine, Callable[..., Any]], is_catching_up: bool
 ) -> None:
-    """All of them are told, and with `catch_up` one is run; so also after a sleep of the machine."""
+    """However late it is looked at, one of several is run, and the others are told."""
     engine, overdue = scheduling
     schedule = await overdue(600, 61 * MINUTE, is_catching_up)
-    assert (schedule.missed, schedule.last_job_id is not None) == (7, is_catching_up)
-    assert await missed(engine) == [7]
-    assert schedule.next_at is not None and schedule.next_at > now_ms()
+    assert (schedule.missed, schedule.last_job_id is not None) == (6, True)
+    assert await missed(engine) == [6]
+    assert schedule.next_at is not None and schedule.next_at > engine.store.clock.steady_ms()
 
 
 async def test_what_is_a_little_late_is_just_run(scheduling: tuple[Engine, Callable[..., Any]]) -> None:
@@ -210,4 +209,46 @@ async def test_a_schedule_that_breaks_stops_no_other(
     monkeypatch.setattr(Schedule, "after", fails)
     await engine.store.write(lambda tx: tx.run("UPDATE schedules SET next_at = 1 WHERE id = ?", broken.id))
     assert (await overdue(3600, 1000)).last_job_id is not None
-    assert (await found(engine, broken.id)).next_at > now_ms()
+    assert (await found(engine, broken.id)).next_at > engine.store.clock.steady_ms()
+
+
+async def test_lines_are_counted_by_days() -> None:
+    """A year of minutes is counted in no time, and as one by one."""
+    line = CronLine("* * * * *", BRUSSELS)
+    began = time.perf_counter()
+    assert line.count(ms("2025-11-20T00:00"), ms("2026-11-20T00:00")) == 365 * 24 * 60
+    assert time.perf_counter() - began < 0.5
+
+
+FIELDS = ("0", "30", "15,45", "*/20", "*", "5-50/15")
+HOURS = ("0", "2", "23", "1-3", "*", "*/6", "2,12")
+DAYS = (("*", "*"), ("29", "*"), ("*", "SUN"), ("1", "MON-FRI"), ("L", "*"), ("*/2", "SUN#5"))
+# Days on which clocks change: by an hour at 1:00 UTC, by half an hour, at midnight, and on none.
+CHANGES = {
+    BRUSSELS: ("2026-03-29", "2026-10-25"),
+    "Australia/Lord_Howe": ("2026-04-05", "2026-10-04"),
+    "America/Havana": ("2026-03-08", "2026-11-01"),
+    "UTC": ("2026-12-31",),
+}
+
+
+@given(
+    minute=st.sampled_from(FIELDS),
+    hour=st.sampled_from(HOURS),
+    days=st.sampled_from(DAYS),
+    change=st.sampled_from([(zone, day) for zone, days in CHANGES.items() for day in days]),
+    before_m=st.integers(0, 2000),
+    length_m=st.integers(0, 3000),
+)
+@settings(max_examples=150, deadline=None)
+def test_counting_by_days_is_counting_one_by_one(
+    minute: str, hour: str, days: tuple[str, str], change: tuple[str, str], before_m: int, length_m: int
+) -> None:
+    """Whatever the line, and whatever the clocks of its zone do meanwhile."""
+    read = CronLine(f"{minute} {hour} {days[0]} * {days[1]}", change[0])
+    first = ms(f"{change[1]}T12:00") - before_m * MINUTE
+    last = first + length_m * MINUTE
+    count, at = 0, read.after(first)
+    while at is not None and at <= last:
+        count, at = count + 1, read.after(at)
+    assert read.count(first, last) == count

@@ -199,6 +199,6 @@ async def test_keys_are_forgotten_by_age_and_number(counter: Counter, tmp_path: 
         count = await server.app.store.read(lambda tx: tx.one("SELECT count(*) FROM idempotency_keys"))
         assert count is not None and count[0] <= 21
         assert await anna.call("test.count", idempotency_key="k24") == 25
-        await server.app.store.write(lambda tx: tx.run("UPDATE idempotency_keys SET created_at = created_at - 3600001"))
+        await server.app.store.write(lambda tx: tx.run("UPDATE idempotency_keys SET age_from = age_from - 3600001"))
         await server.app.store.write(server.app.answers.upkeep)
         assert await anna.call("test.count", idempotency_key="k24") == 26

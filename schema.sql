@@ -535,7 +535,7 @@ CREATE INDEX remotes_redirect ON remotes (redirect_id);
 
 -- Every call of a remote, each try of one. question: JSON, of a manual remote alone and only until it is answered; what
 -- is sent to and comes from the outside is never kept. attribute: what the answer belongs to. job_id, ask_id: the job
--- that waits for a person, and the question it put. Written by core.activity.
+-- that waits for a person, and the question it put. expires_at: steady. Written by core.activity.
 CREATE TABLE remote_activity (
     id          TEXT PRIMARY KEY,
     remote_id   TEXT NOT NULL REFERENCES remotes (id) ON DELETE CASCADE,

@@ -12,7 +12,7 @@ from core.calls import Scene, core_call
 from core.errors import ActivityNotFound, ActivityOver, RemoteNotFound, TooMany
 from core.known import forget, know
 from core.remotes import find as find_remote
-from store import Tx, new_id, now_ms
+from store import Tx, new_id
 
 State = Literal["pending", "succeeded", "failed", "cached", "declined", "expired", "cancelled"]
 Ending = Literal["succeeded", "failed", "cached"]
@@ -96,7 +96,7 @@ def list_(
         remote_id or scene.user_id,
         *((after[0] if after else None,) * 2),
         *((state,) * 2),
-        now_ms(),
+        scene.tx.clock.steady_ms(),
         limit + 1,
     )
     found = [_activity(row, scene.user_id) for row in rows[:limit]]
@@ -130,7 +130,7 @@ def settle(scene: Scene, activity_id: str, state: Resolution, answer: Any = None
 
     One that has ended already stays as it is.
     """
-    tx, now = scene.tx, now_ms()
+    tx, now = scene.tx, scene.tx.clock.now_ms()
     row = tx.one(
         "SELECT token_id, attribute, caller_id, created_at, state FROM remote_activity WHERE id = ?", activity_id
     )
@@ -140,7 +140,7 @@ def settle(scene: Scene, activity_id: str, state: Resolution, answer: Any = None
     if before == "pending":
         tx.run(
             "UPDATE remote_activity SET state = ?, question = NULL, finished_at = ?, duration_ms = ? WHERE id = ?",
-            *(state, now, now - created_at, activity_id),
+            *(state, now, max(0, now - created_at), activity_id),
         )
         if state == "succeeded":
             know(Scene(tx, caller_id), token_id, attribute, answer)
@@ -165,7 +165,7 @@ def note(scene: Scene, remote_id: str, token_id: str | None, tries: Sequence[Try
 @core_call("core.remote.activity.ask")
 def ask(scene: Scene, activity_id: str, question: Question, job_id: str, ask_id: str) -> None:
     """Record that a manual remote's question waits for a person; what was answered before is past. Raises TooMany."""
-    now = now_ms()
+    now = scene.tx.clock.steady_ms()
     row = scene.tx.one(
         "SELECT count(*) FROM remote_activity WHERE state = 'pending' AND caller_id = ? AND expires_at > ?",
         *(scene.user_id, now),
@@ -176,7 +176,12 @@ def ask(scene: Scene, activity_id: str, question: Question, job_id: str, ask_id:
         "INSERT INTO remote_activity (id, remote_id, token_id, attribute, caller_id, answerer_id, state, question,"
         " expires_at, created_at, job_id, ask_id) VALUES (?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?, ?, ?)",
         *(activity_id, question.remote_id, question.token_id, question.attribute, scene.user_id),
-        *(question.answerer_id, json.dumps(question.details), now + int(question.timeout_s * 1000), now),
+        *(
+            question.answerer_id,
+            json.dumps(question.details),
+            now + int(question.timeout_s * 1000),
+            scene.tx.clock.now_ms(),
+        ),
         *(job_id, ask_id),
     )
     forget(scene, question.token_id, question.attribute)
@@ -193,7 +198,7 @@ def waiting(scene: Scene, token_id: str, attribute: str, *, is_of_all: bool = Fa
     row = scene.tx.one(
         f"SELECT {COLUMNS} FROM remote_activity WHERE token_id = ? AND attribute = ?"  # noqa: S608 (constants)
         " AND state = 'pending' AND expires_at > ? AND (? OR caller_id = ?) ORDER BY id DESC LIMIT 1",
-        *(token_id, attribute, now_ms(), is_of_all, scene.user_id),
+        *(token_id, attribute, scene.tx.clock.steady_ms(), is_of_all, scene.user_id),
     )
     return _activity(row, scene.user_id) if row else None
 
@@ -207,9 +212,9 @@ def _owned(scene: Scene, remote_id: str) -> None:
 def _prune(tx: Tx, remote_id: str) -> None:
     # A question ends with the job that waits for it, if it has one: only what that left behind is ended here.
     tx.run(
-        "UPDATE remote_activity SET state = 'expired', question = NULL, finished_at = expires_at"
+        "UPDATE remote_activity SET state = 'expired', question = NULL, finished_at = expires_at + ?"
         " WHERE remote_id = ? AND state = 'pending' AND expires_at <= ?",
-        *(remote_id, now_ms() - LATE_MS),
+        *(tx.clock.ahead_ms, remote_id, tx.clock.steady_ms() - LATE_MS),
     )
     tx.run(
         "DELETE FROM remote_activity WHERE remote_id = ? AND state <> 'pending' AND id <="

@@ -14,7 +14,7 @@ from core.calls import Scene, core_call
 from core.errors import AttributeNotFound, BadAttribute, BadName, BadValue, NameTaken, TypeClosed
 from core.limits import Limits, ValueType, check, source_of
 from core.sources import require
-from store import Tx, new_id, now_ms
+from store import Tx, new_id
 
 Needs = list[str] | dict[str, bool]
 COLUMNS = "id, type, name, value_type, limits, default_value, read_needs, write_needs, is_human, parent_id"
@@ -203,7 +203,7 @@ def _insert(tx: Tx, new: Attribute) -> str:
         f"INSERT INTO attributes ({COLUMNS}, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
         *(new.id, new.type, new.name, new.value_type, json.dumps(new.limits)),
         *(_text(new.default), _text(new.read_needs), _text(new.write_needs), int(new.is_human)),
-        *(new.parent_id, now_ms()),
+        *(new.parent_id, tx.clock.now_ms()),
     )
     _share(tx, new.id, "read", new.read_groups)
     _share(tx, new.id, "write", new.write_groups)

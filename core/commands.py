@@ -16,7 +16,6 @@ from core.listing import HUMAN, VISIBLE
 from core.names import sort_key
 from core.sources import Source
 from core.tokens import Token
-from store import now_ms
 
 MAX_ANCESTORS = 32
 MAX_COMMANDS = 500
@@ -114,7 +113,8 @@ def _sort(scene: Scene, token: Token, values: dict[str, Any], fresh_s: float) ->
     last = known.find(scene.tx, token.id, source.kept_as("sort"), scene.user_id)
     if last is None:
         return None, True
-    return _number(last[0]), last[1] < now_ms() - fresh_s * 1000
+    age_ms = scene.tx.clock.now_ms() - last[1]
+    return _number(last[0]), not 0 <= age_ms <= fresh_s * 1000  # below 0: the clock was set back since
 
 
 def _number(value: Any) -> float | None:

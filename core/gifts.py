@@ -9,7 +9,7 @@ from core.calls import Scene, core_call
 from core.errors import GiftNotFound, TooMany
 from core.guards import guard_making
 from core.names import checked_name
-from store import Tx, new_id, now_ms
+from store import Tx, new_id
 
 MAX_GIFTS = 50  # each visitor is given them all, inside the transaction that lets him in
 
@@ -45,7 +45,7 @@ def create(
     gift_id = new_id("gf_")
     scene.tx.run(
         "INSERT INTO gifts (id, set_id, type, name, attributes, access, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        *(gift_id, set_id, type, checked_name(name), json.dumps(attributes or {}), access, now_ms()),
+        *(gift_id, set_id, type, checked_name(name), json.dumps(attributes or {}), access, scene.tx.clock.now_ms()),
     )
     return gift_id
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from core.calls import Scene, core_call
 from core.errors import BadName, GroupNotFound, NameTaken, NotWritable, OwnGroup, StillUsed, UserNotFound
 from core.names import checked_name
-from store import Tx, new_id, now_ms
+from store import Tx, new_id
 
 OWN = "@"  # begins the names of the users' own groups, and of no others
 
@@ -126,7 +126,7 @@ def _establish(tx: Tx, group_id: str, name: str, user_id: str) -> str:
         group_id,
         name,
         user_id,
-        now_ms(),
+        tx.clock.now_ms(),
     )
     _insert(tx, group_id, user_id, True)
     return group_id

@@ -10,7 +10,7 @@ from typing import Any
 
 from core.calls import Scene, core_call
 from core.sources import Source
-from store import Tx, now_ms
+from store import Tx
 
 EVERYBODY = ""
 NESTED = ': {"'  # in the JSON text of attributes: without it none of them names a script or remote
@@ -31,7 +31,7 @@ def know(
         "INSERT INTO known_values (token_id, attribute, user_id, value, known_at) VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT (token_id, attribute, user_id)"
         " DO UPDATE SET value = excluded.value, known_at = excluded.known_at",
-        *(token_id, attribute, EVERYBODY if is_for_all else scene.user_id, json.dumps(value), now_ms()),
+        *(token_id, attribute, EVERYBODY if is_for_all else scene.user_id, json.dumps(value), scene.tx.clock.now_ms()),
     )
     if changed is not None:
         scene.say("value_changed", token_id=token_id, attribute=changed)
@@ -43,7 +43,7 @@ def touch(scene: Scene, token_id: str, attribute: str) -> None:
     scene.tx.run(
         "INSERT INTO known_values (token_id, attribute, user_id, value, known_at) VALUES (?, ?, ?, 'null', ?)"
         " ON CONFLICT (token_id, attribute, user_id) DO UPDATE SET known_at = excluded.known_at",
-        *(token_id, attribute, scene.user_id, now_ms()),
+        *(token_id, attribute, scene.user_id, scene.tx.clock.now_ms()),
     )
 
 

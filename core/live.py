@@ -24,7 +24,7 @@ from core.guards import READING, Rule, applying, guard_change, hides
 from core.limits import source_of
 from core.sources import require
 from core.tokens import Token
-from store import Tx, now_ms
+from store import Tx
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +239,7 @@ def _put(tx: Tx, token: Token, attribute: str, value: Any, set_id: str | None) -
         "INSERT INTO live_values (token_id, attribute, set_id, value, is_on, updated_at) VALUES (?, ?, ?, ?, 1, ?)"
         " ON CONFLICT (token_id, attribute, set_id) DO UPDATE SET value = excluded.value,"
         " updated_at = excluded.updated_at",
-        *(token.id, attribute, set_id, None if value is None else json.dumps(value), now_ms()),
+        *(token.id, attribute, set_id, None if value is None else json.dumps(value), tx.clock.now_ms()),
     )
 
 
@@ -248,7 +248,7 @@ def _switch(tx: Tx, token_id: str, attribute: str, is_on: bool, set_id: str | No
         "INSERT INTO live_values (token_id, attribute, set_id, value, is_on, updated_at) VALUES (?, ?, ?, NULL, ?, ?)"
         " ON CONFLICT (token_id, attribute, set_id) DO UPDATE SET is_on = excluded.is_on,"
         " updated_at = excluded.updated_at",
-        *(token_id, attribute, set_id or "", int(is_on), now_ms()),
+        *(token_id, attribute, set_id or "", int(is_on), tx.clock.now_ms()),
     )
 
 

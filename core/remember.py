@@ -5,13 +5,13 @@ leaving and returning cost nothing. Source: sessions.md 1.2 (session data set), 
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from core import members, sets, tokens
 from core.calls import Scene, core_call
 from core.errors import TokenNotFound, TooMany
-from store import Tx, now_ms
+from store import Clock, Tx
 
 TYPE = "memory"
 MAX_ENTRIES = 1000  # all are looked through whenever one is changed
@@ -41,7 +41,7 @@ def remember(
     sets.writable(scene, data_set_id)
     kept = 0
     for token_id, entry in _all(scene.tx, data_set_id):
-        if (entry.name == name and entry.set_id == set_id) or not _is_current(entry):
+        if (entry.name == name and entry.set_id == set_id) or not _is_current(entry, scene.tx.clock):
             tokens.erase(scene.tx, token_id)
         else:
             kept += 1
@@ -53,7 +53,7 @@ def remember(
     if set_id is not None:
         held["set_id"] = sets.show(scene, set_id).id
     if seconds is not None:
-        held["expires_at"] = now_ms() + int(seconds * 1000)
+        held["expires_at"] = scene.tx.clock.steady_ms() + int(seconds * 1000)
     token_id = tokens.insert(scene.tx, TYPE, scene.user_id, name, held, is_public=False, is_human=False)
     members.put(scene.tx, data_set_id, token_id, "member")
 
@@ -63,8 +63,13 @@ def recall(scene: Scene, data_set_id: str, set_id: str | None = None) -> list[Re
     """Return what a session remembers in a set, and everywhere, by name; what expired is forgotten."""
     if sets.show(scene, data_set_id).owner_id != scene.user_id:
         raise TokenNotFound(data_set_id)
-    found = [entry for _, entry in _all(scene.tx, data_set_id) if _is_current(entry)]
-    return sorted((e for e in found if e.set_id in (None, set_id)), key=lambda e: (e.name, e.set_id or ""))
+    clock = scene.tx.clock
+    found = [
+        replace(entry, expires_at=None if entry.expires_at is None else clock.moment(entry.expires_at))
+        for _, entry in _all(scene.tx, data_set_id)
+        if entry.set_id in (None, set_id) and _is_current(entry, clock)
+    ]
+    return sorted(found, key=lambda entry: (entry.name, entry.set_id or ""))
 
 
 def _all(tx: Tx, data_set_id: str) -> list[tuple[str, Remembered]]:
@@ -80,5 +85,6 @@ def _all(tx: Tx, data_set_id: str) -> list[tuple[str, Remembered]]:
     return found
 
 
-def _is_current(entry: Remembered) -> bool:
-    return entry.expires_at is None or entry.expires_at > now_ms()
+def _is_current(entry: Remembered, clock: Clock) -> bool:
+    # In the rows it is a time of the steady scale.
+    return entry.expires_at is None or entry.expires_at > clock.steady_ms()

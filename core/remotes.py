@@ -13,7 +13,7 @@ from core.definitions import Definition, checked
 from core.errors import BadRemote, NameTaken, RemoteNotFound, StillUsed
 from core.names import checked_name
 from core.scripts import refuse_if_used
-from store import Tx, new_id, now_ms
+from store import Tx, new_id
 
 Kind = Literal["url", "manual"]
 MAX_REDIRECTS = 8
@@ -72,7 +72,7 @@ def create(
     scene.tx.run(
         f"INSERT INTO remotes ({COLUMNS}, created_at) VALUES (?, ?, ?, ?, ?, 1, ?, 0, ?, ?, ?)",  # noqa: S608
         *(remote_id, scene.user_id, name, kind, _text(kind, definition), int(is_shared)),
-        *(group_id, redirect_id, now_ms()),
+        *(group_id, redirect_id, scene.tx.clock.now_ms()),
     )
     return remote_id
 

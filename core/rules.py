@@ -16,7 +16,7 @@ from core.guards import COLUMNS, EVENTS, Rule, applying, first_refusal, rule
 from core.names import checked_name
 from core.notices import NOTICES
 from core.sources import require
-from store import new_id, now_ms
+from store import new_id
 
 CUSTOM = "custom."
 MAX_RULES = 50  # all are asked, inside the transaction that moves
@@ -58,7 +58,7 @@ def create(
     scene.tx.run(
         f"INSERT INTO rules ({COLUMNS}, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 (a constant)
         *(rule_id, scene.user_id, token_id, type, event, checked_name(name or event), json.dumps(checked)),
-        *(message or "its rules do not let you.", now_ms()),
+        *(message or "its rules do not let you.", scene.tx.clock.now_ms()),
     )
     scene.say("rule_created", token_id=token_id)
     return rule_id

@@ -13,7 +13,7 @@ from core import groups
 from core.calls import Scene, core_call
 from core.errors import BadScript, NameTaken, NotPermitted, ScriptChanged, ScriptNotFound, StillUsed
 from core.names import checked_name
-from store import Tx, new_id, now_ms
+from store import Tx, new_id
 
 MAX_TEXT_CHARACTERS = 16 * 1024
 MAX_STATE_BYTES = 16 * 1024
@@ -84,7 +84,7 @@ def create(
         f"INSERT INTO scripts ({COLUMNS}, created_at) VALUES (?, ?, ?, ?, 1, ?, ?, ?, 0, ?, ?, ?, ?)",  # noqa: S608
         *(script_id, scene.user_id, name, parsed(text), int(is_shared)),
         *(_state(initial_state or {}), _state(state or {}), _state(extra_params or {})),
-        *(_keys(output_keys or []), _cool_down(cool_down_s), now_ms()),
+        *(_keys(output_keys or []), _cool_down(cool_down_s), scene.tx.clock.now_ms()),
     )
     return script_id
 

@@ -11,7 +11,7 @@ from core.errors import EnterRefused, NotWritable, SetCycle, SetNotEmpty, SetNot
 from core.guards import ask_set, guard_set, guard_token, of_set
 from core.names import sort_key
 from core.types import SYSTEM_MADE
-from store import Tx, new_id, now_ms
+from store import Tx, new_id
 
 EnterPolicy = Literal["readers", "members", "owner", "rule"]
 
@@ -306,7 +306,7 @@ def define(tx: Tx, token_id: str, parent_id: str | None, enter_policy: str = "re
     set_id = new_id("set_")
     tx.run(
         "INSERT INTO sets (id, token_id, parent_id, enter_policy, next_rank, created_at) VALUES (?, ?, ?, ?, 1, ?)",
-        *(set_id, token_id, parent_id, enter_policy, now_ms()),
+        *(set_id, token_id, parent_id, enter_policy, tx.clock.now_ms()),
     )
     if parent_id is not None:
         members.put(tx, parent_id, token_id, "child")

@@ -13,7 +13,7 @@ from core.guards import guard_making, guard_set, guard_token
 from core.limits import source_of
 from core.names import checked_name
 from core.sources import require
-from store import Tx, new_id, now_ms
+from store import Tx, new_id
 
 COLUMNS = "id, type, owner_id, name, attributes, is_public, is_human, revision, created_at"
 _STANDS = (
@@ -160,7 +160,7 @@ def insert(
         json.dumps(attributes),
         int(is_public),
         int(is_human),
-        now_ms(),
+        tx.clock.now_ms(),
     )
     return token_id
 

@@ -7,7 +7,6 @@ from core import members, sets, tokens
 from core.calls import Scene, core_call
 from core.guards import guard_set
 from core.names import sort_key
-from store import now_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ def add(scene: Scene, nodes: Iterable[Node], is_public: bool, filled: dict[str, 
         is_public: let everybody read the sets; their files are open to whoever reads the set.
         filled: sets that are complete, with the number of tokens in them.
     """
-    now = now_ms()
+    now = scene.tx.clock.now_ms()
     rows = list(nodes)
     scene.tx.many(
         "INSERT INTO tokens (id, type, owner_id, name, attributes, is_public, is_human, revision, created_at)"

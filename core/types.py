@@ -12,7 +12,7 @@ from typing import Any
 from core import groups
 from core.calls import Scene, core_call
 from core.errors import BadName, NameTaken, NotWritable, TooMany, TypeClosed, TypeNotFound
-from store import Tx, now_ms
+from store import Tx
 
 WORD = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 SYSTEM_MADE = ("set", "user")  # tokens of these come with their set or user alone
@@ -71,7 +71,7 @@ def create(
         description,
         creators_group_id,
         int(is_human),
-        now_ms(),
+        scene.tx.clock.now_ms(),
     )
     _store_line(scene.tx, full, parents or [])
     for word, options in (attributes or {}).items():

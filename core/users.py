@@ -10,7 +10,7 @@ from core import groups, live, members, sets, tokens
 from core.calls import Scene, core_call
 from core.errors import BadValue, NameTaken, UserNotFound
 from core.names import checked_user_name
-from store import Tx, new_id, now_ms
+from store import Tx, new_id
 
 COLUMNS = "id, name, token_id, group_id, home_set_id, is_frozen, created_at"
 
@@ -50,7 +50,7 @@ def create(scene: Scene, name: str) -> User:
     user_id = new_id("u_")
     token_id = tokens.insert(tx, "user", user_id, name, {})
     home = sets.define(tx, tokens.insert(tx, "set", user_id, f"{name}'s home", {}, is_public=False), None)
-    user = User(user_id, name, token_id, new_id("g_"), home, 0, now_ms())
+    user = User(user_id, name, token_id, new_id("g_"), home, 0, scene.tx.clock.now_ms())
     tx.run(f"INSERT INTO users ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", *astuple(user))  # noqa: S608 (a constant)
     groups.establish_own(tx, user.group_id, user.id, name)
     # Home membership is permanent: a token is always in at least one set.

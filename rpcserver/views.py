@@ -82,11 +82,17 @@ def commands(session_id: str, pallet: list[Command]) -> list[dict[str, Any]]:
     ]
 
 
-def is_current(token: dict[str, Any], set_id: str, clock: Clock) -> bool:
-    """Tell whether an entry of a session's data counts in a set now."""
-    attributes = token["attributes"]
-    expires_at = attributes.get("expires_at")
-    return attributes.get("set_id") in (None, set_id) and (expires_at is None or expires_at > clock.steady_ms())
+def remembered(tokens: list[dict[str, Any]], set_id: str, clock: Clock) -> list[dict[str, Any]]:
+    """Return those entries of a session's data that count in a set now."""
+    found = []
+    for token in tokens:
+        attributes = token["attributes"]
+        expires_at = attributes.get("expires_at")
+        if expires_at is not None:
+            attributes["expires_at"] = clock.moment(expires_at)
+        if attributes.get("set_id") in (None, set_id) and (expires_at is None or expires_at > clock.steady_ms()):
+            found.append(token)
+    return found
 
 
 def place(listing: Listing) -> Place:

@@ -43,8 +43,10 @@ QUICK_CHECK_MAX_BYTES = 64 * 1024 * 1024  # above this a look at every page woul
 class _Reader(aiosqlite.Connection):
     """A read-only connection on a thread of its own that runs whole functions over one snapshot."""
 
-    async def read(self, fn: Callable[[Tx], T], clock: Clock) -> T:
-        return cast(T, await self._execute(_snapshot, self._conn, fn, clock))  # type: ignore[no-untyped-call]
+    clock: Clock
+
+    async def read(self, fn: Callable[[Tx], T]) -> T:
+        return cast(T, await self._execute(_snapshot, self._conn, fn, self.clock))  # type: ignore[no-untyped-call]
 
 
 class _NearReader:
@@ -53,15 +55,16 @@ class _NearReader:
     One that turns out long is stopped after so many steps of SQLite's machine, and belongs on a reader's thread.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._clock = clock
         self._connection = _connect_reader(path, busy_ms=0)
         self._connection.set_progress_handler(self._tick, _TICK_STEPS)
         self._left = math.inf
 
-    def read(self, fn: Callable[[Tx], T], clock: Clock) -> T:
+    def read(self, fn: Callable[[Tx], T]) -> T:
         """Run `fn` over one snapshot. Raises TooLongHere; then it has to be run again from its beginning."""
         try:
-            return cast(T, _snapshot(self._connection, partial(self._bounded, fn), clock))
+            return cast(T, _snapshot(self._connection, partial(self._bounded, fn), self._clock))
         except sqlite3.OperationalError as error:
             if sqlite_code(error) in (sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_BUSY):
                 raise TooLongHere from error
@@ -100,7 +103,7 @@ class Store:
         self.is_broken = False
         self._connection = connection
         self._writer = Writer(connection, clock, max_batch, self._broke, partial(_has_room, folder))
-        self._near = _NearReader(folder / DATABASE)
+        self._near = _NearReader(folder / DATABASE, clock)
         self._readers = readers
         self._next_reader = 0
         self._lock = lock
@@ -130,11 +133,12 @@ class Store:
         lock = await asyncio.to_thread(_lock_folder, folder)
         try:
             connection = await asyncio.to_thread(_open_database, folder / DATABASE, synchronous)
-            pool = [await _open_reader(folder / DATABASE) for _ in range(readers)]
+            clock = clock or Clock()
+            pool = [await _open_reader(folder / DATABASE, clock) for _ in range(readers)]
         except BaseException:
             lock.close()
             raise
-        return cls(folder, connection, pool, lock, max_batch, clock or Clock())
+        return cls(folder, connection, pool, lock, max_batch, clock)
 
     def write(self, fn: Callable[[Tx], T]) -> asyncio.Future[T]:
         """Run `fn` in a transaction; awaiting gives its result once it is on disk.
@@ -154,9 +158,9 @@ class Store:
             raise StoreClosed
         try:
             with suppress(TooLongHere):
-                return self._near.read(fn, self.clock)
+                return self._near.read(fn)
             self._next_reader = (self._next_reader + 1) % len(self._readers)
-            return await self._readers[self._next_reader].read(fn, self.clock)
+            return await self._readers[self._next_reader].read(fn)
         except sqlite3.Error as error:
             meaning = named(error)
             if meaning is error or sqlite_code(error) == sqlite3.SQLITE_READONLY:
@@ -271,8 +275,9 @@ def _open_database(path: Path, synchronous: str) -> sqlite3.Connection:
     return connection
 
 
-async def _open_reader(path: Path) -> _Reader:
+async def _open_reader(path: Path, clock: Clock) -> _Reader:
     reader = _Reader(partial(_connect_reader, path, busy_ms=5000), 64)
+    reader.clock = clock
     await reader
     return reader
 

@@ -16,8 +16,9 @@ import pytest
 from rpcserver.app import App, running
 from rpcserver.client import Client
 from rpcserver.settings import Settings
-from store import Clock, Store
+from store import Store
 from tests.builders import make_place
+from tests.clocks import SetClock
 
 
 @pytest.fixture
@@ -31,8 +32,9 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 class Running:
     """A server in this process, with users and clients."""
 
-    def __init__(self, app: App, stack: AsyncExitStack) -> None:
+    def __init__(self, app: App, stack: AsyncExitStack, clock: SetClock) -> None:
         self.app = app
+        self.clock = clock
         self.url = app.server.url
         self._stack = stack
         self.credentials: dict[str, str] = {}
@@ -58,10 +60,11 @@ class Running:
 
 
 @asynccontextmanager
-async def run_server(data: Path, clock: Clock | None = None, **settings: Any) -> AsyncIterator[Running]:
-    """Run a server in this process on a free port."""
+async def run_server(data: Path, clock: SetClock | None = None, **settings: Any) -> AsyncIterator[Running]:
+    """Run a server in this process on a free port, with a clock that can be set."""
+    clock = clock or SetClock()
     async with running(Settings.load(data=data, port=0, **settings), clock=clock) as app, AsyncExitStack() as stack:
-        yield Running(app, stack)
+        yield Running(app, stack, clock)
 
 
 @pytest.fixture

@@ -150,7 +150,7 @@ async def _remembered(call: Call, session: Session, data_set_id: str) -> list[di
     while True:
         listing = await walking.look(call, session, set_id=data_set_id, limit=200, after=after)
         tokens = views.contents(listing, session.id, None)["tokens"]
-        found += [token for token in tokens if views.is_current(token, session.place, call.app.clock)]
+        found += views.remembered(tokens, session.place, call.app.clock)
         after = listing.next
         if after is None:
             return found

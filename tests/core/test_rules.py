@@ -258,7 +258,7 @@ def test_gifts_come_and_go_with_the_visitor(world: World) -> None:
     assert world.all("SELECT id FROM tokens WHERE name IN ('basket', 'buy')") == []
 
 
-def test_a_session_remembers_for_a_set_and_everywhere(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_remembers_for_a_set_and_everywhere(world: World) -> None:
     """What belongs to a set is there on return; what expired is not; None forgets."""
     book = world.do("bob", sets.create, "data", world.home("bob"))
     shop, _ = a_set(world, "shop")
@@ -272,8 +272,7 @@ def test_a_session_remembers_for_a_set_and_everywhere(world: World, monkeypatch:
 
     assert recalled(shop) == {"name": "bob", "basket": ["tea", "milk"], "offer": 5}
     assert recalled(world.home("bob")) == {"name": "bob"}
-    now = remember.now_ms()
-    monkeypatch.setattr(remember, "now_ms", lambda: now + 61_000)
+    world.clock.sleep_for(61)
     assert recalled(shop) == {"name": "bob", "basket": ["tea", "milk"]}
     world.do("bob", remember.remember, book, "basket", None, shop)
     assert [row[0] for row in world.all("SELECT name FROM tokens WHERE type = 'memory'")] == ["name"]

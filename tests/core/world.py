@@ -7,9 +7,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from core import users
 from core.calls import CoreCall, Scene
 from core.users import User
-from store import Clock
 from store.migrate import apply, schema_path
 from store.tx import SqliteTx
+from tests.clocks import SetClock
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -22,7 +22,8 @@ class World:
         self.connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         apply(self.connection, schema_path().read_text("utf-8"), 1)
         self.connection.execute("PRAGMA foreign_keys = ON")
-        self.tx = SqliteTx(self.connection, Clock())
+        self.clock = SetClock()
+        self.tx = SqliteTx(self.connection, self.clock)
         self.users: dict[str, User] = {name: users.create(Scene(self.tx, "operator"), name) for name in names}
 
     def scene(self, name: str) -> Scene:

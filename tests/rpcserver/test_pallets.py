@@ -54,9 +54,7 @@ async def test_a_given_command_is_run_by_its_session_alone(anna: Client, bob: Cl
     assert stale.data["pallet_version"] == (await bob.ls(one)).pallet_version
 
 
-async def test_session_data_is_stashed_and_comes_back(
-    server: Running, anna: Client, bob: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_session_data_is_stashed_and_comes_back(server: Running, anna: Client, bob: Client) -> None:
     """Remembered in a set, it is out of sight elsewhere and back on return, in that session; what is old is gone."""
     shop, _ = await a_place(anna, "shop")
     home = (await bob.call("auth.whoami"))["home_set"]
@@ -81,10 +79,7 @@ async def test_session_data_is_stashed_and_comes_back(
     assert await remembered(other) == []
     await bob.cd(session, set_id=shop)
     assert await remembered() == ["basket", "name", "offer"]
-    from rpcserver import views
-
-    later = views.now_ms() + 61_000
-    monkeypatch.setattr(views, "now_ms", lambda: later)
+    server.clock.sleep_for(61)
     assert await remembered() == ["basket", "name"]
 
 

@@ -68,7 +68,8 @@ class CronLine:
     def _in_changing_day(self, begin: datetime, after: int, upto: int) -> int:
         # Its hours are not what they are on other days: here, and only here, one after another is looked at.
         count, at = 0, max(after, _ms(begin) - 1)
-        for found in CronSim(self._line, begin - timedelta(minutes=1)):
+        start = begin - timedelta(minutes=1) if after < _ms(begin) else datetime.fromtimestamp(after / 1000, self._zone)
+        for found in CronSim(self._line, start):
             if _ms(found) > upto:
                 break
             if _ms(found) > at:

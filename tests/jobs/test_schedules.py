@@ -226,6 +226,7 @@ DAYS = (("*", "*"), ("29", "*"), ("*", "SUN"), ("1", "MON-FRI"), ("L", "*"), ("*
 # Days on which clocks change: by an hour at 1:00 UTC, by half an hour, at midnight, and on none.
 CHANGES = {
     BRUSSELS: ("2026-03-29", "2026-10-25"),
+    "America/Sao_Paulo": ("2018-11-04", "2018-02-18"),
     "Australia/Lord_Howe": ("2026-04-05", "2026-10-04"),
     "America/Havana": ("2026-03-08", "2026-11-01"),
     "UTC": ("2026-12-31",),

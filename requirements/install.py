@@ -1,0 +1,162 @@
+"""Puts what is locked into .venv: `install.py run` what the demo and a server need, `install.py test` the tests' too.
+
+Needs nothing but a Python with its `venv`. An environment is whole when a record in it says what it holds; while
+anything is being put in there is no record, so one that was interrupted is made anew, like one whose locks changed.
+"""
+
+import sys
+
+MINIMUM = (3, 11)
+
+if sys.version_info < MINIMUM:  # older Pythons can read this file, and no more
+    sys.exit(
+        "rpcserver needs Python %d.%d or newer, and %s is %d.%d: install one and say so: make demo PYTHON=python3.12"
+        % (*MINIMUM, sys.executable, *sys.version_info[:2])
+    )
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+LOCKS = ROOT / "requirements"
+BASED_ON = {"run": ("run",), "test": ("run", "test")}  # a lock has every pin of those below it
+PIP = ("-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--no-compile", "--no-build-isolation")
+LOCKED = ("--no-deps", "--require-hashes", "--requirement")  # a lock names all there is
+TOLD_LINES = 15
+
+
+class Failed(Exception):
+    """An environment could not be made; the text says what to do."""
+
+
+def main(arguments: list[str]) -> int:
+    """Install a set (`run` or `test`) into a folder (.venv unless given) and return the exit status."""
+    kind, folder = arguments[0], ROOT / (arguments[1] if len(arguments) > 1 else ".venv")
+    try:
+        Environment(folder).install(kind)
+    except Failed as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted: the same command begins anew.", file=sys.stderr)
+        return 130
+    return 0
+
+
+class Environment:
+    """A virtual environment, made of the locked files by the Python that runs this."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.python = folder / "bin" / "python"
+        self._record = folder / "installed.json"
+
+    def install(self, kind: str) -> None:
+        """See that the set is there: at once when it is, or on top of what is, or all anew when a lock changed."""
+        made_of = {"python": list(sys.version_info[:2]), "folder": str(self.folder)}
+        locks = {name: digest("build", name) for name in BASED_ON[kind]}
+        project = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
+        there = self._read()
+        held = there.get("locks", {})
+        usable = all(there.get(name) == value for name, value in made_of.items())
+        usable = usable and all(held.get(name, value) == value for name, value in locks.items())
+        if usable and kind in held and there.get("project") == project:
+            return
+        started = time.monotonic()
+        self._record.unlink(missing_ok=True)
+        if not usable:
+            held = {}
+            self._make()
+        if kind not in held:
+            self._pip("what it needs", *LOCKED, f"requirements/{kind}.txt")
+        self._pip("rpcserver itself", "--no-deps", "--no-index", "--editable", ".")
+        record = {**made_of, "locks": {**held, **locks}, "project": project}
+        aside = self._record.with_suffix(".part")
+        aside.write_text(json.dumps(record, indent=1), "utf-8")
+        aside.replace(self._record)
+        print(f"{self.folder.name} is ready after {time.monotonic() - started:.0f} s", flush=True)
+
+    def _read(self) -> dict[str, object]:
+        try:
+            return json.loads(self._record.read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}  # none was made here, or not to its end
+
+    def _make(self) -> None:
+        """Make an empty environment, with what sources are built with."""
+        version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+        if find_spec("venv") is None or find_spec("ensurepip") is None:
+            raise Failed(
+                f"{sys.executable} cannot make environments: install its module `venv` (on Debian and Ubuntu the package"
+                f" python{version}-venv), then run the same again."
+            )
+        print(f"Python {version} makes {self.folder.name}", flush=True)
+        base = getattr(sys, "_base_executable", sys.executable)  # not the one inside, which is about to go
+        run([base, "-m", "venv", "--clear", str(self.folder)], "an empty environment")
+        self._pip("what sources are built with", *LOCKED, "requirements/build.txt")
+
+    def _pip(self, what: str, *arguments: str) -> None:
+        run([str(self.python), *PIP, *arguments], what)
+
+
+def run(command: list[str], what: str) -> None:
+    """Run a command, showing how far it is. Raises Failed with its last lines and what to do."""
+    terminal = sys.stdout.isatty()
+    print(f"  {what} ...", end="" if terminal else "\n", flush=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        cwd=ROOT,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout is not None
+    lines: list[str] = []
+    packages = 0
+    for line in process.stdout:
+        lines.append(line.rstrip())
+        found = re.match(r"Collecting (\S+)", line)
+        packages += found is not None
+        if terminal and found:
+            print(f"\r\033[K  {what} ... {packages} {found[1]}", end="", flush=True)
+        elif "Retrying" in line:
+            print(f"\n  {line.rstrip()}", flush=True)
+    if process.wait() != 0:
+        raise Failed("\n".join([*lines[-TOLD_LINES:], "", remedy("\n".join(lines), what)]))
+    if terminal:
+        print(f"\r\033[K  {what}" + (f": {packages} packages" if packages else ""), flush=True)
+
+
+def remedy(output: str, what: str) -> str:
+    """Return what to do about a command that failed, from what it printed."""
+    if "DO NOT MATCH THE HASHES" in output:
+        return f"What came is not what was locked, so {what} was not installed: ask who serves the packages here."
+    if "No space left" in output:
+        return "The disk is full: make room, then run the same again."
+    return (
+        f"Installing {what} failed. Packages come from the index that pip is set up with (see `pip config list` and"
+        " HTTPS_PROXY): look whether it can be reached, then run the same again."
+    )
+
+
+def digest(*names: str) -> str:
+    """Return what tells these locks from every other version of them."""
+    return hashlib.sha256(b"\0".join((LOCKS / f"{name}.txt").read_bytes() for name in names)).hexdigest()
+
+
+def pins(lock: str, *, everywhere: bool = False) -> dict[str, str]:
+    """Return the version of each package that a lock names, or only of those that are for every machine."""
+    found = re.findall(r"^([\w.-]+)==(\S+)( ;)?", (LOCKS / f"{lock}.txt").read_text("utf-8"), re.MULTILINE)
+    return {name: version for name, version, marker in found if not (everywhere and marker)}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -4,24 +4,24 @@ Needs nothing but a Python with its `venv`. An environment is whole when a recor
 anything is being put in there is no record, so one that was interrupted is made anew, like one whose locks changed.
 """
 
-import sys
-
-MINIMUM = (3, 11)
-
-if sys.version_info < MINIMUM:  # older Pythons can read this file, and no more
-    sys.exit(
-        "rpcserver needs Python %d.%d or newer, and %s is %d.%d: install one and say so: make demo PYTHON=python3.12"
-        % (*MINIMUM, sys.executable, *sys.version_info[:2])
-    )
-
 import hashlib
 import json
 import os
 import re
 import subprocess
+import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+
+MINIMUM = (3, 11)
+
+if sys.version_info < MINIMUM:  # an older Python can read this file, but not run what stands below
+    sys.exit(
+        f"rpcserver needs Python {MINIMUM[0]}.{MINIMUM[1]} or newer, and {sys.executable} is {sys.version.split()[0]}:"
+        " install one and name it, as in `make demo PYTHON=python3.12`"
+    )
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = ROOT / "requirements"
@@ -56,45 +56,52 @@ class Environment:
         self.folder = folder
         self.python = folder / "bin" / "python"
         self._record = folder / "installed.json"
+        self._made_of = [*sys.version_info[:2], str(folder)]  # its commands name their folder
 
     def install(self, kind: str) -> None:
         """See that the set is there: at once when it is, or on top of what is, or all anew when a lock changed."""
-        made_of = {"python": list(sys.version_info[:2]), "folder": str(self.folder)}
-        locks = {name: digest("build", name) for name in BASED_ON[kind]}
-        project = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
-        there = self._read()
-        held = there.get("locks", {})
-        usable = all(there.get(name) == value for name, value in made_of.items())
-        usable = usable and all(held.get(name, value) == value for name, value in locks.items())
-        if usable and kind in held and there.get("project") == project:
+        if self.whole(kind):
             return
         started = time.monotonic()
+        held, project = self._held(kind), project_digest()
         self._record.unlink(missing_ok=True)
-        if not usable:
-            held = {}
+        if not held:
             self._make()
         if kind not in held:
             self._pip("what it needs", *LOCKED, f"requirements/{kind}.txt")
         self._pip("rpcserver itself", "--no-deps", "--no-index", "--editable", ".")
-        record = {**made_of, "locks": {**held, **locks}, "project": project}
+        locks = {**held, **{name: lock_digest(name) for name in BASED_ON[kind]}}
         aside = self._record.with_suffix(".part")
-        aside.write_text(json.dumps(record, indent=1), "utf-8")
+        aside.write_text(json.dumps({"made_of": self._made_of, "locks": locks, "project": project}, indent=1), "utf-8")
         aside.replace(self._record)
         print(f"{self.folder.name} is ready after {time.monotonic() - started:.0f} s", flush=True)
 
-    def _read(self) -> dict[str, object]:
+    def whole(self, kind: str) -> bool:
+        """Tell whether all of the set is there, as it is locked now."""
+        return kind in self._held(kind) and self._read()["project"] == project_digest()
+
+    def _held(self, kind: str) -> dict[str, str]:
+        """Return the digests of the sets that are there; none when the environment is not fit for this one."""
+        record = self._read()
+        if record["made_of"] != self._made_of:
+            return {}
+        locks = record["locks"]
+        changed = [name for name in BASED_ON[kind] if locks.get(name, "") not in ("", lock_digest(name))]
+        return {} if changed else locks
+
+    def _read(self) -> dict[str, Any]:
         try:
             return json.loads(self._record.read_text("utf-8"))
         except (OSError, ValueError):
-            return {}  # none was made here, or not to its end
+            return {"made_of": None, "locks": {}, "project": None}  # none was made here, or not to its end
 
     def _make(self) -> None:
         """Make an empty environment, with what sources are built with."""
         version = f"{sys.version_info[0]}.{sys.version_info[1]}"
         if find_spec("venv") is None or find_spec("ensurepip") is None:
             raise Failed(
-                f"{sys.executable} cannot make environments: install its module `venv` (on Debian and Ubuntu the package"
-                f" python{version}-venv), then run the same again."
+                f"{sys.executable} cannot make environments: install its module `venv` (on Debian and Ubuntu"
+                f" the package python{version}-venv), then run the same again."
             )
         print(f"Python {version} makes {self.folder.name}", flush=True)
         base = getattr(sys, "_base_executable", sys.executable)  # not the one inside, which is about to go
@@ -109,7 +116,9 @@ def run(command: list[str], what: str) -> None:
     """Run a command, showing how far it is. Raises Failed with its last lines and what to do."""
     terminal = sys.stdout.isatty()
     print(f"  {what} ...", end="" if terminal else "\n", flush=True)
-    process = subprocess.Popen(
+    lines: list[str] = []
+    packages = 0
+    with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -117,19 +126,17 @@ def run(command: list[str], what: str) -> None:
         errors="replace",
         cwd=ROOT,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
-    assert process.stdout is not None
-    lines: list[str] = []
-    packages = 0
-    for line in process.stdout:
-        lines.append(line.rstrip())
-        found = re.match(r"Collecting (\S+)", line)
-        packages += found is not None
-        if terminal and found:
-            print(f"\r\033[K  {what} ... {packages} {found[1]}", end="", flush=True)
-        elif "Retrying" in line:
-            print(f"\n  {line.rstrip()}", flush=True)
-    if process.wait() != 0:
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line.rstrip())
+            found = re.match(r"Collecting (\S+)", line)
+            packages += found is not None
+            if terminal and found:
+                print(f"\r\033[K  {what} ... {packages} {found[1]}", end="", flush=True)
+            elif "Retrying" in line:
+                print(f"\n  {line.rstrip()}", flush=True)
+    if process.returncode != 0:
         raise Failed("\n".join([*lines[-TOLD_LINES:], "", remedy("\n".join(lines), what)]))
     if terminal:
         print(f"\r\033[K  {what}" + (f": {packages} packages" if packages else ""), flush=True)
@@ -147,9 +154,14 @@ def remedy(output: str, what: str) -> str:
     )
 
 
-def digest(*names: str) -> str:
-    """Return what tells these locks from every other version of them."""
-    return hashlib.sha256(b"\0".join((LOCKS / f"{name}.txt").read_bytes() for name in names)).hexdigest()
+def lock_digest(name: str) -> str:
+    """Return what tells a lock, and that of what its sources are built with, from every other version of them."""
+    return hashlib.sha256(b"\0".join((LOCKS / f"{lock}.txt").read_bytes() for lock in ("build", name))).hexdigest()
+
+
+def project_digest() -> str:
+    """Return what tells pyproject.toml from every other version of it."""
+    return hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
 
 
 def pins(lock: str, *, everywhere: bool = False) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Runs the tests against the newest packages that pyproject.toml allows, in an environment of its own: `make test-latest`.
+"""`make test-latest`: runs the tests against the newest packages that pyproject.toml allows, in a new environment.
 
 Says what moved against the lock. A library that announces a change (a DeprecationWarning) is told and fails nothing;
 in the locked run it does.

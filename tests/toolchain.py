@@ -1,4 +1,4 @@
-"""Node and the packages of tests/javascript, installed once below the environment and kept there."""
+"""Scripts that are no package's; node and the packages of tests/javascript, installed once below the environment."""
 
 import fcntl
 import hashlib
@@ -7,11 +7,20 @@ import shutil
 import subprocess
 import sys
 from functools import cache
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
 SOURCE = Path(__file__).parent / "javascript"
+
+
+def load_script(path: Path) -> Any:
+    """Import a script anew, as a module of its own."""
+    spec = spec_from_file_location(f"script_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @cache

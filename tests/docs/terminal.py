@@ -9,7 +9,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.toolchain import load_script
+
 CHECKOUT = Path(__file__).parent.parent.parent
+INSTALL = load_script(CHECKOUT / "requirements" / "install.py")
 TIMEOUT_S = 200
 _BLOCK = re.compile(r"^```(\w*)(?: +([^\n]*))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -40,7 +43,7 @@ class Terminal:
         self._home = home
         self._cwd = cwd
         self._server: subprocess.Popen[str] | None = None
-        own = {name: value for name, value in os.environ.items() if not name.startswith(("RPCSERVER_", "PYTEST"))}
+        own = {name: value for name, value in os.environ.items() if not name.startswith(("RPCSERVER_", "PYTEST", "MAKE", "MFLAGS"))}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self._variables = {**own, "HOME": str(home), "PATH": path, "RPCSERVER_PORT": "0", **variables}
         self._variables.setdefault("RPCSERVER_DATA", str(home / "data"))
@@ -61,6 +64,9 @@ class Terminal:
         """Run a block and return what it printed; one that starts a server returns when the server is ready."""
         if script.startswith("rpcserver serve"):
             return self._serve(script)
+        if script.startswith("make "):
+            # Make would mend what is not as locked, and with it the environment that runs this.
+            assert INSTALL.Environment(CHECKOUT / ".venv").whole("test"), "run `make test`, which sets up .venv"
         after = self._home / "after"
         done = subprocess.run(
             ["bash", "-euc", f'{script}\nenv -0 > "{after}"; pwd > "{after}.pwd"'],

@@ -1,29 +1,17 @@
 """The reference pages are what the code says."""
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
 
 from rpcserver.settings import Settings
 from tests.conftest import run_cli
 from tests.docs.terminal import CHECKOUT
+from tests.toolchain import load_script
 
 REFERENCE = CHECKOUT / "docs" / "reference"
 
-
-def load_generator() -> ModuleType:
-    """Import docs/generate.py, which is a script and no package's."""
-    spec = importlib.util.spec_from_file_location("docs_generate", CHECKOUT / "docs" / "generate.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-GENERATOR: Any = load_generator()
+GENERATOR = load_script(CHECKOUT / "docs" / "generate.py")
 
 
 @pytest.mark.parametrize("name", sorted(GENERATOR.PAGES))

@@ -1,0 +1,132 @@
+"""The locks agree with the ranges of pyproject.toml and with each other, and name nothing but packages and hashes."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+LOCKS = ("run", "image", "test", "build")
+DIRECT = re.compile(r"rpcserver \(pyproject\.toml(:\w+)?\)")
+_PIN = re.compile(
+    r"^(?P<name>[a-z0-9-]+)==(?P<version>\S+)(?: ; (?P<marker>[^\n]+?))? \\\n"
+    r"(?P<hashes>(?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)"
+    r"(?P<via>(?:    #[^\n]*\n)+)",
+    re.MULTILINE,
+)
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A package as a lock names it, and what called for it."""
+
+    version: str
+    via: frozenset[str]
+
+
+def pins(text: str) -> dict[str, Pin]:
+    """Return the packages of a lock."""
+    found = {}
+    for match in _PIN.finditer(text):
+        via = re.sub(r"^    #( via)? *", "", match["via"], flags=re.MULTILINE).splitlines()
+        found[match["name"]] = Pin(match["version"], frozenset(line for line in via if line[:3] not in ("", "-c ")))
+    return found
+
+
+def read(lock: str) -> dict[str, Pin]:
+    """Return the packages of one of the locks."""
+    return pins((ROOT / "requirements" / f"{lock}.txt").read_text("utf-8"))
+
+
+def ranges(project: dict[str, Any], lock: str) -> Iterator[Requirement]:
+    """Give what pyproject.toml asks for, for a lock."""
+    extras = project["project"]["optional-dependencies"]
+    chosen = {"run": [], "image": ["fast"], "test": ["test"]}
+    if lock == "build":
+        yield from map(Requirement, (*project["dependency-groups"]["build"], *project["build-system"]["requires"]))
+        return
+    asked = [*project["project"]["dependencies"], *(line for extra in chosen[lock] for line in extras[extra])]
+    for requirement in map(Requirement, asked):
+        if requirement.name == "rpcserver":
+            yield from (Requirement(line) for extra in requirement.extras for line in extras[extra])
+        else:
+            yield requirement
+
+
+def disagreements(project: dict[str, Any], lock: str, locked: dict[str, Pin]) -> list[str]:
+    """Say in what pyproject.toml and a lock do not agree."""
+    asked = {canonicalize_name(requirement.name): requirement for requirement in ranges(project, lock)}
+    told = [f"{name} is not locked" for name in asked if name not in locked]
+    for name, pin in locked.items():
+        if name in asked and not asked[name].specifier.contains(pin.version, prereleases=True):
+            told.append(f"{name} is locked at {pin.version}, which {asked[name]} does not allow")
+        callers = {name if DIRECT.fullmatch(via) else canonicalize_name(re.sub(r"\[.*", "", via)) for via in pin.via}
+        told += [f"{name} is locked for {via}, which is gone" for via in callers - set(locked)]
+        if name not in asked and any(DIRECT.fullmatch(via) for via in pin.via):
+            told.append(f"{name} is locked and no longer asked for")
+    return told
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_lock_agrees_with_the_ranges(lock: str) -> None:
+    """What pyproject.toml asks for is locked within its range, and what is locked is called for by something."""
+    assert not disagreements(PROJECT, lock, read(lock)), "run `make lock`"
+
+
+@pytest.mark.parametrize(
+    ("dependencies", "told"),
+    [
+        (["pluggy>=1.6"], []),
+        (["pluggy>=1.6", "orjson"], ["orjson is not locked"]),
+        (["pluggy>=1.8"], ["pluggy is locked at 1.7.0, which pluggy>=1.8 does not allow"]),
+        ([], ["pluggy is locked and no longer asked for"]),
+    ],
+)
+def test_a_disagreement_is_found(dependencies: list[str], told: list[str]) -> None:
+    """A range that came, went or left its pin behind is told by name."""
+    locked = {"pluggy": Pin("1.7.0", frozenset({"rpcserver (pyproject.toml)"}))}
+    project = {"project": {"dependencies": dependencies, "optional-dependencies": {}}}
+    assert disagreements(project, "run", locked) == told
+
+
+def test_a_package_nobody_calls_for_any_more_is_found() -> None:
+    """A pin whose caller left the lock is told."""
+    locked = {"mdurl": Pin("0.1.2", frozenset({"markdown-it-py"}))}
+    project = {"project": {"dependencies": [], "optional-dependencies": {}}}
+    assert disagreements(project, "run", locked) == ["mdurl is locked for markdown-it-py, which is gone"]
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_lock_names_packages_and_hashes_alone(lock: str) -> None:
+    """Every line is a pin, its hashes or who calls for it; no index, no host, no path of the machine that made it."""
+    text = (ROOT / "requirements" / f"{lock}.txt").read_text("utf-8")
+    head = "# This file was autogenerated by uv via the following command:\n#    make lock\n"
+    assert text.startswith(head)
+    assert not _PIN.sub("", text.removeprefix(head))
+    comments = {line for line in text.removeprefix(head).splitlines() if "#" in line and "/" in line}
+    assert comments <= {"    #   -c requirements/test.txt", "    # via -c requirements/test.txt"}
+
+
+def test_locks_agree_with_each_other() -> None:
+    """The tests run on what the demo, the image and the build get, and have all that the demo has."""
+    tests = read("test")
+    for lock in LOCKS:
+        for name, pin in read(lock).items():
+            assert name not in tests or tests[name].version == pin.version
+    assert read("run").keys() <= tests.keys()
+
+
+def test_what_is_installed_fits_together() -> None:
+    """Nothing that is installed here misses what it needs: a lock leaves nothing out."""
+    command = [sys.executable, "-m", "pip", "check", "--disable-pip-version-check"]
+    checked = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert checked.returncode == 0, checked.stdout + checked.stderr

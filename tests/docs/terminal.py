@@ -14,6 +14,7 @@ from tests.toolchain import load_script
 CHECKOUT = Path(__file__).parent.parent.parent
 INSTALL = load_script(CHECKOUT / "requirements" / "install.py")
 TIMEOUT_S = 200
+NOT_THE_READERS = ("RPCSERVER_", "PYTEST", "MAKE", "MFLAGS")
 _BLOCK = re.compile(r"^```(\w*)(?: +([^\n]*))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -43,7 +44,7 @@ class Terminal:
         self._home = home
         self._cwd = cwd
         self._server: subprocess.Popen[str] | None = None
-        own = {name: value for name, value in os.environ.items() if not name.startswith(("RPCSERVER_", "PYTEST", "MAKE", "MFLAGS"))}
+        own = {name: value for name, value in os.environ.items() if not name.startswith(NOT_THE_READERS)}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self._variables = {**own, "HOME": str(home), "PATH": path, "RPCSERVER_PORT": "0", **variables}
         self._variables.setdefault("RPCSERVER_DATA", str(home / "data"))

@@ -37,6 +37,7 @@ LOCK = "lock"
 _TICK_STEPS = 1000
 _TICKS = 30
 _PAGE_BYTES = 4096
+WAL_KEPT_BYTES = 8 * 1024 * 1024  # twice the 1,000 pages after which SQLite looks whether it can begin anew
 QUICK_CHECK_MAX_BYTES = 64 * 1024 * 1024  # above this a look at every page would delay the start by seconds
 
 
@@ -253,6 +254,10 @@ def _open_database(path: Path, synchronous: str) -> sqlite3.Connection:
             "foreign_keys = ON",
             "busy_timeout = 5000",
             "trusted_schema = OFF",
+            # What a long reader kept in the log is given back to the disk by the second commit after it has gone.
+            f"journal_size_limit = {WAL_KEPT_BYTES}",
+            # No file but the database's own is opened later: a server without descriptors can still write.
+            "temp_store = MEMORY",
             "cell_size_check = ON",
         ):
             connection.execute(f"PRAGMA {pragma}")
@@ -286,6 +291,7 @@ def _connect_reader(path: Path, busy_ms: int) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode=ro"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, cached_statements=512)
     connection.execute("PRAGMA query_only = ON")
+    connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute(f"PRAGMA busy_timeout = {busy_ms}")
     return connection
 

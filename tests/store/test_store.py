@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from store import Store, StoreClosed, StoreFull, Tx, new_id
+from store import DATABASE, Store, StoreClosed, StoreFull, Tx, new_id
+from store.sqlite import WAL_KEPT_BYTES
 from tests.conftest import settle
 
 LONG = (
@@ -211,6 +212,30 @@ async def test_a_full_disk_is_an_error_and_not_an_outage(store: Store) -> None:
     await store.write(adding("after"))
     assert await names(store) == ["after", "before"]
     assert not store.is_broken
+
+
+async def test_the_log_shrinks_after_a_long_reader(store: Store) -> None:
+    """While a read keeps its snapshot the log grows; soon after its end the disk has all but a little back."""
+    log = store.folder / f"{DATABASE}-wal"
+    is_reading, may_end = threading.Event(), threading.Event()
+
+    def long(tx: Tx) -> None:
+        tx.one(LONG)  # too long for the loop
+        tx.one("SELECT count(*) FROM server_values")
+        is_reading.set()
+        may_end.wait(60)
+
+    reading = asyncio.ensure_future(store.read(long))
+    await asyncio.to_thread(is_reading.wait, 60)
+    for number in range(24):
+        await store.write(lambda tx, number=number: tx.run(ADD, f"{number}" + "x" * 1_000_000))
+    grown = log.stat().st_size
+    may_end.set()
+    await reading
+    for number in range(2):
+        await store.write(adding(f"after {number}"))
+    assert grown > 3 * WAL_KEPT_BYTES
+    assert log.stat().st_size <= WAL_KEPT_BYTES
 
 
 async def test_ids_sort_by_age() -> None:

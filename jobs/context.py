@@ -123,8 +123,8 @@ class JobContext:
         form: Form,
         user_id: str,
         also: Callable[[Core, str, str], None],
-    ) -> str:
-        """Put a question to another person, with a job of its own to wait for the answer, and return that job's id.
+    ) -> tuple[str, str]:
+        """Put a question to another person, with a job of its own to wait for the answer; return both their ids.
 
         Args:
             function, data: the job, of the long lane, which calls `posted`; it is this job's user's.
@@ -133,10 +133,11 @@ class JobContext:
         engine, request = self._live.engine, self._live.request
         row = engine.build(function, data, Request(request.owner_id, request.session_id))
 
-        def put(tx: Tx) -> str:
+        def put(tx: Tx) -> tuple[str, str]:
             job_id = engine.dispatcher.add(tx, row)
-            also(self.core(tx), job_id, engine.asks.put(tx, text, form, job_id, user_id))
-            return job_id
+            ask_id = engine.asks.put(tx, text, form, job_id, user_id)
+            also(self.core(tx), job_id, ask_id)
+            return job_id, ask_id
 
         return await engine.store.write(put)
 

@@ -81,14 +81,14 @@ class Persons:
         choices = None if definition.choices is None else tuple(definition.choices)
         schema = {} if definition.schema is None and choices is None else definition.schema  # {}: any answer
         form = Form(schema, choices, timeout_s=definition.timeout_s, max_bytes=MAX_ANSWER_BYTES)
-        activity_id, ask_ids = new_id("ra_"), []
+        activity_id = new_id("ra_")
 
         def record(core: Core, job_id: str, ask_id: str) -> None:
             core(activity.ask, activity_id, question, job_id, ask_id)
-            ask_ids.append(ask_id)
 
-        job_id = await job.post(WAIT, {"activity_id": activity_id}, _text(details), form, answerer_id, record)
-        notice = {"activity_id": activity_id, "remote_id": remote.id, "ask_id": ask_ids[-1], **details}
+        waiting = {"activity_id": activity_id}
+        job_id, ask_id = await job.post(WAIT, waiting, _text(details), form, answerer_id, record)
+        notice = {"activity_id": activity_id, "remote_id": remote.id, "ask_id": ask_id, **details}
         await self._on_asked(answerer_id, notice)
         return Waiting(activity_id, job_id)
 

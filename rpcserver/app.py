@@ -221,14 +221,11 @@ class App:
     async def upkeep(self) -> None:
         """Forget, every now and then, what is too old to be asked for."""
 
-        def forget(tx: Tx) -> None:
-            self.events.upkeep(tx)
-            self.answers.upkeep(tx)
-            identity.keep_clock(tx)
-
         while True:
             try:
-                await self.store.write(forget)
+                await self.events.upkeep()
+                await self.store.write(self.answers.upkeep)
+                await self.store.write(identity.keep_clock)
             except StoreError as error:
                 log.warning("upkeep_failed", reason=str(error))
             await self.clock.sleep(min(self.settings.upkeep_s, self.events.upkeep_s))

@@ -1,19 +1,22 @@
 """Events: every one is a row before it is a message, announced after its commit to those who may see it.
 
 A user's event is kept only when a client of his holds a position it could come back with: from his first subscription
-on, until none was open for as long as events are kept. Source: protocol.md 4.
+on, until none was open for as long as events are kept. Age takes nothing from who is connected, however short it is or
+the clock is set. Source: protocol.md 4.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import takewhile
 from typing import Any
 
 import orjson
 import structlog
 
 from rpcserver.subscriptions import Event, Subscription
-from store import Store, StoreError, Tx
+from store import Row, Store, StoreError, Tx
 
 log = structlog.get_logger("events")
 
@@ -22,6 +25,8 @@ Places = Callable[[Tx, str], list[str]]
 MaySee = Callable[[Tx, str, list[str]], set[str]]
 
 EVERYBODY = "all"
+FORGOTTEN_AT_ONCE = 500  # events or listeners of one transaction
+TRIMMED_EVERY = 100  # events; each time more than that may go
 _COLUMNS = "seq, topic, audience, data, at"
 _NOBODY = ""  # no user's id: what he may read, everybody may
 
@@ -55,28 +60,29 @@ class Events:
         self.epoch = epoch
         self.last_seq = 0
         self._store = store
+        self._clock = store.clock
         self._kept = kept
         self._max_age_ms = int(kept.max_age_s * 1000)
         self._present = present
         self._places = places
         self._may_see = may_see
         self._by_user: defaultdict[str, set[Subscription]] = defaultdict(set)
-        # User -> the event after which his are kept. Changed and read by the writer's thread, in the order of the
-        # transactions; `_heard_at` follows on the loop once it is on disk.
+        # User -> the event after which his are kept: changed by commits alone, on the writer's thread, whose next
+        # transactions look there; `_heard_at` follows on the loop.
         self._listeners: dict[str, int] = {}
         self._heard_at: dict[str, int] = {}
 
     async def load(self) -> None:
         """Forget what grew too old while no server ran; find where the log ends, and who listens to it."""
 
-        def look(tx: Tx) -> None:
-            self._forget(tx)
-            self.last_seq = _newest(tx)
-            for user_id, from_seq, heard_at in tx.all("SELECT user_id, from_seq, heard_at FROM listeners"):
-                self._listeners[user_id] = from_seq
-                self._heard_at[user_id] = heard_at
+        def look(tx: Tx) -> tuple[int, list[Row]]:
+            return _newest(tx), tx.all("SELECT user_id, from_seq, heard_at FROM listeners")
 
-        await self._store.write(look)
+        await self._forget()
+        self.last_seq, listeners = await self._store.read(look)
+        for user_id, from_seq, heard_at in listeners:
+            self._listeners[user_id] = from_seq
+            self._heard_at[user_id] = heard_at
 
     def append(self, tx: Tx, topic: str, audience: str, data: dict[str, Any]) -> None:
         """Add an event to the transaction that makes it true, if anybody could come to hear of it.
@@ -98,8 +104,8 @@ class Events:
             tx.clock.steady_ms(),
         )
         seq: int = row[0] if row else 0
-        if seq % 1000 == 0:
-            self._forget(tx)
+        if seq % TRIMMED_EVERY == 0:
+            self._trim(tx)
         event = Event(seq, topic, audience, text, at)
         tx.after_commit(lambda: self._announce(event, seers))
 
@@ -110,20 +116,28 @@ class Events:
 
     async def listen(self, user_id: str) -> None:
         """Keep the user's events from now on: all that is committed after this returns."""
-        if self._heard_at.get(user_id, 0) > self._store.clock.steady_ms() - self._max_age_ms // 4:
+        is_known = user_id in self._listeners
+        if is_known and self._heard_at.get(user_id, 0) > self._clock.steady_ms() - self._max_age_ms // 4:
             return
         # Through the writer: what it has begun before is announced before this returns, and finds no listener;
         # what it begins after finds one. So nothing is between the two.
-        await self._store.write(lambda tx: self._hear(tx, [user_id]))
-
-    def upkeep(self, tx: Tx) -> None:
-        """Forget what is too old, and who has not listened for as long."""
-        self._forget(tx)
+        await self._store.write(lambda tx: self._hear(tx, [user_id], self._clock.steady_ms()))
 
     @property
     def upkeep_s(self) -> float:
-        """How often at least `upkeep` wants to be called: it is how old the note of who listens may be."""
+        """How often `upkeep` has to be called: so old is what is known of who listens."""
         return max(1.0, self._kept.max_age_s / 4)
+
+    async def upkeep(self) -> None:
+        """Note who still listens, then forget what is too old and who has not listened for as long, piece by piece."""
+        now, connected = self._clock.steady_ms(), tuple(self._by_user)
+        for start in range(0, len(connected), FORGOTTEN_AT_ONCE):
+            some = connected[start : start + FORGOTTEN_AT_ONCE]
+            lost = [user_id for user_id in some if user_id not in self._listeners]  # never silently, however that came
+            await self._store.write(partial(self._hear, user_ids=some, now=now))
+            for subscription in [each for user_id in lost for each in self._by_user.get(user_id, ())]:
+                subscription.skip(self.last_seq)
+        await self._forget()
 
     def open(self, subscription: Subscription) -> None:
         """Begin to hand events to a subscription."""
@@ -225,42 +239,51 @@ class Events:
             seers = [user_id for user_id in seers if self._may_see(tx, user_id, [id])]
         return seers
 
-    def _hear(self, tx: Tx, user_ids: list[str]) -> None:
-        now, newest = tx.clock.steady_ms(), _newest(tx)
-        for user_id in user_ids:
-            tx.run(
-                "INSERT INTO listeners (user_id, from_seq, heard_at) VALUES (?, ?, ?)"
-                " ON CONFLICT (user_id) DO UPDATE SET heard_at = excluded.heard_at",
-                user_id,
-                newest,
-                now,
-            )
-            self._listeners.setdefault(user_id, newest)
+    def _hear(self, tx: Tx, user_ids: Sequence[str], now: int) -> None:
+        newest = _newest(tx)
+        tx.many(
+            "INSERT INTO listeners (user_id, from_seq, heard_at) VALUES (?, ?, ?)"
+            " ON CONFLICT (user_id) DO UPDATE SET heard_at = excluded.heard_at",
+            [(user_id, newest, now) for user_id in user_ids],
+        )
+        heard = dict.fromkeys(user_ids, newest)
+        tx.at_commit(lambda: self._listeners.update({**heard, **self._listeners}))
         tx.after_commit(lambda: self._heard_at.update(dict.fromkeys(user_ids, now)))
 
-    def _forget(self, tx: Tx) -> None:
-        # Who is connected listens, however short the time is for which those are remembered who are not.
-        self._hear(tx, [user_id for user_id in tuple(self._by_user) if user_id in self._listeners])
-        cutoff = tx.clock.steady_ms() - self._max_age_ms
-        silent_since = cutoff - int(self.upkeep_s * 1000)  # the note may be as old as that for one who left just now
-        for (user_id,) in tx.all("SELECT user_id FROM listeners WHERE heard_at <= ?", silent_since):
-            self._listeners.pop(user_id, None)
-            self._heard_at.pop(user_id, None)
-        tx.run("DELETE FROM listeners WHERE heard_at <= ?", silent_since)
-        # From the oldest on, so that what is left has no holes. The newest stays however old it is: by it a returning
-        # client's position is known to be the past, and no number is given twice.
-        tx.run("DELETE FROM events WHERE seq <= (SELECT max(seq) FROM events) - ?", max(1, self._kept.max_events))
-        tx.run(
-            "DELETE FROM events WHERE seq <= ? AND seq < coalesce((SELECT min(seq) FROM events WHERE age_from > ?),"
-            " (SELECT max(seq) FROM events))",
-            self._replayed_to(),
-            cutoff,
-        )
+    async def _forget(self) -> None:
+        cutoff = self._clock.steady_ms() - self._max_age_ms
+        # What is known of a listener is as old as the time between two upkeeps when he leaves.
+        silent_since = cutoff - int(self.upkeep_s * 1000)
+        # What is to be told to who is connected is not too old, however slowly he reads.
+        awaited = [one.seq for subscribed in self._by_user.values() for one in subscribed if one.is_behind]
+        upto = min(awaited, default=2**62)
+        for some in (
+            partial(self._forget_listeners, silent_since=silent_since),
+            partial(_forget_events, cutoff=cutoff, upto=upto),
+            self._trim,
+        ):
+            while await self._store.write(some):
+                pass
 
-    def _replayed_to(self) -> int:
-        """Return up to which event no open subscription has one to be sent yet: what is promised does not grow old."""
-        subscriptions = (one for subscribed in tuple(self._by_user.values()) for one in tuple(subscribed))
-        return min((one.seq for one in subscriptions if one.is_behind), default=2**62)
+    def _forget_listeners(self, tx: Tx, silent_since: int) -> bool:
+        """Forget some who did not listen since a time; tell whether there may be more."""
+        rows = tx.all("SELECT user_id FROM listeners WHERE heard_at <= ? LIMIT ?", silent_since, FORGOTTEN_AT_ONCE)
+        tx.many("DELETE FROM listeners WHERE user_id = ?", rows)
+
+        def forget(known: dict[str, int]) -> None:
+            for (user_id,) in rows:
+                known.pop(user_id, None)
+
+        tx.at_commit(lambda: forget(self._listeners))
+        tx.after_commit(lambda: forget(self._heard_at))
+        return len(rows) == FORGOTTEN_AT_ONCE
+
+    def _trim(self, tx: Tx) -> bool:
+        """Take some of the oldest events away when there are too many; tell whether there still are."""
+        last = _newest(tx) - max(1, self._kept.max_events)
+        upto = min(last, _oldest(tx) + FORGOTTEN_AT_ONCE)
+        tx.run("DELETE FROM events WHERE seq <= ?", upto)
+        return upto < last
 
     def _announce(self, event: Event, seers: list[str]) -> None:
         self.last_seq = event.seq
@@ -268,6 +291,23 @@ class Events:
             for subscription in self._by_user.get(user_id, ()):
                 if subscription.matches(event.topic):
                     subscription.tell(event)
+
+
+def _forget_events(tx: Tx, cutoff: int, upto: int) -> bool:
+    """Forget some events up to a time and a number, from the oldest on; tell whether there may be more.
+
+    What is left has no holes. The newest stays however old it is: by it a returning client's position is known to be
+    the past, and no number is given twice.
+    """
+    oldest = tx.all(
+        "SELECT seq, age_from FROM events WHERE seq <= ? AND seq < (SELECT max(seq) FROM events) ORDER BY seq LIMIT ?",
+        upto,
+        FORGOTTEN_AT_ONCE,
+    )
+    old = list(takewhile(lambda row: row[1] <= cutoff, oldest))
+    if old:
+        tx.run("DELETE FROM events WHERE seq <= ?", old[-1][0])
+    return len(old) == FORGOTTEN_AT_ONCE
 
 
 def _newest(tx: Tx) -> int:

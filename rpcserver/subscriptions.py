@@ -113,9 +113,10 @@ class Subscription:
         self.seq = max(self.seq, upto)
 
     def skip(self, upto: int) -> None:
-        """Tell that everything up to an event is gone."""
-        self._say_gap(self.seq + 1, upto)
-        self.seq = upto
+        """Tell that everything up to an event is gone, if there was anything."""
+        if upto > self.seq:
+            self._say_gap(self.seq + 1, upto)
+            self.seq = upto
 
     def go_on(self) -> None:
         """Say what was kept while the client did not read."""

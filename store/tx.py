@@ -32,16 +32,23 @@ class Tx(Protocol):
         It is not called when the transaction fails. A read-only transaction has no commit to wait for.
         """
 
+    def at_commit(self, change: Callable[[], None]) -> None:
+        """Have `change` called on the writer's thread right after the commit, before the next transaction begins.
+
+        For memory that later transactions look at. Like `after_commit` it is not called when the transaction fails.
+        """
+
 
 class SqliteTx:
     """`Tx` over one sqlite3 connection that the caller has put into a transaction."""
 
-    __slots__ = ("_connection", "clock", "notices")
+    __slots__ = ("_connection", "changes", "clock", "notices")
 
     def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
         self._connection = connection
         self.clock = clock
         self.notices: list[Callable[[], None]] = []
+        self.changes: list[Callable[[], None]] = []
 
     def all(self, sql: str, *values: Any) -> list[Row]:
         return self._connection.execute(sql, values).fetchall()
@@ -58,3 +65,6 @@ class SqliteTx:
 
     def after_commit(self, notice: Callable[[], None]) -> None:
         self.notices.append(notice)
+
+    def at_commit(self, change: Callable[[], None]) -> None:
+        self.changes.append(change)

@@ -18,7 +18,7 @@ from store.tx import SqliteTx, Tx
 class Write:
     """One function waiting for its transaction, and what became of it."""
 
-    __slots__ = ("error", "fn", "future", "notices", "result")
+    __slots__ = ("changes", "error", "fn", "future", "notices", "result")
 
     def __init__(self, fn: Callable[[Tx], Any], future: asyncio.Future[Any]) -> None:
         self.fn = fn
@@ -26,6 +26,7 @@ class Write:
         self.result: Any = None
         self.error: BaseException | None = None
         self.notices: list[Callable[[], None]] = []
+        self.changes: list[Callable[[], None]] = []
 
 
 class Writer:
@@ -129,6 +130,9 @@ class Writer:
             self._failed_commits = 0
             self.commits += 1
             self.writes += len(batch)
+            for write in batch:
+                for change in write.changes:
+                    change()
 
     def _apply(self, write: Write) -> None:
         # A savepoint each: one that fails must not take its neighbours with it.
@@ -146,7 +150,7 @@ class Writer:
         else:
             # Where it has swallowed the error with which SQLite rolled all back, there is nothing to release.
             execute("RELEASE one")
-            write.notices = tx.notices
+            write.notices, write.changes = tx.notices, tx.changes
 
     def _fail(self, batch: list[Write], error: BaseException) -> None:
         reason = _of_the_disk(error)

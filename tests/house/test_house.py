@@ -28,6 +28,14 @@ MAY_CATCH_EVERYTHING = {
     "jobs/run.py",
     "jobs/fence.py",
 }
+# What a transaction is called by those who run in one.
+TRANSACTIONS = {"tx", "scene", "core"}
+CHANGING = {
+    *("add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popitem", "popleft", "put"),
+    *("put_nowait", "remove", "set", "set_exception", "set_result", "setdefault", "update"),
+}
+# What `_make` makes inside its transaction and returns, and the capability that is made for one: neither outlives it.
+MADE_INSIDE = {("jobs/worldimport.py", "made"), ("core/calls.py", "self")}
 # Order of ids must hold across every caller in the process; the registry of core calls is filled by decorators.
 MODULE_STATE = {("store/ids.py", "_last"), ("store/ids.py", "_noise"), ("core/calls.py", "CALLS")}
 # These hand on what they catch by other ways than `raise`: to the waiting future, into the coroutine they drive.
@@ -176,3 +184,68 @@ def test_every_foreign_key_has_an_index() -> None:
         missing += [(table, key) for key in keys - first_columns]
     connection.close()
     assert not missing
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path.parent.name != "store"], ids=name_of)
+def test_a_transaction_changes_nothing_in_memory(path: Path) -> None:
+    """What can be rolled back, or run again, gives back values and leaves notices (`after_commit`, `at_commit`)."""
+    for function in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(function, ast.FunctionDef | ast.Lambda) and TRANSACTIONS & {*_parameters(function)}:
+            own = set(_locals(function))
+            for node in _inside(function):
+                changed = _changed(node)
+                is_own = changed is None or changed in own or (name_of(path), changed) in MADE_INSIDE
+                assert is_own, f"line {getattr(node, 'lineno', 0)}: {ast.unparse(node)}"
+
+
+def _parameters(function: ast.FunctionDef | ast.Lambda) -> Iterator[str]:
+    for parameter in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs):
+        yield parameter.arg
+
+
+def _inside(function: ast.FunctionDef | ast.Lambda) -> Iterator[ast.AST]:
+    """Yield what is run inside a transaction: not what is left to be run after it."""
+    left: list[ast.AST] = [function.body] if isinstance(function, ast.Lambda) else [*function.body]
+    while left:
+        node = left.pop()
+        if isinstance(node, ast.FunctionDef) and any(_is_notice(function, node.name)):
+            continue
+        if not (isinstance(node, ast.Call) and _name(node.func) in ("after_commit", "at_commit")):
+            yield node
+            left += ast.iter_child_nodes(node)
+
+
+def _is_notice(function: ast.AST, name: str) -> Iterator[bool]:
+    for node in ast.walk(function):
+        if isinstance(node, ast.Call) and _name(node.func) in ("after_commit", "at_commit"):
+            yield any(isinstance(inner, ast.Name) and inner.id == name for inner in ast.walk(node))
+
+
+def _locals(function: ast.FunctionDef | ast.Lambda) -> Iterator[str]:
+    for node in _inside(function):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.FunctionDef | ast.Lambda):
+            yield from _parameters(node)
+
+
+def _changed(node: ast.AST) -> str | None:
+    """Return the name of whose state a piece of code changes; what is handed the transaction changes rows."""
+    if isinstance(node, ast.Nonlocal | ast.Global):
+        return node.names[0]
+    if isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load):
+        return _root(node)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CHANGING:
+        first = _root(node.args[0]) if node.args else None
+        return None if first in TRANSACTIONS else _root(node.func.value)
+    return None
+
+
+def _root(node: ast.AST) -> str | None:
+    while isinstance(node, ast.Attribute | ast.Subscript | ast.Call):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return node.id if isinstance(node, ast.Name) else None
+
+
+def _name(node: ast.expr) -> str | None:
+    return node.attr if isinstance(node, ast.Attribute) else None

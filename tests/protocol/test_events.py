@@ -146,7 +146,7 @@ async def test_events_beyond_the_count_are_not_recovered(tmp_path: Path) -> None
         wire = await Wire.open(server.url, await server.credential("anna"))
         answer = await subscribed(wire)
         await announce(server, "anna", *range(80))
-        await server.app.store.write(server.app.events.upkeep)
+        await server.app.events.upkeep()
         assert await numbers(wire, 80) == list(range(80))
         gone = await subscribed(wire, ["none"], **since(answer, answer["seq"] + 29))
         kept = await subscribed(wire, ["test.*"], **since(answer, answer["seq"] + 30))

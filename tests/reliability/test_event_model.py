@@ -232,7 +232,7 @@ class EventModel(RuleBasedStateMachine):
     @rule()
     def trim(self) -> None:
         """Forget what is too much."""
-        self.run(self.server.app.store.write(self.events.upkeep))
+        self.run(self.events.upkeep())
 
     @rule(pick=PICK, share=st.floats(0, 1))
     def read_some(self, pick: int, share: float) -> None:

@@ -87,7 +87,8 @@ CREATE TABLE presence (
 CREATE INDEX presence_place ON presence (set_id, token_id);
 CREATE INDEX presence_token ON presence (token_id);
 
--- Credentials, stored only as SHA-256. Written by rpcserver.auth, rpcserver.bearers and rpcserver.credentials.
+-- Credentials, stored only as SHA-256. made_by: the narrow credential that made it, with which it goes. is_over: it has
+-- expired, and what it brought was taken back. Written by rpcserver.auth, rpcserver.bearers and rpcserver.credentials.
 CREATE TABLE credentials (
     id         TEXT PRIMARY KEY,
     user_id    TEXT NOT NULL REFERENCES users (id),
@@ -95,9 +96,13 @@ CREATE TABLE credentials (
     label      TEXT NOT NULL,
     scopes     TEXT NOT NULL,
     expires_at BIGINT,
-    created_at BIGINT NOT NULL
+    created_at BIGINT NOT NULL,
+    made_by    TEXT,
+    is_over    INTEGER NOT NULL DEFAULT 0 CHECK (is_over IN (0, 1))
 );
 CREATE INDEX credentials_user ON credentials (user_id);
+CREATE INDEX credentials_expiry ON credentials (is_over, expires_at) WHERE expires_at IS NOT NULL;
+CREATE INDEX credentials_made_by ON credentials (made_by) WHERE made_by IS NOT NULL;
 
 -- A user's shells. Written by rpcserver.sessions.
 CREATE TABLE sessions (
@@ -149,7 +154,8 @@ CREATE TABLE contexts (
 );
 
 -- The playbook of each session: one row an action, in the order they were added. Written by rpcserver.playbooks.
--- text: the action as heroscript, secrets as references. result, error: JSON. job_id: the play that touched it last.
+-- text: the action as heroscript, secrets as references. authority: as of jobs; withdrawn: a credential that brought it
+-- has ended. result, error: JSON. job_id: the play that touched it last.
 -- asked: the questions that play had put when the action ended, so that a play run again finds its answers.
 CREATE TABLE playbook_actions (
     session_id  TEXT NOT NULL REFERENCES sessions (id),
@@ -160,7 +166,7 @@ CREATE TABLE playbook_actions (
     priority    INTEGER NOT NULL,
     file        TEXT NOT NULL,
     line        INTEGER NOT NULL,
-    state       TEXT NOT NULL CHECK (state IN ('waiting', 'running', 'done', 'failed')),
+    state       TEXT NOT NULL CHECK (state IN ('waiting', 'running', 'done', 'failed', 'withdrawn')),
     handled_by  TEXT,
     result      TEXT,
     error       TEXT,
@@ -168,9 +174,10 @@ CREATE TABLE playbook_actions (
     asked       INTEGER NOT NULL DEFAULT 0,
     started_at  BIGINT,
     finished_at BIGINT,
+    authority   TEXT NOT NULL,
     PRIMARY KEY (session_id, number)
 );
-CREATE INDEX playbook_actions_left ON playbook_actions (session_id) WHERE state <> 'done';
+CREATE INDEX playbook_actions_left ON playbook_actions (session_id) WHERE state NOT IN ('done', 'withdrawn');
 
 -- Which filter has which priority in a session's playbook; position: the order in which they were registered.
 -- Written by rpcserver.playbooks.
@@ -193,7 +200,8 @@ CREATE TABLE session_env (
 -- Work: one row a job. Written by jobs.rows.
 -- data, result, error, progress: JSON. attempt counts the starts, and fences: only the newest may end the job.
 -- run_at: not before (delay, retry), steady. age_from: its end, steady. is_held: waits for somebody's approval.
--- retry_of: the ended job this one repeats.
+-- retry_of: the ended job this one repeats. authority: JSON array of the credentials that brought it, an id each, or all
+-- there is of one without a row; empty: the server itself.
 CREATE TABLE jobs (
     id             TEXT PRIMARY KEY,
     function       TEXT NOT NULL,
@@ -218,7 +226,8 @@ CREATE TABLE jobs (
     created_at     BIGINT NOT NULL,
     started_at     BIGINT,
     finished_at    BIGINT,
-    age_from       BIGINT
+    age_from       BIGINT,
+    authority      TEXT NOT NULL
 );
 CREATE INDEX jobs_owner ON jobs (owner_id, id);
 CREATE INDEX jobs_session ON jobs (session_id) WHERE session_id IS NOT NULL;
@@ -277,7 +286,8 @@ CREATE TABLE callbacks (
 );
 CREATE INDEX callbacks_next ON callbacks (next_at) WHERE next_at IS NOT NULL;
 
--- Jobs to come: at a time, at an interval, or by a cron line. next_at: of an interval steady. Written by jobs.schedules.
+-- Jobs to come: at a time, at an interval, or by a cron line. next_at: of an interval steady.
+-- authority: as of jobs. Written by jobs.schedules.
 CREATE TABLE schedules (
     id             TEXT PRIMARY KEY,
     owner_id       TEXT NOT NULL REFERENCES users (id),
@@ -291,7 +301,8 @@ CREATE TABLE schedules (
     last_at        BIGINT,
     last_job_id    TEXT,
     missed         BIGINT NOT NULL DEFAULT 0,
-    created_at     BIGINT NOT NULL
+    created_at     BIGINT NOT NULL,
+    authority      TEXT NOT NULL
 );
 CREATE INDEX schedules_owner ON schedules (owner_id, id);
 CREATE INDEX schedules_next ON schedules (kind, next_at) WHERE next_at IS NOT NULL;

@@ -34,6 +34,7 @@ import aiosqlite
 from pydantic import BaseModel
 
 from jobs import JobContext, job, rows
+from jobs.authority import SERVER
 from jobs.model import JobEvent, Request
 from jobs.runner import EmbeddedRunner
 from rpcserver.errors import describe_for_job
@@ -41,7 +42,7 @@ from store import Store, Tx, new_id, now_ms
 from store.sqlite import DATABASE
 
 CONCURRENT = 100
-OWNER = Request("u_bench")
+OWNER = Request("u_bench", SERVER)
 EACH, STEPS, LOOP, LOCAL = (
     "aiosqlite, a commit a job",
     "aiosqlite, a commit a step",
@@ -87,7 +88,7 @@ def _loop(store: Store) -> One:
         now = now_ms()
         job_id = new_id("j_")
         columns = (job_id, "noop", "local", "running", "u_bench", None, None, None, 0, 1, 1, 0, 0, None, "{}")
-        rows.insert(tx, (*columns, None, None, None, None, None, now, now, None))
+        rows.insert(tx, (*columns, None, None, None, None, None, now, now, None, "[]"))
         rows.finish(tx, job_id, 1, "succeeded", "null", None)
 
     async def one() -> None:

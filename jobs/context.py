@@ -1,6 +1,7 @@
 """What a running job holds: its declared core calls, its reports, its questions, and jobs of its own."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -8,7 +9,8 @@ from core.calls import Core, Scene
 from core.errors import UndeclaredCall
 from jobs import processes
 from jobs.asks import Form
-from jobs.model import Request
+from jobs.authority import Authority
+from jobs.model import NamedBy, Request
 from jobs.processes import Finished
 from store import Tx
 
@@ -56,6 +58,26 @@ class JobContext:
         """True when somebody asked the job, or one around it, gently, to come to an end."""
         return self._live.is_asked_to_end
 
+    @property
+    def authority(self) -> Authority:
+        """By whose credentials it runs now."""
+        return self._live.authority
+
+    @contextmanager
+    def under(self, authority: Authority) -> Iterator[None]:
+        """Do what is inside the block by these credentials: the job's own, and whoever else brought it."""
+        run = self._live
+        before, run.authority = run.authority, authority
+        try:
+            yield
+        finally:
+            run.authority = before
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """Tell whether it is being stopped because a credential by which it runs has ended."""
+        return self._live.withdrawn is not None
+
     async def read(self, fn: Callable[[Core], T]) -> T:
         """Run `fn(core)` over one snapshot of what is committed."""
         run = self._live
@@ -66,15 +88,19 @@ class JobContext:
         run = self._live
         if run.spec.lane == "memory":
             raise RuntimeError(f"job {run.spec.name!r} is in the memory lane, which only reads")
+        run.authority.require()
         return await run.engine.store.write(lambda tx: self.checked(fn(self.core(tx))))
 
-    async def run(self, function: str, data: dict[str, Any], *, secrets: tuple[str, ...] = ()) -> Any:
+    async def run(
+        self, function: str, data: dict[str, Any], *, secrets: tuple[str, ...] = (), named_by: NamedBy = ""
+    ) -> Any:
         """Run another job function for the same user, inside this job's slot and time, and return its result.
 
         Args:
             secrets: texts in the data that no row, log line, event or error of that job may hold.
+            named_by: who chose the function; empty: whoever brings this job's function.
         """
-        return await self._live.run_child(function, data, secrets)
+        return await self._live.run_child(function, data, secrets, named_by)
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Tell how far the job is: `done` of `total`, or just `done` where the end is not known.
@@ -131,7 +157,7 @@ class JobContext:
             also: `also(core, job_id, ask_id)` runs in the transaction that stores both.
         """
         engine, request = self._live.engine, self._live.request
-        row = engine.build(function, data, Request(request.owner_id, request.session_id))
+        row = engine.build(function, data, Request(request.owner_id, self._live.authority, request.session_id))
 
         def put(tx: Tx) -> tuple[str, str]:
             job_id = engine.dispatcher.add(tx, row)

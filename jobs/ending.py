@@ -12,7 +12,15 @@ import structlog
 from pydantic import TypeAdapter
 
 from jobs import rows
-from jobs.errors import JobCancelled, JobFailed, JobOvertaken, JobTimeout, ResultTooLarge
+from jobs.errors import (
+    AccountFrozen,
+    CredentialEnded,
+    JobCancelled,
+    JobFailed,
+    JobOvertaken,
+    JobTimeout,
+    ResultTooLarge,
+)
 from jobs.hiding import hidden
 from jobs.model import Commit
 from jobs.storing import at_last
@@ -33,7 +41,11 @@ def as_json(result: Any) -> bytes:
 
 
 def well(run: "Run", tx: Tx, outcome: Any) -> Any:
-    """End a run as succeeded and return what its caller gets. Raises JobOvertaken, ResultTooLarge, or what it did."""
+    """End a run as succeeded and return what its caller gets.
+
+    Raises JobOvertaken, ResultTooLarge, CredentialEnded, or what it did.
+    """
+    run.authority.require()
     result = run.context.checked(outcome.fn(run.context.core(tx)) if isinstance(outcome, Commit) else outcome)
     answer = run.then(tx, result) if run.then is not None else result
     text = "null" if result is None else _text(run, result)
@@ -50,11 +62,12 @@ def well(run: "Run", tx: Tx, outcome: Any) -> Any:
 def badly(run: "Run", tx: Tx, state: str, error: BaseException) -> None:
     """End a run as failed or cancelled; nothing happens when it has ended already."""
     is_cancelled = state == "cancelled"
-    described = hidden(run.engine.describe(asyncio.CancelledError() if is_cancelled else error), run.secrets)
+    reason = run.withdrawn or asyncio.CancelledError() if is_cancelled else error
+    described = hidden(run.engine.describe(reason), run.secrets)
     if not _write(run, tx, state, None, json.dumps(described)):
         return
     run.tell(tx, "job.cancelled" if is_cancelled else "job.failed", {"error": described})
-    told = JobCancelled(run.id, run.spec.name) if is_cancelled else error
+    told = run.withdrawn or JobCancelled(run.id, run.spec.name) if is_cancelled else error
     tx.after_commit(lambda: run.engine.audience.ended(run.id, None, told))
 
 
@@ -65,12 +78,25 @@ async def again_or_badly(run: "Run", error: BaseException) -> None:
     """
     if isinstance(error, StoreError):
         log.error("job_not_stored", job_id=run.id, function=run.spec.name, reason=str(error))
+    if isinstance(error, CredentialEnded) and run.authority.over is not None:
+        run.withdrawn = error
+    if run.withdrawn is not None and not run.is_cancelling:
+        await _withdrawn(run, run.withdrawn)
+        return
     if isinstance(error, JobFailed | JobTimeout) and not run.is_cancelling and run.attempt <= run.spec.retries:
         if await _again(run, error):
             return
         run.is_cancelling = True  # somebody's wish was stored while this attempt ended
     state = "cancelled" if run.is_cancelling else "failed"
     await at_last(run.engine.store, lambda tx: badly(run, tx, state, error))
+
+
+async def _withdrawn(run: "Run", why: CredentialEnded) -> None:
+    # What may be run again is held for a frozen account, and goes on when that is let go.
+    is_held = isinstance(why, AccountFrozen) and run.spec.on_crash == "retry"
+    described = json.dumps(run.engine.describe(why))
+    if not (is_held and await run.engine.dispatcher.requeue(run.id, run.attempt, 0, described)):
+        await at_last(run.engine.store, lambda tx: badly(run, tx, "cancelled", why))
 
 
 async def _again(run: "Run", error: BaseException) -> bool:

@@ -27,6 +27,13 @@ JobsError
 ├── RemoteUnavailable   a remote is off, not allowed, too slow, too busy, or answered with a failure
 │   └── RemoteCooling       it was called a moment ago
 ├── AttributePending    a write waits for its answer
+├── NotAllowed          a credential's scopes do not include what is to be done
+├── CredentialEnded     a credential by which it is to be done allows nothing any more
+│   ├── CredentialRevoked
+│   ├── CredentialExpired
+│   └── AccountFrozen       its user, or whoever holds it, is frozen
+├── CallsSpent          a limited credential has no call left
+│   └── CallsSpentForNow    in this interval
 └── JobError         raised by a job on purpose: its text is meant for the caller
 """
 
@@ -249,6 +256,60 @@ class AttributePending(JobsError):
         self.activity_id = activity_id
         who = "Somebody has been asked and has" if activity_id else "What was written to it is on its way and is"
         super().__init__(f"{who} not answered yet: read again in a while, or listen to remote.answered.")
+
+
+class NotAllowed(JobsError):
+    """The credential does not reach that far."""
+
+    def __init__(self, name: str, credential_id: str, label: str) -> None:
+        self.credential_id = credential_id or None
+        super().__init__(f"The credential {label!r} may not call {name[:80]}: use one whose scopes include it.")
+
+
+class CredentialEnded(JobsError):
+    """The credential allows nothing any more."""
+
+    why = "has ended"
+
+    def __init__(self, credential_id: str = "", label: str = "") -> None:
+        self.credential_id = credential_id or None
+        super().__init__(f"The credential{f' {label!r}' if label else ''} {self.why}.")
+
+
+class CredentialRevoked(CredentialEnded):
+    """The credential was revoked, and what it brought with it."""
+
+    why = "was revoked, and with it what it brought: do it again with another"
+
+
+class CredentialExpired(CredentialEnded):
+    """The credential has expired: refresh it in time, or use another."""
+
+    why = "has expired: call auth.refresh in time, or authenticate with another"
+
+
+class AccountFrozen(CredentialEnded):
+    """The account is frozen: nothing is done in its name until the operator lets it go."""
+
+    def __init__(self, credential_id: str = "", label: str = "") -> None:
+        self.credential_id = credential_id or None
+        JobsError.__init__(self, "The account is frozen: ask the operator.")
+
+
+class CallsSpent(JobsError):
+    """The limited credential has no call left."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(f"This credential was good for {limit} calls, and they are spent: ask its owner for another.")
+
+
+class CallsSpentForNow(CallsSpent):
+    """The limited credential has no call left in this interval."""
+
+    def __init__(self, limit: int, retry_after_ms: int) -> None:
+        self.limit, self.retry_after_ms = limit, retry_after_ms
+        JobsError.__init__(self, f"This credential is good for {limit} calls in each interval: wait for the next.")
 
 
 class JobError(JobsError):

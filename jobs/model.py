@@ -3,6 +3,7 @@
 Source: jobs.md 6.1 (states, lanes); sessions.md 2.13.
 """
 
+import hashlib
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,7 @@ from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter, Vali
 from pydantic.errors import PydanticInvalidForJsonSchema
 
 from core.calls import Core
+from jobs.authority import Authority
 from jobs.fitting import MOST
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ T = TypeVar("T")
 
 Lane = Literal["memory", "local", "long"]
 State = Literal["queued", "running", "waiting_input", "succeeded", "failed", "cancelled", "lost"]
+NamedBy = Literal["", "plugin", "caller"]
 TERMINAL: tuple[State, ...] = ("succeeded", "failed", "cancelled", "lost")
 
 
@@ -49,9 +52,13 @@ class JobSpec:
         on_crash: `retry` promises that it may be run again when the server was killed while it ran; `fail` ends it
             as `lost`, with a notice.
         limit: how many may run at once, not counting those inside other jobs; None: as many as there are slots.
-        is_internal: only the server starts it; `job.run` does not.
+        is_internal: only the server, or the plugin that brings it, starts it as a means to something else: it has no
+            name of its own in scopes, and nobody names it, neither to `job.run` nor by way of a plugin.
         is_patient: of the long lane: it waits for a person nearly all its time, and needs no slot.
         output: the type of its result; None: what the function is annotated to return.
+        plugin: who brings it; empty: the server itself.
+        is_part: internal, but of use to plugins too: it does what the method of its name does, and needs that name in
+            the scopes when a plugin runs it.
     """
 
     name: str
@@ -67,10 +74,18 @@ class JobSpec:
     is_internal: bool = False
     output: Any = None
     is_patient: bool = False
+    plugin: str = ""
+    is_part: bool = False
 
     def __post_init__(self) -> None:
         if self.lane != "long" and (self.retries or self.limit is not None or self.on_crash != "fail"):
             raise ValueError(f"job function {self.name!r}: retries, on_crash and limit are for the long lane")
+
+    def is_known_to(self, who: NamedBy) -> bool:
+        """Tell whether it is there for somebody to name."""
+        if who == "plugin":
+            return not self.is_internal or self.is_part or self.plugin != ""
+        return who == "" or not self.is_internal
 
     @property
     def output_schema(self) -> dict[str, Any]:
@@ -89,7 +104,7 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """A row of `jobs`; data, progress, result and error are JSON text, times UTC milliseconds.
+    """A row of `jobs`; data, progress, result, error and authority are JSON text, times UTC milliseconds.
 
     On the steady scale: `run_at`, and `age_from`, its end once more, from which the record's age counts.
     """
@@ -118,6 +133,7 @@ class JobRow:
     started_at: int | None
     finished_at: int | None
     age_from: int | None
+    authority: str
 
     @property
     def is_over(self) -> bool:
@@ -130,18 +146,22 @@ class Request:
     """Who wants a job, and how.
 
     Args:
+        authority: the credentials that bring it, all of which have to allow it.
         session_id: the session it works for, if any.
         parent_id: the job that started it, if any.
         is_interactive: whether it may ask; otherwise a question gets its default, or fails.
         priority: among one user's waiting jobs, higher goes first.
         delay_s: seconds to wait before it may start.
-        dedup_key: the same key, function and owner give the same job, for as long as its row is kept.
+        dedup_key: the same key, function, owner and scopes give the same job, for as long as its row is kept.
         callback: JSON text of where to tell of its end.
         job_id: the id it is to have; None: a new one.
         secrets: texts in its data that stand in none of its rows, lines, events and errors.
+        admitted: the name under which it was asked already whether it may run, and counted.
+        named_by: who chose the function; empty: the server itself, for what it does anyway.
     """
 
     owner_id: str
+    authority: Authority
     session_id: str | None = None
     parent_id: str | None = None
     retry_of: str | None = None
@@ -152,6 +172,15 @@ class Request:
     callback: str | None = None
     job_id: str | None = None
     secrets: tuple[str, ...] = ()
+    admitted: str = ""
+    named_by: NamedBy = ""
+
+    @property
+    def own_dedup_key(self) -> str | None:
+        """The key as its row has it: what a credential of other scopes began is not this one's job."""
+        if self.dedup_key is None or not (reach := self.authority.reach):
+            return self.dedup_key
+        return f"{self.dedup_key}\n{hashlib.sha256(reach.encode()).hexdigest()[:32]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +188,7 @@ class JobEvent:
     """Something that happened to a job, told inside the transaction that makes it true.
 
     `topic` is one of job.started, job.progress, job.completed, job.failed, job.cancelled, ask.opened, ask.resolved,
-    schedule.missed; `details` is what the topic adds.
+    schedule.missed, schedule.withdrawn; `details` is what the topic adds.
     """
 
     topic: str
@@ -182,12 +211,24 @@ def job(
     on_crash: Literal["fail", "retry"] = "fail",
     limit: int | None = None,
     is_internal: bool = False,
+    is_part: bool = False,
 ) -> Callable[[Callable[["JobContext", Any], Coroutine[Any, Any, Any]]], JobSpec]:
     """Make a job function: `async def fn(job, data)`, with `data` an instance of `input`. See `JobSpec`."""
 
     def declare(fn: Callable[["JobContext", Any], Coroutine[Any, Any, Any]]) -> JobSpec:
         return JobSpec(
-            name, fn, input, frozenset(calls), lane, timeout_s, retries, backoff_s, on_crash, limit, is_internal
+            name,
+            fn,
+            input,
+            frozenset(calls),
+            lane,
+            timeout_s,
+            retries,
+            backoff_s,
+            on_crash,
+            limit,
+            is_internal,
+            is_part=is_part,
         )
 
     return declare

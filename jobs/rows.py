@@ -10,9 +10,9 @@ from store import Row, Tx
 COLUMNS = (
     "id, function, lane, state, owner_id, session_id, parent_id, retry_of, priority, attempt, is_interactive, is_held,"
     " is_cancelling, dedup_key, data, progress, result, error, callback, run_at, created_at, started_at, finished_at,"
-    " age_from"
+    " age_from, authority"
 )
-_INSERT = f"INSERT INTO jobs ({COLUMNS}) VALUES ({', '.join('?' * 24)})"  # noqa: S608 (constants)
+_INSERT = f"INSERT INTO jobs ({COLUMNS}) VALUES ({', '.join('?' * 25)})"  # noqa: S608 (constants)
 _LIVE = "state IN ('queued', 'running', 'waiting_input')"
 
 
@@ -44,6 +44,34 @@ def add(tx: Tx, row: JobRow) -> tuple[str, bool]:
 def is_deferred(tx: Tx, user_id: str) -> bool:
     """Tell whether the user's jobs wait for somebody's approval."""
     return tx.one("SELECT 1 FROM deferrals WHERE user_id = ?", user_id) is not None
+
+
+def brought_by(tx: Tx, credential_id: str, limit: int) -> list[str]:
+    """Return up to `limit` jobs that wait to be started and that a credential brought, with others or alone."""
+    rows = tx.all(
+        f"SELECT id FROM jobs WHERE {_LIVE} AND state = 'queued' AND authority LIKE ? LIMIT ?",  # noqa: S608 (a constant)
+        f'%"{credential_id}"%',
+        limit,
+    )
+    return [row[0] for row in rows]
+
+
+def queued(tx: Tx, after: str, limit: int) -> list[JobRow]:
+    """Return up to `limit` jobs that wait to be started, whose ids come after one."""
+    rows = tx.all(
+        f"SELECT {COLUMNS} FROM jobs WHERE {_LIVE} AND state = 'queued' AND is_held = 0 AND id > ? ORDER BY id LIMIT ?",  # noqa: S608
+        after,
+        limit,
+    )
+    return [JobRow(*row) for row in rows]
+
+
+def starting(tx: Tx, job_id: str) -> tuple[str, int, str] | None:
+    """Return function, attempts so far and authority of a job that waits to be started, None when it does not."""
+    row = tx.one(
+        "SELECT function, attempt, authority FROM jobs WHERE id = ? AND state = 'queued' AND is_held = 0", job_id
+    )
+    return None if row is None else (row[0], row[1], row[2])
 
 
 def claim(tx: Tx, job_id: str) -> JobRow | None:

@@ -15,8 +15,18 @@ from jobs.asks import Form
 from jobs.clock import CURRENT, Clock
 from jobs.context import JobContext
 from jobs.engine import Then
-from jobs.errors import AskDeclined, BadJobData, JobCancelled, JobError, JobFailed, JobsError, JobTimeout, TooDeep
-from jobs.model import JobEvent, JobRow, JobSpec, Request, problems
+from jobs.errors import (
+    AskDeclined,
+    BadJobData,
+    CredentialEnded,
+    JobCancelled,
+    JobError,
+    JobFailed,
+    JobsError,
+    JobTimeout,
+    TooDeep,
+)
+from jobs.model import JobEvent, JobRow, JobSpec, NamedBy, Request, problems
 from jobs.progress import OnProgress, Voice
 from jobs.stretches import go_on
 from store import Row, StoreError, Tx, new_id
@@ -44,6 +54,7 @@ class Run:
         "asked",
         "attempt",
         "caller",
+        "authority",
         "context",
         "created_at",
         "data",
@@ -61,6 +72,7 @@ class Run:
         "spec",
         "task",
         "then",
+        "withdrawn",
     )
 
     def __init__(
@@ -80,6 +92,8 @@ class Run:
         self.spec = spec
         self.data = data
         self.request = request
+        self.authority = request.authority  # a play's is also that of whoever brought the action it plays
+        self.withdrawn: CredentialEnded | None = None
         self.secrets = hiding.spellings(request.secrets)
         self.id = id or request.job_id or new_id("j_")
         self.attempt = attempt
@@ -126,7 +140,7 @@ class Run:
             self._take_back(task)
             if task.cancelling() > self._baseline:
                 raise  # the caller, or a job around this one, is being stopped
-            raise JobCancelled(self.id, self.spec.name) from error
+            raise self.withdrawn or JobCancelled(self.id, self.spec.name) from error
         except StoreError:
             raise  # the row cannot be written either; recovery finds it
         except (CoreError, JobsError) as error:
@@ -165,6 +179,15 @@ class Run:
             self._interruptions += 1
             self.task.cancel()
 
+    def withdraw(self) -> None:
+        """Stop the attempt for good, if a credential by which it runs has ended."""
+        try:
+            self.authority.require()
+        except CredentialEnded as error:
+            if self.withdrawn is None:
+                self.withdrawn = error
+                self.interrupt()
+
     @property
     def is_talkative(self) -> bool:
         """Tell whether there is more to its end than its row."""
@@ -180,13 +203,21 @@ class Run:
         """Tell whether the attempt goes on although it was to stop: it caught what should have ended it."""
         return self.task is not None and self.task.cancelling() > self._baseline
 
-    async def run_child(self, function: str, data: dict[str, Any], secrets: tuple[str, ...]) -> Any:
+    async def run_child(self, function: str, data: dict[str, Any], secrets: tuple[str, ...], named_by: NamedBy) -> Any:
         """Run a job inside this one."""
         if self.depth + 1 >= MAX_NESTED:
             raise TooDeep(function, MAX_NESTED)
         own = self.request
         known = (*own.secrets, *secrets)
-        request = Request(own.owner_id, own.session_id, self.id, is_interactive=own.is_interactive, secrets=known)
+        request = Request(
+            own.owner_id,
+            self.authority,
+            own.session_id,
+            self.id,
+            is_interactive=own.is_interactive,
+            secrets=known,
+            named_by=named_by or ("plugin" if self.spec.plugin else ""),
+        )
         return await self.engine.run(function, data, request, parent=self)
 
     def voice(self) -> Voice:
@@ -250,11 +281,12 @@ class Run:
         return (
             *(self.id, self.spec.name, self.spec.lane, state, request.owner_id, request.session_id),
             *(request.parent_id, request.retry_of, request.priority, 0 if is_queued else self.attempt),
-            *(int(request.is_interactive), 0, 0, request.dedup_key, data),
+            *(int(request.is_interactive), 0, 0, request.own_dedup_key, data),
             *(progress, result, error, request.callback),
             self.created_at - clock.ahead_ms + int(request.delay_s * 1000) if request.delay_s else None,
             *(self.created_at, None if is_queued else self.created_at),
             *((clock.now_ms(), clock.steady_ms()) if is_over else (None, None)),
+            request.authority.stored,
         )
 
     def tell(self, tx: Tx, topic: str, details: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ Source: jobs.md 6.1 and 6.3.
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AsyncExitStack, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
@@ -14,35 +14,43 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from core.calls import Policy
+from core.errors import CoreError
 from core.notices import Tell
 from jobs import recovery, rows, stuck
 from jobs.asks import Asks
 from jobs.audience import Audience
+from jobs.authority import SERVER, Authority, Ledger, NoLedger
 from jobs.callbacks import Callbacks, no_callbacks
 from jobs.clock import CURRENT
 from jobs.dispatcher import EmbeddedDispatcher
 from jobs.engine import Mode, Then
 from jobs.errors import (
+    AccountFrozen,
     BadApprover,
     BadJobData,
+    CallsSpent,
+    CredentialEnded,
     DataHidden,
     JobCancelled,
     JobEnded,
     JobNotFound,
+    JobsError,
+    NotAllowed,
     TooManyJobs,
     UnknownFunction,
 )
 from jobs.fitting import fitted
 from jobs.hiding import HIDDEN_DATA
 from jobs.limits import Limits
-from jobs.model import JobEvent, JobRow, JobSpec, Request, problems
+from jobs.model import JobEvent, JobRow, JobSpec, NamedBy, Request, problems
 from jobs.progress import OnProgress
 from jobs.run import Run
 from jobs.schedules import Schedules
 from jobs.stats import Stats
 from jobs.storing import at_last
-from store import Store, Tx
+from store import Store, StoreError, Tx
 
+TAKEN_AT_ONCE = 200
 Announce = Callable[[Tx, JobEvent], None]
 Describe = Callable[[BaseException], dict[str, Any]]
 
@@ -54,6 +62,7 @@ class EmbeddedRunner:
         announce: called inside a transaction with what to tell the owner.
         describe: turns an error into `{kind, message, code, ...}` for the row.
         hear: called inside a transaction with what a job's core calls did to the world.
+        ledger: keeps the credentials that bring jobs.
     """
 
     def __init__(
@@ -66,11 +75,13 @@ class EmbeddedRunner:
         callbacks: Callbacks | None = None,
         policy: Policy | None = None,
         hear: Tell | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self.store = store
         self.announce = announce
         self.describe = describe
         self.hear = hear
+        self.ledger: Ledger = ledger or NoLedger()
         self.limits = limits or Limits()
         self.policy = policy or Policy()
         self.stats = Stats()
@@ -84,7 +95,9 @@ class EmbeddedRunner:
         self.dispatcher = EmbeddedDispatcher(
             store, self.limits.slots, self.limits.per_user, self._limit_of, self._is_patient
         )
-        self.schedules = Schedules(store, self.build, self.add, announce, self.limits.max_schedules_per_user)
+        self.schedules = Schedules(
+            store, self.build, self.add, announce, self.ledger, self.limits.max_schedules_per_user
+        )
         self._specs: dict[str, JobSpec] = {}
         self._stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
@@ -148,30 +161,49 @@ class EmbeddedRunner:
             on_progress: called on the event loop with (done, total or None, message).
             parent: the run inside which it runs.
 
-        Raises UnknownFunction or BadJobData when nothing ran; JobTimeout, JobFailed, JobCancelled or what the job
-        raised when nothing of its last transaction is stored.
+        Raises UnknownFunction, BadJobData, NotAllowed, CredentialEnded or CallsSpent when nothing ran; JobTimeout,
+        JobFailed, JobCancelled or what the job raised when nothing of its last transaction is stored.
         """
-        spec = self._spec(function)
+        spec = self._wanted(function, request)
         if then is not None and spec.lane != "local":
             raise ValueError(f"{function!r} is not of the local lane: nothing can be added to its transaction")
         run = Run(self, spec, _checked(spec, data), request, parent=parent, then=then, on_progress=on_progress)
+        if not self._is_counted(spec, request):
+            return await self._run(run)
+        entries = await self._count(spec, request)
+        outcome = "CANCELLED"
+        try:
+            result = await self._run(run)
+            outcome = "ok"
+            return result
+        except (CoreError, JobsError, StoreError) as error:
+            outcome = self.describe(error)["kind"]
+            raise
+        finally:
+            self.ledger.note(entries, outcome)
+
+    async def _run(self, run: Run) -> Any:
+        spec = run.spec
         if spec.lane == "memory":
             return await run.in_memory()
         if spec.lane == "local":
             return await run.at_once()
-        if parent is not None:
+        if run.parent is not None:
             await run.store_first()
             return await run.at_once()
         job_id = await self._submit(run)
-        if on_progress is None:
+        if run.on_progress is None:
             return await self.result(job_id)
-        with self.audience.watched(job_id, on_progress):
+        with self.audience.watched(job_id, run.on_progress):
             return await self.result(job_id)
 
     async def submit(self, function: str, data: BaseModel | dict[str, Any], request: Request) -> str:
         """Queue a job and return its id once its row is on disk. Raises also TooManyJobs."""
-        spec = self._spec(function)
-        return await self._submit(Run(self, spec, _checked(spec, data), request))
+        spec = self._wanted(function, request)
+        run = Run(self, spec, _checked(spec, data), request)
+        if self._is_counted(spec, request):
+            self.ledger.note(await self._count(spec, request), "ok")
+        return await self._submit(run)
 
     async def result(self, job_id: str) -> Any:
         """Wait for a job's end and return its result, or raise what it raised. Raises JobNotFound.
@@ -221,8 +253,11 @@ class EmbeddedRunner:
             asyncio.get_running_loop().call_later(self.limits.gentle_s, run.interrupt)
         return is_live
 
-    async def retry(self, job_id: str) -> str:
-        """Submit an ended job again, as a new one. Raises JobNotFound, ValueError (not ended) or DataHidden."""
+    async def retry(self, job_id: str, by: Authority) -> str:
+        """Submit an ended job again, as a new one of who brought it and who wants it now.
+
+        Raises JobNotFound, ValueError (not ended), DataHidden, NotAllowed or CredentialEnded.
+        """
         row = await self.get(job_id)
         if row is None:
             raise JobNotFound(job_id)
@@ -230,13 +265,17 @@ class EmbeddedRunner:
             raise ValueError(f"job {job_id!r} is {row.state}")
         if HIDDEN_DATA in row.data:
             raise DataHidden(job_id, row.function)
+        both = by & await self.store.write(lambda tx: self.ledger.load(tx, row.authority))
+        both.require(row.function)
         request = Request(
             row.owner_id,
+            both,
             row.session_id,
             retry_of=row.id,
             is_interactive=bool(row.is_interactive),
             priority=row.priority,
             callback=row.callback,
+            admitted=row.function,
         )
         return await self.submit(row.function, json.loads(row.data), request)
 
@@ -265,12 +304,39 @@ class EmbeddedRunner:
 
         await self.store.write(change)
 
+    def stop_ended(self) -> None:
+        """Stop what runs by credentials that have ended, or for a user who is frozen."""
+        for run in tuple(self.live.values()):
+            if run.authority.over is not None:
+                run.withdraw()
+
+    async def take_back(self, credential_id: str, why: CredentialEnded) -> None:
+        """End what waits to be started and was brought by a credential that has ended, some at a time."""
+        while ids := await self.store.read(lambda tx: rows.brought_by(tx, credential_id, TAKEN_AT_ONCE)):
+            await self.store.write(partial(self._refuse_all, ids=ids, why=why))
+        await self.store.write(lambda tx: self.schedules.take_back(tx, credential_id, why))
+
+    def _refuse_all(self, tx: Tx, ids: list[str], why: CredentialEnded) -> None:
+        for job_id in ids:
+            self.refuse_row(tx, job_id, why)
+
+    async def take_up(self) -> None:
+        """Queue what was left waiting for an account that was frozen."""
+        after = ""
+        while waiting := await self.store.read(partial(rows.queued, after=after, limit=TAKEN_AT_ONCE)):
+            for row in waiting:
+                self._put(row)
+            after = waiting[-1].id
+
     async def get(self, job_id: str) -> JobRow | None:
         """Return a job's row."""
         return await self.store.read(lambda tx: rows.find(tx, job_id))
 
     def build(self, function: str, data: dict[str, Any], request: Request) -> JobRow:
-        """Return the row of a job to be. Raises UnknownFunction or BadJobData."""
+        """Return the row of a job to be, of which it was asked already whether it may run.
+
+        Raises UnknownFunction or BadJobData.
+        """
         spec = self._spec(function)
         return Run(self, spec, _checked(spec, data), request).row("queued")
 
@@ -278,11 +344,40 @@ class EmbeddedRunner:
         """Return a job function's declaration."""
         return self._specs.get(function)
 
+    def _unknown(self, function: str, who: NamedBy) -> UnknownFunction:
+        return UnknownFunction(function, (name for name, spec in self._specs.items() if spec.is_known_to(who)))
+
     def _spec(self, function: str) -> JobSpec:
         spec = self._specs.get(function)
         if spec is None:
             raise UnknownFunction(function, self._specs)
         return spec
+
+    def _wanted(self, function: str, request: Request) -> JobSpec:
+        """Return a job function that may run now. Raises UnknownFunction, NotAllowed or CredentialEnded."""
+        spec = self._spec(function)
+        if not spec.is_known_to(request.named_by):
+            raise self._unknown(function, request.named_by)
+        if self._has_name(spec, request):
+            request.authority.require(function)
+        else:
+            request.authority.require()
+        return spec
+
+    def _has_name(self, spec: JobSpec, request: Request) -> bool:
+        # What is internal is a means to what was asked for; but a plugin that runs a part of a method names the method.
+        if request.admitted == spec.name:
+            return False
+        return not spec.is_internal or (request.named_by == "plugin" and not spec.plugin)
+
+    def _is_counted(self, spec: JobSpec, request: Request) -> bool:
+        return request.authority.is_metered and self._has_name(spec, request)
+
+    async def _count(self, spec: JobSpec, request: Request) -> Collection[str]:
+        spent = await self.store.write(lambda tx: self.ledger.spend(tx, request.authority, spec.name))
+        if spent.refusal is not None:
+            raise spent.refusal
+        return spent.entries
 
     def _put(self, row: JobRow) -> None:
         if self._is_server:  # else it is the next one's
@@ -311,37 +406,71 @@ class EmbeddedRunner:
             raise TooManyJobs(self.limits.max_waiting_per_user)
         return self.dispatcher.add(tx, replace(row, is_held=1) if is_held else row)
 
-    async def _claim(self, job_id: str) -> tuple[JobRow | None, bool]:
-        """Take a queued job, told with it; return its row, None if it is not to start, and whether to stop it again."""
+    async def _claim(self, job_id: str) -> tuple[JobRow | None, Authority, bool]:
+        """Take a queued job, told with it.
 
-        def claim(tx: Tx) -> JobRow | None:
-            row = rows.claim(tx, job_id)
+        Return its row, None if it is not to start, by whose credentials it runs, and whether to stop it again.
+        """
+
+        def claim(tx: Tx) -> tuple[JobRow | None, Authority]:
+            authority = self._still_allowed(tx, job_id)
+            row = None if authority is None else rows.claim(tx, job_id)
             if row is not None:
                 details = {"attempt": row.attempt}
                 event = JobEvent("job.started", row.owner_id, job_id, row.function, row.session_id, details)
                 self.announce(tx, event)
-            return row
+            return row, authority or SERVER
 
         self._starting[job_id] = False
         try:
-            row = await at_last(self.store, claim)
+            row, authority = await at_last(self.store, claim)
         finally:
             is_cancelling = self._starting.pop(job_id)
-        return row, is_cancelling
+        return row, authority, is_cancelling
+
+    def _still_allowed(self, tx: Tx, job_id: str) -> Authority | None:
+        """Return by whose credentials a queued job may start now; else end it, or leave it where it is, held."""
+        found = rows.starting(tx, job_id)
+        if found is None:
+            return None
+        function, attempts, stored = found
+        authority, spec = self.ledger.load(tx, stored), self._specs.get(function)
+        try:
+            authority.require(*(() if spec is None or spec.is_internal else (function,)))
+            # The first attempt was paid for by whoever asked for the job; each further one is a call of its own.
+            if attempts and authority.is_metered:
+                spent = self.ledger.spend(tx, authority, function)
+                if spent.refusal is not None:
+                    raise spent.refusal
+        except AccountFrozen:
+            return None  # until the account is let go
+        except (CredentialEnded, NotAllowed, CallsSpent) as error:
+            self.refuse_row(tx, job_id, error)
+            return None
+        return authority
+
+    def refuse_row(self, tx: Tx, job_id: str, why: JobsError) -> None:
+        """End a queued job because those who brought it may not have it run, or not any more."""
+        row = rows.find(tx, job_id)
+        if row is not None and row.state == "queued":
+            state = "cancelled" if isinstance(why, CredentialEnded) else "failed"
+            self.end_row(tx, row, state, f"job.{state}", self.describe(why))
+            tx.after_commit(partial(self.dispatcher.drop, job_id))
+            tx.after_commit(partial(self.audience.ended, job_id, None, why))
 
     async def _execute(self, job_id: str) -> None:
         """Run one attempt of a queued job; whatever becomes of it stands in its row."""
-        row, is_cancelling = await self._claim(job_id)
+        row, authority, is_cancelling = await self._claim(job_id)
         if row is None:
             return  # cancelled while it waited, or told twice
         request = Request(
             row.owner_id,
+            authority,
             row.session_id,
             row.parent_id,
             row.retry_of,
             bool(row.is_interactive),
             row.priority,
-            dedup_key=row.dedup_key,
             callback=row.callback,
         )
         spec = self._specs.get(row.function)

@@ -15,9 +15,17 @@ from typing import Any, Literal
 
 import structlog
 
-from core import users
+from jobs.authority import Authority, Ledger
 from jobs.cron import CronLine, cron_line
-from jobs.errors import BadSchedule, JobsError, ScheduleNotFound, TooManySchedules
+from jobs.errors import (
+    BadSchedule,
+    CredentialEnded,
+    CredentialExpired,
+    CredentialRevoked,
+    JobsError,
+    ScheduleNotFound,
+    TooManySchedules,
+)
 from jobs.fence import fenced
 from jobs.model import JobEvent, JobRow, Request
 from store import Store, StoreError, Tx, new_id, pause
@@ -29,7 +37,7 @@ Build = Callable[[str, dict[str, Any], Request], JobRow]
 Add = Callable[[Tx, JobRow], str]
 _COLUMNS = (
     "id, owner_id, session_id, function, data, kind, spec, is_catching_up, next_at, last_at, last_job_id, missed,"
-    " created_at"
+    " created_at, authority"
 )
 MIN_INTERVAL_S = 1.0
 MAX_INTERVAL_S = timedelta(days=366).total_seconds()
@@ -62,6 +70,7 @@ class Schedule:
     last_job_id: str | None
     missed: int
     created_at: int
+    authority: str = "[]"
 
     def after(self, at: int) -> int | None:
         """Return when it is due next after a time, both on its own scale; None when it is over."""
@@ -121,16 +130,24 @@ class Schedules:
     Args:
         build: makes the row of a job from function, data and request; raises what submitting would.
         add: adds the row in a transaction and has it queued after the commit; raises what submitting would.
+        ledger: keeps the credentials that brought schedules.
         max_per_user: schedules one user may have.
     """
 
     def __init__(
-        self, store: Store, build: Build, add: Add, announce: Callable[[Tx, JobEvent], None], max_per_user: int
+        self,
+        store: Store,
+        build: Build,
+        add: Add,
+        announce: Callable[[Tx, JobEvent], None],
+        ledger: Ledger,
+        max_per_user: int,
     ) -> None:
         self._store = store
         self._build = build
         self._add = add
         self._announce = announce
+        self._ledger = ledger
         self._max_per_user = max_per_user
         self._wake = asyncio.Event()
         self._down_until: tuple[int, int] | None = None
@@ -140,20 +157,22 @@ class Schedules:
         function: str,
         data: dict[str, Any],
         owner_id: str,
+        authority: Authority,
         session_id: str | None,
         when: tuple[Kind, str],
         *,
         is_catching_up: bool = False,
     ) -> Schedule:
-        """Add a schedule.
+        """Add a schedule; each run is asked anew whether those who brought it may have it.
 
         Raises UnknownFunction, BadJobData or BadSchedule now rather than when it is due; TooManySchedules.
         """
-        self._build(function, data, Request(owner_id, session_id))
+        self._build(function, data, Request(owner_id, authority, session_id))
         kept = (function, json.dumps(data))
         new = Schedule(
             *(new_id("sch_"), owner_id, session_id, *kept, *when, int(is_catching_up), None, None, None, 0),
             self._store.clock.now_ms(),
+            authority.stored,
         )
         due = new.after(self._now(new))
         if due is None and new.kind == "at":
@@ -167,7 +186,7 @@ class Schedules:
             if row is not None and row[0] >= self._max_per_user:
                 raise TooManySchedules(self._max_per_user)
             tx.run(
-                f"INSERT INTO schedules ({_COLUMNS}) VALUES ({', '.join('?' * 13)})",  # noqa: S608 (constants)
+                f"INSERT INTO schedules ({_COLUMNS}) VALUES ({', '.join('?' * 14)})",  # noqa: S608 (constants)
                 *(getattr(schedule, name) for name in Schedule.__slots__),
             )
             tx.after_commit(self._wake.set)
@@ -274,7 +293,11 @@ class Schedules:
             if missed:
                 self._tell(tx, schedule, missed)
             if not is_late or schedule.is_catching_up:
-                job_id = self._submit(tx, schedule)
+                try:
+                    job_id = self._submit(tx, schedule)
+                except CredentialEnded as error:
+                    self.withdraw(tx, schedule, error)
+                    return
                 if job_id is not None:
                     tx.run("UPDATE schedules SET last_job_id = ? WHERE id = ?", job_id, schedule.id)
 
@@ -292,20 +315,37 @@ class Schedules:
         owner, function, session_id = schedule.owner_id, schedule.function, schedule.session_id
         self._announce(tx, JobEvent("schedule.missed", owner, None, function, session_id, details))
 
+    def take_back(self, tx: Tx, credential_id: str, why: CredentialEnded) -> None:
+        """Have no schedule start anything more that a credential brought which has ended."""
+        for schedule in brought_by(tx, credential_id):
+            self.withdraw(tx, schedule, why)
+
+    def withdraw(self, tx: Tx, schedule: Schedule, why: CredentialEnded) -> None:
+        """Have a schedule start nothing more, as a credential that brought it has ended; it stays to be looked at."""
+        tx.run("UPDATE schedules SET next_at = NULL WHERE id = ?", schedule.id)
+        details = {"schedule_id": schedule.id, "reason": str(why)}
+        self._announce(
+            tx,
+            JobEvent("schedule.withdrawn", schedule.owner_id, None, schedule.function, schedule.session_id, details),
+        )
+
     def _submit(self, tx: Tx, schedule: Schedule) -> str | None:
-        owner = users.find(tx, schedule.owner_id)
-        if owner is not None and owner.is_frozen:
-            log.warning("schedule_not_run", schedule_id=schedule.id, reason="its user is frozen")
-            return None
+        """Submit a job; None when it cannot be now. Raises CredentialRevoked or CredentialExpired."""
+        authority = self._ledger.load(tx, schedule.authority)
+        request = Request(schedule.owner_id, authority, schedule.session_id, is_interactive=False)
         try:
-            job = self._build(
-                schedule.function,
-                json.loads(schedule.data),
-                Request(schedule.owner_id, schedule.session_id, is_interactive=False),
-            )
+            authority.require(schedule.function)
+            job = self._build(schedule.function, json.loads(schedule.data), request)
+            if authority.is_metered:
+                spent = self._ledger.spend(tx, authority, schedule.function)
+                if spent.refusal is not None:
+                    raise spent.refusal
+                tx.after_commit(lambda: self._ledger.note(spent.entries, "ok"))
             return self._add(tx, job)
+        except (CredentialRevoked, CredentialExpired):
+            raise
         except JobsError as error:
-            # Its plugin is gone, or its owner has as many jobs waiting as he may have.
+            # Its plugin is gone, its owner has as many jobs waiting as he may have, or who brought it may not any more.
             log.warning("schedule_not_run", schedule_id=schedule.id, reason=str(error))
             return None
 
@@ -320,6 +360,15 @@ def _waiting(tx: Tx, after: str) -> list[Schedule]:
         f"SELECT {_COLUMNS} FROM schedules WHERE id > ? AND next_at IS NOT NULL AND kind <> 'at' ORDER BY id LIMIT ?",  # noqa: S608
         after,
         AT_ONCE,
+    )
+    return [Schedule(*row) for row in rows]
+
+
+def brought_by(tx: Tx, credential_id: str) -> list[Schedule]:
+    """Return the schedules still to come that a credential brought, at most as many as a user may have."""
+    rows = tx.all(
+        f"SELECT {_COLUMNS} FROM schedules WHERE next_at IS NOT NULL AND authority LIKE ?",  # noqa: S608 (a constant)
+        f'%"{credential_id}"%',
     )
     return [Schedule(*row) for row in rows]
 

@@ -150,6 +150,7 @@ async def destroy_session(job: JobContext, data: DestroySession) -> Commit[tuple
     "session.ls",
     List,
     is_internal=True,
+    is_part=True,
     lane="memory",
     calls=[
         "core.user.read",

@@ -16,7 +16,7 @@ import structlog
 from pydantic import BaseModel
 
 from jobs.clock import CURRENT, Clock
-from jobs.errors import JobError
+from jobs.errors import JobError, JobsError
 from play.filters import ActionFilter
 from plugins.errors import BadPlugin, PluginError
 from plugins.hooks import (
@@ -46,13 +46,20 @@ class Bus:
         filter_timeout_s: what a guest may take in the pallet filter and as a guard.
         action_timeout_s: what a guest may take in the action filter, waiting for its jobs included; while one of them
             asks a person no guest's time runs.
+        foreseen: errors that are meant for the caller, and no fault of a guest that lets them pass.
     """
 
-    def __init__(self, filter_timeout_s: float, action_timeout_s: float) -> None:
+    def __init__(
+        self,
+        filter_timeout_s: float,
+        action_timeout_s: float,
+        foreseen: tuple[type[BaseException], ...] = (JobsError,),
+    ) -> None:
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(Hooks)
         self._filter_timeout_s = filter_timeout_s
         self._action_timeout_s = action_timeout_s
+        self._foreseen = foreseen
         self._heard: dict[str, bool] = {}
 
     @property
@@ -148,6 +155,17 @@ class Bus:
     def player_of(self, actor: str, name: str) -> str | None:
         """Return who said, with `plays`, that he plays such an action."""
         return next((guest for guest, _ in self._players(actor, name, has_plain=False)), None)
+
+    def scopes_of(self, actor: str, name: str) -> tuple[str, ...]:
+        """Return what the scopes have to include for an action to be played: its name, unless it is only made of calls.
+
+        These are asked for themselves.
+        """
+        for one in self._implementations("play_action"):
+            text = _filter_of(one)
+            if not text or ActionFilter(text).matches(actor, name):
+                return () if getattr(one.function, "is_calling", False) else (f"{actor}.{name}",)
+        return ()
 
     def can_play_unsaid(self) -> bool:
         """Tell whether a guest plays actions without having said which."""
@@ -252,7 +270,7 @@ class Bus:
             reason = f"took longer than {timeout_s:g} s" if clock.is_up else "raised TimeoutError"
             raise PluginError(name, hook, reason, error) from error
         except (Exception, SystemExit) as error:
-            if hook in _SECRETIVE:
+            if hook in _SECRETIVE or isinstance(error, self._foreseen):
                 # Not the error itself: its text may repeat what the guest was asked with, which may be a secret.
                 log.info("plugin_raised", plugin=name, hook=hook, error=type(error).__name__, where=_where(error))
             else:

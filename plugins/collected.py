@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Container, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import orjson
@@ -51,7 +52,7 @@ def jobs(bus: Bus, taken: Container[str]) -> list[JobSpec]:
                 raise BadPlugin(guest, f"register_jobs returned {type(spec).__name__} where a job is due")
             if spec.name in found or spec.name in taken:
                 raise BadPlugin(guest, f"there is a job function {spec.name!r} already")
-            found[spec.name] = spec
+            found[spec.name] = replace(spec, plugin=guest)
     return list(found.values())
 
 

@@ -180,7 +180,9 @@ class Play:
         log: adds a line to the play's log.
         holds_secret: tells whether a secret that was put into the action stands in a value; what a guest keeps, or
             shows to others, must hold none.
-        may: tells whether the credential the play was started with reaches a method, such as `job.run`.
+        may: tells whether the scopes of whoever plays and of whoever brought the action include a name; require: raises
+            unless they do.
+        run_named: runs a job function that the script names, as `job.run` does, and as far as scopes let it.
         handled: set it to claim the action without looping over `find`; unset it to leave the action to others.
     """
 
@@ -193,6 +195,8 @@ class Play:
     coderoot: Path
     log: Callable[[str], None]
     may: Callable[[str], bool]
+    require: Callable[[str], None]
+    run_named: RunJob
     handled: bool = False
     holds_secret: Callable[[Any], bool] = lambda _: False
 
@@ -279,16 +283,23 @@ def method(
     return lambda fn: GuestMethod(name, params, fn, result, is_change, timeout_s)
 
 
-def plays(filter: str) -> Callable[[G], G]:
+def plays(filter: str, *, is_calling: bool = False) -> Callable[[G], G]:
     """Make a function of a guest play the actions that `filter` matches, such as `gittools.*` or `site.page,site.add`.
 
     The function is called with a `Play` for each of them, one after another, in the order of the playbook's
     priorities; a guest may have several such functions. What it returns is the action's result. Naming every action
     rather than `*` lets the server name the nearest one when a script holds a misspelt one.
+
+    The scopes of whoever plays an action, and of whoever brought it, have to include its name.
+
+    Args:
+        is_calling: the function does nothing but call methods and run job functions, which are asked for themselves,
+            and use what `Play` offers: then the action needs no scope of its own.
     """
 
     def mark(function: G) -> G:
         function.play_filter = filter  # type: ignore[attr-defined]
+        function.is_calling = is_calling  # type: ignore[attr-defined]
         marked: G = hookimpl(specname="play_action")(function)
         return marked
 

@@ -20,7 +20,7 @@ _KINDS = {
 }
 
 
-@plays("play.echo")
+@plays("play.echo", is_calling=True)
 def echo(play: Play) -> str | None:
     """`!!play.echo content:'...'`, or words: write it into the play's log and result."""
     for action in play.find():
@@ -30,13 +30,13 @@ def echo(play: Play) -> str | None:
     return None
 
 
-@plays("play.include,core.include")
+@plays("play.include,core.include", is_calling=True)
 def include(play: Play) -> str:
     """`!!play.include path:...`: what it names stands behind it already."""
     return "included"
 
 
-@plays("play.wait")
+@plays("play.wait", is_calling=True)
 async def wait(play: Play) -> Any:
     """`!!play.wait seconds:1.5`, or `job:ID` until that job has ended."""
     for action in play.find():
@@ -50,22 +50,16 @@ async def wait(play: Play) -> Any:
     return None
 
 
-@plays("play.run")
+@plays("play.run", is_calling=True)
 async def run(play: Play) -> Any:
     """`!!play.run function:NAME data:'{...}'`: run a job function inside the play; other params are its data."""
     for action in play.find():
         params = action.params
-        function = params.get("function")
-        if not play.may("job.run"):
-            raise JobError("This credential may not call job.run.")
-        offered = {item["name"]: item for item in (await play.call("jobs.functions"))["items"]}
-        if function not in offered or offered[function]["internal"]:
-            raise JobError(f"There is no job function {function!r} to run: jobs.functions lists them.")
-        return await play.run(function, data_of(params, ("function", "data", "as")))
+        return await play.run_named(params.get("function"), data_of(params, ("function", "data", "as")))
     return None
 
 
-@plays("play.ask")
+@plays("play.ask", is_calling=True)
 async def ask(play: Play) -> Any:
     """`!!play.ask question:'...' as:NAME`: ask, and remember the answer as the word `{NAME}`.
 

@@ -12,7 +12,7 @@ from plugins.hooks import Play, plays
 from plugins.playbooks import data_of
 
 
-@plays("session.cd")
+@plays("session.cd", is_calling=True)
 async def cd(play: Play) -> Any:
     """`!!session.cd path:a/b`, `set:ID` or `to:back|forward|up|home`."""
     for action in play.find():
@@ -25,7 +25,7 @@ async def cd(play: Play) -> Any:
     return None
 
 
-@plays("session.ls")
+@plays("session.ls", is_calling=True)
 async def ls(play: Play) -> Any:
     """`!!session.ls`: the names of the first 200 tokens of the working set."""
     for _ in play.find():
@@ -34,7 +34,7 @@ async def ls(play: Play) -> Any:
     return None
 
 
-@plays("session.action")
+@plays("session.action", is_calling=True)
 async def act(play: Play) -> Any:
     """`!!session.action command:ID value:...`: run a command of the pallet; other params are its arguments."""
     for action in play.find():
@@ -48,7 +48,7 @@ async def act(play: Play) -> Any:
     return None
 
 
-@plays("session.create")
+@plays("session.create", is_calling=True)
 async def create(play: Play) -> Any:
     """`!!session.create name:... as:NAME`: make another session."""
     for action in play.find():
@@ -58,7 +58,7 @@ async def create(play: Play) -> Any:
     return None
 
 
-@plays("session.call")
+@plays("session.call", is_calling=True)
 async def call(play: Play) -> Any:
     """`!!session.call method:NAME data:'{...}' as:NAME`: call any method of the API."""
     for action in play.find():
@@ -67,7 +67,7 @@ async def call(play: Play) -> Any:
     return None
 
 
-@plays("session.env_set,session.env_set_once,session.env_delete")
+@plays("session.env_set,session.env_set_once,session.env_delete", is_calling=True)
 def env(play: Play) -> str | None:
     """`!!session.env_set key:NAME val:...`: the word `{NAME}` in the actions behind it; `json:'{...}'` for several."""
     for action in play.find():
@@ -86,7 +86,7 @@ def env(play: Play) -> str | None:
     return None
 
 
-@plays("session.params_set,core.params_session_set,context.params_set,core.params_context_set")
+@plays("session.params_set,core.params_session_set,context.params_set,core.params_context_set", is_calling=True)
 async def params_set(play: Play) -> Any:
     """`!!core.params_session_set k:v ...`: parameters of the session, or of its context; `json:'{...}'` for others."""
     for action in play.find():
@@ -100,7 +100,7 @@ async def params_set(play: Play) -> Any:
     return None
 
 
-@plays("session.priorities_add")
+@plays("session.priorities_add", is_calling=True)
 async def priorities_add(play: Play) -> Any:
     """`!!session.priorities_add nr:10 filter:'gittools.*'`, or several as `json:'{"10": ...}'`: what is played when."""
     for action in play.find():
@@ -111,7 +111,7 @@ async def priorities_add(play: Play) -> Any:
     return None
 
 
-@plays("core.session_define,session.configure,core.configure")
+@plays("core.session_define,session.configure,core.configure", is_calling=True)
 async def define(play: Play) -> Any:
     """`!!core.session_define name:... context:... start:... end:... interactive:... coderoot:...`: become that session.
 
@@ -136,7 +136,7 @@ async def define(play: Play) -> Any:
     return None
 
 
-@plays("core.context_define,context.configure")
+@plays("core.context_define,context.configure", is_calling=True)
 async def context_define(play: Play) -> Any:
     """`!!context.configure name:... coderoot:... interactive:...`: settings of a context, this session's by default."""
     for action in play.find():
@@ -150,7 +150,7 @@ async def context_define(play: Play) -> Any:
     return None
 
 
-@plays("core.coderoot_set")
+@plays("core.coderoot_set", is_calling=True)
 async def coderoot_set(play: Play) -> str | None:
     """`!!core.coderoot_set coderoot:...`: where the session's checkouts lie."""
     for action in play.find():

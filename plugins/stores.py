@@ -5,7 +5,7 @@ from typing import Any
 from plugins.hooks import Play, plays
 
 
-@plays("db.get,db.set,db.delete,db.exists,db.keys,db.destroy")
+@plays("db.get,db.set,db.delete,db.exists,db.keys,db.destroy", is_calling=True)
 async def play_db(play: Play) -> Any:
     """`!!db.set key:... value:...`, `!!db.get key:... as:NAME`, and delete, exists, keys (prefix), destroy."""
     for action in play.find():

@@ -40,7 +40,7 @@ OWN = ("name", "set", "type", "public", "as", "data", "description")
 
 
 class WorldStep(BaseModel):
-    """Input of world.step: what to do, from which set on."""
+    """Input of world.step: what to do, from which set on; `may_edit`: tokens that are there already."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     step: Step
@@ -48,6 +48,7 @@ class WorldStep(BaseModel):
     home: str
     params: dict[str, Any]
     attributes: dict[str, Any] = {}
+    may_edit: bool = False
 
 
 @job(
@@ -67,7 +68,7 @@ def register_jobs() -> list[JobSpec]:
     return [world_step]
 
 
-@plays(",".join(f"core.{name}" for name in CALLS))
+@plays(",".join(f"core.{name}" for name in CALLS), is_calling=True)
 async def build(play: Play) -> Any:
     """`!!core.set_create name:... set:PARENT public:true as:NAME`, `!!core.token_create name:... type:...`, and others.
 
@@ -75,8 +76,7 @@ async def build(play: Play) -> Any:
     """
     for action in play.find():
         params = action.params
-        if not play.may(CALLS[action.name]):
-            raise JobError(f"This credential may not call {CALLS[action.name]}.")
+        play.require(CALLS[action.name])
         attributes = data_of(params, OWN) if action.name == "token_create" else {}
         if action.name == "token_create" and params.exists("description"):
             attributes["description"] = params.get("description")
@@ -88,6 +88,7 @@ async def build(play: Play) -> Any:
             "home": play.session.home_set_id,
             "params": params.get_map(),
             "attributes": attributes,
+            "may_edit": play.may(CALLS["token_edit"]),
         }
         return await play.run("world.step", step)
     return None
@@ -139,6 +140,8 @@ def _token_create(core: Any, data: WorldStep) -> str:
         )
         core.named("core.set.tokens.add", set_id=place, token_ids=[found])
     else:
+        if data.attributes and not data.may_edit:
+            raise JobError(f"{name!r} is there already, and the scopes do not include {CALLS['token_edit']}.")
         for attribute, value in data.attributes.items():
             core.named("core.token.edit_attribute", token_id=found, attribute=attribute, value=value)
     return found

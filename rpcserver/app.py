@@ -22,24 +22,27 @@ import plugins
 import store as store_room
 from core import guards, presence, sets, users
 from core.calls import Policy, Scene
-from core.errors import UserNotFound
+from core.errors import CoreError, UserNotFound
 from core.users import User
 from jobs import behind, importer, world, worldimport
 from jobs import session as session_jobs
 from jobs import user as user_jobs
+from jobs.authority import SERVER
 from jobs.callbacks import Callbacks
 from jobs.engine import JobRunner
+from jobs.errors import JobsError
 from jobs.hosts import Hosts
 from jobs.model import JobSpec, Request
 from jobs.outside import Outside
 from jobs.progress import OnProgress
 from jobs.runner import EmbeddedRunner
+from play.errors import PlayError
 from plugins import collected, loader
 from plugins.bus import Bus
 from plugins.jwt_users import NAME as JWT_USERS
 from plugins.jwt_users import JwtUsers
 from plugins.notices import Notices
-from rpcserver import archive, auth, credentials, errors, identity, sessions, start_checks, views
+from rpcserver import archive, auth, credentials, errors, identity, sessions, start_checks, tickets, views
 from rpcserver.access_models import TermsParams
 from rpcserver.asking import Asking
 from rpcserver.credentials import Credentials, Terms
@@ -64,6 +67,7 @@ from rpcserver.sources import Sources
 from rpcserver.stores import Stores
 from rpcserver.walking import Pallets
 from rpcserver.watchdog import Watchdog
+from rpcserver.withdrawal import Withdrawal
 from store import Clock, Store, StoreError, Tx
 
 log = structlog.get_logger("app")
@@ -93,7 +97,7 @@ class App:
         self.sessions = Sessions(store)
         self.credentials = Credentials(store, settings.max_logged_calls)
         self.answers = Answers(store, settings.idempotency_age_s, settings.max_keys_per_user)
-        self.entrance = Entrance(store, bus, self._make_user, settings.max_failed_logins_per_minute)
+        self.entrance = Entrance(store, bus, self.credentials, self._make_user, settings.max_failed_logins_per_minute)
         self.pallets = Pallets({}, self.clock.now_ms())
         self.making_default = asyncio.Lock()
         self.outside = outside(settings, store, self.events)
@@ -106,7 +110,9 @@ class App:
         )
         policy, told = Policy(settings.script_group), (partial(announce, self), errors.describe_for_job)
         limits = job_limits(settings)
-        self.runner: JobRunner = EmbeddedRunner(store, specs, *told, limits, callbacks, policy, partial(hear, self))
+        self.runner: JobRunner = EmbeddedRunner(
+            store, specs, *told, limits, callbacks, policy, partial(hear, self), self.credentials
+        )
         self.sources = Sources(settings, self.runner)
         self.stores = Stores(settings.data / "stores", _secret(settings))
         self.player = Player(self)
@@ -116,6 +122,7 @@ class App:
         self.operator_secret = auth.Secret("rpcop_" + secrets.token_urlsafe(32))
         self.server = Server(self)
         self.asking = Asking(self.runner.asks, self.server.attached, tasks.create_task, self.clock)
+        self.withdrawal = Withdrawal(self)
 
     async def add_user(self, name: str) -> auth.Secret:
         """Make a user and return a credential for him. Raises BadName or NameTaken."""
@@ -124,7 +131,7 @@ class App:
             return credentials.issue(tx, user.id, Terms("first credential"))[1]
 
         made: auth.Secret = await self.runner.run(
-            "create_user", {"name": name}, Request(user_jobs.OPERATOR), then=credential
+            "create_user", {"name": name}, Request(user_jobs.OPERATOR, SERVER), then=credential
         )
         return made
 
@@ -158,7 +165,29 @@ class App:
 
     async def give_back(self, credential: str) -> bool:
         """End a credential that was lent."""
-        return await self.store.write(lambda tx: auth.end(tx, credential))
+        credential_id = await self.store.read(lambda tx: auth.find_id(tx, credential))
+        if credential_id is None:
+            return False
+        await self.revoke(credential_id, None)
+        self.server.close_ended()
+        return True
+
+    async def revoke(self, credential_id: str, user_id: str | None) -> None:
+        """Revoke a credential in the user's name (None: in anybody's), with those a narrow one has made.
+
+        From the moment it is stored nothing is done by it, nor by what it brought; its owner is told. Raises
+        CredentialNotFound.
+        """
+
+        def revoke(tx: Tx) -> None:
+            for grant in credentials.revoke(tx, credential_id, user_id):
+                self.withdrawal.end(tx, grant, "revoked")
+
+        await self.store.write(revoke)
+
+    def froze(self, tx: Tx, user: User) -> None:
+        """Have nothing done in a user's name, or let it go on, once the transaction is committed."""
+        tx.after_commit(partial(self.withdrawal.freeze, user.id, bool(user.is_frozen)))
 
     async def defer_user(self, name: str, approver_name: str | None) -> None:
         """Have a user's long jobs wait for the approval of another; None: let them all go.
@@ -172,7 +201,7 @@ class App:
     async def freeze_user(self, name: str, is_frozen: bool) -> None:
         """Freeze a user, or let him move again, where no server runs. Raises UserNotFound."""
         data = {"name": name, "is_frozen": is_frozen}
-        await self.runner.run("core.user.freeze", data, Request(user_jobs.OPERATOR))
+        await self.runner.run("core.user.freeze", data, Request(user_jobs.OPERATOR, SERVER))
 
     async def all_users(self) -> dict[str, Any]:
         """Return every user on one page."""
@@ -213,7 +242,7 @@ class App:
         imported = await self.runner.run(
             "import_tree",
             {"path": path, "into": into, "is_public": is_public, "exclude": exclude},
-            Request(user.id),
+            Request(user.id, SERVER),
             on_progress=on_progress,
         )
         return asdict(imported)
@@ -226,9 +255,15 @@ class App:
                 await self.events.upkeep()
                 await self.store.write(self.answers.upkeep)
                 await self.store.write(identity.keep_clock)
+                while await self.store.write(self._forget_ended):
+                    pass  # some at a time, so that other writes come in between
             except StoreError as error:
                 log.warning("upkeep_failed", reason=str(error))
             await self.clock.sleep(min(self.settings.upkeep_s, self.events.upkeep_s))
+
+    def _forget_ended(self, tx: Tx) -> bool:
+        is_more = credentials.forget(tx, self.settings.keep_expired_credentials_s)
+        return tickets.forget(tx) or is_more
 
     async def watch_clock(self) -> None:
         """Notice, until cancelled, when the wall clock is set: it is told, and kept for the start after a kill."""
@@ -246,13 +281,13 @@ class App:
                 log.warning("clock_not_kept", reason=str(error))
 
     async def _make_user(self, name: str) -> User:
-        made: User = await self.runner.run("create_user", {"name": name}, Request(user_jobs.OPERATOR))
+        made: User = await self.runner.run("create_user", {"name": name}, Request(user_jobs.OPERATOR, SERVER))
         return made
 
     async def import_world(self, path: Path, user_name: str, into: str | None) -> dict[str, Any]:
         """Make a world of a world file for a user, below `into` or his home. Raises BadWorld; then nothing was made."""
         user = await self.user_named(user_name)
-        made = await self.runner.run("import_world", {"path": path, "into": into}, Request(user.id))
+        made = await self.runner.run("import_world", {"path": path, "into": into}, Request(user.id, SERVER))
         return asdict(made)
 
     def ask_rules(self) -> None:
@@ -336,7 +371,7 @@ async def running(
     """
     start_checks.check(settings)
     async with opened(settings, is_server=True, clock=clock) as app:
-        housekeeping = [app.spawn(app.upkeep()), app.spawn(app.watch_clock())]
+        housekeeping = [app.spawn(work) for work in (app.upkeep(), app.watch_clock(), app.withdrawal.run())]
         try:
             async with _listening(app, listening):
                 yield app
@@ -369,12 +404,13 @@ async def _recover(app: App) -> None:
             data = session_jobs.DestroySession(
                 session_id=session.id, data_set_id=session.data_set_id, pallet_set_id=session.pallet_set_id
             )
-            await app.runner.run("session.destroy_session", data, Request(session.core_user_id))
+            await app.runner.run("session.destroy_session", data, Request(session.core_user_id, SERVER))
         await app.store.write(partial(_drop, app, session))
 
 
 def _guests(settings: Settings) -> Bus:
-    bus = Bus(settings.filter_timeout_s, settings.action_timeout_s)
+    foreseen = (CoreError, JobsError, errors.RpcError, PlayError)
+    bus = Bus(settings.filter_timeout_s, settings.action_timeout_s, foreseen)
     loader.load(bus, settings.plugins, fetch_hosts(settings))
     if settings.jwt_keys is not None:
         bus.register(_jwt_users(settings, settings.jwt_keys), JWT_USERS)

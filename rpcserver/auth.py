@@ -5,27 +5,27 @@ A credential is 256 random bits shown once; only its SHA-256 is stored. Source: 
 
 import base64
 import binascii
-import fnmatch
 import hashlib
 import secrets
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
 
 from core import users
 from core.users import User
-from store import Tx, new_id
+from jobs.authority import EVERYTHING, Authority, Grant
+from jobs.errors import AccountFrozen
+from store import Clock, Row, Tx, new_id
 
 SUBPROTOCOL = "rpcserver.v1"
 BEARER_SUBPROTOCOL = "base64url.bearer.rpcserver."
 PREFIX = "rpc_"
-EVERYTHING = ("*",)
 _FIND = (
-    "SELECT c.id, c.user_id, c.label, c.scopes, c.expires_at, t.is_metered, h.name FROM credentials c"
-    " LEFT JOIN credential_terms t ON t.credential_id = c.id LEFT JOIN users h ON h.id = t.holder_id WHERE "
+    "SELECT c.id, c.user_id, c.label, c.scopes, c.expires_at, t.holder_id, t.is_metered, h.is_frozen, h.name"
+    " FROM credentials c LEFT JOIN credential_terms t ON t.credential_id = c.id"
+    " LEFT JOIN users h ON h.id = t.holder_id WHERE "
 )
 
 
@@ -38,45 +38,51 @@ class Secret(str):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is calling, and how far the credential reaches.
+    """Who is calling, and by which credentials.
 
     Args:
         user: in whose name the calls are made.
-        credential_id: the row to revoke; empty when another system vouched for the user.
+        authority: the credential of a connection; of a call from inside, all that had a hand in it.
         holder: the name of the user who holds the credential, where that is not `user` himself.
-        expires_at: UTC milliseconds; None: until revoked.
-        is_metered: its calls are counted, and its owner can read which they were.
     """
 
     user: User
-    credential_id: str
-    label: str
-    scopes: tuple[str, ...]
-    expires_at: int | None
+    authority: Authority
     holder: str | None = None
-    is_metered: bool = False
 
-    def may(self, method: str) -> bool:
-        """Tell whether the scopes, method names with `*` and `?`, include the method."""
-        scopes = self.scopes
-        return scopes == EVERYTHING or any(fnmatch.fnmatchcase(method, scope) for scope in scopes)
+    @property
+    def grant(self) -> Grant:
+        """The credential of a connection; of a call from inside, that of whoever set it off."""
+        return self.authority.grants[0]
 
-    def covers(self, scope: str) -> bool:
-        """Tell whether a scope reaches no further than this principal's."""
-        is_name = not any(sign in scope for sign in "*?[")
-        return "*" in self.scopes or scope in self.scopes or (is_name and self.may(scope))
+    @property
+    def is_metered(self) -> bool:
+        """Its calls are counted, and its owner can read which they were."""
+        return self.authority.is_metered
+
+    def may(self, name: str) -> bool:
+        """Tell whether the scopes include a name."""
+        return self.authority.may(name)
 
 
-def issue(tx: Tx, user_id: str, label: str, scopes: tuple[str, ...] = ("*",), expires_at: int | None = None) -> Secret:
+def issue(
+    tx: Tx,
+    user_id: str,
+    label: str,
+    scopes: tuple[str, ...] = EVERYTHING,
+    expires_at: int | None = None,
+    made_by: str | None = None,
+) -> Secret:
     """Make a credential and return its text, which is nowhere kept.
 
     Args:
         expires_at: UTC milliseconds; None: until revoked.
+        made_by: the narrow credential that makes it.
     """
     text = Secret(PREFIX + secrets.token_urlsafe(32))
     tx.run(
-        "INSERT INTO credentials (id, user_id, hash, label, scopes, expires_at, created_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO credentials (id, user_id, hash, label, scopes, expires_at, created_at, made_by)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         new_id("c_"),
         user_id,
         hash_of(text),
@@ -84,24 +90,64 @@ def issue(tx: Tx, user_id: str, label: str, scopes: tuple[str, ...] = ("*",), ex
         orjson.dumps(scopes).decode(),
         expires_at,
         tx.clock.now_ms(),
+        made_by,
     )
     return text
 
 
-def end(tx: Tx, text: str) -> bool:
-    """Delete a credential by its text; tell whether there was one."""
-    return bool(tx.run("DELETE FROM credentials WHERE hash = ?", hash_of(text)))
+def renew(tx: Tx, credential_id: str, expires_at: int) -> None:
+    """Let a credential last until then."""
+    tx.run("UPDATE credentials SET expires_at = ? WHERE id = ?", expires_at, credential_id)
+
+
+def find_id(tx: Tx, text: str) -> str | None:
+    """Return the id of a credential by its text, None when there is none."""
+    row = tx.one("SELECT id FROM credentials WHERE hash = ?", hash_of(text))
+    return None if row is None else str(row[0])
+
+
+def id_of(tx: Tx, text: str) -> str:
+    """Return the id of a credential that was made just now."""
+    found = find_id(tx, text)
+    assert found is not None
+    return found
 
 
 def find(tx: Tx, text: str) -> Principal | None:
-    """Return who holds the credential, None when it is unknown, expired, or its user is frozen."""
+    """Return who holds the credential, None when it is unknown or expired. Raises AccountFrozen."""
     # Looking up the hash of 256 random bits leaks nothing by its timing: a guess cannot be steered byte by byte.
     return _principal(tx, tx.one(_FIND + "c.hash = ?", hash_of(text)))
 
 
 def find_by_id(tx: Tx, credential_id: str) -> Principal | None:
-    """Return who holds the credential of that id, None as `find`."""
+    """Return who holds the credential of that id, as `find` does."""
     return _principal(tx, tx.one(_FIND + "c.id = ?", credential_id))
+
+
+def grants_expired(tx: Tx, limit: int) -> list[Grant]:
+    """Return some credentials that have expired and were not noted as such, and note that."""
+    rows = tx.all(_FIND + "c.expires_at <= ? AND c.is_over = 0 ORDER BY c.expires_at LIMIT ?", tx.clock.now_ms(), limit)
+    tx.many("UPDATE credentials SET is_over = 1 WHERE id = ?", [(row[0],) for row in rows])
+    return [_grant(row, tx.clock) for row in rows]
+
+
+def grant_of(tx: Tx, credential_id: str) -> Grant:
+    """Return what a credential allows, whatever has become of it."""
+    row = tx.one(_FIND + "c.id = ?", credential_id)
+    if row is None:
+        return Grant(credential_id, "", "", (), tx.clock, end="revoked")
+    grant = _grant(row, tx.clock)
+    user = users.find(tx, grant.user_id)
+    if row[7] or user is None or user.is_frozen:
+        grant.end = "frozen"
+    return grant
+
+
+def vouched(user: User, label: str, scopes: tuple[str, ...], clock: Clock, expires_at: int | None) -> Principal:
+    """Return who calls with a credential of another system. Raises AccountFrozen."""
+    if user.is_frozen:
+        raise AccountFrozen
+    return Principal(user, Authority((Grant("", user.id, label, scopes, clock, expires_at),)))
 
 
 def offered(authorization: str | None, subprotocols: list[str]) -> Secret | None:
@@ -149,10 +195,18 @@ def hash_of(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _principal(tx: Tx, row: tuple[Any, ...] | None) -> Principal | None:
-    if row is None or (row[4] is not None and row[4] <= tx.clock.now_ms()):
+def _principal(tx: Tx, row: Row | None) -> Principal | None:
+    grant = None if row is None else _grant(row, tx.clock)
+    user = None if grant is None else users.find(tx, grant.user_id)
+    if row is None or grant is None or user is None or grant.over is not None:
         return None
-    user = users.find(tx, row[1])
-    if user is None or user.is_frozen:
-        return None
-    return Principal(user, row[0], row[2], tuple(orjson.loads(row[3])), row[4], row[6], bool(row[5]))
+    if user.is_frozen or row[7]:
+        raise AccountFrozen
+    return Principal(user, Authority((grant,)), row[8])
+
+
+def _grant(row: Row, clock: Clock) -> Grant:
+    credential_id, user_id, label, scopes, expires_at, holder_id, is_metered, *_ = row
+    return Grant(
+        credential_id, user_id, label, tuple(orjson.loads(scopes)), clock, expires_at, holder_id, bool(is_metered)
+    )

@@ -27,29 +27,25 @@ def make(tx: Tx, maker: Principal, pass_through: Any, expires_at: int | None) ->
         pass_through: written on it, for whoever calls with it.
         expires_at: UTC milliseconds; None: until destroyed.
     """
-    if maker.expires_at is not None:
-        expires_at = min(maker.expires_at, expires_at or maker.expires_at)
-    text = auth.issue(tx, maker.user.id, "made by its user", maker.scopes, expires_at)
-    made = auth.find(tx, text)
-    assert made is not None  # just stored
+    if maker.grant.expires_at is not None:
+        expires_at = min(maker.grant.expires_at, expires_at or maker.grant.expires_at)
+    text = auth.issue(tx, maker.user.id, "made by its user", maker.grant.scopes, expires_at)
     tx.run(
         "INSERT INTO credential_notes (credential_id, pass_through) VALUES (?, ?)",
-        *(made.credential_id, orjson.dumps(pass_through).decode()),
+        *(auth.id_of(tx, text), orjson.dumps(pass_through).decode()),
     )
-    return text, made.expires_at
+    return text, expires_at
 
 
 def note(tx: Tx, holder: Principal) -> Any:
     """Return what was written on the credential, None for nothing."""
-    row = tx.one("SELECT pass_through FROM credential_notes WHERE credential_id = ?", holder.credential_id)
+    row = tx.one("SELECT pass_through FROM credential_notes WHERE credential_id = ?", holder.grant.id)
     return orjson.loads(row[0]) if row else None
 
 
 def destroy(tx: Tx, holder: Principal) -> None:
     """Delete the credential used. Raises LastCredential."""
-    others = tx.one(
-        "SELECT 1 FROM credentials WHERE user_id = ? AND id <> ? LIMIT 1", holder.user.id, holder.credential_id
-    )
+    others = tx.one("SELECT 1 FROM credentials WHERE user_id = ? AND id <> ? LIMIT 1", holder.user.id, holder.grant.id)
     if others is None:
         raise LastCredential
-    tx.run("DELETE FROM credentials WHERE id = ?", holder.credential_id)
+    tx.run("DELETE FROM credentials WHERE id = ?", holder.grant.id)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from jobs import model as jobs
+from jobs.authority import SERVER, Authority
 from jobs.clock import Clock
 from rpcserver.auth import Principal
 from rpcserver.connection import Connection
@@ -37,6 +39,8 @@ class Method:
         handler: `handler(call, params)`, plain or async; what it returns is the result.
         is_ordered: calls on one session run one after another, in the order sent.
         needs_auth: False for the few that anybody may call.
+        is_open: every credential reaches it, whatever its scopes.
+        is_own: it is about the client's own connection or credential: plays and plugins cannot call it.
         is_operator: only the operator of the data folder may call it; to others it does not exist.
         timeout_s: seconds it may take; None: the server's limit.
         is_change: it changes what outlives the connection, so that an idempotency key counts; others ignore it.
@@ -63,6 +67,8 @@ class Method:
     examples: tuple[Example, ...] = ()
     secret_params: frozenset[str] = frozenset()
     unfinished: Callable[[str, str], Any] | None = None
+    is_open: bool = False
+    is_own: bool = False
 
     @property
     def positions(self) -> tuple[str, ...]:
@@ -90,6 +96,8 @@ def method(
     examples: tuple[Example, ...] = (),
     secret_params: Iterable[str] = (),
     unfinished: Callable[[str, str], Any] | None = None,
+    is_open: bool = False,
+    is_own: bool = False,
 ) -> Callable[[Handler], Method]:
     """Make a handler the method `name`."""
     return lambda handler: Method(
@@ -107,6 +115,8 @@ def method(
         examples,
         frozenset(secret_params),
         unfinished,
+        is_open,
+        is_own,
     )
 
 
@@ -174,6 +184,21 @@ class Call:
         if self.connection.principal is None:
             raise Unauthenticated
         return self.connection.principal
+
+    @property
+    def authority(self) -> Authority:
+        """By whose credentials the call is made; of the operator's, the server itself."""
+        return SERVER if self.connection.is_operator else self.principal.authority
+
+    def job_request(self, session_id: str | None = None, *, is_interactive: bool = True) -> jobs.Request:
+        """Return a request for a job that is what this call does, or a part of it."""
+        return jobs.Request(
+            self.user_id,
+            self.principal.authority,
+            session_id,
+            is_interactive=is_interactive,
+            admitted=self.method.name,
+        )
 
     @property
     def user_id(self) -> str:

@@ -43,7 +43,7 @@ async def run(call: Call, session: Session, command: Command, value: Any, if_mat
     data = RunCommand(
         token_id=command.id, set_id=session.place, value=value, data_set_id=session.data_set_id, if_match=if_match
     )
-    ran: Ran = await call.app.runner.run("command.run", data, _request(session))
+    ran: Ran = await call.app.runner.run("command.run", data, _request(call, session))
     last = ran.read or ran.written
     response: dict[str, Any] = {"value": last.value if last else None, "state": last.state if last else "ok"}
     if last is not None and last.activity_id is not None:
@@ -58,7 +58,7 @@ async def run(call: Call, session: Session, command: Command, value: Any, if_mat
 async def _find_order(call: Call, session: Session, data: SortCommands) -> None:
     app = call.app
     try:
-        await app.runner.run("command.sort", data, _request(session))
+        await app.runner.run("command.sort", data, _request(call, session))
         notice = {"session_id": session.id}
         await app.store.write(
             lambda tx: app.events.append(tx, "session.pallet_changed", f"user:{session.core_user_id}", notice)
@@ -74,5 +74,5 @@ def _entry(command: TokenCommand) -> Command:
     return Command(command.id, command.name, command.description, command.accepts, sort, command.set_id)
 
 
-def _request(session: Session) -> Request:
-    return Request(session.core_user_id, session.id, is_interactive=bool(session.is_interactive))
+def _request(call: Call, session: Session) -> Request:
+    return call.job_request(session.id, is_interactive=bool(session.is_interactive))

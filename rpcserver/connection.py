@@ -61,6 +61,7 @@ class Connection(ServerConnection):
         self.address = ""
         self.principal: Principal | None = None
         self.is_operator = False
+        self.is_inside = False
         self.client: dict[str, Any] = {}
         self.calls: dict[Any, Call] = {}
         self.in_flight = 0

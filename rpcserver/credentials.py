@@ -3,18 +3,25 @@
 Written by this module only: credential_terms, credential_calls.
 """
 
+from collections.abc import Awaitable, Collection
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 import orjson
 import structlog
 
+from core import users
+from jobs.authority import EVERYTHING, Authority, End, Grant, Spent
+from jobs.errors import CallsSpent, CallsSpentForNow, CredentialExpired, CredentialRevoked
 from rpcserver import auth
-from rpcserver.auth import EVERYTHING, Principal, Secret
-from rpcserver.refusals import CallsSpent, CredentialExpired, CredentialNotFound, NotRenewable
+from rpcserver.auth import Principal, Secret
+from rpcserver.refusals import CredentialNotFound, NotRenewable
 from store import Store, Tx, new_id
 
 log = structlog.get_logger("auth")
+
+AT_ONCE = 500  # rows that one transaction forgets
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +34,7 @@ class Terms:
         max_calls: calls in all. calls_per_interval: calls in each `interval_s` seconds.
         holder_id: the user it is made for, who acts in the owner's name; None: the owner himself.
         is_logged: its calls are kept for the owner to read; limited calls always are.
+        made_by: the narrow credential that makes it, with which it is revoked.
     """
 
     label: str
@@ -38,6 +46,7 @@ class Terms:
     interval_s: int | None = None
     holder_id: str | None = None
     is_logged: bool = False
+    made_by: str | None = None
 
     @property
     def is_metered(self) -> bool:
@@ -48,10 +57,9 @@ class Terms:
 def issue(tx: Tx, user_id: str, terms: Terms) -> tuple[str, Secret]:
     """Make a credential in a user's name and return its id and its text, which is nowhere kept."""
     life_ms = None if terms.expires_in_s is None else int(terms.expires_in_s * 1000)
-    text = auth.issue(tx, user_id, terms.label, terms.scopes, None if life_ms is None else tx.clock.now_ms() + life_ms)
-    made = auth.find(tx, text)
-    assert made is not None  # made just now
-    credential_id = made.credential_id
+    expires_at = None if life_ms is None else tx.clock.now_ms() + life_ms
+    text = auth.issue(tx, user_id, terms.label, terms.scopes, expires_at, terms.made_by)
+    credential_id = auth.id_of(tx, text)
     if terms.is_metered or terms.is_renewable or terms.holder_id is not None:
         tx.run(
             "INSERT INTO credential_terms (credential_id, holder_id, is_metered, renewal_ms, max_calls,"
@@ -82,12 +90,46 @@ def page(tx: Tx, user_id: str | None, limit: int, after: str | None) -> list[dic
     return [_record(row) for row in rows]
 
 
-def revoke(tx: Tx, credential_id: str, user_id: str | None) -> None:
-    """Delete a credential in the user's name (None: in anybody's). Raises CredentialNotFound."""
+def revoke(tx: Tx, credential_id: str, user_id: str | None) -> list[Grant]:
+    """Delete a credential in the user's name (None: in anybody's), and those a narrow one has made; return them all.
+
+    Raises CredentialNotFound.
+    """
     row = tx.one("SELECT user_id FROM credentials WHERE id = ?", credential_id)
     if row is None or user_id not in (None, row[0]):
         raise CredentialNotFound(credential_id)
-    tx.run("DELETE FROM credentials WHERE id = ?", credential_id)
+    ids = tx.all(
+        "WITH RECURSIVE made (id) AS (SELECT ? UNION SELECT c.id FROM credentials c JOIN made m ON c.made_by = m.id)"
+        " SELECT id FROM made",
+        credential_id,
+    )
+    grants = [auth.grant_of(tx, id) for (id,) in ids]
+    tx.many("DELETE FROM credentials WHERE id = ?", ids)
+    return grants
+
+
+def count(tx: Tx, user_id: str) -> int:
+    """Return how many credentials there are in a user's name."""
+    row = tx.one("SELECT count(*) FROM credentials WHERE user_id = ?", user_id)
+    return int(row[0]) if row else 0
+
+
+def is_any_expired(tx: Tx) -> bool:
+    """Tell whether a credential has expired since anybody looked."""
+    return (
+        tx.one("SELECT 1 FROM credentials WHERE expires_at <= ? AND is_over = 0 LIMIT 1", tx.clock.now_ms()) is not None
+    )
+
+
+def forget(tx: Tx, keep_s: float) -> bool:
+    """Delete some credentials that expired long ago; tell whether there may be more."""
+    deleted = tx.run(
+        "DELETE FROM credentials WHERE id IN"
+        " (SELECT id FROM credentials WHERE expires_at <= ? AND is_over = 1 LIMIT ?)",
+        tx.clock.now_ms() - int(keep_s * 1000),
+        AT_ONCE,
+    )
+    return deleted == AT_ONCE
 
 
 def renew(tx: Tx, credential_id: str) -> int:
@@ -103,7 +145,7 @@ def renew(tx: Tx, credential_id: str) -> int:
     if row[1] <= now:
         raise CredentialExpired
     expires_at: int = now + row[0]
-    tx.run("UPDATE credentials SET expires_at = ? WHERE id = ?", expires_at, credential_id)
+    auth.renew(tx, credential_id, expires_at)
     return expires_at
 
 
@@ -123,75 +165,159 @@ def calls_of(tx: Tx, credential_id: str, user_id: str, limit: int, before: str |
 
 
 class Credentials:
-    """Counts the calls of limited credentials: on disk before the call begins, so that no restart gives one back."""
+    """Keeps the credentials in use, and counts the calls of limited ones: on disk before the call begins.
+
+    So no restart gives a call back; and what ends a credential is seen by all that is done with it from the moment it
+    is stored, before anybody hears of it.
+    """
 
     def __init__(self, store: Store, max_logged_calls: int) -> None:
         self._store = store
         self._max_logged_calls = max_logged_calls
+        self._grants: WeakSet[Grant] = WeakSet()
+        self._lookups = 0
+        self._ended: dict[str, End] = {}  # credentials and users, while anybody looks one up
 
-    async def spend(self, principal: Principal, method: str) -> str:
-        """Count a call and return the id of its entry in the log. Raises CallsSpent for one too many."""
-        entry_id, refusal = await self._store.write(lambda tx: self._spend(tx, principal.credential_id, method))
-        if refusal is not None:
-            log.info("calls_spent", credential_id=principal.credential_id, method=method)
-            raise refusal
+    async def looked_up(self, found: Awaitable[Principal | None]) -> Principal | None:
+        """Return whose a credential is, once it is found; what ends it meanwhile is not missed."""
+        self._lookups += 1
+        try:
+            principal = await found
+            if principal is not None:
+                self._track(principal.authority.grants)
+            return principal
+        finally:
+            self._lookups -= 1
+            if not self._lookups:
+                self._ended.clear()
+
+    def ended(self, id: str, end: End) -> None:
+        """Have all that is done by a credential, or by those of a user who is frozen, refused from now on."""
+        if self._lookups:
+            self._ended[id] = end
+        for grant in self._grants:
+            if id in (grant.id, grant.user_id, grant.holder_id):
+                grant.end = end
+
+    def let_go(self, user_id: str) -> None:
+        """Have what is begun in a user's name from now on allowed again."""
+        self._ended.pop(user_id, None)
+
+    def renewed(self, credential_id: str, expires_at: int) -> None:
+        """Let all that is done by a credential go on until then."""
+        for grant in self._grants:
+            if grant.id == credential_id:
+                grant.expires_at = expires_at
+
+    def load(self, tx: Tx, stored: str) -> Authority:
+        """Return who brought something, as they are in this transaction, which is one of the writer's."""
+        grants = tuple(_loaded(tx, item) for item in orjson.loads(stored))
+        tx.after_commit(lambda: self._track(grants))
+        return Authority(grants)
+
+    async def admit(self, authority: Authority, name: str) -> Collection[str]:
+        """Count what is about to be done, and return the entries in the logs. Raises CallsSpent for one too many."""
+        spent: Spent = await self._store.write(lambda tx: self.spend(tx, authority, name))
+        if spent.refusal is not None:
+            raise spent.refusal
+        return spent.entries
+
+    def spend(self, tx: Tx, authority: Authority, name: str) -> Spent:
+        """Count a call against every limited credential, or, when one has none left, against none."""
+        counts = [_Count.of(tx, grant.id) for grant in authority.grants if grant.is_metered]
+        refused = next((count for count in counts if count.refusal is not None), None)
+        if refused is not None:
+            log.info("calls_spent", credential_id=refused.credential_id, name=name)
+            refused.note_refusal(tx)
+            return Spent(refusal=refused.refusal)
+        return Spent(tuple(self._count(tx, count, name) for count in counts))
+
+    def note(self, entries: Collection[str], outcome: str) -> None:
+        """Write down what became of a call; the answer does not wait for it."""
+        if entries:
+            rows = [(outcome, entry_id) for entry_id in entries]
+            noted = self._store.write(lambda tx: tx.many("UPDATE credential_calls SET outcome = ? WHERE id = ?", rows))
+            noted.add_done_callback(_note_unwritten)
+
+    def _track(self, grants: Collection[Grant]) -> None:
+        for grant in grants:
+            known = [self._ended[id] for id in (grant.id, grant.user_id, grant.holder_id) if id in self._ended]
+            grant.end = grant.end or next(iter(known), None)
+            self._grants.add(grant)
+
+    def _count(self, tx: Tx, count: "_Count", name: str) -> str:
+        count.store(tx)
+        entry_id = new_id("k_")
+        tx.run(
+            "INSERT INTO credential_calls (id, credential_id, method, outcome, at) VALUES (?, ?, ?, NULL, ?)",
+            entry_id,
+            count.credential_id,
+            name,
+            tx.clock.now_ms(),
+        )
+        if count.made % 100 == 99:
+            tx.run(
+                "DELETE FROM credential_calls WHERE credential_id = ? AND id <= (SELECT id FROM credential_calls"
+                " WHERE credential_id = ? ORDER BY id DESC LIMIT 1 OFFSET ?)",
+                count.credential_id,
+                count.credential_id,
+                self._max_logged_calls,
+            )
         return entry_id
 
-    def note_outcome(self, entry_id: str, outcome: str) -> None:
-        """Write down what became of a call; the answer does not wait for it."""
 
-        def note(tx: Tx) -> None:
-            tx.run("UPDATE credential_calls SET outcome = ? WHERE id = ?", outcome, entry_id)
+@dataclass(slots=True)
+class _Count:
+    """What was used of a limited credential, and why no more of it may be."""
 
-        self._store.write(note).add_done_callback(_note_unwritten)
+    credential_id: str
+    made: int = 0
+    began_at: int = 0
+    made_now: int = 0
+    refusal: CallsSpent | CredentialRevoked | None = None
 
-    def _spend(self, tx: Tx, credential_id: str, method: str) -> tuple[str, CallsSpent | CredentialExpired | None]:
+    @classmethod
+    def of(cls, tx: Tx, credential_id: str) -> "_Count":
         row = tx.one(
             "SELECT max_calls, interval_calls, interval_ms, calls_made, interval_began_at, interval_made"
             " FROM credential_terms WHERE credential_id = ?",
             credential_id,
         )
         if row is None:
-            return "", CredentialExpired()  # revoked in this moment
+            return cls(credential_id, refusal=CredentialRevoked(credential_id))
         max_calls, interval_calls, interval_ms, made, began_at, made_now = row
         now = tx.clock.steady_ms()
         if interval_ms is not None and not began_at <= now < began_at + interval_ms:
             began_at, made_now = now, 0
-        refusal = None
+        count = cls(credential_id, made, began_at, made_now)
         if max_calls is not None and made >= max_calls:
-            refusal = CallsSpent(max_calls, None)
+            count.refusal = CallsSpent(max_calls)
         elif interval_calls is not None and made_now >= interval_calls:
-            refusal = CallsSpent(interval_calls, began_at + interval_ms - now)
-        tx.run(
-            "UPDATE credential_terms SET calls_made = ?, calls_refused = calls_refused + ?, interval_began_at = ?,"
-            " interval_made = ? WHERE credential_id = ?",
-            made + (refusal is None),
-            int(refusal is not None),
-            began_at,
-            made_now + (refusal is None),
-            credential_id,
-        )
-        entry_id = new_id("k_")
-        if refusal is None:
-            self._log(tx, entry_id, credential_id, method, made)
-        return entry_id, refusal
+            count.refusal = CallsSpentForNow(interval_calls, began_at + interval_ms - now)
+        return count
 
-    def _log(self, tx: Tx, entry_id: str, credential_id: str, method: str, made: int) -> None:
+    def store(self, tx: Tx) -> None:
         tx.run(
-            "INSERT INTO credential_calls (id, credential_id, method, outcome, at) VALUES (?, ?, ?, NULL, ?)",
-            entry_id,
-            credential_id,
-            method,
-            tx.clock.now_ms(),
+            "UPDATE credential_terms SET calls_made = ?, interval_began_at = ?, interval_made = ?"
+            " WHERE credential_id = ?",
+            self.made + 1,
+            self.began_at,
+            self.made_now + 1,
+            self.credential_id,
         )
-        if made % 100 == 99:
-            tx.run(
-                "DELETE FROM credential_calls WHERE credential_id = ? AND id <= (SELECT id FROM credential_calls"
-                " WHERE credential_id = ? ORDER BY id DESC LIMIT 1 OFFSET ?)",
-                credential_id,
-                credential_id,
-                self._max_logged_calls,
-            )
+
+    def note_refusal(self, tx: Tx) -> None:
+        tx.run(
+            "UPDATE credential_terms SET calls_refused = calls_refused + 1 WHERE credential_id = ?", self.credential_id
+        )
+
+
+def _loaded(tx: Tx, item: str | dict[str, Any]) -> Grant:
+    if isinstance(item, str):
+        return auth.grant_of(tx, item)
+    user = users.find(tx, item["user_id"])
+    end: End | None = "frozen" if user is None or user.is_frozen else None
+    return Grant("", item["user_id"], item["label"], tuple(item["scopes"]), tx.clock, item["expires_at"], end=end)
 
 
 def _record(row: tuple[Any, ...]) -> dict[str, Any]:

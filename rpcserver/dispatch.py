@@ -7,7 +7,7 @@ Source: house.md 2; protocol.md 2 and 3.
 import asyncio
 import inspect
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
@@ -15,6 +15,7 @@ from jsonrpcserver import Success
 from pydantic import ValidationError
 
 from jobs.clock import CURRENT, Clock
+from jobs.errors import CredentialEnded, JobsError
 from jobs.fitting import fitted
 from jobs.model import problems
 from jobs.nearest import nearest
@@ -25,7 +26,6 @@ from rpcserver.errors import (
     METHOD_NOT_FOUND,
     Busy,
     ErrorObject,
-    Forbidden,
     InvalidParams,
     RpcError,
     ShuttingDown,
@@ -33,7 +33,7 @@ from rpcserver.errors import (
 )
 from rpcserver.jsonrpc import Invalid, Request, Response
 from rpcserver.metrics import INVALID, UNKNOWN
-from rpcserver.refusals import CredentialExpired, RateLimited
+from rpcserver.refusals import NotFromInside, RateLimited
 from rpcserver.replies import Reply
 from rpcserver.turns import Turns
 
@@ -130,7 +130,7 @@ class Dispatcher:
         connection.last_method = call.method.name
         try:
             self._check(call)
-        except RpcError as error:
+        except (RpcError, JobsError) as error:
             call.reply(replies.encoded(call, describe(error)))
             return
         call.started = time.monotonic()
@@ -153,11 +153,12 @@ class Dispatcher:
         if self.is_draining:
             raise ShuttingDown
         if method.needs_auth and not method.is_operator:
-            principal = call.principal
-            if principal.expires_at is not None and principal.expires_at <= self._app.clock.now_ms():
-                raise CredentialExpired
-            if not principal.may(method.name):
-                raise Forbidden(method.name)
+            if method.is_open:
+                call.principal.authority.require()
+            else:
+                call.principal.authority.require(method.name)
+        if method.is_own and connection.is_inside:
+            raise NotFromInside(method.name)
         if self.maintenance is not None and method.needs_auth and not connection.is_operator:
             raise self.maintenance
         # Calls that stand in line for their session cost no more than their bytes: they are counted apart.
@@ -193,6 +194,12 @@ class Dispatcher:
         if call.is_cancelled or self._is_stopped:
             self._finish(call, replies.cancelled() if call.is_cancelled else replies.server_cancelled())
             return False
+        if call.timer is not None:
+            try:
+                call.authority.require()  # it stood in line: what allowed it may have ended
+            except CredentialEnded as error:
+                self._finish(call, describe(error))
+                return False
         return self._start(call) if call.span is None else call.span.run(self._start, call)
 
     def _start(self, call: Call) -> bool:
@@ -210,9 +217,10 @@ class Dispatcher:
     async def _fenced(self, call: Call) -> Any:
         """Run a call that is counted against its credential, or whose key may have been answered before."""
         app, principal = self._app, call.connection.principal
-        entry_id = None
+        entries: Collection[str] = ()
         if principal is not None and principal.is_metered and call.method.needs_auth:
-            entry_id = await app.credentials.spend(principal, call.method.name)
+            entries = await app.credentials.admit(principal.authority, call.method.name)
+            principal.authority.require()  # it waited for that
         kind = "CANCELLED"
         try:
             if call.idempotency_key is None:
@@ -221,8 +229,7 @@ class Dispatcher:
                 outcome = await app.answers.once(call, call.idempotency_key, self._settled)
             kind = outcome.data["kind"] if isinstance(outcome, ErrorObject) else "ok"
         finally:
-            if entry_id is not None:
-                app.credentials.note_outcome(entry_id, kind)
+            app.credentials.note(entries, kind)
         return outcome
 
     async def _settled(self, call: Call) -> Any:

@@ -14,6 +14,7 @@ from plugins.bus import Bus
 from plugins.hooks import Identity
 from rpcserver import auth, tickets
 from rpcserver.auth import PREFIX, Principal
+from rpcserver.credentials import Credentials
 from rpcserver.errors import Unauthenticated
 from rpcserver.meters import Attempts
 from rpcserver.refusals import RateLimited
@@ -30,31 +31,45 @@ class Entrance:
     """Lets people in.
 
     Args:
+        credentials: keeps those that are found.
         make_user: makes a user another system vouches for, where it says that he may be made.
         max_failed_per_minute: attempts an address may fail in a minute.
     """
 
     def __init__(
-        self, store: Store, bus: Bus, make_user: Callable[[str], Awaitable[User]], max_failed_per_minute: int
+        self,
+        store: Store,
+        bus: Bus,
+        credentials: Credentials,
+        make_user: Callable[[str], Awaitable[User]],
+        max_failed_per_minute: int,
     ) -> None:
         self._store = store
         self._bus = bus
+        self._credentials = credentials
         self._make_user = make_user
         self._attempts = Attempts(max_failed_per_minute, WINDOW_S)
 
     async def identify(self, text: str, address: str) -> Principal:
-        """Return whose the credential is. Raises Unauthenticated, or RateLimited for an address that fails often."""
+        """Return whose the credential is.
+
+        Raises Unauthenticated, AccountFrozen to whoever has a good one, or RateLimited for an address that fails often.
+        """
         self._check(address)
-        principal = await self._store.read(lambda tx: auth.find(tx, text))
-        if principal is None and not text.startswith((PREFIX, TICKET_PREFIX)):
-            principal = await self._vouched_for(text)
+        principal = await self._credentials.looked_up(self._found(text))
         return principal or self._refuse(address)
 
     async def redeem(self, ticket: str, address: str) -> Principal:
         """Return whose the ticket is, and take it: it opens once. Raises as `identify` does."""
         self._check(address)
-        principal = await self._store.write(lambda tx: tickets.redeem(tx, ticket))
-        return principal or self._refuse(address)
+        redeemed = self._store.write(lambda tx: tickets.redeem(tx, ticket))
+        return await self._credentials.looked_up(redeemed) or self._refuse(address)
+
+    async def _found(self, text: str) -> Principal | None:
+        principal = await self._store.read(lambda tx: auth.find(tx, text))
+        if principal is None and not text.startswith((PREFIX, TICKET_PREFIX)):
+            principal = await self._vouched_for(text)
+        return principal
 
     async def _vouched_for(self, text: str) -> Principal | None:
         found = await self._bus.identity(text)
@@ -66,10 +81,10 @@ class Entrance:
         user = await self._store.read(lambda tx: users.find_by_name(tx, identity.user_name))
         if user is None and identity.may_be_made:
             user = await self._made(guest, identity)
-        if user is None or user.is_frozen:
+        if user is None:
             log.info("stranger_refused", plugin=guest, user=identity.user_name)
             return None
-        return Principal(user, "", identity.label or guest, identity.scopes, identity.expires_at)
+        return auth.vouched(user, identity.label or guest, identity.scopes, self._store.clock, identity.expires_at)
 
     async def _made(self, guest: str, identity: Identity) -> User | None:
         try:

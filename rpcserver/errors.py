@@ -76,15 +76,6 @@ class Unauthenticated(RpcError):
         super().__init__(UNAUTHENTICATED, "UNAUTHENTICATED", message)
 
 
-class Forbidden(RpcError):
-    """The credential does not reach that far."""
-
-    def __init__(self, method: str) -> None:
-        super().__init__(
-            FORBIDDEN, "FORBIDDEN", f"This credential may not call {method}: use one whose scopes include it."
-        )
-
-
 class Busy(RpcError):
     """The connection has as many calls under way as it may have."""
 
@@ -238,6 +229,12 @@ TABLE: dict[type[BaseException], tuple[int, str, bool]] = {
     jobs.ScriptsUnavailable: (JOB_FAILED, "SCRIPTS_UNAVAILABLE", False),
     jobs.RemoteUnavailable: (JOB_FAILED, "REMOTE_UNAVAILABLE", True),
     jobs.AttributePending: (CONFLICT, "ATTRIBUTE_PENDING", True),
+    jobs.NotAllowed: (FORBIDDEN, "FORBIDDEN", False),
+    jobs.CredentialRevoked: (UNAUTHENTICATED, "CREDENTIAL_REVOKED", False),
+    jobs.CredentialExpired: (UNAUTHENTICATED, "CREDENTIAL_EXPIRED", False),
+    jobs.AccountFrozen: (UNAUTHENTICATED, "ACCOUNT_FROZEN", False),
+    jobs.CallsSpentForNow: (RATE_LIMITED, "CALLS_SPENT_FOR_NOW", True),
+    jobs.CallsSpent: (FORBIDDEN, "CALLS_SPENT", False),
     jobs.JobError: (JOB_FAILED, "JOB_FAILED", False),
     jobs.DataHidden: (CONFLICT, "JOB_DATA_HIDDEN", False),
     jobs.JobCancelled: (CANCELLED, "CANCELLED", False),
@@ -289,6 +286,7 @@ _DETAILS = (
     "script_id",
     "retry_after_ms",
     "place",
+    "credential_id",
 )
 
 

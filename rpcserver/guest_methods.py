@@ -5,13 +5,13 @@ Source: api.md (hook `register_methods`).
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel
 
 from core.errors import CoreError
 from jobs.errors import JobsError
-from jobs.model import Request
 from plugins import collected
 from plugins.bus import Bus
 from plugins.errors import PluginError
@@ -51,7 +51,7 @@ def _method_of(guest: str, brought: GuestMethod) -> Method:
 
 def _seen(call: Call) -> MethodCall:
     async def run(function: str, data: dict[str, Any]) -> Any:
-        return await call.app.runner.run(function, data, Request(call.user_id))
+        return await call.app.runner.run(function, data, replace(call.job_request(), named_by="plugin"))
 
     async def ask(method: str, /, **params: Any) -> Any:
         return await inside.call(call.app, call.principal, method, params)

@@ -33,6 +33,7 @@ class Inside:
         self.label = new_id("i_")
         self.principal = principal
         self.is_operator = False
+        self.is_inside = True
         self.is_open = True
         self.address = ""
         self.loop = asyncio.get_running_loop()

@@ -18,9 +18,6 @@ RAISED: dict[str, tuple[int, str]] = {
     "TIMED_OUT": (e.TIMED_OUT, "The call took longer than its deadline and was stopped."),
     "WAITING_INPUT": (e.TIMED_OUT, "A person is asked longer than the call waits: the job `data.job_id` goes on."),
     "UNAUTHENTICATED": (e.UNAUTHENTICATED, "The call needs a credential that is valid."),
-    "CREDENTIAL_EXPIRED": (e.UNAUTHENTICATED, "The connection's credential has expired: refresh it in time."),
-    "CALLS_SPENT": (e.FORBIDDEN, "The limited credential has no call left."),
-    "CALLS_SPENT_FOR_NOW": (e.RATE_LIMITED, "The limited credential has no call left in this interval."),
     "SCOPE_TOO_WIDE": (e.FORBIDDEN, "A credential makes none that reaches further than itself."),
     "NOT_RENEWABLE": (e.FORBIDDEN, "The credential ends when it ends."),
     "CREDENTIAL_NOT_FOUND": (e.NOT_FOUND, "No such credential, or not the caller's."),
@@ -81,7 +78,15 @@ ANY_CALL = (
     "RESPONSE_TOO_LARGE",
     "INTERNAL",
 )
-AUTHENTICATED_CALL = ("UNAUTHENTICATED", "CREDENTIAL_EXPIRED", "FORBIDDEN", "CALLS_SPENT", "CALLS_SPENT_FOR_NOW")
+AUTHENTICATED_CALL = (
+    "UNAUTHENTICATED",
+    "CREDENTIAL_EXPIRED",
+    "CREDENTIAL_REVOKED",
+    "ACCOUNT_FROZEN",
+    "FORBIDDEN",
+    "CALLS_SPENT",
+    "CALLS_SPENT_FOR_NOW",
+)
 
 # What several methods share.
 STORAGE = ("STORAGE_FULL", "STORAGE_FAILED", "NO_DESCRIPTORS")

@@ -174,7 +174,7 @@ def _may(method: Method, principal: Principal | None, is_operator: bool) -> bool
         return is_operator
     if not method.needs_auth:
         return True
-    return principal is not None and principal.may(method.name)
+    return principal is not None and (method.is_open or principal.may(method.name))
 
 
 def _descriptor(name: str, schema: Schema, is_required: bool) -> dict[str, Any]:

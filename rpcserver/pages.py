@@ -39,7 +39,7 @@ class Asker:
     @property
     def may_see_details(self) -> bool:
         """Tell whether the server's inside is his to see. `*` is not enough: every user has it."""
-        return self.is_local or (self.principal is not None and SCOPE in self.principal.scopes)
+        return self.is_local or (self.principal is not None and SCOPE in self.principal.grant.scopes)
 
 
 class Pages:

@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 from rpcserver.models import NextCall
 
-StepState = Literal["waiting", "running", "done", "failed", "planned"]
+StepState = Literal["waiting", "running", "done", "failed", "withdrawn", "planned"]
 
 
 class PlayedAction(BaseModel):

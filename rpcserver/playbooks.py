@@ -15,13 +15,14 @@ from store import Tx
 
 _COLUMNS = (
     "session_id, number, actor, name, text, priority, file, line, state, handled_by, result, error, job_id, asked,"
-    " started_at, finished_at"
+    " started_at, finished_at, authority"
 )
+_OVER = "('done', 'withdrawn')"
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A row of `playbook_actions`; `result` and `error` are JSON text, times UTC milliseconds."""
+    """A row of `playbook_actions`; `result`, `error` and `authority` are JSON text, times UTC milliseconds."""
 
     session_id: str
     number: int
@@ -39,6 +40,7 @@ class Step:
     asked: int
     started_at: int | None
     finished_at: int | None
+    authority: str
 
     @property
     def title(self) -> str:
@@ -61,28 +63,43 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an action ended: its result or its error, who handled it, and how many questions were put until then."""
+    """How an action ended: its result or its error, who handled it, and how many questions were put until then.
+
+    `is_withdrawn`: it was not played, and never will be.
+    """
 
     handled_by: str | None
     result: Any = None
     error: dict[str, Any] | None = None
     asked: int = 0
+    is_withdrawn: bool = False
+
+    @property
+    def state(self) -> str:
+        """What the action is then."""
+        if self.is_withdrawn:
+            return "withdrawn"
+        return "done" if self.error is None else "failed"
 
 
-def add(tx: Tx, session_id: str, actions: Sequence[Action]) -> int:
-    """Put actions behind those there are, and return the number of the first; includes that were followed are done."""
+def add(tx: Tx, session_id: str, actions: Sequence[Action], authority: str) -> int:
+    """Put actions behind those there are, and return the number of the first; includes that were followed are done.
+
+    Args:
+        authority: by whose credentials they are brought, as rows have it.
+    """
     first = _next(tx, session_id)
     tx.many(
-        "INSERT INTO playbook_actions (session_id, number, actor, name, text, priority, file, line, state)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [_written(session_id, number, action) for number, action in enumerate(actions, first)],
+        "INSERT INTO playbook_actions (session_id, number, actor, name, text, priority, file, line, state,"
+        " authority) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [(*_written(session_id, number, action), authority) for number, action in enumerate(actions, first)],
     )
     return first
 
 
 def as_added(tx: Tx, session_id: str, actions: Sequence[Action]) -> dict[int, Step]:
     """Return by number what the rows would be if these actions were added."""
-    rest = (None, None, None, None, 0, None, None)
+    rest = (None, None, None, None, 0, None, None, "[]")
     numbered = enumerate(actions, _next(tx, session_id))
     return {number: Step(*_written(session_id, number, action), *rest) for number, action in numbered}
 
@@ -118,8 +135,8 @@ def find(
     """Return the actions a filter matches, by number, those after one only, a bounded number of them."""
     wanted = ActionFilter(filter)
     rows = tx.all(
-        "SELECT number, actor, name FROM playbook_actions WHERE session_id = ? AND number > ?"
-        " AND (? OR state <> 'done') ORDER BY number",
+        "SELECT number, actor, name FROM playbook_actions WHERE session_id = ? AND number > ?"  # noqa: S608 (a constant)
+        f" AND (? OR state NOT IN {_OVER}) ORDER BY number",
         session_id,
         after,
         int(include_done),
@@ -149,7 +166,8 @@ def plan(
     wanted = ActionFilter(filter)
     filters = [(number, ActionFilter(text)) for number, text in sorted(priorities(tx, session_id).items())]
     rows = tx.all(
-        "SELECT number, actor, name FROM playbook_actions WHERE session_id = ? AND state <> 'done' ORDER BY number",
+        "SELECT number, actor, name FROM playbook_actions"  # noqa: S608 (a constant)
+        f" WHERE session_id = ? AND state NOT IN {_OVER} ORDER BY number",
         session_id,
     )
     left: list[tuple[int, int, str, str]] = []
@@ -175,11 +193,11 @@ def begin(tx: Tx, session_id: str, number: int, job_id: str, handled_by: str | N
 
 
 def end(tx: Tx, session_id: str, number: int, outcome: Outcome) -> Step | None:
-    """Mark an action done, or failed when it has an error, and return it."""
+    """Mark an action done, failed or withdrawn, and return it."""
     tx.run(
         "UPDATE playbook_actions SET state = ?, handled_by = ?, result = ?, error = ?, asked = ?, finished_at = ?"
         " WHERE session_id = ? AND number = ?",
-        "done" if outcome.error is None else "failed",
+        outcome.state,
         outcome.handled_by,
         None if outcome.result is None else json.dumps(outcome.result, ensure_ascii=False),
         None if outcome.error is None else json.dumps(outcome.error, ensure_ascii=False),
@@ -200,7 +218,7 @@ def played(tx: Tx, session_id: str, job_id: str, limit: int) -> tuple[dict[str, 
     )
     steps = tx.all(
         f"SELECT {_COLUMNS} FROM playbook_actions WHERE session_id = ? AND job_id = ?"  # noqa: S608 (a constant)
-        " AND state IN ('done', 'failed') ORDER BY state <> 'failed', started_at, number LIMIT ?",
+        " AND state IN ('done', 'failed', 'withdrawn') ORDER BY state <> 'failed', started_at, number LIMIT ?",
         session_id,
         job_id,
         limit,

@@ -9,7 +9,7 @@ import asyncio
 import json
 import re
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,10 @@ from pydantic import BaseModel, ConfigDict
 from core import users
 from core.errors import UserNotFound
 from jobs import JobContext, JobError
+from jobs.authority import Authority
+from jobs.errors import CredentialExpired, CredentialRevoked, JobsError
 from jobs.hiding import HIDDEN, hidden, holds, spellings
-from jobs.model import JobSpec, Request, job
+from jobs.model import JobSpec, job
 from jobs.nearest import nearest
 from play import Action, PlayError
 from plugins.errors import PluginError
@@ -43,12 +45,11 @@ _SECRET = re.compile(r"\{secret:([^{}]+)\}")
 
 
 class PlayData(BaseModel):
-    """Input of session.play; `scopes` are those of the credential it was started with."""
+    """Input of session.play."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     session_id: str
     filter: str = ""
-    scopes: tuple[str, ...] = ("*",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +162,7 @@ class Player:
         done = counts.get("done", 0)  # by this play, before the server was killed
         job.skip_asks(await store.read(lambda tx: playbooks.asked_by(tx, session_id, job.id)))
         order: dict[int, int] = {}  # several actions begin in one millisecond
+        brought: dict[str, Authority] = {}
         while left:
             if job.is_cancelling:
                 raise asyncio.CancelledError  # somebody asked gently: between two actions is where a play can end
@@ -169,7 +171,8 @@ class Player:
                 continue
             order[step.number] = len(order)
             job.progress(done, done + 1 + len(left), step.title)
-            ended = await self._step(job, data, step)
+            job.authority.require()
+            ended = await self._step(job, data, step, brought)
             if ended is not None and ended.state == "failed":
                 break
             done += 1
@@ -184,20 +187,30 @@ class Player:
         results = [playbooks.told(step) for step in steps]
         return {"done": done, "failed": failed, "left": remaining - failed, "results": results}
 
-    async def _step(self, job: JobContext, data: PlayData, step: Step) -> Step | None:
-        """Play one action, and store and tell what became of it."""
+    async def _step(self, job: JobContext, data: PlayData, step: Step, brought: dict[str, Authority]) -> Step | None:
+        """Play one action, if both who plays and who brought it may, and store and tell what became of it.
+
+        Args:
+            brought: those who brought actions, as this play has looked them up already.
+        """
         app, who = self._app, self._app.bus.player_of(step.actor, step.name)
         # Not waited for: the writer keeps the order, and the end is stored behind it.
         begun = app.store.write(lambda tx: self._begin(tx, step, job, who))
         begun.add_done_callback(_seen)
         known: tuple[str, ...] = ()
         env: dict[str, str] | None = None
+        entries: Collection[str] = ()
         try:
-            scene = await self._scene(data, job.user_id)
+            both = job.authority & await self._brought(step, job.authority, brought)
+            both.require(*app.bus.scopes_of(step.actor, step.name))
+            if both.is_metered:
+                entries = await app.credentials.admit(both, step.title)
+            scene = await self._scene(data, job.user_id, both)
             action, secrets = await self._prepared(step, scene)
             known = spellings(secrets)
             play = self._offer(job, scene, action, secrets, known)
-            handled_by, answer = await app.bus.play(play)
+            with job.under(both):
+                handled_by, answer = await app.bus.play(play)
             if handled_by is None:
                 raise JobError(self._unknown(step)["message"])
             if holds(play.env, known):
@@ -206,17 +219,30 @@ class Player:
             env = _remembered(scene.env, play.env, action, result)
             outcome = Outcome(handled_by, result, asked=job.asked)
         except asyncio.CancelledError:
-            if job.is_cancelling:
+            if job.is_cancelling or job.is_withdrawn:
                 described = {"kind": "CANCELLED", "message": "The play was cancelled while it ran."}
                 await asyncio.shield(self._end(step, Outcome(who, error=described, asked=job.asked), None))
             raise
-        except (PluginError, PlayError, RpcError, JobError) as error:
+        except (PluginError, PlayError, RpcError, JobsError) as error:
             described = hidden(describe_for_job(error), known)
             job.log(f"{step.title} ({step.place}): {described['message']}")
-            outcome = Outcome(who, error=described, asked=job.asked)
+            is_over = isinstance(error, CredentialRevoked | CredentialExpired) and job.authority.over is None
+            outcome = Outcome(who, error=described, asked=job.asked, is_withdrawn=is_over)
+        app.credentials.note(entries, "ok" if outcome.error is None else outcome.error["kind"])
         return await self._end(step, outcome, env)
 
-    async def _scene(self, data: PlayData, user_id: str) -> Scene:
+    async def _brought(self, step: Step, own: Authority, brought: dict[str, Authority]) -> Authority:
+        """Return who brought an action."""
+        if step.authority == own.stored:
+            return own
+        if step.authority not in brought:
+            # In a transaction of the writer's: from then on what ends a credential is seen.
+            brought[step.authority] = await self._app.store.write(
+                lambda tx: self._app.credentials.load(tx, step.authority)
+            )
+        return brought[step.authority]
+
+    async def _scene(self, data: PlayData, user_id: str, authority: Authority) -> Scene:
         app = self._app
         session = await app.sessions.get(data.session_id, user_id)
 
@@ -228,10 +254,10 @@ class Player:
             )
 
         user, context, env = await app.store.read(read)
-        if user is None or user.is_frozen:
+        if user is None:
             raise JobError(str(UserNotFound(user_id)))
         context = context or Context(user_id, session.context_name, 0, None, "{}", 1, 0)
-        return Scene(session, context, Principal(user, "", "playbook", data.scopes, None), env)
+        return Scene(session, context, Principal(user, authority), env)
 
     async def _prepared(self, step: Step, scene: Scene) -> tuple[Action, tuple[Secret, ...]]:
         """Return the action with its words and secrets in their places, and the secrets."""
@@ -262,13 +288,15 @@ class Player:
         return Play(
             view,
             action,
-            lambda function, data: job.run(function, data, secrets=secrets),
+            lambda function, data: job.run(function, data, secrets=secrets, named_by="plugin"),
             partial(self._call, scene.principal, known),
             partial(_ask, job, known),
             dict(scene.env),
             sources.code_folder(app.settings, session.core_user_id, session.context_name, coderoot),
             lambda text: job.log(hidden(text, known)),
             scene.principal.may,
+            scene.principal.authority.require,
+            partial(_run_named, job, secrets),
             holds_secret=lambda value: holds(value, known),
         )
 
@@ -302,10 +330,9 @@ class Player:
             self._app.events.append(tx, "playbook.action", f"user:{user_id}", data)
 
 
-def request(session: Session, context: Context | None) -> Request:
-    """Return a request for the play of a session: it may ask when both the session and its context may."""
-    is_interactive = bool(session.is_interactive) and (context is None or bool(context.is_interactive))
-    return Request(session.core_user_id, session.id, is_interactive=is_interactive)
+async def _run_named(job: JobContext, secrets: tuple[Secret, ...], function: str, data: dict[str, Any]) -> Any:
+    job.authority.require("job.run")
+    return await job.run(function, data, secrets=secrets, named_by="caller")
 
 
 async def _ask(job: JobContext, known: tuple[str, ...], text: str, **form: Any) -> Any:

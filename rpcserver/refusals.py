@@ -12,30 +12,16 @@ from rpcserver.errors import (
     SERVER_CANCELLED,
     SHUTTING_DOWN,
     TIMED_OUT,
-    UNAUTHENTICATED,
     RpcError,
 )
 
 
-class CredentialExpired(RpcError):
-    """The credential this connection was opened with has expired."""
+class NotFromInside(RpcError):
+    """The method is about a client's own connection or credential."""
 
-    def __init__(self) -> None:
-        message = "The credential has expired: call auth.refresh in time, or authenticate with another."
-        super().__init__(UNAUTHENTICATED, "CREDENTIAL_EXPIRED", message)
-
-
-class CallsSpent(RpcError):
-    """The credential has no call left, for now or for good."""
-
-    def __init__(self, limit: int, retry_after_ms: int | None) -> None:
-        if retry_after_ms is None:
-            message = f"This credential was good for {limit} calls, and they are spent: ask its owner for another."
-            super().__init__(FORBIDDEN, "CALLS_SPENT", message, limit=limit)
-        else:
-            message = f"This credential is good for {limit} calls in each interval: wait for the next."
-            details = {"limit": limit, "retry_after_ms": retry_after_ms}
-            super().__init__(RATE_LIMITED, "CALLS_SPENT_FOR_NOW", message, is_retryable=True, **details)
+    def __init__(self, method: str) -> None:
+        message = f"{method} is about a client's own connection or credential: plays and plugins cannot call it."
+        super().__init__(FORBIDDEN, "FORBIDDEN", message)
 
 
 class CredentialNotFound(RpcError):

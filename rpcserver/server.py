@@ -5,9 +5,7 @@ Source: protocol.md 1 and 7.
 
 import asyncio
 import socket
-from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -15,11 +13,11 @@ from websockets.asyncio.server import Server as SocketServer
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from jobs.errors import CredentialEnded
 from rpcserver import __version__, jsonrpc, start_checks
 from rpcserver.auth import SUBPROTOCOL, Principal
 from rpcserver.connection import Connection
 from rpcserver.crowds import Crowds
-from rpcserver.errors import Unauthenticated
 from rpcserver.meters import Meter
 from rpcserver.refusals import TooManyConnections
 from rpcserver.settings import Settings
@@ -37,6 +35,10 @@ FROZEN = 4503
 TOO_MANY = 4504
 RESTART = 1012
 TURNS_TO_REGISTER = 3
+_SHUT: dict[str | None, tuple[int, str]] = {
+    "revoked": (REVOKED, "the credential was revoked"),
+    "frozen": (FROZEN, "the account is frozen"),
+}
 
 
 class Server:
@@ -50,7 +52,7 @@ class Server:
         self.users = Crowds(settings.max_connections_per_user, settings.calls_per_s_per_user)
         self.addresses = Crowds(settings.connections_per_address, settings.calls_per_s_per_address)
         self._mortal: set[Connection] = set()
-        self._frozen: set[str] = set()  # users frozen since the start: those from before are not let in at all
+        self._shut: set[Connection] = set()  # being closed
         self._sweep: asyncio.Handle | None = None
         self.url = ""
         self.limits = limits(settings)
@@ -110,13 +112,12 @@ class Server:
     async def admit(self, connection: Connection, principal: Principal) -> None:
         """Make the connection a user's, or its credential another one of his.
 
-        Raises TooManyConnections, or Unauthenticated for a user frozen meanwhile.
+        Raises TooManyConnections, or CredentialEnded when it has ended meanwhile.
         """
         await self._app.sessions.know_default(principal.user.id)
         if connection not in self._connections:
             return  # gone while we looked the credential up: what is counted now would never be given back
-        if principal.user.id in self._frozen:
-            raise Unauthenticated("Your account is frozen: ask the operator.")
+        principal.authority.require()  # ended, or frozen, while we looked
         if connection.principal is None or not connection.authenticated.is_set():
             if self.users.is_full(principal.user.id):
                 raise TooManyConnections("yours", self.users.limit)
@@ -135,25 +136,13 @@ class Server:
         for connection in self.users.of(user_id):
             connection.sessions.discard(session_id)
 
-    def extend(self, credential_id: str, expires_at: int) -> None:
-        """Let the connections of a renewed credential live until then."""
-        for connection in self._holding(credential_id):
-            assert connection.principal is not None
-            self._become(connection, replace(connection.principal, expires_at=expires_at))
-
-    def close_credential(self, credential_id: str) -> None:
-        """Close the connections of a revoked credential and only those; calls under way finish unheard."""
-        for connection in self._holding(credential_id):
-            self._shut(connection, REVOKED, "the credential was revoked")
-
-    def freeze(self, user_id: str, is_frozen: bool) -> None:
-        """Close the connections of a user who was frozen, or let him in again; calls under way finish unheard."""
-        if not is_frozen:
-            self._frozen.discard(user_id)
-            return
-        self._frozen.add(user_id)
-        for connection in self.users.of(user_id):
-            self._shut(connection, FROZEN, "the account is frozen")
+    def close_ended(self) -> None:
+        """Close the connections whose credential was revoked or whose user frozen; calls under way finish unheard."""
+        for connection in tuple(self._connections):
+            end = connection.principal.grant.end if connection.principal is not None else None
+            if end in _SHUT and connection not in self._shut:
+                self._shut.add(connection)
+                self._end_soon(connection, *_SHUT[end], reconnect=False)
 
     def log_out(self, connection: Connection) -> None:
         """Close a connection at its user's wish."""
@@ -227,8 +216,9 @@ class Server:
             await connection.wait_closed()
         except TooManyConnections as error:
             await connection.end(TOO_MANY, error.message[:120], reconnect=False)
-        except Unauthenticated:
-            await connection.end(FROZEN, "the account is frozen", reconnect=False)
+        except CredentialEnded:
+            end = connection.principal.grant.over if connection.principal is not None else None
+            await connection.end(*_SHUT.get(end, (EXPIRED, "the credential has expired")), reconnect=end not in _SHUT)
         except ConnectionClosed:
             pass  # gone while we spoke: nothing is lost, its calls finish and their replies are dropped
         finally:
@@ -251,6 +241,7 @@ class Server:
     def _forget(self, connection: Connection) -> None:
         self._connections.discard(connection)
         self._mortal.discard(connection)
+        self._shut.discard(connection)
         self.addresses.leave(connection.address, connection)
         for subscription in connection.subscriptions.values():
             self._app.events.close(subscription)
@@ -258,14 +249,9 @@ class Server:
         if connection.principal is not None:
             self.users.leave(connection.principal.user.id, connection)
 
-    def _holding(self, credential_id: str) -> Iterable[Connection]:
-        for connection in tuple(self._connections):
-            if connection.principal is not None and connection.principal.credential_id == credential_id:
-                yield connection
-
     def _become(self, connection: Connection, principal: Principal) -> None:
         connection.principal = principal
-        if principal.expires_at is None:
+        if principal.grant.expires_at is None:
             self._mortal.discard(connection)
             return
         self._mortal.add(connection)
@@ -278,7 +264,7 @@ class Server:
         self._sweep = None
         now, settings = self._app.clock.now_ms(), self._app.settings
         for connection in tuple(self._mortal):
-            expires_at = connection.principal.expires_at if connection.principal else None
+            expires_at = connection.principal.grant.expires_at if connection.principal else None
             if expires_at is None:
                 self._mortal.discard(connection)
             elif expires_at <= now:
@@ -291,12 +277,6 @@ class Server:
         if self._mortal:
             loop = asyncio.get_running_loop()
             self._sweep = loop.call_later(settings.expiry_check_s, self._look_at_clocks)
-
-    def _shut(self, connection: Connection, code: int, reason: str) -> None:
-        assert connection.principal is not None
-        # No call more from this moment on, whatever is on its way while the connection closes.
-        connection.principal = replace(connection.principal, expires_at=0)
-        self._end_soon(connection, code, reason, reconnect=False)
 
     def _end_soon(self, connection: Connection, code: int, reason: str, *, reconnect: bool) -> None:
         log.info("connection_ended", connection=connection.label, code=code, reason=reason)

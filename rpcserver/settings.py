@@ -138,6 +138,10 @@ class Settings(BaseSettings):
     """How long the answer to a call with an idempotency key is kept."""
     max_keys_per_user: int = 10_000
     """Idempotency keys kept for one user."""
+    max_credentials_per_user: int = 1000
+    """Credentials in one user's name, before no more are made by `credential.create`."""
+    keep_expired_credentials_s: float = 7 * 24 * 3600.0
+    """How long a credential that has expired is listed with its log."""
     max_logged_calls: int = 1000
     """Calls kept in the log of a limited credential."""
     blocked_loop_s: float = 0.1

@@ -13,30 +13,47 @@ from rpcserver.auth import Principal, Secret, hash_of
 from store import Tx
 
 TICKET_PREFIX = "rpct_"
+AT_ONCE = 500
 
 
 def issue(tx: Tx, principal: Principal, life_s: float) -> tuple[Secret, int]:
-    """Make a ticket that reaches as far as the principal, and return its text and when it ends by the wall clock."""
+    """Make a ticket that reaches as far as the principal's credential.
+
+    Returns its text, and when it ends by the wall clock.
+    """
+    grant = principal.grant
     text = Secret(TICKET_PREFIX + secrets.token_urlsafe(32))
     now = tx.clock.steady_ms()
-    tx.run("DELETE FROM tickets WHERE expires_at <= ?", now)
     expires_at = now + int(life_s * 1000)
     tx.run(
         "INSERT INTO tickets (hash, credential_id, user_id, label, scopes, principal_expires_at, expires_at)"
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
         hash_of(text),
-        principal.credential_id or None,
+        grant.id or None,
         principal.user.id,
-        principal.label,
-        orjson.dumps(principal.scopes).decode(),
-        principal.expires_at,
+        grant.label,
+        orjson.dumps(grant.scopes).decode(),
+        grant.expires_at,
         expires_at,
     )
     return text, tx.clock.moment(expires_at)
 
 
+def forget(tx: Tx) -> bool:
+    """Delete some tickets that are too old; tell whether there may be more."""
+    deleted = tx.run(
+        "DELETE FROM tickets WHERE hash IN (SELECT hash FROM tickets WHERE expires_at <= ? LIMIT ?)",
+        tx.clock.steady_ms(),
+        AT_ONCE,
+    )
+    return deleted == AT_ONCE
+
+
 def redeem(tx: Tx, text: str) -> Principal | None:
-    """Take a ticket and return whose it is; None when it is unknown, used, too old, or its credential is gone."""
+    """Take a ticket and return whose it is; None when it is unknown, used, too old, or its credential is gone.
+
+    Raises AccountFrozen: then the ticket is not taken.
+    """
     row = tx.one(
         "DELETE FROM tickets WHERE hash = ? RETURNING credential_id, user_id, label, scopes, principal_expires_at,"
         " expires_at",
@@ -47,6 +64,6 @@ def redeem(tx: Tx, text: str) -> Principal | None:
     if row[0] is not None:
         return auth.find_by_id(tx, row[0])
     user = users.find(tx, row[1])
-    if user is None or user.is_frozen or (row[4] is not None and row[4] <= tx.clock.now_ms()):
+    if user is None or (row[4] is not None and row[4] <= tx.clock.now_ms()):
         return None
-    return Principal(user, "", row[2], tuple(orjson.loads(row[3])), row[4])
+    return auth.vouched(user, row[2], tuple(orjson.loads(row[3])), tx.clock, row[4])

@@ -12,6 +12,7 @@ import structlog
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
+from jobs.errors import AccountFrozen
 from rpcserver import auth
 from rpcserver.addresses import address_key, forwarded_address
 from rpcserver.auth import SUBPROTOCOL
@@ -102,6 +103,8 @@ class Upgrade:
                 principal = await self._app.entrance.identify(offered, connection.address)
             except RpcError as error:
                 return _unwelcome(connection, error)
+            except AccountFrozen as error:
+                return _refuse(connection, 401, str(error))
         return _answer(connection, await self._pages.page(path, Asker(_is_local(connection, request), principal)))
 
     async def _identify(self, connection: Connection, request: Request, respond: Respond) -> Response | None:
@@ -115,6 +118,8 @@ class Upgrade:
             principal = await self._app.entrance.identify(offered, connection.address)
         except RpcError as error:
             return _unwelcome(connection, error)
+        except AccountFrozen as error:
+            return respond(401, str(error))
         if self._server.users.is_full(principal.user.id):
             limit = self._server.users.limit
             return respond(429, f"You have {limit} connections, the most allowed: close one first.")

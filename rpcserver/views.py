@@ -200,7 +200,7 @@ def attached(connection: Connection, is_me: bool) -> dict[str, Any]:
         "client": connection.client.get("client", ""),
         "version": connection.client.get("version", ""),
         "type": connection.client.get("type", "other"),
-        "label": principal.label if principal else "",
+        "label": principal.grant.label if principal else "",
         "holder": principal.holder if principal else None,
         "since": connection.opened_at,
         "is_me": is_me,

@@ -6,7 +6,7 @@ Source: sessions.md 2.5 to 2.7.
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -124,7 +124,7 @@ async def create(
 
     try:
         session_id = await asyncio.shield(inserting)
-        request = Request(new.user_id, session_id)
+        request = call.job_request(session_id)
         if set_id is not None and app.bus.has("set_entering"):
             await _ask_entering(call, new, session_id, set_id)
 
@@ -151,7 +151,7 @@ async def look(call: Call, session: Session, **options: Any) -> Listing:
         is_human = bool(orjson.loads(session.options).get("human"))
         options.update(pallet_set_id=session.pallet_set_id, has_commands=True, has_human_commands=is_human)
     data = ListSet(back=session.back[::-1], forward=session.forward[::-1], **options)
-    listing: Listing = await call.app.runner.run("session.ls", data, request_of(session))
+    listing: Listing = await call.app.runner.run("session.ls", data, request_of(call, session))
     return listing
 
 
@@ -183,20 +183,21 @@ async def relocate(call: Call, session: Session) -> Session:
 async def pallet(call: Call, session: Session, listing: Listing) -> tuple[int, list[Command]]:
     """Assemble the command pallet for where the session stands, and return it with its version."""
     own = commands.offered(listing)
-    offered = Pallet(view(call, session), views.place(listing), partial(run_for, call, session), own)
+    offered = Pallet(view(call, session), views.place(listing), partial(run_unasked, call, session), own)
     commands.find_order(call, session, listing)
     collected = await call.app.bus.pallet(offered)
     return call.app.pallets.version(session, collected), collected
 
 
-def request_of(session: Session) -> Request:
-    """Return a request for a job in the name of the session's user."""
-    return Request(session.core_user_id, session.id, is_interactive=bool(session.is_interactive))
+def request_of(call: Call, session: Session) -> Request:
+    """Return a request for a job that is a part of a call on a session."""
+    return call.job_request(session.id, is_interactive=bool(session.is_interactive))
 
 
-def run_for(call: Call, session: Session, function: str, data: dict[str, Any]) -> Awaitable[Any]:
-    """Run a job a guest asks for, in the name of the session's user."""
-    return call.app.runner.run(function, data, request_of(session))
+def run_unasked(call: Call, session: Session, function: str, data: dict[str, Any]) -> Awaitable[Any]:
+    """Run a job for a plugin's filter or guard: the server asks it, whoever calls, and no scope has to include it."""
+    request = replace(request_of(call, session), named_by="plugin", admitted=function)
+    return call.app.runner.run(function, data, request)
 
 
 class GuestJobs:
@@ -216,9 +217,10 @@ class GuestJobs:
         """Run a job. A long one goes on when the caller's time is over; one the caller cancels is cancelled."""
         runner = self._call.app.runner
         spec = runner.spec(function)
+        request = replace(request_of(self._call, self._session), named_by="plugin", admitted="")
         if spec is None or spec.lane != "long":
-            return await run_for(self._call, self._session, function, data)
-        self.last = await runner.submit(function, data, request_of(self._session))
+            return await runner.run(function, data, request)
+        self.last = await runner.submit(function, data, request)
         if self._is_detached:
             return {"job_id": self.last}
         try:
@@ -255,11 +257,11 @@ async def go(call: Call, session: Session, way: Way, set_id: str | None = None, 
 async def _ask_and_move(call: Call, session: Session, data: Move, way: Way) -> Session:
     app, here = call.app, session.place
     if app.has_asking_rules or app.bus.has("set_leaving") or app.bus.has("set_entering"):
-        target = await app.runner.run("session.find", data, request_of(session))
+        target = await app.runner.run("session.find", data, request_of(call, session))
         answers = {}
         if target != here and not await _is_sent_home(call, target):
             await _ask_guards(call, session, here, target)
-            answers = await _ask_rules(call, request_of(session), here, target)
+            answers = await _ask_rules(call, request_of(call, session), here, target)
         data = data.model_copy(update={"expected_set_id": target, "answers": answers})
     return await _run_move(call, session, data, way)
 
@@ -287,15 +289,19 @@ async def _run_move(call: Call, session: Session, data: Move, way: Way, relocate
         tell_guests(call, tx, "session_entered", after, set_id=moved.set_id)
         return app.sessions.changed(tx, after)
 
-    after: Session = await app.runner.run("session.cd", data, request_of(session), then=record)
+    after: Session = await app.runner.run("session.cd", data, request_of(call, session), then=record)
     return after
 
 
 async def _ask_entering(call: Call, new: NewSession, session_id: str, set_id: str) -> None:
     home = call.principal.user.home_set_id
     newcomer = SessionView(session_id, new.user_id, new.name, home, home, new.is_interactive)
-    request = Request(new.user_id, session_id, is_interactive=new.is_interactive)
-    passage = Passage(newcomer, None, set_id, lambda function, data: call.app.runner.run(function, data, request))
+    request = call.job_request(session_id, is_interactive=new.is_interactive)
+
+    def run(function: str, data: dict[str, Any]) -> Awaitable[Any]:
+        return call.app.runner.run(function, data, replace(request, named_by="plugin", admitted=function))
+
+    passage = Passage(newcomer, None, set_id, run)
     refused = await call.app.bus.refusal("set_entering", passage)
     if refused is not None:
         listing = await call.app.runner.run("session.ls", ListSet(set_id=set_id, has_contents=False), request)
@@ -318,7 +324,7 @@ async def _is_sent_home(call: Call, target: str) -> bool:
 
 
 async def _ask_guards(call: Call, session: Session, here: str, target: str) -> None:
-    passage = Passage(view(call, session), here, target, partial(run_for, call, session))
+    passage = Passage(view(call, session), here, target, partial(run_unasked, call, session))
     bus = call.app.bus
     for hook, set_id, refusal in (("set_leaving", here, LeaveRefused), ("set_entering", target, EnterRefused)):
         refused = await bus.refusal(hook, passage)

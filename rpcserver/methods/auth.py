@@ -1,6 +1,5 @@
 """auth.*: who is calling, and for how long."""
 
-from dataclasses import replace
 from typing import Any
 
 from rpcserver import credentials, examples, tickets
@@ -18,9 +17,10 @@ from store import Tx
     "auth.authenticate",
     AuthenticateParams,
     needs_auth=False,
+    is_own=True,
     is_change=False,
     result=Identity,
-    errors=("UNAUTHENTICATED", "RATE_LIMITED", "TOO_MANY_CONNECTIONS"),
+    errors=("UNAUTHENTICATED", "ACCOUNT_FROZEN", "RATE_LIMITED", "TOO_MANY_CONNECTIONS"),
     examples=examples.AUTHENTICATE,
 )
 async def authenticate(call: Call, params: AuthenticateParams) -> dict[str, Any]:
@@ -37,7 +37,7 @@ async def authenticate(call: Call, params: AuthenticateParams) -> dict[str, Any]
     return await _become(call, principal)
 
 
-@method("auth.ticket", NoParams, has_secret=True, result=Ticket, examples=examples.TICKET)
+@method("auth.ticket", NoParams, is_own=True, has_secret=True, result=Ticket, examples=examples.TICKET)
 async def ticket(call: Call, params: NoParams) -> dict[str, Any]:
     """Make a ticket that opens one connection as this one, once, within the time told; for a page to connect with."""
     life_s = call.app.settings.ticket_life_s
@@ -48,6 +48,8 @@ async def ticket(call: Call, params: NoParams) -> dict[str, Any]:
 @method(
     "auth.refresh",
     RefreshParams,
+    is_open=True,
+    is_own=True,
     is_change=False,
     result=Identity,
     errors=("NOT_RENEWABLE", "RATE_LIMITED"),
@@ -57,31 +59,31 @@ async def refresh(call: Call, params: RefreshParams) -> dict[str, Any]:
     """Extend this connection's time: with another credential of the same user, or by renewing a renewable one."""
     if params.credential is not None:
         return await _become(call, await call.app.entrance.identify(params.credential, call.connection.address))
-    held, app = call.principal, call.app
-    if not held.credential_id:
+    held, app = call.principal.grant, call.app
+    if not held.id:
         raise NotRenewable
 
-    def renew(tx: Tx) -> int:
-        expires_at = credentials.renew(tx, held.credential_id)
-        tx.after_commit(lambda: app.server.extend(held.credential_id, expires_at))
-        return expires_at
+    def renew(tx: Tx) -> None:
+        expires_at = credentials.renew(tx, held.id)
+        tx.after_commit(lambda: app.credentials.renewed(held.id, expires_at))
 
-    return _identity(replace(held, expires_at=await app.store.write(renew)))
+    await app.store.write(renew)
+    return _identity(call.principal)
 
 
-@method("auth.logout", LogoutParams, is_change=False, result=bool, examples=examples.LOGOUT)
+@method("auth.logout", LogoutParams, is_open=True, is_own=True, is_change=False, result=bool, examples=examples.LOGOUT)
 async def logout(call: Call, params: LogoutParams) -> bool:
     """Close this connection after the answer; with `revoke` the credential is revoked and all its connections close."""
-    held, app = call.principal, call.app
-    if params.revoke and held.credential_id:
-        await app.store.write(lambda tx: credentials.revoke(tx, held.credential_id, held.user.id))
-        call.after_reply(lambda: app.server.close_credential(held.credential_id))
+    held, app = call.principal.grant, call.app
+    if params.revoke and held.id:
+        await app.revoke(held.id, held.user_id)
+        call.after_reply(app.server.close_ended)
     else:
         call.after_reply(lambda: app.server.log_out(call.connection))
     return True
 
 
-@method("auth.whoami", NoParams, is_change=False, result=Identity, examples=examples.WHOAMI)
+@method("auth.whoami", NoParams, is_open=True, is_change=False, result=Identity, examples=examples.WHOAMI)
 def whoami(call: Call, params: NoParams) -> dict[str, Any]:
     """Return the calling user and how far the credential reaches."""
     return _identity(call.principal)
@@ -100,11 +102,11 @@ def _identity(principal: Principal) -> dict[str, Any]:
         "user_id": principal.user.id,
         "name": principal.user.name,
         "home_set": principal.user.home_set_id,
-        "credential_id": principal.credential_id or None,
-        "label": principal.label,
+        "credential_id": principal.grant.id or None,
+        "label": principal.grant.label,
         "holder": principal.holder,
-        "scopes": list(principal.scopes),
-        "expires_at": principal.expires_at,
+        "scopes": list(principal.grant.scopes),
+        "expires_at": principal.grant.expires_at,
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, create_model
 
 from jobs import behind, world
+from jobs.authority import SERVER
 from jobs.engine import Then
 from jobs.model import Request
 from jobs.user import OPERATOR
@@ -53,9 +54,8 @@ def _call(open_call: OpenCall) -> Callable[[Call, BaseModel], Any]:
     name, made_then = open_call.name, _THEN.get(open_call.name)
 
     async def handler(call: Call, params: BaseModel) -> Any:
-        owner_id = OPERATOR if open_call.is_operators else call.user_id
         then = made_then(call) if made_then else None
-        return await call.app.runner.run(name, dict(params), Request(owner_id), then=then)
+        return await call.app.runner.run(name, dict(params), _request(call, open_call), then=then)
 
     return handler
 
@@ -66,14 +66,18 @@ def _list(open_call: OpenCall) -> Callable[[Call, BaseModel], Any]:
     async def handler(call: Call, params: BaseModel) -> dict[str, Any]:
         data = dict(params)
         cursor = data.pop("cursor")
-        owner_id = OPERATOR if open_call.is_operators else call.user_id
-        scope = (name, owner_id, *(str(value) for key, value in sorted(data.items()) if key != "limit"))
+        request = _request(call, open_call)
+        scope = (name, request.owner_id, *(str(value) for key, value in sorted(data.items()) if key != "limit"))
         data["after"] = call.app.cursors.decode(cursor, *scope)
-        answer = await call.app.runner.run(name, data, Request(owner_id))
+        answer = await call.app.runner.run(name, data, request)
         items, after = answer if isinstance(answer, tuple) else (answer.entries, answer.next)
         return {"items": items, "next_cursor": call.app.cursors.encode(after, *scope)}
 
     return handler
+
+
+def _request(call: Call, open_call: OpenCall) -> Request:
+    return Request(OPERATOR, SERVER, admitted=open_call.name) if open_call.is_operators else call.job_request()
 
 
 def _with_credential(call: Call) -> Then:
@@ -82,7 +86,7 @@ def _with_credential(call: Call) -> Then:
 
 def _close_frozen(call: Call) -> Then:
     def close(tx: Tx, user: Any) -> Any:
-        tx.after_commit(lambda: call.app.server.freeze(user.id, bool(user.is_frozen)))
+        call.app.froze(tx, user)
         return user
 
     return close

@@ -4,7 +4,6 @@ from typing import Annotated, Any
 
 from pydantic import Field, JsonValue
 
-from jobs.model import Request
 from rpcserver import bearers, examples, kinds
 from rpcserver.dispatch import Call, method
 from rpcserver.models import NoParams, Params
@@ -34,7 +33,7 @@ async def create(call: Call, params: CreateBearerParams) -> dict[str, Any]:
     text, expires_at = await call.app.runner.run(
         "core.user.auth.create",
         {"seconds": params.seconds},
-        Request(call.user_id),
+        call.job_request(),
         then=lambda tx, _: bearers.make(tx, maker, params.pass_through, expires_at),
     )
     return {"credential": str(text), "expires_at": expires_at}
@@ -50,7 +49,7 @@ async def create(call: Call, params: CreateBearerParams) -> dict[str, Any]:
 )
 async def pass_through(call: Call, params: NoParams) -> Any:
     """Return what was written on the credential used."""
-    await call.app.runner.run("core.user.auth.pass_through", {}, Request(call.user_id))
+    await call.app.runner.run("core.user.auth.pass_through", {}, call.job_request())
     return await call.app.store.read(lambda tx: bearers.note(tx, call.principal))
 
 
@@ -64,10 +63,9 @@ async def pass_through(call: Call, params: NoParams) -> Any:
 async def destroy(call: Call, params: NoParams) -> bool:
     """Delete the credential used; its connections close. Refuses to delete the caller's last one."""
     used, app = call.principal, call.app
-    await app.runner.run(
-        "core.user.auth.destroy", {}, Request(call.user_id), then=lambda tx, _: bearers.destroy(tx, used)
-    )
-    call.after_reply(lambda: app.server.close_credential(used.credential_id))
+    await app.runner.run("core.user.auth.destroy", {}, call.job_request(), then=lambda tx, _: bearers.destroy(tx, used))
+    app.credentials.ended(used.grant.id, "revoked")
+    call.after_reply(app.server.close_ended)
     return True
 
 

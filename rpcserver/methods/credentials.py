@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from jobs.authority import Grant
 from rpcserver import credentials, examples, kinds
 from rpcserver.access_models import (
     CreateCredentialParams,
@@ -9,7 +10,6 @@ from rpcserver.access_models import (
     CredentialParams,
     TermsParams,
 )
-from rpcserver.auth import Principal
 from rpcserver.credentials import Terms
 from rpcserver.dispatch import Call, method
 from rpcserver.job_models import PageParams
@@ -33,6 +33,7 @@ async def list_(call: Call, params: PageParams) -> dict[str, Any]:
 @method(
     "credential.create",
     CreateCredentialParams,
+    is_own=True,
     has_secret=True,
     result=NewLimitedCredential,
     errors=(*kinds.STORAGE, "SCOPE_TOO_WIDE", "USER_NOT_FOUND", "ANSWER_NOT_KEPT"),
@@ -43,10 +44,10 @@ async def create(call: Call, params: CreateCredentialParams) -> dict[str, Any]:
 
     It reaches no further than the one it is made with: not in methods, not in time; a counted one makes none.
     """
-    made_with = call.principal
-    _check_reach(made_with, params, call.app.clock.now_ms())
+    made_with = call.principal.grant
+    _check_reach(made_with, params)
     terms = await call.app.terms(params)
-    return await call.app.issue(made_with.user.id, terms)
+    return await call.app.issue(call.user_id, terms)
 
 
 @method(
@@ -58,9 +59,8 @@ async def create(call: Call, params: CreateCredentialParams) -> dict[str, Any]:
 )
 async def revoke(call: Call, params: CredentialParams) -> bool:
     """Revoke one of the caller's credentials: its connections close, and only those."""
-    app, user_id = call.app, call.user_id
-    await app.store.write(lambda tx: credentials.revoke(tx, params.credential_id, user_id))
-    call.after_reply(lambda: app.server.close_credential(params.credential_id))
+    await call.app.revoke(params.credential_id, call.user_id)
+    call.after_reply(call.app.server.close_ended)
     return True
 
 
@@ -107,14 +107,14 @@ def terms_of(params: TermsParams, holder_id: str | None) -> Terms:
     )
 
 
-def _check_reach(made_with: Principal, params: TermsParams, now: int) -> None:
+def _check_reach(made_with: Grant, params: TermsParams) -> None:
     if made_with.is_metered:
         raise ScopeTooWide("is not counted")
     for scope in params.scopes:
         if not made_with.covers(scope):
             raise ScopeTooWide(f"reaches {scope!r}")
     if made_with.expires_at is not None:
-        left_s = (made_with.expires_at - now) / 1000
+        left_s = (made_with.expires_at - made_with.clock.now_ms()) / 1000
         if params.expires_in_s is None or params.expires_in_s > left_s or params.renewable:
             raise ScopeTooWide("lives longer")
 

@@ -19,6 +19,7 @@ LOOKED_AT = 2000  # rows of the log that one page of history may cost
 @method(
     "events.subscribe",
     SubscribeParams,
+    is_own=True,
     is_change=False,
     result=Subscribed,
     errors=("TOO_MANY_SUBSCRIPTIONS",),
@@ -53,7 +54,14 @@ async def subscribe(call: Call, params: SubscribeParams) -> dict[str, Any]:
     return answer
 
 
-@method("events.unsubscribe", UnsubscribeParams, is_change=False, result=bool, examples=examples.UNSUBSCRIBE)
+@method(
+    "events.unsubscribe",
+    UnsubscribeParams,
+    is_own=True,
+    is_change=False,
+    result=bool,
+    examples=examples.UNSUBSCRIBE,
+)
 def unsubscribe(call: Call, params: UnsubscribeParams) -> bool:
     """Hear no more of a subscription; true when there was one."""
     subscription = call.connection.subscriptions.pop(params.subscription, None)

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -48,7 +49,7 @@ async def run(call: Call, params: RunParams) -> dict[str, Any]:
     job, in whatever state it is by now, as long as its record is kept.
     """
     spec = _runnable(call, params.function)
-    request = await _request(call, params)
+    request = await _request(call, params, spec)
     runner = call.app.runner
     if params.wait and not _needs_row(call, params, spec):
         result = await runner.run(spec.name, params.data, request, on_progress=call.progress)
@@ -111,7 +112,7 @@ async def retry(call: Call, params: JobParams) -> dict[str, Any]:
     if row.state not in ("failed", "cancelled", "lost"):
         message = f"The job is {row.state}: only one that failed, was cancelled or lost can be retried."
         raise RpcError(CONFLICT, "JOB_NOT_FAILED", message, state=row.state)
-    return {"job_id": await call.app.runner.retry(params.job_id)}
+    return {"job_id": await call.app.runner.retry(params.job_id, call.authority)}
 
 
 @method("job.release", JobParams, result=bool, errors=("JOB_NOT_FOUND",), examples=examples.JOB_RELEASE)
@@ -175,7 +176,7 @@ async def schedule(call: Call, params: ScheduleParams) -> dict[str, Any]:
     if params.session_id is not None:
         session_id = (await walking.the_session(call, params.session_id)).id
     made = await call.app.runner.schedules.create(
-        spec.name, params.data, call.user_id, session_id, when, is_catching_up=params.catch_up
+        spec.name, params.data, call.user_id, call.authority, session_id, when, is_catching_up=params.catch_up
     )
     return views.schedule(made, call.app.clock)
 
@@ -193,16 +194,15 @@ async def schedule_delete(call: Call, params: DeleteScheduleParams) -> bool:
     return True
 
 
-async def _request(call: Call, params: RunParams) -> Request:
+async def _request(call: Call, params: RunParams, spec: JobSpec) -> Request:
     if params.callback is not None:
         # Now, rather than when the job has ended and nobody looks.
         await call.app.secret(params.callback.secret, params.callback.url, call.user_id)
         call.app.outside.remotes.check(params.callback.url)
     session = await walking.the_session(call, params.session_id)
-    return Request(
-        call.user_id,
-        session.id,
-        is_interactive=bool(session.is_interactive),
+    return replace(
+        call.job_request(session.id, is_interactive=bool(session.is_interactive)),
+        admitted=spec.name,
         priority=params.priority,
         delay_s=params.delay_s,
         dedup_key=params.dedup_key,
@@ -212,9 +212,11 @@ async def _request(call: Call, params: RunParams) -> Request:
 
 
 def _runnable(call: Call, function: str) -> JobSpec:
+    """Return a job function that the caller names. Raises UnknownFunction or NotAllowed."""
     spec = call.app.runner.spec(function)
     if spec is None or spec.is_internal:
         raise UnknownFunction(function, [spec.name for spec in call.app.runner.functions if not spec.is_internal])
+    call.authority.require(function)
     return spec
 
 

@@ -94,8 +94,8 @@ async def credentials_list(call: Call, params: OperatorListParams) -> dict[str, 
 )
 async def credential_revoke(call: Call, params: CredentialParams) -> bool:
     """Revoke a credential, whoever's it is, and close its connections."""
-    await call.app.store.write(lambda tx: credentials.revoke(tx, params.credential_id, None))
-    call.app.server.close_credential(params.credential_id)
+    await call.app.revoke(params.credential_id, None)
+    call.app.server.close_ended()
     return True
 
 

@@ -5,7 +5,6 @@ from typing import Any
 import orjson
 
 from jobs.errors import JobEnded
-from jobs.model import Request
 from play import Action
 from rpcserver import contexts, kinds, picture, playbooks, playing, replies, sources, walking
 from rpcserver import play_examples as examples
@@ -123,8 +122,9 @@ async def play(call: Call, params: PlayParams) -> dict[str, Any]:
     if actions:
         await _store(call, session, actions)
     context = await app.store.read(lambda tx: contexts.find(tx, session.core_user_id, session.context_name))
-    data = playing.PlayData(session_id=session.id, filter=params.filter, scopes=call.principal.scopes)
-    job_id = await app.runner.submit(playing.PLAY, data, playing.request(session, context))
+    data = playing.PlayData(session_id=session.id, filter=params.filter)
+    is_interactive = bool(session.is_interactive) and (context is None or bool(context.is_interactive))
+    job_id = await app.runner.submit(playing.PLAY, data, call.job_request(session.id, is_interactive=is_interactive))
     if params.detach:
         return {"job_id": job_id, "state": "queued"}
     return await _result(call, job_id)
@@ -169,7 +169,7 @@ async def read(
         context = await app.store.read(lambda tx: contexts.find(tx, user_id, context_name))
         coderoot = context.coderoot if context else None
     folder = sources.code_folder(app.settings, user_id, context_name, coderoot)
-    return await app.sources.read(source, Request(user_id, session_id), folder)
+    return await app.sources.read(source, call.job_request(session_id), folder)
 
 
 def store_actions(call: Call, tx: Tx, session_id: str, actions: list[Action]) -> list[dict[str, Any]]:
@@ -178,7 +178,7 @@ def store_actions(call: Call, tx: Tx, session_id: str, actions: list[Action]) ->
     if sum(playbooks.count(tx, session_id).values()) + len(actions) > limit:
         message = f"The playbook would have more than {limit} actions, the most allowed: use another session."
         raise RpcError(INVALID_PARAMS, "PLAYBOOK_TOO_LARGE", message, limit=limit)
-    first = playbooks.add(tx, session_id, actions)
+    first = playbooks.add(tx, session_id, actions, call.authority.stored)
     shown = playbooks.find(tx, session_id, include_done=True, after=first - 1, limit=playing.SHOWN) if actions else []
     data = {"session_id": session_id, "added": len(actions)}
     call.app.events.append(tx, "playbook.changed", f"user:{call.user_id}", data)

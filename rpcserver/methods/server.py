@@ -29,7 +29,15 @@ def ping(call: Call, params: NoParams) -> str:
     return "pong"
 
 
-@method("server.identify", IdentifyParams, is_change=False, result=bool, examples=examples.IDENTIFY)
+@method(
+    "server.identify",
+    IdentifyParams,
+    is_open=True,
+    is_own=True,
+    is_change=False,
+    result=bool,
+    examples=examples.IDENTIFY,
+)
 def identify(call: Call, params: IdentifyParams) -> bool:
     """Say which program connects; it is shown in presence and logs."""
     call.connection.client = params.model_dump()

@@ -107,7 +107,7 @@ async def destroy(call: Call, params: DestroyParams) -> dict[str, Any]:
         return session.id
 
     data = DestroySession(session_id=session.id, data_set_id=session.data_set_id, pallet_set_id=session.pallet_set_id)
-    destroyed = await app.runner.run("session.destroy_session", data, walking.request_of(session), then=remove)
+    destroyed = await app.runner.run("session.destroy_session", data, walking.request_of(call, session), then=remove)
     app.pallets.known.pop(session.id, None)
     await app.stores.destroy(session.core_user_id, session.context_name, session_store(session.id))
     app.server.detach(session.core_user_id, session.id)
@@ -258,6 +258,7 @@ async def action(call: Call, params: ActionParams) -> dict[str, Any]:
     if run.last is not None:
         answer["job"] = run.last
     if event.move is not None:
+        call.authority.require("session.cd")  # a plugin's command walks as far as its caller may
         session = await walking.go(call, session, event.move.to or "cd", event.move.set_id)
         answer["listing"] = await _arrival(call, session, 50)
         answer["working_set"] = session.working_set_id

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from jobs.authority import SERVER
 from jobs.limits import Limits
 from jobs.model import JobEvent, Request
 from jobs.runner import EmbeddedRunner
@@ -15,7 +16,7 @@ from rpcserver.errors import describe_for_job
 from store import Clock, Store, Tx
 from tests.jobs.contract import World
 
-ANNA = Request("u_anna")
+ANNA = Request("u_anna", SERVER)
 ENGINES = (EmbeddedRunner,)  # what is held to the contract
 
 

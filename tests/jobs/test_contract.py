@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from jobs.authority import SERVER
 from jobs.engine import JobRunner
 from jobs.errors import (
     BadJobData,
@@ -23,7 +24,7 @@ from jobs.model import Request
 from tests.jobs.conftest import ANNA, Engine, Start
 from tests.jobs.contract import World
 
-BOB = Request("u_bob")
+BOB = Request("u_bob", SERVER)
 
 
 def test_the_embedded_engine_keeps_the_protocol(engine: Engine) -> None:

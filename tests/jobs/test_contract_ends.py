@@ -13,6 +13,7 @@ import pytest
 from core import users
 from core.calls import Scene
 from jobs import ending, storing
+from jobs.authority import SERVER
 from jobs.errors import JobFailed, ResultTooLarge, UnknownFunction
 from jobs.model import JobRow, job
 from jobs.user import OPERATOR
@@ -378,7 +379,9 @@ async def test_a_full_disk_stops_no_schedules(engine: Engine, monkeypatch: pytes
     monkeypatch.setattr(schedules, "STORE_RETRY_S", 0.01)
     engine.world.gate.set()
     anna = await engine.store.write(lambda tx: users.create(Scene(tx, OPERATOR), "anna"))
-    await engine.runner.schedules.create("gated", {"text": "due"}, anna.id, None, schedules.moment(now_ms() + 100))
+    await engine.runner.schedules.create(
+        "gated", {"text": "due"}, anna.id, SERVER, None, schedules.moment(now_ms() + 100)
+    )
     write = engine.store.write
 
     def full(fn: Callable[..., Any]) -> asyncio.Future[Any]:

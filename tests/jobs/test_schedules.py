@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from core import users
 from core.calls import Scene
 from jobs import schedules
+from jobs.authority import SERVER
 from jobs.cron import CronLine
 from jobs.errors import BadSchedule, TooManySchedules
 from jobs.model import JobEvent
@@ -96,7 +97,13 @@ async def scheduling(start: Start) -> AsyncIterator[tuple[Engine, Callable[..., 
 
         async def overdue(every_s: float, by_ms: int, is_catching_up: bool = False, **given: Any) -> Schedule:
             made = await engine.runner.schedules.create(
-                "gated", {"text": "x"}, anna.id, None, schedules.interval(every_s), is_catching_up=is_catching_up
+                "gated",
+                {"text": "x"},
+                anna.id,
+                SERVER,
+                None,
+                schedules.interval(every_s),
+                is_catching_up=is_catching_up,
             )
             due_at = engine.store.clock.steady_ms() - by_ms
             await engine.store.write(

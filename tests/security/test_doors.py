@@ -185,9 +185,9 @@ async def test_no_credential_is_stored(server: Running, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("scopes", "allowed", "refused"),
     [
-        (("session.*",), ["session.ls", "session.get"], ["sessions.list", "auth.whoami"]),
+        (("session.*",), ["session.ls", "session.get", "auth.whoami"], ["sessions.list", "auth.ticket"]),
         (("sessions.list",), ["sessions.list"], ["session.ls", "session.create"]),
-        ((), [], ["session.ls", "server.info"]),
+        ((), ["auth.whoami"], ["session.ls", "server.info"]),
     ],
 )
 async def test_scopes_bound_a_credential(

@@ -18,6 +18,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import orjson
+
 from jobs.errors import ScriptFailed, ScriptLimit, ScriptsUnavailable
 
 NICENESS = 10  # scripts take what processor time the server leaves
@@ -192,8 +194,10 @@ def _told(error: Any) -> ScriptFailed | ScriptLimit:
 def _plain(value: Any, limit: int) -> Any:
     try:
         text = json.dumps(value, allow_nan=False)
+        orjson.dumps(value)  # no whole number outside 64 bits, which the answer could not hold
     except (TypeError, ValueError, RecursionError) as error:
-        raise ScriptFailed("what it gives is not JSON: numbers, text, lists, objects, true, false, None") from error
+        reason = "what it gives is not JSON: numbers of 64 bits, text, lists, objects, true, false, None"
+        raise ScriptFailed(reason) from error
     if len(text) > limit:
         raise ScriptLimit(f"it gives more than {limit} bytes")
     return json.loads(text)

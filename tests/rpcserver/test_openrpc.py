@@ -136,10 +136,7 @@ async def test_examples_work(tmp_path: Path, method: Method, example: Example) -
     plugin = Path(__file__).parent / "asking_plugin.py"
     async with run_server(tmp_path / "data", plugins=(plugin,)) as server:
         client = await server.client("anna")
-        text = json.dumps(example.params)
-        for shown, id in (await _real_ids(server, client, method.name)).items():
-            text = text.replace(shown, id)
-        answer = await client.call(method.name, **json.loads(text))
+        answer = await client.call(method.name, **await real_params(server, client, method.name, example))
     assert result_faults(DOCUMENT, method.name, answer) == []
     assert result_faults(DOCUMENT, method.name, example.result) == []
     if isinstance(answer, dict):
@@ -148,6 +145,15 @@ async def test_examples_work(tmp_path: Path, method: Method, example: Example) -
         assert answer.partition("_")[0] == example.result.partition("_")[0]  # an id of the same kind
     else:
         assert answer == example.result
+
+
+async def real_params(server: Running, client: Client, method: str, example: Example) -> dict[str, Any]:
+    """Return the params of an example with ids of what is there, having made what the example speaks of."""
+    text = json.dumps(example.params)
+    for shown, id in (await _real_ids(server, client, method)).items():
+        text = text.replace(shown, id)
+    params: dict[str, Any] = json.loads(text)
+    return params
 
 
 async def _real_ids(server: Running, client: Client, method: str) -> dict[str, str]:

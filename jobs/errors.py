@@ -40,7 +40,10 @@ JobsError
 from collections.abc import Iterable
 from typing import Any
 
+from core.errors import CoreError
 from jobs.nearest import nearest
+from play.errors import PlayError
+from store import StoreError
 
 
 class JobsError(Exception):
@@ -314,3 +317,7 @@ class CallsSpentForNow(CallsSpent):
 
 class JobError(JobsError):
     """A failure that a job reports in words meant for the caller."""
+
+
+# What has words for the caller and is no fault of the program: told as it is, and logged without a traceback.
+FORESEEN: tuple[type[Exception], ...] = (CoreError, JobsError, StoreError, PlayError)

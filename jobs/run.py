@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from pydantic import BaseModel, ValidationError
 
-from core.errors import CoreError, PassageChanged
+from core.errors import PassageChanged
 from jobs import ending, hiding, rows
 from jobs.asks import Form
 from jobs.clock import CURRENT, Clock
 from jobs.context import JobContext
 from jobs.engine import Then
 from jobs.errors import (
+    FORESEEN,
     AskDeclined,
     BadJobData,
     CredentialEnded,
     JobCancelled,
     JobError,
     JobFailed,
-    JobsError,
     JobTimeout,
     TooDeep,
 )
@@ -143,7 +143,7 @@ class Run:
             raise self.withdrawn or JobCancelled(self.id, self.spec.name) from error
         except StoreError:
             raise  # the row cannot be written either; recovery finds it
-        except (CoreError, JobsError) as error:
+        except FORESEEN as error:
             # A move whose rules were not asked has done nothing, and is made again by whoever wanted it: that run
             # has the row.
             if self.is_stored or not isinstance(error, PassageChanged):
@@ -317,7 +317,7 @@ class Run:
             if task.cancelling() > self._baseline:
                 raise
             raise self._unforeseen(error) from error  # nobody stopped it: what it waited for was cancelled
-        except (CoreError, JobsError, StoreError):
+        except FORESEEN:
             raise
         except (Exception, SystemExit) as error:
             # A guest's sys.exit() is a fault of one job, not the end of the server.
@@ -359,7 +359,7 @@ class Run:
         except asyncio.CancelledError:
             # The commit is on its way and cannot be called back: the honest answer is what became of it.
             return await commit
-        except (CoreError, JobsError, StoreError):
+        except FORESEEN:
             raise
         except (Exception, SystemExit) as error:
             raise self._unforeseen(error) from error
@@ -382,7 +382,7 @@ class Run:
             if self.engine.is_stopping:
                 raise  # the row stays as it is, and the next start decides
             return error
-        except (CoreError, JobsError, StoreError) as error:
+        except FORESEEN as error:
             return error
 
     def _time(self) -> Clock:

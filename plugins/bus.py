@@ -16,7 +16,7 @@ import structlog
 from pydantic import BaseModel
 
 from jobs.clock import CURRENT, Clock
-from jobs.errors import JobError, JobsError
+from jobs.errors import FORESEEN, JobError
 from play.filters import ActionFilter
 from plugins.errors import BadPlugin, PluginError
 from plugins.hooks import (
@@ -53,7 +53,7 @@ class Bus:
         self,
         filter_timeout_s: float,
         action_timeout_s: float,
-        foreseen: tuple[type[BaseException], ...] = (JobsError,),
+        foreseen: tuple[type[BaseException], ...] = FORESEEN,
     ) -> None:
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(Hooks)

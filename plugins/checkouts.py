@@ -9,7 +9,9 @@ import os
 import re
 import shutil
 import stat
+import struct
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dulwich import errors
 from dulwich.client import HttpGitClient, HTTPUnauthorized
 from dulwich.config import ConfigFile, StackedConfig
 from dulwich.errors import FileFormatException, GitProtocolError, NotGitRepository
@@ -29,6 +32,15 @@ from urllib3.exceptions import HTTPError
 from jobs import JobError
 from jobs.hosts import Hosts, Meter, told
 from plugins.unpacking import check_tree, receive
+
+# What dulwich raises over bytes that are no repository's: it has no common ancestor for them.
+UNREADABLE = (
+    *(errors.ChecksumMismatch, errors.WrongObjectException, errors.MissingCommitError, errors.ObjectMissing),
+    *(errors.ApplyDeltaError, errors.NotGitRepository, errors.GitProtocolError, errors.FileFormatException),
+    *(errors.NoIndexPresent, errors.CommitError, errors.RefFormatError, errors.WorkingTreeModifiedError),
+    *(ValueError, LookupError, AssertionError, TypeError, AttributeError, ArithmeticError, EOFError),
+    *(RecursionError, struct.error, zlib.error),
+)
 
 _HEADS, _TAGS, _REMOTE = b"refs/heads/", b"refs/tags/", b"refs/remotes/origin/"
 _WHOLE = 2**31 - 1  # commits: what git itself sends for all of them

@@ -13,17 +13,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import structlog
 from pydantic import BaseModel, ConfigDict
 
 from jobs import JobContext, JobError, JobSpec, job
 from jobs.hosts import Hosts, Meter, Stopped, download
 from play import Params
+from play.errors import MalformedUrl
 from play.giturl import GitUrl
 from plugins import checkouts
-from plugins.checkouts import Remote
+from plugins.checkouts import UNREADABLE, Remote
 from plugins.hooks import Play, hookimpl, plays
 
 T = TypeVar("T")
+
+log = structlog.get_logger("git")
+
 MAX_CHECKOUTS = 10_000
 JOB_TIMEOUT_S = 3600.0
 _SINGLE = (".hero", ".heroscript", ".md")
@@ -150,6 +155,10 @@ class Git:
             raise
         except Stopped:
             raise JobError("The fetch was stopped.") from None
+        except UNREADABLE as error:
+            # Packs, trees, references and configurations are strangers' bytes.
+            log.info("git_unreadable", error=type(error).__name__, exc_info=error)
+            raise JobError(f"What the repository holds cannot be read: {type(error).__name__}.") from None
         except OSError as error:
             raise JobError(f"The checkout cannot be written: {error.strerror or type(error).__name__}.") from None
 
@@ -197,7 +206,10 @@ def _parsed(url: str) -> GitUrl:
     scheme, mark, _ = url.strip().partition("://")
     if (mark and scheme.lower() != "https") or (not mark and "@" in url.partition("/")[0]):
         raise JobError("Repositories are fetched over https alone: write the address as https://host/account/name.")
-    parsed = GitUrl.parse(url)
+    try:
+        parsed = GitUrl.parse(url)
+    except MalformedUrl as error:
+        raise JobError(f"{str(error).capitalize()}, as in https://example.org/account/name.") from None
     if not (_NAME.fullmatch(parsed.account) and _NAME.fullmatch(parsed.name)):
         raise JobError("An account and a repository are named with letters, digits and _ . ~ - alone.")
     return parsed

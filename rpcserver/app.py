@@ -409,7 +409,7 @@ async def _recover(app: App) -> None:
 
 
 def _guests(settings: Settings) -> Bus:
-    foreseen = (CoreError, JobsError, errors.RpcError, PlayError)
+    foreseen = (*FORESEEN, errors.RpcError)
     bus = Bus(settings.filter_timeout_s, settings.action_timeout_s, foreseen)
     loader.load(bus, settings.plugins, fetch_hosts(settings))
     if settings.jwt_keys is not None:

@@ -9,15 +9,13 @@ from typing import Any
 import structlog
 
 from core.commands import TokenCommand
-from core.errors import CoreError
 from jobs.behind import Ran, RunCommand, SortCommands
-from jobs.errors import JobsError
+from jobs.errors import FORESEEN
 from jobs.model import Request
 from jobs.session import Listing
 from plugins.hooks import Command
 from rpcserver.dispatch import Call
 from rpcserver.sessions import Session
-from store import StoreError
 
 log = structlog.get_logger("session")
 
@@ -63,7 +61,7 @@ async def _find_order(call: Call, session: Session, data: SortCommands) -> None:
         await app.store.write(
             lambda tx: app.events.append(tx, "session.pallet_changed", f"user:{session.core_user_id}", notice)
         )
-    except (CoreError, JobsError, StoreError) as error:
+    except FORESEEN as error:
         log.info("commands_not_sorted", session_id=session.id, reason=str(error))
     finally:
         app.sorting.discard(session.id)

@@ -217,4 +217,5 @@ PYTHONS: dict[str, Callable[[str], AbstractAsyncContextManager[Peer]]] = {
     "aiohttp": by_aiohttp,
     "websocket-client": by_websocket_client,
     "jsonrpc-websocket": by_jsonrpc_websocket,
+    "pygls": by_pygls,
 }

@@ -225,10 +225,10 @@ def doctor(
 
 @app.command()
 def health(host: Host = None, port: Port = None, data: Data = None) -> None:
-    """Ask the server on this machine whether it is ready; exit status 1 when it is not."""
+    """Ask the server on the data folder, or at an address, whether it is ready; exit status 1 when it is not."""
     from rpcserver.doctor import ask_ready
 
-    sys.exit(guarded(ask_ready, {"data": data, "host": host, "port": port}))
+    sys.exit(guarded(ask_ready, {"data": data, "host": host, "port": port}, host is not None or port is not None))
 
 
 @app.command()

@@ -10,6 +10,7 @@ import resource
 import shutil
 import socket
 import sqlite3
+import ssl
 import stat
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from plugins import loader
 from plugins.bus import Bus
@@ -67,15 +69,29 @@ def look(settings: Settings) -> Iterator[Finding]:
     yield _plugins(settings)
 
 
-def ask_ready(settings: Settings) -> int:
-    """Print whether the server of these settings is ready, and return the exit status."""
-    connection = http.client.HTTPConnection(_reachable(settings.host), settings.port, timeout=ASK_WITHIN_S)
+def ask_ready(settings: Settings, is_address_given: bool) -> int:
+    """Print whether a server is ready, and return the exit status.
+
+    Args:
+        is_address_given: ask at the address of the settings; else at that of the server on the data folder, if one
+            runs there.
+    """
+    running = None if is_address_given else _running(settings.data)
+    where = urlsplit(running["url"]) if running is not None else None
+    host, port = (settings.host, settings.port) if where is None else (where.hostname or "", where.port or 0)
+    is_tls = settings.tls_cert is not None if where is None else where.scheme == "wss"
+    connection = http.client.HTTPConnection(_reachable(host), port, timeout=ASK_WITHIN_S)
+    if is_tls:
+        # Whose certificate it is does not matter: it is asked how it is, and told nothing.
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        connection = http.client.HTTPSConnection(_reachable(host), port, timeout=ASK_WITHIN_S, context=context)
     try:
         connection.request("GET", "/readyz")
         response = connection.getresponse()
         print(response.read().decode(errors="replace").strip())
     except (OSError, http.client.HTTPException) as error:
-        print(f"no answer from {settings.host}:{settings.port} ({error})")
+        print(f"no answer from {host}:{port} ({error})")
         return 1
     finally:
         connection.close()

@@ -4,15 +4,19 @@ Environment variables are named `RPCSERVER_` and the field, in capitals; `rpcser
 """
 
 import math
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from platformdirs import user_data_path
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from rpcserver.addresses import is_loopback
 
+# Of ASCII: a name in other letters is written with its xn-- form. An IPv6 address may name its interface.
+_HOST_NAME = r"(?=.{1,253}$)(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*"
+_NAME_OR_ADDRESS = re.compile(_HOST_NAME + r"|[0-9A-Fa-f:.]{2,45}(?:%\w{1,15})?")
 RUNNING = "running.json"  # in the data folder: where the running server is reached by its operator
 
 
@@ -270,6 +274,13 @@ class Settings(BaseSettings):
     """Bytes the files of one playbook may have, those it includes too."""
     play_timeout_s: float = 24 * 3600.0
     """Seconds one play may run, its questions not counted."""
+
+    @field_validator("host")
+    @classmethod
+    def _host_can_be_one(cls, host: str) -> str:
+        if host and not _NAME_OR_ADDRESS.fullmatch(host):
+            raise ValueError(f"{host[:80]!r} is neither a host's name nor an address, such as 127.0.0.1 or ::1")
+        return host
 
     @model_validator(mode="after")
     def _numbers_make_sense(self) -> Self:

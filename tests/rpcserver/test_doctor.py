@@ -122,9 +122,11 @@ def test_the_command(tmp_path: Path) -> None:
 
 
 def test_health(serve: Callable[..., Process], tmp_path: Path) -> None:
-    """`rpcserver health` tells by its exit status whether the server is ready."""
+    """`rpcserver health` tells by its exit status whether the server is ready, at a port or on a data folder."""
     process = serve()
     port = process.url.rstrip("/").rpartition(":")[2]
-    assert run_cli("health", "--port", port).returncode == 0
+    for where in (("--port", port), ("--data", str(process.data))):
+        assert run_cli("health", *where).returncode == 0
     process.stop()
-    assert run_cli("health", "--port", port).returncode == 1
+    for where in (("--port", port), ("--data", str(process.data))):
+        assert run_cli("health", *where).returncode == 1

@@ -7,6 +7,8 @@ import asyncio
 import inspect
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterable, MutableMapping
 from importlib import import_module
 from pathlib import Path
@@ -138,7 +140,7 @@ async def test_every_param_of_every_method(tmp_path: Path, method: Method) -> No
     assert _errors(lines) == set()
 
 
-PLUGINS = Path(__file__).parents[2] / "plugins"
+ROOT = Path(__file__).parents[2]
 GOOD_WORDS = {
     **{
         "name": "thing",
@@ -161,7 +163,7 @@ GOOD_WORDS = {
 def _actions() -> list[tuple[str, str]]:
     """Return every built-in action with each parameter that its source, or else that of its plugin, asks for."""
     found = set()
-    for path in sorted(PLUGINS.glob("*.py")):
+    for path in sorted((ROOT / "plugins").glob("*.py")):
         module = vars(import_module(f"plugins.{path.stem}"))
         owners = [module, *(vars(member) for member in module.values() if isinstance(member, type))]
         for member in [member for owner in owners for member in owner.values() if hasattr(member, "play_filter")]:
@@ -206,3 +208,46 @@ async def test_every_parameter_of_every_action(tmp_path: Path) -> None:
                         group.create_task(play(number, name, param))
         assert found == []
         assert _errors(lines) == set()
+
+
+@pytest.mark.parametrize("every", [9, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+def test_every_argument_of_every_command(tmp_path: Path, every: int) -> None:
+    """The awkward in one argument or option of the command line: it says what is wrong, and ends with 0, 1 or 2."""
+    texts = json.dumps([text for text in TEXTS if "\x00" not in text])  # which no argument can hold
+    program = (sys.executable, "-m", "tests.rpcserver.mistyped_commands")
+    done = subprocess.run([*program, texts, str(tmp_path), str(every)], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == []
+
+
+async def test_every_field_of_every_job_function(tmp_path: Path) -> None:
+    """The awkward in one field of what a job is handed, and in the name of its function: an error with words."""
+    async with run_server(tmp_path / "data") as server:
+        client = await server.client("anna")
+        functions = [item for item in (await client.call("jobs.functions"))["items"] if not item["internal"]]
+        assert len(functions) > 5
+        with capture_logs() as lines:
+            async with connect(server.url, proxy=None, max_size=None) as socket:
+                caller = Caller(socket)
+                await caller.answers("auth.authenticate", [{"credential": await server.credential("anna")}])
+                found = []
+                for function in functions:
+                    schema = function["input"]
+                    good = {name: _fitting(part) for name, part in schema.get("properties", {}).items()}
+                    for turn, field in enumerate(good, len(function["name"])):
+                        tried = AWKWARD[turn % 5 :: 5]
+                        each = [
+                            {"function": function["name"], "data": {**good, field: given}, "wait": True, "timeout_s": 1}
+                            for given in tried
+                        ]
+                        for given, answer in zip(tried, await caller.answers("job.run", each), strict=True):
+                            error = answer.get("error")
+                            if error is not None and error["code"] == INTERNAL:
+                                found.append(f"{function['name']} {field}={given!r}: {error}"[:300])
+    assert found == []
+    assert _errors(lines) == set()
+
+
+def _fitting(schema: dict[str, Any]) -> Any:
+    kind = schema.get("type", "string")
+    return {"string": "x", "integer": 1, "number": 1, "boolean": True, "array": [], "object": {}}.get(kind, "x")

@@ -4,6 +4,8 @@ Source: jobs.md 6.1 (states, lanes); sessions.md 2.13.
 """
 
 import hashlib
+import inspect
+import math
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -12,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args, get_
 from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
 
-from core.calls import Core
+from core.calls import CALLS, Core
 from jobs.authority import Authority
 from jobs.fitting import MOST
+from jobs.nearest import nearest
 
 if TYPE_CHECKING:
     from jobs.context import JobContext
@@ -234,6 +237,28 @@ def job(
     return declare
 
 
+def faults(spec: JobSpec) -> list[str]:
+    """Return what in a declaration can never work, in words for its author; empty for a good one."""
+    found = []
+    if not inspect.iscoroutinefunction(_plain(spec.fn)):
+        found.append("its function is not `async def`")
+    if not (isinstance(spec.input, type) and issubclass(spec.input, BaseModel)):
+        found.append(f"its input is {spec.input!r:.60}, not a pydantic model")
+    for name, given, allowed in (("lane", spec.lane, get_args(Lane)), ("on_crash", spec.on_crash, ("fail", "retry"))):
+        if given not in allowed:
+            found.append(f"{name} is {given!r:.60}, not one of {', '.join(allowed)}")
+    for name, number, least in (("timeout_s", spec.timeout_s, 0.001), ("backoff_s", spec.backoff_s, 0)):
+        if not isinstance(number, int | float) or not least <= number < math.inf:
+            found.append(f"{name} is {number!r:.60}, not a number of seconds above {least}")
+    for name, count, least in (("retries", spec.retries, 0), ("limit", 1 if spec.limit is None else spec.limit, 1)):
+        if not isinstance(count, int) or count < least:
+            found.append(f"{name} is {count!r:.60}, not a whole number of at least {least}")
+    for call in sorted(spec.calls - CALLS.keys()):
+        near = nearest(call, CALLS)
+        found.append(f"there is no core call {call!r}" + (f": did you mean {', '.join(near)}?" if near else ""))
+    return found
+
+
 def problems(error: ValidationError) -> list[dict[str, Any]]:
     """Return what does not fit, field by field, without what was given; of very much only how much it is."""
     if error.error_count() > MOST:
@@ -241,9 +266,13 @@ def problems(error: ValidationError) -> list[dict[str, Any]]:
     return [dict(item) for item in error.errors(include_url=False, include_context=False, include_input=False)]
 
 
-def _returned(fn: Any) -> Any:
-    """Return the type a job function answers with, whether by itself or by a Commit."""
+def _plain(fn: Any) -> Any:
     while isinstance(fn, partial):
         fn = fn.func
-    returned = get_type_hints(fn).get("return", Any)
+    return fn
+
+
+def _returned(fn: Any) -> Any:
+    """Return the type a job function answers with, whether by itself or by a Commit."""
+    returned = get_type_hints(_plain(fn)).get("return", Any)
     return get_args(returned)[0] if get_origin(returned) is Commit else returned

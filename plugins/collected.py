@@ -1,5 +1,6 @@
 """What guests bring at the start: settings read, job functions, methods of the API. Each is checked at the door."""
 
+import math
 import re
 from collections.abc import Container, Mapping
 from dataclasses import replace
@@ -8,7 +9,7 @@ from typing import Any, TypeVar
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from jobs.model import JobSpec
+from jobs.model import JobSpec, faults
 from plugins.bus import Bus
 from plugins.errors import BadPlugin
 from plugins.hooks import GuestMethod, ReadSettings
@@ -50,6 +51,8 @@ def jobs(bus: Bus, taken: Container[str]) -> list[JobSpec]:
         for spec in _listed(guest, "register_jobs", brought):
             if not isinstance(spec, JobSpec):
                 raise BadPlugin(guest, f"register_jobs returned {type(spec).__name__} where a job is due")
+            if wrong := faults(spec):
+                raise BadPlugin(guest, f"its job function {spec.name!r} cannot work: {'; '.join(wrong)}")
             if spec.name in found or spec.name in taken:
                 raise BadPlugin(guest, f"there is a job function {spec.name!r} already")
             found[spec.name] = replace(spec, plugin=guest)
@@ -65,6 +68,10 @@ def methods(bus: Bus, taken: Container[str]) -> list[tuple[str, GuestMethod]]:
                 raise BadPlugin(guest, f"register_methods returned {type(method).__name__} where a method is due")
             if not method.name.startswith(f"{guest}.") or not _METHOD.fullmatch(method.name.removeprefix(f"{guest}.")):
                 raise BadPlugin(guest, f"its method {method.name!r} must be named {guest}.WORD, of a-z, 0-9 and _")
+            if not (isinstance(method.params, type) and issubclass(method.params, BaseModel)):
+                raise BadPlugin(guest, f"the params of its method {method.name!r} are no pydantic model")
+            if method.timeout_s is not None and not 0 < method.timeout_s < math.inf:
+                raise BadPlugin(guest, f"timeout_s of its method {method.name!r} is no number of seconds above 0")
             if method.name in found or method.name in taken:
                 raise BadPlugin(guest, f"there is a method {method.name!r} already")
             found[method.name] = (guest, method)

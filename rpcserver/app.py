@@ -328,7 +328,7 @@ async def opened(settings: Settings, *, is_server: bool = False, clock: Clock | 
     Raises StoreError or BadPlugin when that cannot be; both say what to do.
     """
     _check_rooms()
-    bus = _guests(settings)
+    bus = load_plugins(settings)
     store = await Store.open(
         settings.data,
         synchronous=settings.synchronous,
@@ -408,7 +408,8 @@ async def _recover(app: App) -> None:
         await app.store.write(partial(_drop, app, session))
 
 
-def _guests(settings: Settings) -> Bus:
+def load_plugins(settings: Settings) -> Bus:
+    """Return the bus with every plugin, each with its settings read. Raises BadPlugin, naming it."""
     foreseen = (*FORESEEN, errors.RpcError)
     bus = Bus(settings.filter_timeout_s, settings.action_timeout_s, foreseen)
     loader.load(bus, settings.plugins, fetch_hosts(settings))

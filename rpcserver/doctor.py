@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from plugins import loader
-from plugins.bus import Bus
 from plugins.errors import BadPlugin
+from rpcserver.app import job_specs, load_plugins
+from rpcserver.guest_methods import with_guests
+from rpcserver.methods import METHODS
 from rpcserver.settings import RUNNING, Settings
 from store import DATABASE, StoreError, StoreLocked, backup
 from store.migrate import SCHEMA_VERSION
@@ -215,9 +216,10 @@ def _open_files(settings: Settings) -> Finding:
 
 
 def _plugins(settings: Settings) -> Finding:
-    bus = Bus(settings.filter_timeout_s, settings.action_timeout_s)
     try:
-        loader.load(bus, settings.plugins)
+        bus = load_plugins(settings)
+        job_specs(bus, None)
+        with_guests(METHODS, bus)
     except BadPlugin as error:
         return Finding("fail", f"plugins: {error}", "mend it, or leave it out")
     return Finding("ok", f"plugins: {', '.join(bus.names)}")

@@ -9,11 +9,9 @@ from typing import Any, TypeVar
 
 import orjson
 
-from plugins import loader
-from plugins.bus import Bus
 from rpcserver import archive, credentials, views
 from rpcserver.access_models import OperatorCredentialParams
-from rpcserver.app import App, job_specs, opened
+from rpcserver.app import App, job_specs, load_plugins, opened
 from rpcserver.client import CallError, Client
 from rpcserver.errors import RpcError
 from rpcserver.settings import RUNNING, Settings
@@ -152,16 +150,13 @@ def import_world(settings: Settings, path: Path, user: str, into: str | None) ->
 
 def plugin_names(settings: Settings) -> list[str]:
     """Return the names of the plugins that would be loaded."""
-    bus = Bus(settings.filter_timeout_s, settings.action_timeout_s)
-    loader.load(bus, settings.plugins)
-    return bus.names
+    return load_plugins(settings).names
 
 
 def job_functions(settings: Settings) -> list[dict[str, Any]]:
     """Return every job function, as `jobs.functions` tells it."""
-    bus = Bus(settings.filter_timeout_s, settings.action_timeout_s)
-    loader.load(bus, settings.plugins)
-    return [views.job_function(spec) for spec in sorted(job_specs(bus, None), key=lambda spec: spec.name)]
+    specs = job_specs(load_plugins(settings), None)
+    return [views.job_function(spec) for spec in sorted(specs, key=lambda spec: spec.name)]
 
 
 def _operate(

@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 
 from plugins.errors import BadPlugin
+from rpcserver import doctor
 from rpcserver.client import CallError, Client
+from rpcserver.operate import job_functions
+from rpcserver.settings import Settings
 from tests.builders import write_guest
 from tests.conftest import run_server
 
@@ -307,4 +310,41 @@ async def test_methods_that_do_not_fit_stop_the_start(tmp_path: Path, code: str,
     guest = write_guest(tmp_path, "bad", f"{code}\n@hookimpl\ndef register_methods():\n    return {listing}\n")
     with pytest.raises(BadPlugin, match=reason):
         async with run_server(tmp_path / "data", plugins=(guest,)):
+            pass
+
+
+MISTAKES = {
+    "lane='slow'": "lane is 'slow', not one of memory, local, long",
+    "calls=['core.set.shwo']": "there is no core call 'core.set.shwo': did you mean core.set.show",
+    "timeout_s=0": "timeout_s is 0, not a number of seconds",
+    "timeout_s=float('nan')": "timeout_s is nan",
+    "lane='long', retries=-1": "retries is -1",
+    "lane='long', limit=0": "limit is 0",
+    "lane='long', on_crash='again'": "on_crash is 'again', not one of fail, retry",
+}
+
+
+@pytest.mark.parametrize("declared", MISTAKES)
+async def test_what_a_job_declares_is_checked_at_the_start(tmp_path: Path, declared: str) -> None:
+    """A mistake is told by serve, doctor and `jobs functions`, with the job's name; not at the first call."""
+    code = f"@job('slip.work', Nothing, {declared})\nasync def work(job, data):\n    pass\n\n"
+    guest = write_guest(tmp_path, "slip", code + "@hookimpl\ndef register_jobs():\n    return [work]\n")
+    with pytest.raises(BadPlugin, match=r"'slip.work'") as caught:
+        async with run_server(tmp_path / "data", plugins=(guest,)):
+            pass
+    assert MISTAKES[declared] in str(caught.value)
+    looked = doctor.look(Settings.load(data=tmp_path, port=0, plugins=(guest,)))
+    (finding,) = [one for one in looked if one.what.startswith("plugins")]
+    assert finding.level == "fail" and MISTAKES[declared] in finding.what
+    with pytest.raises(BadPlugin, match=r"'slip.work'"):
+        job_functions(Settings.load(data=tmp_path, plugins=(guest,)))
+
+
+@pytest.mark.parametrize("written", ["def work(job, data):", "async def work(job, data):"])
+async def test_a_job_function_waits_and_takes_a_model(tmp_path: Path, written: str) -> None:
+    """One that is not `async def`, and one whose input is no model, are refused at the start."""
+    given = "Nothing" if written.startswith("def") else "dict"
+    code = f"@job('slip.work', {given})\n{written}\n    pass\n\n@hookimpl\ndef register_jobs():\n    return [work]\n"
+    with pytest.raises(BadPlugin, match=r"not `async def`" if given == "Nothing" else "not a pydantic model"):
+        async with run_server(tmp_path / "data", plugins=(write_guest(tmp_path, "slip", code),)):
             pass

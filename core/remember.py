@@ -6,7 +6,9 @@ leaving and returning cost nothing. Source: sessions.md 1.2 (session data set), 
 
 import json
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from core import members, sets, tokens
 from core.calls import Scene, core_call
@@ -14,6 +16,7 @@ from core.errors import TokenNotFound, TooMany
 from store import Clock, Tx
 
 TYPE = "memory"
+Seconds = Annotated[float | None, Field(ge=0.001, le=10 * 365 * 24 * 3600.0)]
 MAX_ENTRIES = 1000  # all are looked through whenever one is changed
 
 
@@ -29,14 +32,14 @@ class Remembered:
 
 @core_call("core.session.remember")
 def remember(
-    scene: Scene, data_set_id: str, name: str, value: Any, set_id: str | None = None, seconds: float | None = None
+    scene: Scene, data_set_id: str, name: str, value: Any, set_id: str | None = None, seconds: Seconds = None
 ) -> None:
     """Have a session remember something; None forgets it.
 
     Args:
         data_set_id: the session's data set, as session.get tells it.
         set_id: remember it for visits to this set alone.
-        seconds: forget it after that.
+        seconds: forget it after that, at most ten years.
     """
     sets.writable(scene, data_set_id)
     kept = 0

@@ -27,6 +27,7 @@ T = TypeVar("T")
 Lane = Literal["memory", "local", "long"]
 State = Literal["queued", "running", "waiting_input", "succeeded", "failed", "cancelled", "lost"]
 NamedBy = Literal["", "plugin", "caller"]
+MOST_LOOKED_AT = 2000
 TERMINAL: tuple[State, ...] = ("succeeded", "failed", "cancelled", "lost")
 
 
@@ -260,10 +261,20 @@ def faults(spec: JobSpec) -> list[str]:
 
 
 def problems(error: ValidationError) -> list[dict[str, Any]]:
-    """Return what does not fit, field by field, without what was given; of very much only how much it is."""
-    if error.error_count() > MOST:
-        return [{"loc": (), "msg": f"{error.error_count()} values do not fit", "type": "too_many"}]
-    return [dict(item) for item in error.errors(include_url=False, include_context=False, include_input=False)]
+    """Return what does not fit, field by field, without what was given: the first of them, and how many more.
+
+    Of very many only how many there are: telling each apart would take longer than reading them did.
+    """
+    count = error.error_count()
+    if count > MOST_LOOKED_AT:
+        return [{"loc": (), "msg": f"{count} values do not fit", "type": "too_many"}]
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    told = [dict(item) for item in found[:MOST]]
+    if count > MOST:
+        told.append(
+            {"loc": found[MOST]["loc"][:1], "msg": f"{count - MOST} more values do not fit", "type": "too_many"}
+        )
+    return told
 
 
 def _plain(fn: Any) -> Any:

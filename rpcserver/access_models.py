@@ -43,7 +43,7 @@ class TermsParams(Params):
     scopes: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=100)]], Field(min_length=1, max_length=100)
     ] = ["*"]
-    expires_in_s: Annotated[float, Field(gt=0, le=100 * 365 * 24 * 3600.0)] | None = None
+    expires_in_s: Annotated[float, Field(ge=0.1, le=100 * 365 * 24 * 3600.0)] | None = None
     renewable: bool = False
     max_calls: Count | None = None
     calls_per_interval: Count | None = None
@@ -102,7 +102,7 @@ class OperatorTicketParams(Params):
     """operator.ticket: `life_s` is how long a connection opened with it may last."""
 
     user: Text
-    life_s: Annotated[float, Field(gt=0)] = 12 * 3600.0
+    life_s: Annotated[float, Field(ge=1, le=10 * 365 * 24 * 3600.0)] = 12 * 3600.0
 
 
 class NewUserParams(Params):

@@ -185,8 +185,7 @@ class _Pygls(Heard):
             raise Refused(error.code, _plain(error.data)) from error
 
     async def cancelled(self, method: str, params: Any) -> int:
-        call = asyncio.create_task(self._protocol.send_request_async(method, params, msg_id="long"))
-        await asyncio.sleep(0)
+        call = asyncio.ensure_future(self._protocol.send_request_async(method, params, msg_id="long"))
         self._protocol.notify("$/cancelRequest", {"id": "long"})
         try:
             return await code_of(call)

@@ -22,7 +22,7 @@ import plugins
 import store as store_room
 from core import guards, presence, sets, users
 from core.calls import Policy, Scene
-from core.errors import CoreError, UserNotFound
+from core.errors import UserNotFound
 from core.users import User
 from jobs import behind, importer, world, worldimport
 from jobs import session as session_jobs
@@ -30,13 +30,12 @@ from jobs import user as user_jobs
 from jobs.authority import SERVER
 from jobs.callbacks import Callbacks
 from jobs.engine import JobRunner
-from jobs.errors import JobsError
+from jobs.errors import FORESEEN
 from jobs.hosts import Hosts
 from jobs.model import JobSpec, Request
 from jobs.outside import Outside
 from jobs.progress import OnProgress
 from jobs.runner import EmbeddedRunner
-from play.errors import PlayError
 from plugins import collected, loader
 from plugins.bus import Bus
 from plugins.jwt_users import NAME as JWT_USERS

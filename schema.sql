@@ -153,6 +153,14 @@ CREATE TABLE contexts (
     PRIMARY KEY (user_id, name)
 );
 
+-- How much of each session's playbook there is, in actions and bytes. Rows of playbook_actions beyond that number are
+-- being added, or were left when that was stopped: they do not count. Written by rpcserver.playbooks.
+CREATE TABLE playbooks (
+    session_id TEXT PRIMARY KEY REFERENCES sessions (id),
+    actions    BIGINT NOT NULL,
+    bytes      BIGINT NOT NULL
+);
+
 -- The playbook of each session: one row an action, in the order they were added. Written by rpcserver.playbooks.
 -- text: the action as heroscript, secrets as references. authority: as of jobs; withdrawn: a credential that brought it
 -- has ended. result, error: JSON. job_id: the play that touched it last.
@@ -177,7 +185,8 @@ CREATE TABLE playbook_actions (
     authority   TEXT NOT NULL,
     PRIMARY KEY (session_id, number)
 );
-CREATE INDEX playbook_actions_left ON playbook_actions (session_id) WHERE state NOT IN ('done', 'withdrawn');
+CREATE INDEX playbook_actions_left ON playbook_actions (session_id, number) WHERE state NOT IN ('done', 'withdrawn');
+CREATE INDEX playbook_actions_job ON playbook_actions (job_id) WHERE job_id IS NOT NULL;
 
 -- Which filter has which priority in a session's playbook; position: the order in which they were registered.
 -- Written by rpcserver.playbooks.

@@ -180,6 +180,10 @@ class JobContext:
         """Wait until another job has ended, however it did."""
         await self._live.engine.wait(job_id)
 
+    async def in_thread(self, fn: Callable[..., T], *args: Any) -> T:
+        """Run what blocks, `fn(*args)`, in one of the server's threads for jobs. Raises PoolBusy, PoolLate."""
+        return await self._live.engine.threads.run(fn, *args)
+
     async def process(self, *arguments: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Finished:
         """Run a command, its lines going to the job's log; it ends with the job, and with the server."""
         run = self._live

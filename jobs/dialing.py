@@ -7,10 +7,12 @@ read from the environment. Source: sessions.md 4.4; libraries.md 1.6.
 import asyncio
 import re
 import ssl
+from functools import partial
 from typing import Any
 
 from jobs.errors import RemoteUnavailable
 from jobs.mapping import Letter, Response
+from store import Pool
 
 MAX_CONNECTIONS = 100
 KEEPALIVE_S = 30
@@ -30,9 +32,13 @@ class HttpClient:
         networks: which addresses may be dialled although they are not public.
         ca_file: certificates it trusts instead of this machine's.
         answer_bytes: how long an answer may be.
+        names, answers: threads that look names up, and that load what is needed.
     """
 
-    def __init__(self, networks: tuple[str, ...], ca_file: str | None, answer_bytes: int) -> None:
+    def __init__(
+        self, networks: tuple[str, ...], ca_file: str | None, answer_bytes: int, names: Pool, answers: Pool
+    ) -> None:
+        self._names, self._answers = names, answers
         self._networks, self._ca_file, self._answer_bytes = networks, ca_file, answer_bytes
         self._transport: Any = None
         self._opening = asyncio.Lock()
@@ -85,7 +91,8 @@ class HttpClient:
             if self._transport is None:
                 try:
                     # Not on the loop: packages and certificates take longer to load than others should wait.
-                    self._transport = await asyncio.to_thread(_guarded_transport, self._networks, self._ca_file)
+                    make = partial(_guarded_transport, self._networks, self._ca_file, self._names)
+                    self._transport = await self._answers.run(make)
                 except ImportError as error:
                     message = "this server calls none: its operator installs them with `pip install rpcserver[remotes]`"
                     raise RemoteUnavailable(message) from error
@@ -101,7 +108,7 @@ def _decoded(found: bytes, charset: str | None) -> str:
     return found.decode(charset, "replace")
 
 
-def _guarded_transport(networks: tuple[str, ...], ca_file: str | None) -> Any:
+def _guarded_transport(networks: tuple[str, ...], ca_file: str | None, names: Pool) -> Any:
     import httpcore2
     import httpx2
 
@@ -117,7 +124,7 @@ def _guarded_transport(networks: tuple[str, ...], ca_file: str | None) -> Any:
                 ssl_context=context,
                 max_connections=MAX_CONNECTIONS,
                 keepalive_expiry=KEEPALIVE_S,
-                network_backend=GuardedBackend(networks),
+                network_backend=GuardedBackend(networks, names),
             )
 
     return Transport()

@@ -43,7 +43,7 @@ from typing import Any
 from core.errors import CoreError
 from jobs.nearest import nearest
 from play.errors import PlayError
-from store import StoreError
+from store import PoolError, StoreError
 
 
 class JobsError(Exception):
@@ -320,4 +320,4 @@ class JobError(JobsError):
 
 
 # What has words for the caller and is no fault of the program: told as it is, and logged without a traceback.
-FORESEEN: tuple[type[Exception], ...] = (CoreError, JobsError, StoreError, PlayError)
+FORESEEN: tuple[type[Exception], ...] = (CoreError, JobsError, StoreError, PoolError, PlayError)

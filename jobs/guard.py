@@ -7,31 +7,38 @@ import asyncio
 import socket
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from ipaddress import ip_address, ip_network
 from typing import Any
 
 import httpcore2
 
 from jobs.addresses import Address, is_public
+from store import Pool
 
 
 class Unreachable(OSError):
     """The address is not one that remotes may dial."""
 
 
-async def resolve(host: str, port: int) -> list[Address]:
+async def resolve(host: str, port: int, names: Pool) -> list[Address]:
     """Return every address of a host, without the name of an interface. Raises Unreachable for one that is none."""
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = await names.run(partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM))
     except UnicodeError as error:
         raise Unreachable(f"{host!r} is no name of a host") from error
     return [ip_address(str(one[4][0]).partition("%")[0]) for one in found]
 
 
 class GuardedBackend(httpcore2.AsyncNetworkBackend):
-    """Dials for the HTTP client: resolves once, refuses when any answer is not public, and dials those very answers."""
+    """Dials for the HTTP client: resolves once, refuses when any answer is not public, and dials those very answers.
 
-    def __init__(self, allowed: Iterable[str]) -> None:
+    Args:
+        names: threads that look names up.
+    """
+
+    def __init__(self, allowed: Iterable[str], names: Pool) -> None:
+        self._names = names
         self._allowed = tuple(ip_network(text) for text in allowed)
         self._inner = httpcore2.AnyIOBackend()
 
@@ -44,7 +51,7 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
         """Connect to the host. Raises Unreachable."""
-        addresses = await resolve(host, port)
+        addresses = await resolve(host, port, self._names)
         if not addresses or not all(is_public(address, self._allowed) for address in addresses):
             raise Unreachable(f"{host} is not a public address")
         # All of them may be dialled: where the first does not answer (IPv6 without a way out), the next may.

@@ -8,7 +8,7 @@ import fnmatch
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from urllib3.util import Retry, Timeout, create_urllib3_context
 
 from jobs.addresses import is_public
 from jobs.errors import JobError
+from store import Pool
 
 HTTPS_PORT = 443
 MAX_REDIRECTS = 3
@@ -48,6 +49,7 @@ class Hosts:
         timeout_s: seconds another host may leave a call without a byte.
         max_bytes: what one fetch may bring.
         max_checkout_bytes: what it may come to when it is unpacked: one object, and the files of a checkout.
+        threads: those that wait for other hosts.
     """
 
     names: tuple[str, ...] = ()
@@ -56,6 +58,7 @@ class Hosts:
     timeout_s: float = 60.0
     max_bytes: int = 256 * 1024 * 1024
     max_checkout_bytes: int = 1024 * 1024 * 1024
+    threads: Pool = field(default_factory=lambda: Pool("git", 1, timeout_s=None))
 
     def check(self, host: str, port: int | None) -> None:
         """Raise HostRefused unless the operator named the host."""
@@ -94,17 +97,23 @@ class Hosts:
 
 
 class Meter:
-    """Counts what one fetch brings, and ends it when that is too much or nobody waits any more."""
+    """Counts what one fetch brings, and ends it when that is too much or nobody waits any more.
 
-    def __init__(self, max_bytes: int, stopped: threading.Event) -> None:
+    Args:
+        beat: called whenever something has come.
+    """
+
+    def __init__(self, max_bytes: int, stopped: threading.Event, beat: Callable[[], None]) -> None:
         self._left = max_bytes
         self._max_bytes = max_bytes
         self._stopped = stopped
+        self._beat = beat
 
     def note(self, count: int, what: str = "") -> None:
         """Take account of some bytes. Raises JobError or Stopped."""
         if self._stopped.is_set():
             raise Stopped
+        self._beat()
         self._left -= count
         if self._left < 0:
             raise JobError(f"The other host sent more than {self._max_bytes} bytes, the most a fetch may take.")

@@ -1,6 +1,5 @@
 """The job that turns a folder into sets and its files into tokens, in one pass and in bounded memory."""
 
-import asyncio
 import json
 import mimetypes
 import os
@@ -79,7 +78,7 @@ async def import_tree(job: JobContext, data: ImportTree) -> Commit[Imported]:
     imported = Imported(root)
     batches = _Scan(data.path, imported, frozenset(data.exclude)).batches()
     try:
-        while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+        while (batch := await job.in_thread(next, batches, None)) is not None:
             await job.write(partial(_add, batch=batch, is_public=data.is_public))
             job.progress(imported.sets + imported.tokens, message=f"{imported.sets} sets, {imported.tokens} tokens")
     except BaseException:

@@ -21,7 +21,7 @@ from jobs.errors import RemoteCooling, RemoteUnavailable
 from jobs.mapping import Letter, Response, letter, taken
 from jobs.rates import Rates
 from jobs.remembered import Remembered, Reply, key_of
-from store import now_ms
+from store import Pool, now_ms
 
 REPEATABLE_CODES = (408, 425, 429, 500, 502, 503, 504)
 MAX_HEAD_CHARACTERS = 16 * 1024  # of address and headers: what servers usually take
@@ -66,12 +66,26 @@ class RemoteLimits:
 
 
 class Remotes:
-    """Calls remotes, and remembers answers for as long as their definitions say."""
+    """Calls remotes, and remembers answers for as long as their definitions say.
 
-    def __init__(self, limits: RemoteLimits, clock: Callable[[], float] = time.monotonic) -> None:
+    Args:
+        names, answers: threads that look names up, and that read long answers; None: some of its own.
+    """
+
+    def __init__(
+        self,
+        limits: RemoteLimits,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        names: Pool | None = None,
+        answers: Pool | None = None,
+    ) -> None:
+        self._answers = answers or Pool("answers", 1)
         self._limits = limits
         self._clock = clock
-        self._client = HttpClient(limits.networks, limits.ca_file, limits.answer_bytes)
+        self._client = HttpClient(
+            limits.networks, limits.ca_file, limits.answer_bytes, names or Pool("names", 1), self._answers
+        )
         self._remembered = Remembered(limits.cached, limits.cached_size, lambda: self._clock())
         self._rates = Rates(limits.calls_per_user, lambda: self._clock())
 
@@ -206,7 +220,7 @@ class Remotes:
             if not (200 <= code < 300 or code in remote.definition.good_codes):
                 raise _refusal(response)
             if len(response.text) > LONG_TEXT:
-                value = await asyncio.to_thread(taken, remote.definition, to_send, response)
+                value = await self._answers.run(taken, remote.definition, to_send, response)
             else:
                 value = taken(remote.definition, to_send, response)
         except RemoteUnavailable as error:

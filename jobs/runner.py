@@ -48,7 +48,7 @@ from jobs.run import Run
 from jobs.schedules import Schedules
 from jobs.stats import Stats
 from jobs.storing import at_last
-from store import Store, StoreError, Tx
+from store import OWNER, Pool, Store, StoreError, Tx
 
 TAKEN_AT_ONCE = 200
 Announce = Callable[[Tx, JobEvent], None]
@@ -63,6 +63,7 @@ class EmbeddedRunner:
         describe: turns an error into `{kind, message, code, ...}` for the row.
         hear: called inside a transaction with what a job's core calls did to the world.
         ledger: keeps the credentials that bring jobs.
+        threads: what jobs run in them that blocks; None: some of its own.
     """
 
     def __init__(
@@ -76,7 +77,9 @@ class EmbeddedRunner:
         policy: Policy | None = None,
         hear: Tell | None = None,
         ledger: Ledger | None = None,
+        threads: Pool | None = None,
     ) -> None:
+        self.threads = threads or Pool("jobs", 2)
         self.store = store
         self.announce = announce
         self.describe = describe
@@ -473,6 +476,7 @@ class EmbeddedRunner:
             row.priority,
             callback=row.callback,
         )
+        OWNER.set(row.owner_id)  # of this task, which is the job's alone
         spec = self._specs.get(row.function)
         if spec is None:
             # Its plugin is gone.

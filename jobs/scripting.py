@@ -11,16 +11,14 @@ import json
 import os
 import sys
 import threading
-from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import orjson
 
 from jobs.errors import ScriptFailed, ScriptLimit, ScriptsUnavailable
+from store import Pool, PoolBusy
 
 NICENESS = 10  # scripts take what processor time the server leaves
 ANSWER = "answer_"  # what the last expression of a script is kept in; scripts see it as any other name
@@ -64,11 +62,9 @@ class ScriptEngine(Protocol):
 class MontyEngine:
     """Runs scripts in pydantic-monty's workers, which start with the first script."""
 
-    def __init__(self, limits: ScriptLimits) -> None:
+    def __init__(self, limits: ScriptLimits, threads: Pool | None = None) -> None:
         self._limits = limits
-        self._turns: defaultdict[str, _Turn] = defaultdict(_Turn)
-        # A thread a worker: the package's own asyncio door leaves a thread behind that can abort the process at exit.
-        self._threads = ThreadPoolExecutor(limits.processes, "script", initializer=_step_back)
+        self._threads = threads or script_threads(limits)
         self._pool: Any = None
         self._starting = asyncio.Lock()
 
@@ -84,17 +80,18 @@ class MontyEngine:
             ScriptsUnavailable: the sandbox is not installed.
         """
         pool = await self._started()
-        async with self._turn(user_id):
-            loop = asyncio.get_running_loop()
-            code = _with_answer(text, keeps)
-            return await loop.run_in_executor(self._threads, self._run, pool, code, dict(inputs), keeps)
+        code = _with_answer(text, keeps)
+        try:
+            return await self._threads.run_for(user_id, self._run, pool, code, dict(inputs), keeps)
+        except PoolBusy as error:
+            raise ScriptLimit(f"{self._limits.waiting_per_user} scripts of yours wait already") from error
 
     async def close(self) -> None:
         """Stop the workers."""
         if self._pool is not None:
             pool, self._pool = self._pool, None
-            await asyncio.to_thread(pool.__exit__, None, None, None)
-        self._threads.shutdown(wait=True)
+            await self._threads.run(pool.__exit__, None, None, None)
+        await self._threads.close()
 
     async def _started(self) -> Any:
         async with self._starting:
@@ -105,22 +102,8 @@ class MontyEngine:
                     raise ScriptsUnavailable from error
                 pool = Monty(min_processes=1, max_processes=self._limits.processes)
                 # Started from one of our threads: the workers are as patient as it is.
-                self._pool = await asyncio.get_running_loop().run_in_executor(self._threads, pool.__enter__)
+                self._pool = await self._threads.run(pool.__enter__)
         return self._pool
-
-    @asynccontextmanager
-    async def _turn(self, user_id: str) -> AsyncIterator[None]:
-        turn = self._turns[user_id]
-        if turn.waiting >= self._limits.waiting_per_user:
-            raise ScriptLimit(f"{self._limits.waiting_per_user} scripts of yours wait already")
-        turn.waiting += 1
-        try:
-            async with turn.lock:
-                yield
-        finally:
-            turn.waiting -= 1
-            if turn.waiting == 0:
-                del self._turns[user_id]
 
     def _run(self, pool: Any, code: str, inputs: dict[str, Any], keeps: tuple[str, ...]) -> Outcome:
         import pydantic_monty as monty
@@ -145,12 +128,16 @@ class MontyEngine:
         return Outcome(value, dict(zip(keeps, kept, strict=True)), str(printed.output))
 
 
-class _Turn:
-    """One user's place in the queue."""
-
-    def __init__(self) -> None:
-        self.lock = asyncio.Lock()
-        self.waiting = 0
+def script_threads(limits: ScriptLimits) -> Pool:
+    """Return a thread for each worker: the package's own asyncio door leaves one that can abort the process at exit."""
+    return Pool(
+        "scripts",
+        limits.processes,
+        per_owner=1,
+        waiting_per_owner=limits.waiting_per_user,
+        timeout_s=None,
+        on_start=_step_back,
+    )
 
 
 def _step_back() -> None:

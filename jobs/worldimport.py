@@ -1,6 +1,5 @@
 """The job that makes a world of a world file: all of it in one transaction, or nothing."""
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -70,7 +69,7 @@ class Made:
 )
 async def import_world(job: JobContext, data: ImportWorld) -> Commit[Made]:
     """Make sets, tokens, types, groups, rules, commands, gifts, scripts and remotes of a world file, or nothing."""
-    world = await asyncio.to_thread(_read, data.path)
+    world = await job.in_thread(_read, data.path)
     return Commit(partial(_make, world=world, into=data.into))
 
 

@@ -8,6 +8,7 @@ Matcher = Callable[[str], bool]
 _PART = re.compile(r"(\*++)|(\?)|\[(\^?)([^\]]++)\]|(.)", re.DOTALL)
 _RANGE = re.compile(r"(\w)\\-(\w)")
 _GLOB_SIGNS = frozenset("*?[")
+_MAX_KNOWN = 10_000  # names remembered
 
 
 def glob(pattern: str) -> Matcher:
@@ -41,6 +42,8 @@ class ActionFilter:
         pair = actor, name
         known = self._known.get(pair)
         if known is None:
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
             known = self._known[pair] = any(of_actor(actor) and of_name(name) for of_actor, of_name in self._items)
         return known
 

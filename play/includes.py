@@ -4,12 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from play.action import Action
-from play.errors import IncludeError, ParamError, SourceError
+from play.errors import IncludeError, ParamError, SourceError, TooLarge
 from play.filters import ActionFilter
 from play.reading import Reading
 
 _INCLUDE = ActionFilter("play.include,core.include")
 _MAX_DEPTH = 20
+_BY = "; included by "
 _MAX_FILES = 1000  # includes in includes double with every level, so the depth alone bounds nothing
 
 
@@ -49,6 +50,10 @@ class Includes:
             here = (*chain, action)
             try:
                 out += self._included(action, folder, here)
+            except TooLarge as error:
+                if _BY in str(error):
+                    raise
+                raise TooLarge(f"{error}{_shown(here)}") from None
             except (SourceError, ParamError) as error:
                 told = IncludeError(f"{error}{_shown(here)}")
                 self._reading.fail(told, action.file, action.line, action.title)
@@ -85,4 +90,4 @@ class Includes:
 
 
 def _shown(chain: tuple[Action, ...]) -> str:
-    return "; included by " + " -> ".join(f"{action.file or '<text>'}:{action.line}" for action in chain)
+    return _BY + " -> ".join(f"{action.file or '<text>'}:{action.line}" for action in chain)

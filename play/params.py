@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from play.errors import BadKey
+from play.errors import BadKey, TooLarge
 from play.filters import glob
 from play.getters import Getters
 from play.items import BLANKS, KEY, ItemReader, comment_text
@@ -139,14 +139,28 @@ class Params(Getters):
         """
         self.merge(Params.parse(text))
 
-    def replace(self, words: Mapping[str, str]) -> None:
+    def replace(self, words: Mapping[str, str], max_growth: int | None = None) -> None:
         """Put words in the place of `{NAME}` in all values; a name that is not in `words` stays.
 
         Names are compared as `name_fix` makes them. Source: heroscript specification, section 8.
+
+        Args:
+            max_growth: how many characters longer all values may get together; None: any number.
+
+        Raises:
+            TooLarge: they would get longer; some may be replaced already.
         """
         fixed = {name_fix(name): word for name, word in words.items()}
+        grown = 0
         for key, value in self._values.items():
             if "{" in value:
+                if max_growth is not None:
+                    grown += _growth(value, fixed)
+                    if grown > max_growth:
+                        raise TooLarge(
+                            f"with its words in their places the parameter {key!r} would get longer by more than"
+                            f" {max_growth} characters, the most allowed"
+                        )
                 filled = _PLACE.sub(lambda place: fixed.get(name_fix(place[1]), place[0]), value)
                 self._values[key] = _LINE_BREAK.sub("\n", filled).strip(BLANKS)
 
@@ -212,3 +226,9 @@ class Params(Getters):
             if value is None or not glob(wanted)(value):
                 return False
         return True
+
+
+def _growth(value: str, words: Mapping[str, str]) -> int:
+    """Return by how much replacing its words would lengthen a value; less than nothing where it would not."""
+    places = ((found[0], words.get(name_fix(found[1]))) for found in _PLACE.finditer(value))
+    return sum(len(word) - len(place) for place, word in places if word is not None)

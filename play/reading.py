@@ -13,7 +13,7 @@ from play.sources import Roots, playbook_files, read_text
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many actions, and how many bytes of files, one reading may bring; None: any number."""
+    """How many actions, and how many bytes with all words replaced, one reading may bring; None: any number."""
 
     actions: int | None = None
     bytes: int | None = None
@@ -53,14 +53,27 @@ class Reading:
             TooLarge
         """
         given, most = self._words if words is None else words, self._limits.actions
+        text = self._grown(text, given, file)
         left = None if most is None else most - self._actions
-        script, mistakes = examine(replaced(text, given), file=file, priority=self._priority, max_actions=left)
+        script, mistakes = examine(text, file=file, priority=self._priority, max_actions=left)
         self._actions += len(script.actions)
         if most is not None and self._actions > most:
-            raise TooLarge(f"The playbook has more than {most} actions, the most allowed: split it.")
+            where = f"{file or '<text>'}:{script.actions[-1].line}"
+            raise TooLarge(f"{where}: the playbook has more than {most} actions, the most allowed: split it.")
         self._mistakes += mistakes
         self.othertext += script.othertext
         return script.actions
+
+    def _grown(self, text: str, words: Mapping[str, str], file: str) -> str:
+        """Return a text with its words replaced, and count it in."""
+        most = self._limits.bytes
+        if most is None:
+            return replaced(text, words)
+        text = replaced(text, words, most - self._bytes, file)
+        self._bytes += len(text.encode("utf-8", "surrogatepass"))
+        if self._bytes > most:
+            raise TooLarge(f"{file or '<text>'}:1: {_too_long(most)}")
+        return text
 
     def path(self, path: Path) -> list[Action]:
         """Return the actions of a file, or of all files of a folder."""
@@ -74,15 +87,16 @@ class Reading:
             TooLarge
         """
         found = []
+        most = self._limits.bytes
+        left = None if most is None else most - self._bytes
         for file in playbook_files(path):
             try:
-                left = None if self._limits.bytes is None else self._limits.bytes - self._bytes
                 text = read_text(file, self._roots, left)
-                self._bytes += len(text.encode()) if left is not None else 0
+                if left is not None:
+                    left -= len(text.encode())
                 found.append((file, text))
             except TooLarge:
-                most = self._limits.bytes
-                raise TooLarge(f"The playbook has more than {most} bytes, the most allowed: split it.") from None
+                raise TooLarge(f"{file}:1: {_too_long(most)}") from None
             except SourceError as error:
                 self.fail(error, str(file))
         return found
@@ -104,3 +118,7 @@ class Reading:
         if self._failures:
             first = self._failures[0][0]
             raise first if len(self._failures) == 1 else type(first)("\n".join(str(one[0]) for one in self._failures))
+
+
+def _too_long(most: int | None) -> str:
+    return f"with this file the playbook has more than {most} bytes, the most allowed: split it."

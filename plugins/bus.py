@@ -61,6 +61,7 @@ class Bus:
         self._action_timeout_s = action_timeout_s
         self._foreseen = foreseen
         self._heard: dict[str, bool] = {}
+        self._filters: dict[str, ActionFilter] = {}  # by what plugins said they play
 
     @property
     def names(self) -> list[str]:
@@ -249,8 +250,13 @@ class Bus:
     def _players(self, actor: str, name: str, has_plain: bool) -> Iterator[tuple[str, Any]]:
         for one in self._implementations("play_action"):
             text = _filter_of(one)
-            if ActionFilter(text).matches(actor, name) if text else has_plain:
+            if self._filter(text).matches(actor, name) if text else has_plain:
                 yield one.plugin_name, _call_with(one)
+
+    def _filter(self, text: str) -> ActionFilter:
+        if text not in self._filters:
+            self._filters[text] = ActionFilter(text)
+        return self._filters[text]
 
     def _implementations(self, hook: str) -> list[Any]:
         # pluggy lists the last registered as the one to call first; a filter here runs in order of registration.

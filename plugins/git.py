@@ -100,7 +100,7 @@ class Git:
     async def clone(self, job: JobContext, data: Checkout) -> dict[str, Any]:
         """Clone a repository, or use the checkout there is; `pull` and `reset` bring that up to date."""
         folder = await self._in_thread(data, partial(self._repository, is_whole=True))
-        return {"path": folder, **await asyncio.to_thread(checkouts.status, Path(folder))}
+        return {"path": folder, **await self._hosts.threads.run(checkouts.status, Path(folder))}
 
     async def pull(self, job: JobContext, data: Checkout) -> dict[str, Any]:
         """Bring the newest commits."""
@@ -112,7 +112,7 @@ class Git:
 
     async def list(self, job: JobContext, data: Checkout) -> list[str]:
         """Return the checkouts below the coderoot, as `<provider>/<account>/<name>`."""
-        return await asyncio.to_thread(lambda: [str(name) for name in _checkouts(Path(data.coderoot), data.name)])
+        return await self._hosts.threads.run(lambda: [str(name) for name in _checkouts(Path(data.coderoot), data.name)])
 
     async def commit(self, job: JobContext, data: Checkout) -> dict[str, Any]:
         """Commit what was changed."""
@@ -149,7 +149,8 @@ class Git:
             raise JobError("That cannot be the name of a branch, a tag or a commit.")
         stopped = threading.Event()
         try:
-            return await asyncio.to_thread(run, data, Meter(self._hosts.max_bytes, stopped))
+            meter = Meter(self._hosts.max_bytes, stopped, self._hosts.threads.beat)
+            return await self._hosts.threads.run(run, data, meter)
         except asyncio.CancelledError:
             stopped.set()
             raise

@@ -41,8 +41,9 @@ from plugins.bus import Bus
 from plugins.jwt_users import NAME as JWT_USERS
 from plugins.jwt_users import JwtUsers
 from plugins.notices import Notices
-from rpcserver import archive, auth, credentials, errors, identity, sessions, start_checks, tickets, views
+from rpcserver import archive, auth, credentials, errors, identity, limits, sessions, start_checks, tickets, views
 from rpcserver.access_models import TermsParams
+from rpcserver.adding import Adding
 from rpcserver.asking import Asking
 from rpcserver.credentials import Credentials, Terms
 from rpcserver.cursors import Cursors
@@ -52,7 +53,6 @@ from rpcserver.events import Events, Kept
 from rpcserver.guest_methods import with_guests
 from rpcserver.hearing import announce, hear
 from rpcserver.idempotency import Answers
-from rpcserver.limits import job_limits
 from rpcserver.methods import METHODS
 from rpcserver.methods.credentials import terms_of
 from rpcserver.metrics import Metrics
@@ -67,7 +67,7 @@ from rpcserver.stores import Stores
 from rpcserver.walking import Pallets
 from rpcserver.watchdog import Watchdog
 from rpcserver.withdrawal import Withdrawal
-from store import Clock, Store, StoreError, Tx
+from store import Clock, Pool, Pools, Store, StoreError, Tx
 
 log = structlog.get_logger("app")
 LOAN_MS = 7 * 24 * 3600 * 1000
@@ -81,9 +81,16 @@ class App:
     job_functions: orjson.Fragment | None = None  # what jobs.functions answers, once it was asked for
 
     def __init__(
-        self, settings: Settings, store: Store, bus: Bus, known: identity.Identity, tasks: asyncio.TaskGroup
+        self,
+        settings: Settings,
+        store: Store,
+        bus: Bus,
+        known: identity.Identity,
+        tasks: asyncio.TaskGroup,
+        pools: Pools,
     ) -> None:
         self.settings = settings
+        self.pools = pools
         self.started = time.monotonic()
         self.metrics = Metrics()
         self.store = store
@@ -99,7 +106,7 @@ class App:
         self.entrance = Entrance(store, bus, self.credentials, self._make_user, settings.max_failed_logins_per_minute)
         self.pallets = Pallets({}, self.clock.now_ms())
         self.making_default = asyncio.Lock()
-        self.outside = outside(settings, store, self.events)
+        self.outside = outside(settings, store, self.events, pools)
         self.sorting: set[str] = set()  # sessions whose commands' places are being found out
         self.has_asking_rules = False  # whether any rule of a place asks a script or remote
         self.spawn = tasks.create_task
@@ -107,17 +114,25 @@ class App:
         callbacks = Callbacks(
             store, self.outside.remotes.post, self.secret, partial(views.job_record, clock=self.clock)
         )
-        policy, told = Policy(settings.script_group), (partial(announce, self), errors.describe_for_job)
-        limits = job_limits(settings)
         self.runner: JobRunner = EmbeddedRunner(
-            store, specs, *told, limits, callbacks, policy, partial(hear, self), self.credentials
+            store,
+            specs,
+            partial(announce, self),
+            errors.describe_for_job,
+            limits.job_limits(settings),
+            callbacks,
+            Policy(settings.script_group),
+            partial(hear, self),
+            self.credentials,
+            pools.jobs,
         )
-        self.sources = Sources(settings, self.runner)
-        self.stores = Stores(settings.data / "stores", _secret(settings))
+        self.sources = Sources(settings, self.runner, pools.playbooks)
+        self.stores = Stores(settings.data / "stores", _secret(settings), pools.stores)
+        self.adding = Adding(self)
         self.player = Player(self)
         self.runner.register(self.player.spec())
         self.dispatcher = Dispatcher(self, with_guests(METHODS, bus), tasks.create_task)
-        self.description = Description(self.dispatcher.methods.values())
+        self.description = Description(self.dispatcher.methods.values(), pools.answers)
         self.operator_secret = auth.Secret("rpcop_" + secrets.token_urlsafe(32))
         self.server = Server(self)
         self.asking = Asking(self.runner.asks, self.server.attached, tasks.create_task, self.clock)
@@ -141,7 +156,7 @@ class App:
 
     async def back_up(self, file: Path) -> int:
         """Back the data folder up into a new file while it is used, and return its size in bytes."""
-        return await asyncio.to_thread(archive.write, self.store.folder, file)
+        return await self.pools.backup.run(archive.write, self.store.folder, file)
 
     async def lend(self, user_name: str | None) -> auth.Secret:
         """Return a credential of a user, by default of the first there is, for the command line; `give_back` ends it.
@@ -294,7 +309,7 @@ class App:
         self.has_asking_rules = True
 
 
-def fetch_hosts(settings: Settings) -> Hosts:
+def fetch_hosts(settings: Settings, threads: Pool | None) -> Hosts:
     """Return from which hosts playbooks and repositories may be fetched."""
     return Hosts(
         settings.fetch_hosts,
@@ -303,6 +318,7 @@ def fetch_hosts(settings: Settings) -> Hosts:
         settings.fetch_timeout_s,
         settings.max_fetch_bytes,
         settings.max_checkout_bytes,
+        threads or Pool("git", 1),
     )
 
 
@@ -327,7 +343,8 @@ async def opened(settings: Settings, *, is_server: bool = False, clock: Clock | 
     Raises StoreError or BadPlugin when that cannot be; both say what to do.
     """
     _check_rooms()
-    bus = load_plugins(settings)
+    pools = limits.pools(settings)
+    bus = load_plugins(settings, pools.git)
     store = await Store.open(
         settings.data,
         synchronous=settings.synchronous,
@@ -338,7 +355,7 @@ async def opened(settings: Settings, *, is_server: bool = False, clock: Clock | 
     try:
         known = await store.write(identity.load)
         async with asyncio.TaskGroup() as tasks:
-            app = App(settings, store, bus, known, tasks)
+            app = App(settings, store, bus, known, tasks, pools)
             await app.events.load()
             await app.answers.load()
             app.has_asking_rules = await store.read(guards.any_asks)
@@ -351,6 +368,7 @@ async def opened(settings: Settings, *, is_server: bool = False, clock: Clock | 
                 telling.cancel()
                 await app.runner.stop()
                 await app.outside.close()
+                await pools.close()
     except BaseExceptionGroup as group:
         # The group is ours, not the caller's: he gets what was raised.
         if len(group.exceptions) == 1:
@@ -407,11 +425,15 @@ async def _recover(app: App) -> None:
         await app.store.write(partial(_drop, app, session))
 
 
-def load_plugins(settings: Settings) -> Bus:
-    """Return the bus with every plugin, each with its settings read. Raises BadPlugin, naming it."""
+def load_plugins(settings: Settings, git_threads: Pool | None = None) -> Bus:
+    """Return the bus with every plugin, each with its settings read. Raises BadPlugin, naming it.
+
+    Args:
+        git_threads: those that wait for other hosts; None: where nothing is fetched.
+    """
     foreseen = (*FORESEEN, errors.RpcError)
     bus = Bus(settings.filter_timeout_s, settings.action_timeout_s, foreseen)
-    loader.load(bus, settings.plugins, fetch_hosts(settings))
+    loader.load(bus, settings.plugins, fetch_hosts(settings, git_threads))
     if settings.jwt_keys is not None:
         bus.register(_jwt_users(settings, settings.jwt_keys), JWT_USERS)
     collected.settings(bus, settings.plugin)

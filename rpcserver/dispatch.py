@@ -20,6 +20,7 @@ from jobs.fitting import fitted
 from jobs.model import problems
 from jobs.nearest import nearest
 from rpcserver import jsonrpc, replies, tracing
+from rpcserver.auth import Principal
 from rpcserver.calls import Call, Method, method
 from rpcserver.connection import Connection
 from rpcserver.errors import (
@@ -36,6 +37,7 @@ from rpcserver.metrics import INVALID, UNKNOWN
 from rpcserver.refusals import NotFromInside, RateLimited
 from rpcserver.replies import Reply
 from rpcserver.turns import Turns
+from store import OWNER
 
 if TYPE_CHECKING:
     from rpcserver.app import App
@@ -45,6 +47,7 @@ __all__ = ["Call", "Dispatcher", "Method", "method"]
 log = structlog.get_logger("rpc")
 
 MAX_KEY_CHARACTERS = 200
+NOBODY = "nobody"  # whose turn it is for all who have not said who they are
 
 
 class Dispatcher:
@@ -204,6 +207,13 @@ class Dispatcher:
 
     def _start(self, call: Call) -> bool:
         principal = call.connection.principal
+        owner = OWNER.set(NOBODY if principal is None else principal.user.id)
+        try:
+            return self._begin(call, principal)
+        finally:
+            OWNER.reset(owner)
+
+    def _begin(self, call: Call, principal: Principal | None) -> bool:
         if call.idempotency_key is None and (principal is None or not principal.is_metered):
             outcome = jsonrpc.call(self._entries, call, call.request)
         else:

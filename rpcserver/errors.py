@@ -261,6 +261,8 @@ TABLE: dict[type[BaseException], tuple[int, str, bool]] = {
     store.StoreFailed: (BUSY, "STORAGE_FAILED", False),
     store.NoDescriptors: (BUSY, "NO_DESCRIPTORS", True),
     store.BackupError: (CONFLICT, "BACKUP_FAILED", False),
+    store.PoolBusy: (BUSY, "BUSY", True),
+    store.PoolLate: (TIMED_OUT, "STILL_RUNNING", False),
     store.StoreClosed: (SHUTTING_DOWN, "SHUTTING_DOWN", True),
     PluginError: (REFUSED, "PLUGIN_ERROR", False),
 }

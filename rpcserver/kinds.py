@@ -35,16 +35,23 @@ RAISED: dict[str, tuple[int, str]] = {
     "TOO_MANY_SUBSCRIPTIONS": (e.TOO_MANY_SUBSCRIPTIONS, "The connection has as many subscriptions as it may."),
     "REQUEST_TOO_LARGE": (e.REQUEST_TOO_LARGE, "The message is over the limit before authentication."),
     "RESPONSE_TOO_LARGE": (e.RESPONSE_TOO_LARGE, "The answer is over the limit: ask for less at a time."),
-    "BUSY": (e.BUSY, "Too many calls of this connection are under way; try again after `data.retry_after_ms`."),
+    "BUSY": (e.BUSY, "Too much of the caller's is under way or waits; try again after `data.retry_after_ms`."),
     "TOO_MANY_CONNECTIONS": (e.BUSY, "The user has as many connections as allowed: close one."),
     "SESSION_LIMIT": (e.BUSY, "The user has as many sessions as allowed: destroy one."),
+    "QUOTA_EXCEEDED": (
+        e.BUSY,
+        "The user keeps as much as allowed; `data.limit` names the limit, `data.used` how much.",
+    ),
     "BATCH_TOO_LARGE": (e.BATCH_TOO_LARGE, "The batch holds more items than allowed: send it in parts."),
     "SESSION_NOT_READY": (e.CONFLICT, "The session is being made or destroyed."),
     "SESSION_NAME_TAKEN": (e.CONFLICT, "The user has a session of that name in that context."),
     "REVISION_CONFLICT": (e.CONFLICT, "The session was changed since the caller looked; `data.revision` is current."),
     "JOB_NOT_FAILED": (e.CONFLICT, "Only a job that failed, was cancelled or lost can be retried."),
     "CODEROOT_REFUSED": (e.FORBIDDEN, "The coderoot lies outside the folders the operator allowed."),
-    "PLAYBOOK_TOO_LARGE": (e.INVALID_PARAMS, "The playbook has more actions than allowed: split it."),
+    "PLAYBOOK_TOO_LARGE": (
+        e.INVALID_PARAMS,
+        "The playbook, or what becomes of an action, is larger than allowed: split it.",
+    ),
     "UNKNOWN_ACTION": (e.INVALID_PARAMS, "No plugin plays an action; `data.mistakes` names each, with near names."),
     "PLAY_RUNNING": (e.CONFLICT, "The session's playbook is being played, by the job `data.job_id`."),
     "INVALID_CURSOR": (e.INVALID_PARAMS, "The cursor is not of this list and these arguments: begin again without."),
@@ -104,7 +111,15 @@ RUN = (
 SESSION = ("SESSION_NOT_FOUND", "SESSION_NOT_READY")
 CORE = tuple(dict.fromkeys(kind for error, (_, kind, _) in e.TABLE.items() if error.__module__ == "core.errors"))
 LOOK = (*JOB, *SESSION, "SET_NOT_FOUND", "ENTER_REFUSED")
-SCRIPT = (*RUN, *SESSION, "BAD_SCRIPT", "SOURCE_UNREADABLE", "PLAYBOOK_TOO_LARGE", "CODEROOT_REFUSED")
+SCRIPT = (
+    *RUN,
+    *SESSION,
+    "BAD_SCRIPT",
+    "SOURCE_UNREADABLE",
+    "PLAYBOOK_TOO_LARGE",
+    "CODEROOT_REFUSED",
+    "QUOTA_EXCEEDED",
+)
 KEYS_READ = ("SESSION_NOT_FOUND", "KEY_NOT_FOUND", "BAD_KEY", "BAD_SECRET")
 KEYS_LIST = (*KEYS_READ, "INVALID_CURSOR")
 KEYS_WRITE = (*KEYS_READ, "KEYS_REFUSED")

@@ -19,6 +19,7 @@ from rpcserver.dispatch import Method
 from rpcserver.examples import Example
 from rpcserver.kinds import ANY_CALL, AUTHENTICATED_CALL, CODES, KINDS
 from rpcserver.notifications import NOTIFICATIONS, Notification
+from store import Pool
 
 OPENRPC = "1.4.1"
 MAX_TEXTS = 16  # kept: of callers with as many different reaches
@@ -44,9 +45,14 @@ META: Schema = {
 
 
 class Description:
-    """The document of one server's methods, whole or for one caller."""
+    """The document of one server's methods, whole or for one caller.
 
-    def __init__(self, methods: Iterable[Method]) -> None:
+    Args:
+        threads: in which it is made; None: one of its own.
+    """
+
+    def __init__(self, methods: Iterable[Method], threads: Pool | None = None) -> None:
+        self._threads = threads or Pool("answers", 1)
         self._methods = sorted(methods, key=lambda method: method.name)
         self._texts: OrderedDict[tuple[str, ...], asyncio.Future[bytes]] = OrderedDict()
 
@@ -65,7 +71,7 @@ class Description:
         text = self._texts.get(key)
         if text is None:
             # A tenth of a second's work the first time: not on the loop.
-            making = asyncio.to_thread(lambda: orjson.dumps(self._document(methods)))
+            making = self._threads.run(lambda: orjson.dumps(self._document(methods)))
             text = self._texts[key] = asyncio.ensure_future(making)
             if len(self._texts) > MAX_TEXTS:
                 self._texts.popitem(last=False)

@@ -7,10 +7,10 @@ from jobs.remoting import RemoteLimits, Remotes, RemoteSecret
 from jobs.scripting import MontyEngine, ScriptLimits
 from rpcserver.events import Events
 from rpcserver.settings import Settings
-from store import Store
+from store import Pools, Store
 
 
-def outside(settings: Settings, store: Store, events: Events) -> Outside:
+def outside(settings: Settings, store: Store, events: Events, pools: Pools) -> Outside:
     """Return the door to scripts, remotes and people; who is asked, and who has his answer, hears of it by events."""
 
     async def asked(user_id: str, question: dict[str, Any]) -> None:
@@ -19,10 +19,13 @@ def outside(settings: Settings, store: Store, events: Events) -> Outside:
     async def resolved(user_id: str, notice: dict[str, Any]) -> None:
         await store.write(lambda tx: events.append(tx, "remote.answered", f"user:{user_id}", notice))
 
-    return Outside(MontyEngine(_scripts(settings)), Remotes(_remotes(settings)), asked, resolved)
+    scripts = MontyEngine(script_limits(settings), pools.scripts)
+    remotes = Remotes(_remotes(settings), names=pools.names, answers=pools.answers)
+    return Outside(scripts, remotes, asked, resolved)
 
 
-def _scripts(settings: Settings) -> ScriptLimits:
+def script_limits(settings: Settings) -> ScriptLimits:
+    """Return what one run of a script may use."""
     return ScriptLimits(
         settings.script_timeout_s,
         settings.script_memory_bytes,

@@ -24,16 +24,15 @@ from store import Tx
 _REFERENCE = re.compile(r"\{(?=\w+\}|secret:)")  # what a play would replace: {NAME}, {secret:NAME}
 
 
-def heroscript(tx: Tx, session: Session, home_set_id: str, show_done: bool) -> str:
-    """Return the text; with `show_done` the actions that are done stand in it too."""
+def heroscript(tx: Tx, session: Session, home_set_id: str) -> str:
+    """Return the text up to the playbook."""
     parts = [_context(tx, session), _definition(session), _context_params(tx, session), _params(session)]
     parts += [_word(name, value) for name, value in playbooks.env(tx, session.id).items()]
     if session.working_set_id not in (None, home_set_id):
         parts.append(_line("session.cd", _place(tx, session, home_set_id)))
     # Last, and all at once: from then on they order what is left, and nothing above may be left then.
     parts.append(_priorities(playbooks.priorities(tx, session.id)))
-    steps = playbooks.find(tx, session.id, include_done=show_done)
-    return "\n".join(part for part in [*parts, playbooks.heroscript(steps)] if part)
+    return "".join(f"{part}\n" for part in parts if part)
 
 
 def _context(tx: Tx, session: Session) -> str:

@@ -10,7 +10,10 @@ StepState = Literal["waiting", "running", "done", "failed", "withdrawn", "planne
 
 
 class PlayedAction(BaseModel):
-    """An action as a play or a plan tells it; `handled_by` names the plugin, `ms` says how long it took."""
+    """An action as a play or a plan tells it; `handled_by` names the plugin, `ms` says how long it took.
+
+    With `is_cut` its result is too long to be told here, and null: session.playbook_find tells it.
+    """
 
     number: int
     action: str
@@ -21,6 +24,7 @@ class PlayedAction(BaseModel):
     result: Any
     error: dict[str, Any] | None
     ms: int | None
+    is_cut: bool = False
 
 
 class PlaybookAction(PlayedAction):

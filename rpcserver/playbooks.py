@@ -4,20 +4,29 @@ An action is kept as the heroscript it is; reading it again gives the same. Sour
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from play import Action, PlayBook, parse
-from play.action import DEFAULT_PRIORITY
 from play.filters import ActionFilter
+from rpcserver.sources import Written
 from store import Tx
 
+TOLD_BYTES = 16 * 1024  # of a result, in a notice
 _COLUMNS = (
     "session_id, number, actor, name, text, priority, file, line, state, handled_by, result, error, job_id, asked,"
     " started_at, finished_at, authority"
 )
 _OVER = "('done', 'withdrawn')"
+
+
+_THERE = "(SELECT actions FROM playbooks WHERE session_id = ?)"
+_ALL = (
+    "SELECT number, actor, name FROM playbook_actions WHERE session_id = ? AND number > ?"  # noqa: S608 (a constant)
+    f" AND number <= {_THERE} ORDER BY number LIMIT ?"
+)
+_LEFT = _ALL.replace("ORDER BY", f"AND state NOT IN {_OVER} ORDER BY")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +55,11 @@ class Step:
     def title(self) -> str:
         """`actor.name`."""
         return f"{self.actor}.{self.name}"
+
+    @property
+    def size(self) -> int:
+        """The bytes of what was written and what came of it, and a little less."""
+        return len(self.text) + len(self.result or "") + len(self.error or "")
 
     @property
     def place(self) -> str:
@@ -82,43 +96,74 @@ class Outcome:
         return "done" if self.error is None else "failed"
 
 
-def add(tx: Tx, session_id: str, actions: Sequence[Action], authority: str) -> int:
-    """Put actions behind those there are, and return the number of the first; includes that were followed are done.
+def size(tx: Tx, session_id: str) -> tuple[int, int]:
+    """Return how many actions there are, and their bytes."""
+    row = tx.one("SELECT actions, bytes FROM playbooks WHERE session_id = ?", session_id)
+    return (row[0], row[1]) if row else (0, 0)
+
+
+def bytes_of(tx: Tx, user_id: str) -> int:
+    """Return the bytes of all playbooks of a user."""
+    row = tx.one(
+        "SELECT coalesce(sum(p.bytes), 0) FROM sessions s JOIN playbooks p ON p.session_id = s.id"
+        " WHERE s.core_user_id = ?",
+        user_id,
+    )
+    return int(row[0]) if row else 0
+
+
+def stage(tx: Tx, session_id: str, first: int, written: Sequence[Written], authority: str) -> None:
+    """Put actions behind those there are, numbered from `first` on; they count once `settle` says so.
 
     Args:
         authority: by whose credentials they are brought, as rows have it.
     """
-    first = _next(tx, session_id)
     tx.many(
         "INSERT INTO playbook_actions (session_id, number, actor, name, text, priority, file, line, state,"
         " authority) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [(*_written(session_id, number, action), authority) for number, action in enumerate(actions, first)],
+        [
+            (session_id, number, *one[:6], "done" if one.is_done else "waiting", authority)
+            for number, one in enumerate(written, first)
+        ],
     )
-    return first
 
 
-def as_added(tx: Tx, session_id: str, actions: Sequence[Action]) -> dict[int, Step]:
-    """Return by number what the rows would be if these actions were added."""
-    rest = (None, None, None, None, 0, None, None, "[]")
-    numbered = enumerate(actions, _next(tx, session_id))
-    return {number: Step(*_written(session_id, number, action), *rest) for number, action in numbered}
+def settle(tx: Tx, session_id: str, actions: int, size: int) -> None:
+    """Have so many more actions, of so many bytes, be there: those that were staged."""
+    tx.run(
+        "INSERT INTO playbooks (session_id, actions, bytes) VALUES (?, ?, ?) ON CONFLICT (session_id)"
+        " DO UPDATE SET actions = actions + excluded.actions, bytes = bytes + excluded.bytes",
+        session_id,
+        actions,
+        size,
+    )
 
 
-def _next(tx: Tx, session_id: str) -> int:
-    row = tx.one("SELECT coalesce(max(number), 0) FROM playbook_actions WHERE session_id = ?", session_id)
-    return (row[0] if row else 0) + 1
+def clear(tx: Tx, session_id: str, after: int, limit: int) -> int:
+    """Delete some of the actions behind a number, for good, and return how many."""
+    return tx.run(
+        "DELETE FROM playbook_actions WHERE session_id = ? AND number IN"
+        " (SELECT number FROM playbook_actions WHERE session_id = ? AND number > ? ORDER BY number DESC LIMIT ?)",
+        session_id,
+        session_id,
+        after,
+        limit,
+    )
 
 
-def _written(session_id: str, number: int, action: Action) -> tuple[str, int, str, str, str, int, str, int, str]:
-    """Return the first columns of a row, down to its state."""
-    state = "done" if action.done else "waiting"
-    about = (action.actor, action.name, action.heroscript(), action.priority, action.file, action.line)
-    return (session_id, number, *about, state)
+def planned(number: int, session_id: str, one: Written) -> Step:
+    """Return what the row of an action that is not stored would be."""
+    state = "done" if one.is_done else "waiting"
+    return Step(session_id, number, *one[:6], state, None, None, None, None, 0, None, None, "[]")
 
 
 def count(tx: Tx, session_id: str) -> dict[str, int]:
     """Return how many actions there are in each state."""
-    rows = tx.all("SELECT state, count(*) FROM playbook_actions WHERE session_id = ? GROUP BY state", session_id)
+    rows = tx.all(
+        f"SELECT state, count(*) FROM playbook_actions WHERE session_id = ? AND number <= {_THERE} GROUP BY state",  # noqa: S608
+        session_id,
+        session_id,
+    )
     found: dict[str, int] = dict.fromkeys(("waiting", "running", "done", "failed"), 0)
     return found | dict(rows)
 
@@ -129,20 +174,27 @@ def summary(tx: Tx, session_id: str) -> dict[str, Any]:
     return {**count(tx, session_id), "priorities": numbered}
 
 
-def find(
-    tx: Tx, session_id: str, filter: str = "", *, include_done: bool = False, after: int = 0, limit: int | None = None
-) -> list[Step]:
-    """Return the actions a filter matches, by number, those after one only, a bounded number of them."""
-    wanted = ActionFilter(filter)
+def page(tx: Tx, session_id: str, after: int, limit: int, include_done: bool) -> list[tuple[int, str, str]]:
+    """Return number, actor and name of up to `limit` actions behind a number."""
+    rows = tx.all(_ALL if include_done else _LEFT, session_id, after, session_id, limit)
+    return [(number, actor, name) for number, actor, name in rows]
+
+
+def first_of(tx: Tx, session_id: str, after: int, limit: int) -> list[Step]:
+    """Return the first actions behind a number."""
     rows = tx.all(
-        "SELECT number, actor, name FROM playbook_actions WHERE session_id = ? AND number > ?"  # noqa: S608 (a constant)
-        f" AND (? OR state NOT IN {_OVER}) ORDER BY number",
+        f"SELECT {_COLUMNS} FROM playbook_actions WHERE session_id = ? AND number > ? ORDER BY number LIMIT ?",  # noqa: S608 (a constant)
         session_id,
         after,
-        int(include_done),
+        limit,
     )
-    numbers = [number for number, actor, name in rows if wanted.matches(actor, name)][:limit]
-    return [step for number in numbers if (step := read(tx, session_id, number)) is not None]
+    return [Step(*row) for row in rows]
+
+
+def texts(tx: Tx, session_id: str, after: int, limit: int, include_done: bool) -> list[tuple[int, str]]:
+    """Return number and heroscript of up to `limit` actions behind a number."""
+    statement = (_ALL if include_done else _LEFT).replace("actor, name", "text")
+    return [(number, text) for number, text in tx.all(statement, session_id, after, session_id, limit)]
 
 
 def read(tx: Tx, session_id: str, number: int) -> Step | None:
@@ -155,28 +207,9 @@ def read(tx: Tx, session_id: str, number: int) -> Step | None:
     return Step(*row) if row else None
 
 
-def plan(
-    tx: Tx, session_id: str, filter: str = "", added: Mapping[int, Step] | None = None
-) -> list[tuple[int, str, str]]:
-    """Return (number, actor, name) of what is left to do, in the order in which it is to be done.
-
-    Args:
-        added: what is not stored yet and counts too.
-    """
-    wanted = ActionFilter(filter)
-    filters = [(number, ActionFilter(text)) for number, text in sorted(priorities(tx, session_id).items())]
-    rows = tx.all(
-        "SELECT number, actor, name FROM playbook_actions"  # noqa: S608 (a constant)
-        f" WHERE session_id = ? AND state NOT IN {_OVER} ORDER BY number",
-        session_id,
-    )
-    left: list[tuple[int, int, str, str]] = []
-    unstored = [(number, step.actor, step.name) for number, step in (added or {}).items() if step.state != "done"]
-    for number, actor, name in [*rows, *unstored]:
-        if wanted.matches(actor, name):
-            order = next((nr for nr, matching in filters if matching.matches(actor, name)), DEFAULT_PRIORITY)
-            left.append((order, number, actor, name))
-    return [(number, actor, name) for _, number, actor, name in sorted(left)]
+def orders(tx: Tx, session_id: str) -> list[tuple[int, ActionFilter]]:
+    """Return the numbers in force with what each is for, the lowest first."""
+    return [(number, ActionFilter(text)) for number, text in sorted(priorities(tx, session_id).items())]
 
 
 def begin(tx: Tx, session_id: str, number: int, job_id: str, handled_by: str | None) -> None:
@@ -274,8 +307,9 @@ def set_env(tx: Tx, session_id: str, words: Mapping[str, str]) -> None:
 
 
 def forget(tx: Tx, session_id: str) -> None:
-    """Delete everything of a session that goes."""
+    """Delete everything of a session that goes; a long playbook is to be cleared before, in pieces."""
     tx.run("DELETE FROM playbook_actions WHERE session_id = ?", session_id)
+    tx.run("DELETE FROM playbooks WHERE session_id = ?", session_id)
     tx.run("DELETE FROM playbook_priorities WHERE session_id = ?", session_id)
     tx.run("DELETE FROM session_env WHERE session_id = ?", session_id)
 
@@ -301,12 +335,9 @@ def shown(step: Step) -> dict[str, Any]:
     }
 
 
-def told(step: Step) -> dict[str, Any]:
-    """Return an action as a notice and a play's results tell it: without its params."""
-    record = shown(step)
-    return {name: value for name, value in record.items() if name not in ("params", "args", "type", "priority")}
-
-
-def heroscript(steps: Iterable[Step]) -> str:
-    """Return actions as a text that gives equal ones."""
-    return "\n".join(step.text for step in steps)
+def told(step: Step, most: int = TOLD_BYTES) -> dict[str, Any]:
+    """Return an action as a notice and a play's results tell it: without its params, nor a result longer than this."""
+    is_cut = len(step.result or "") > most
+    record = shown(replace(step, result=None) if is_cut else step)
+    left_out = ("params", "args", "type", "priority")
+    return {**{name: value for name, value in record.items() if name not in left_out}, "is_cut": is_cut}

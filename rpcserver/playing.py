@@ -9,9 +9,11 @@ import asyncio
 import json
 import re
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -26,21 +28,25 @@ from jobs.hiding import HIDDEN, hidden, holds, spellings
 from jobs.model import JobSpec, job
 from jobs.nearest import nearest
 from play import Action, PlayError
+from play.action import DEFAULT_PRIORITY
+from play.errors import TooLarge
+from play.filters import ActionFilter
 from plugins.errors import PluginError
 from plugins.hooks import Play, SessionView
 from rpcserver import contexts, inside, playbooks, sources
+from rpcserver.adding import SHOWN, scanned
 from rpcserver.auth import Principal, Secret
 from rpcserver.contexts import Context
 from rpcserver.errors import INVALID_PARAMS, RpcError, describe_for_job
 from rpcserver.playbooks import Outcome, Step
 from rpcserver.sessions import Session
-from store import Tx
+from rpcserver.sources import Actions, Written
+from store import PoolError, Tx
 
 if TYPE_CHECKING:
     from rpcserver.app import App
 
 PLAY = "session.play"
-SHOWN = 200  # results of one play told at once; playbook_find tells them all
 _SECRET = re.compile(r"\{secret:([^{}]+)\}")
 
 
@@ -62,13 +68,57 @@ class Scene:
     env: dict[str, str]
 
 
+class Left:
+    """What is left of a playbook: the numbers of its actions, in the order in which they are to be played.
+
+    Args:
+        orders: the priorities in force, the lowest first.
+        filter: which actions count.
+        most: how many are kept of each priority; None: all.
+    """
+
+    def __init__(self, orders: list[tuple[int, ActionFilter]], filter: str, most: int | None = None) -> None:
+        self._wanted = ActionFilter(filter)
+        self._most = most
+        self.begin_anew(orders)
+
+    def begin_anew(self, orders: list[tuple[int, ActionFilter]]) -> None:
+        """Forget everything: the priorities are others."""
+        self._orders = orders
+        self._by_order: dict[int, deque[int]] = {}
+        self.seen = 0
+
+    def take_in(self, actions: Iterable[tuple[int, str, str]]) -> list[int]:
+        """Add number, actor and name of actions behind those seen; return the numbers that are kept."""
+        kept = []
+        for number, actor, name in actions:
+            self.seen = number
+            if not self._wanted.matches(actor, name):
+                continue
+            order = next((nr for nr, matching in self._orders if matching.matches(actor, name)), DEFAULT_PRIORITY)
+            numbers = self._by_order.setdefault(order, deque())
+            if self._most is None or len(numbers) < self._most:
+                numbers.append(number)
+                kept.append(number)
+        return kept
+
+    def __len__(self) -> int:
+        return sum(len(numbers) for numbers in self._by_order.values())
+
+    def __iter__(self) -> Iterator[int]:
+        """Take the numbers, one after another; what is added meanwhile comes in its order."""
+        while orders := [order for order, numbers in self._by_order.items() if numbers]:
+            yield self._by_order[min(orders)].popleft()
+
+
 class Player:
     """Plays playbooks, one play a session at a time."""
 
     def __init__(self, app: "App") -> None:
         self._app = app
         self.playing: dict[str, str] = {}
-        self.replanned: set[str] = set()  # the sessions whose playbook or priorities changed while they were played
+        # The sessions whose playbook changed while they were played: True when its priorities did.
+        self.changed: dict[str, bool] = {}
 
     def spec(self) -> JobSpec:
         """Return the job function."""
@@ -93,55 +143,88 @@ class Player:
             raise JobError(error.message) from error
         finally:
             del self.playing[data.session_id]
-            self.replanned.discard(data.session_id)
+            self.changed.pop(data.session_id, None)
 
-    def note_change(self, session_id: str) -> None:
-        """Have a play of the session look again at what is left, and in which order."""
+    def note_change(self, session_id: str, *, is_order: bool = False) -> None:
+        """Have a play of the session look again at what is left; with `is_order` also in which order."""
         if session_id in self.playing:
-            self.replanned.add(session_id)
+            self.changed[session_id] = is_order or self.changed.get(session_id, False)
 
-    async def handlers(self, session_id: str, filter: str, actions: Sequence[Action]) -> list[dict[str, Any]]:
-        """Say who would play what is left, in order; `handled_by` is None for what nobody said he plays.
+    async def handlers(self, session_id: str, filter: str, actions: Actions) -> tuple[int, list[dict[str, Any]]]:
+        """Return how many actions are left, and who would play the first of them, in order.
+
+        `handled_by` is None for what nobody said he plays.
 
         Args:
             actions: what is not added yet, and would be.
         """
+        store, bus = self._app.store, self._app.bus
+        left = Left(await store.read(lambda tx: playbooks.orders(tx, session_id)), filter, most=SHOWN)
+        total, new = 0, dict[int, Written]()
+        async with aclosing(scanned(self._app, session_id)) as pages:
+            async for page in pages:
+                total += len(page)
+                left.take_in(page)
+        number = (await store.read(lambda tx: playbooks.size(tx, session_id)))[0]
+        for piece in actions.pieces():
+            numbered = dict(enumerate(piece, number + 1))
+            number += len(piece)
+            waiting = [(nr, one.actor, one.name) for nr, one in numbered.items() if not one.is_done]
+            total += len(waiting)
+            new |= {nr: numbered[nr] for nr in left.take_in(waiting)}
+            await asyncio.sleep(0)
+        first = list(islice(left, SHOWN))
 
-        def read(tx: Tx) -> list[tuple[Step, str | None]]:
-            added = playbooks.as_added(tx, session_id, actions)
-            left = playbooks.plan(tx, session_id, filter, added)[:SHOWN]
-            found = [
-                (added.get(nr) or playbooks.read(tx, session_id, nr), self._app.bus.player_of(actor, name))
-                for nr, actor, name in left
-            ]
-            return [(step, handled_by) for step, handled_by in found if step]
+        def read(tx: Tx) -> list[Step]:
+            steps = (
+                playbooks.planned(nr, session_id, new[nr]) if nr in new else playbooks.read(tx, session_id, nr)
+                for nr in first
+            )
+            return [step for step in steps if step is not None]
 
-        return [
-            {**playbooks.told(step), "state": "planned", "handled_by": handled_by}
-            for step, handled_by in await self._app.store.read(read)
+        return total, [
+            {**playbooks.told(step), "state": "planned", "handled_by": bus.player_of(step.actor, step.name)}
+            for step in await store.read(read)
         ]
 
-    async def check(self, session_id: str, filter: str, actions: Sequence[Action]) -> None:
+    async def check(self, session_id: str, filter: str, actions: Actions) -> None:
         """Require that somebody plays every action that is left, and those about to be added.
 
         Raises RpcError naming each one, with near names.
         """
-        bus = self._app.bus
-        if bus.can_play_unsaid():
+        if self._app.bus.can_play_unsaid():
             return  # a guest that did not say what it plays decides when it sees the action
-
-        def read(tx: Tx) -> list[Step | None]:
-            added = playbooks.as_added(tx, session_id, actions)
-            left = playbooks.plan(tx, session_id, filter, added)
-            unknown = sorted(nr for nr, actor, name in left if bus.player_of(actor, name) is None)[:SHOWN]
-            return [added.get(nr) or playbooks.read(tx, session_id, nr) for nr in unknown]
-
-        unknown = [step for step in await self._app.store.read(read) if step is not None]
+        store, wanted = self._app.store, ActionFilter(filter)
+        known: dict[tuple[str, str], bool] = {}
+        unknown: list[Step] = []
+        async with aclosing(scanned(self._app, session_id)) as pages:
+            async for page in pages:
+                for nr, actor, name in page:
+                    if wanted.matches(actor, name) and not await self._is_played(actor, name, known):
+                        step = await store.read(partial(playbooks.read, session_id=session_id, number=nr))
+                        unknown += [step] if step is not None and len(unknown) < SHOWN else []
+        number = (await store.read(lambda tx: playbooks.size(tx, session_id)))[0]
+        for piece in actions.pieces():
+            await asyncio.sleep(0)
+            first, number = number + 1, number + len(piece)
+            for nr, one in enumerate(piece, first):
+                if one.is_done or len(unknown) >= SHOWN or not wanted.matches(one.actor, one.name):
+                    continue
+                if not await self._is_played(one.actor, one.name, known):
+                    unknown.append(playbooks.planned(nr, session_id, one))
         if unknown:
             mistakes = [self._unknown(step) for step in unknown]
             lines = "\n".join(f"{item['file'] or '<text>'}:{item['line']}: {item['message']}" for item in mistakes)
             message = f"No plugin plays an action of the playbook:\n{lines}"
             raise RpcError(INVALID_PARAMS, "UNKNOWN_ACTION", message, mistakes=mistakes)
+
+    async def _is_played(self, actor: str, name: str, known: dict[tuple[str, str], bool]) -> bool:
+        is_played = known.get((actor, name))
+        if is_played is None:
+            is_played = known[actor, name] = self._app.bus.player_of(actor, name) is not None
+            if len(known) % 50 == 0:
+                await asyncio.sleep(0)
+        return is_played
 
     def _unknown(self, step: Step) -> dict[str, Any]:
         near = nearest(step.title, self._app.bus.playable())
@@ -157,16 +240,16 @@ class Player:
 
     async def _play(self, job: JobContext, data: PlayData) -> dict[str, Any]:
         store, session_id = self._app.store, data.session_id
-        left = deque(await store.read(lambda tx: playbooks.plan(tx, session_id, data.filter)))
+        left = await self._left(session_id, data.filter)
         counts, _ = await store.read(lambda tx: playbooks.played(tx, session_id, job.id, 0))
         done = counts.get("done", 0)  # by this play, before the server was killed
         job.skip_asks(await store.read(lambda tx: playbooks.asked_by(tx, session_id, job.id)))
         order: dict[int, int] = {}  # several actions begin in one millisecond
         brought: dict[str, Authority] = {}
-        while left:
+        for number in left:
             if job.is_cancelling:
                 raise asyncio.CancelledError  # somebody asked gently: between two actions is where a play can end
-            step = await store.read(partial(playbooks.read, session_id=session_id, number=left.popleft()[0]))
+            step = await store.read(partial(playbooks.read, session_id=session_id, number=number))
             if step is None:
                 continue
             order[step.number] = len(order)
@@ -176,16 +259,40 @@ class Player:
             if ended is not None and ended.state == "failed":
                 break
             done += 1
-            if session_id in self.replanned:
-                self.replanned.discard(session_id)
-                left = deque(await store.read(lambda tx: playbooks.plan(tx, session_id, data.filter)))
+            is_order = self.changed.pop(session_id, None)
+            if is_order is not None:
+                await self._look_again(left, session_id, is_order)
         counts, steps = await store.read(lambda tx: playbooks.played(tx, session_id, job.id, SHOWN))
-        remaining = await store.read(lambda tx: len(playbooks.plan(tx, session_id, data.filter)))
+        remaining = len(await self._left(session_id, data.filter))
         done, failed = counts.get("done", 0), counts.get("failed", 0)
         job.progress(done, done + remaining, "")
         steps.sort(key=lambda step: (step.started_at or 0, order.get(step.number, 0)))
-        results = [playbooks.told(step) for step in steps]
-        return {"done": done, "failed": failed, "left": remaining - failed, "results": results}
+        return {"done": done, "failed": failed, "left": remaining - failed, "results": self._told(steps)}
+
+    async def _left(self, session_id: str, filter: str) -> Left:
+        left = Left(await self._app.store.read(lambda tx: playbooks.orders(tx, session_id)), filter)
+        async with aclosing(scanned(self._app, session_id)) as pages:
+            async for page in pages:
+                left.take_in(page)
+        return left
+
+    async def _look_again(self, left: Left, session_id: str, is_order: bool) -> None:
+        if is_order:
+            left.begin_anew(await self._app.store.read(lambda tx: playbooks.orders(tx, session_id)))
+        async with aclosing(scanned(self._app, session_id, after=left.seen)) as pages:
+            async for page in pages:
+                left.take_in(page)
+
+    def _told(self, steps: list[Step]) -> list[dict[str, Any]]:
+        """Return what is told of actions, as many of them as the record of a job has room for."""
+        found, room = [], self._app.settings.max_job_result_bytes // 2
+        for step in steps:
+            told = playbooks.told(step)
+            room -= len(orjson.dumps(told))
+            if room < 0:
+                break
+            found.append(told)
+        return found
 
     async def _step(self, job: JobContext, data: PlayData, step: Step, brought: dict[str, Authority]) -> Step | None:
         """Play one action, if both who plays and who brought it may, and store and tell what became of it.
@@ -215,16 +322,18 @@ class Player:
                 raise JobError(self._unknown(step)["message"])
             if holds(play.env, known):
                 raise JobError("A word of the session holds no secret: write {secret:NAME} where it is used.")
-            result = hidden(_plain(answer if answer is not None else _given_result(action)), known)
-            env = _remembered(scene.env, play.env, action, result)
+            result = hidden(self._plain(answer if answer is not None else _given_result(action)), known)
+            env = self._checked_words(_remembered(scene.env, play.env, action, result))
             outcome = Outcome(handled_by, result, asked=job.asked)
         except asyncio.CancelledError:
             if job.is_cancelling or job.is_withdrawn:
                 described = {"kind": "CANCELLED", "message": "The play was cancelled while it ran."}
                 await asyncio.shield(self._end(step, Outcome(who, error=described, asked=job.asked), None))
             raise
-        except (PluginError, PlayError, RpcError, JobsError) as error:
+        except (PluginError, PlayError, PoolError, RpcError, JobsError) as error:
             described = hidden(describe_for_job(error), known)
+            if isinstance(error, TooLarge):
+                described["message"] = f"{step.place}: {step.title}: {described['message']}"
             job.log(f"{step.title} ({step.place}): {described['message']}")
             is_over = isinstance(error, CredentialRevoked | CredentialExpired) and job.authority.over is None
             outcome = Outcome(who, error=described, asked=job.asked, is_withdrawn=is_over)
@@ -241,6 +350,20 @@ class Player:
                 lambda tx: self._app.credentials.load(tx, step.authority)
             )
         return brought[step.authority]
+
+    def _plain(self, value: Any) -> Any:
+        """Return what a guest answered as JSON can hold it. Raises TooLarge."""
+        text, most = orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS), self._app.settings
+        if len(text) > most.max_job_result_bytes:
+            raise TooLarge(f"its result has more than {most.max_job_result_bytes} bytes, the most allowed")
+        return orjson.loads(text)
+
+    def _checked_words(self, env: dict[str, str]) -> dict[str, str]:
+        """Return the words of a session, which have to be few enough to be kept. Raises TooLarge."""
+        most = self._app.settings.max_words_bytes
+        if sum(len(name) + len(text.encode("utf-8", "replace")) for name, text in env.items()) > most:
+            raise TooLarge(f"with it the session's words would have more than {most} bytes, the most allowed")
+        return env
 
     async def _scene(self, data: PlayData, user_id: str, authority: Authority) -> Scene:
         app = self._app
@@ -262,12 +385,16 @@ class Player:
     async def _prepared(self, step: Step, scene: Scene) -> tuple[Action, tuple[Secret, ...]]:
         """Return the action with its words and secrets in their places, and the secrets."""
         action = step.action
+        most = self._app.settings.max_action_growth
         given: dict[str, Any] = {**orjson.loads(scene.context.params), **orjson.loads(scene.session.params)}
         words = {name: value for name, value in given.items() if isinstance(value, str)}
-        action.params.replace({**words, **scene.env})
+        action.params.replace({**words, **scene.env}, most)
         names = {name for _, value, _ in action.params.items() for name in _SECRET.findall(value)}
         user_id, context_name = scene.session.core_user_id, scene.session.context_name
         found = {name: await self._app.stores.secret(user_id, context_name, name) for name in sorted(names)}
+        grown = sum(len(found[name]) for _, value, _ in action.params.items() for name in _SECRET.findall(value))
+        if grown > most:
+            raise TooLarge(f"its secrets would make it longer than {most} characters, the most allowed")
         action.params.change_values(lambda value: _SECRET.sub(lambda place: found[place[1]], value))
         return action, tuple(found.values())
 
@@ -351,11 +478,6 @@ def _remembered(before: dict[str, str], env: dict[str, str], action: Action, res
 
 def _given_result(action: Action) -> Any:
     return None if action.result is None else action.result.get_map()
-
-
-def _plain(value: Any) -> Any:
-    """Return what a guest answered as JSON can hold it."""
-    return orjson.loads(orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS))
 
 
 def _seen(stored: asyncio.Future[None]) -> None:

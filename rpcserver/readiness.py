@@ -40,8 +40,11 @@ class Readiness:
         settings, store = self._app.settings, self._app.store
         waiting, bound = store.writes_waiting, settings.max_writes_waiting // 2
         free = shutil.disk_usage(store.folder).free
+        pools = (*self._app.pools.all, store.reads)
+        stuck = [pool.name for pool in pools if pool.is_stuck]
         return {
             "database": await self._database(),
+            "threads": {"ok": not stuck, "stuck": stuck, **{pool.name: pool.state for pool in pools}},
             "writer": {"ok": waiting < bound, "waiting": waiting, "bound": bound},
             "disk": {
                 "ok": free >= settings.min_free_disk_bytes,

@@ -154,9 +154,10 @@ class Server:
             return
         self._app.dispatcher.is_draining = True
         await self._accept_no_more(self._sockets)
-        await self._wait_until_idle()
+        settings = self._app.settings
+        await self._wait_until_idle(settings.shutdown_grace_s)
         self._app.dispatcher.stop()
-        await self._wait_until_idle()
+        await self._wait_until_idle(settings.stop_margin_s / 4)
         if self._sweep is not None:
             self._sweep.cancel()
         closing = [
@@ -176,9 +177,9 @@ class Server:
             await asyncio.sleep(0)
         sockets.close(close_connections=False)
 
-    async def _wait_until_idle(self) -> None:
+    async def _wait_until_idle(self, within_s: float) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._app.settings.shutdown_grace_s):
+            async with asyncio.timeout(within_s):
                 await self._app.dispatcher.idle.wait()
 
     def _connection(self, *args: Any, **options: Any) -> Connection:

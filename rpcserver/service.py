@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ async def _serve(settings: Settings) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _asked_to_stop, stop)
+        loop.add_signal_handler(number, _asked_to_stop, stop, settings)
     async with running(settings, systemd.inherited_socket()) as app:
         owner = await _first_owner(app)
         note = settings.data / RUNNING
@@ -52,10 +53,27 @@ async def _serve(settings: Settings) -> None:
             note.unlink(missing_ok=True)
 
 
-def _asked_to_stop(stop: asyncio.Event) -> None:
+def _asked_to_stop(stop: asyncio.Event, settings: Settings) -> None:
     if stop.is_set():
         log.warning("stopping", advice="running calls have shutdown_grace_s to end; SIGKILL loses nothing acknowledged")
+        return
     stop.set()
+    timer = threading.Timer(settings.shutdown_grace_s + settings.stop_margin_s, _end_anyhow)
+    timer.daemon = True
+    timer.start()
+
+
+def _end_anyhow() -> None:
+    """End the process, which a thread or a disk keeps on its way out. What was acknowledged is stored."""
+    frames = sys._current_frames()
+    hanging = {
+        thread.name: f"{frames[thread.ident].f_code.co_filename}:{frames[thread.ident].f_lineno}"
+        for thread in threading.enumerate()
+        if thread.ident in frames and thread is not threading.current_thread()
+    }
+    log.error("stopped_anyhow", threads=hanging)
+    sys.stderr.flush()
+    os._exit(1)
 
 
 async def _until(stop: asyncio.Event, app: App) -> None:

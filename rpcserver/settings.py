@@ -85,10 +85,26 @@ class Settings(BaseSettings):
     """FULL keeps what was acknowledged through a power loss; NORMAL through a killed process only."""
     max_write_batch: int = 1000
     """Writes that one commit may hold."""
-    readers: int = 2
-    """Reads that can run side by side."""
+    readers: int = 4
+    """Long reads that can run side by side; one user has half of those that are free."""
     max_writes_waiting: int = 10_000
     """Writes waiting for a commit; with more than half of them `/readyz` says that the server is not ready."""
+    store_threads: int = 6
+    """Threads for key-value stores; as with all threads, one user has half of those that are free."""
+    git_threads: int = 6
+    """Threads for fetches and checkouts."""
+    job_threads: int = 4
+    """Threads for what blocks in jobs, as reading the files of an import."""
+    name_threads: int = 4
+    """Threads that look up the names of hosts."""
+    answer_threads: int = 2
+    """Threads that read long answers of other servers."""
+    max_waiting_in_pool_per_user: int = 256
+    """How much of one user's may wait for the threads of one kind; more is refused as `BUSY`."""
+    pool_timeout_s: float = 60.0
+    """How long a call waits for a thread, and then for what it does there."""
+    pool_stuck_s: float = 30.0
+    """Without anything done for so long though more waits, threads count as stuck and `/readyz` names them."""
     min_free_disk_bytes: int = 256 * 1024 * 1024
     """Free space below which `/readyz` says that the server is not ready."""
 
@@ -162,6 +178,8 @@ class Settings(BaseSettings):
     """Calls that take longer are logged."""
     shutdown_grace_s: float = 20.0
     """How long running calls may go on when the server is told to stop."""
+    stop_margin_s: float = 8.0
+    """What closing may take beyond `shutdown_grace_s`: then the process ends, whatever hangs in it."""
 
     filter_timeout_s: float = 2.0
     """What a plugin may take in the pallet filter and as a guard."""
@@ -270,8 +288,20 @@ class Settings(BaseSettings):
     """Seals what the key-value stores hold; needs the extra `kvs`."""
     max_playbook_actions: int = 100_000
     """Actions a session's playbook may have."""
-    max_playbook_bytes: int = 64 * 1024 * 1024
-    """Bytes the files of one playbook may have, those it includes too."""
+    max_playbook_bytes: int = 24 * 1024 * 1024
+    """Bytes a session's playbook may have, all it includes read and all words replaced."""
+    max_playbook_bytes_per_user: int = 512 * 1024 * 1024
+    """Bytes the playbooks of all sessions of one user may have."""
+    playbook_readers: int = 2
+    """Playbooks that are read at once, each by a process of its own and of another user."""
+    playbook_memory_bytes: int = 384 * 1024 * 1024
+    """Memory that reading one playbook may take."""
+    max_playbook_read_s: float = 60.0
+    """Seconds that reading one playbook may take."""
+    max_action_growth: int = 1024 * 1024
+    """How much longer an action may get by the words, and by the secrets, that are put into their places."""
+    max_words_bytes: int = 1024 * 1024
+    """Bytes the words of a session may have together: what stands for `{NAME}`."""
     play_timeout_s: float = 24 * 3600.0
     """Seconds one play may run, its questions not counted."""
 

@@ -6,7 +6,6 @@ Names from outside never become paths unchecked: user and session ids are ours, 
 are encoded by `play.kvs`. Files are read and written in threads.
 """
 
-import asyncio
 import os
 import threading
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from typing import TypeVar
 from play.errors import BadKey, MissingKey
 from play.kvs import Collection, Store
 from rpcserver.auth import Secret
+from store import Pool
 
 T = TypeVar("T")
 CONFIG, SECRETS = "config", "secrets"
@@ -31,9 +31,11 @@ class Stores:
         root: where they lie.
         secret: seals everything stored from now on; None: only the contexts' secrets are sealed, with a key of the
             data folder's own that its operator alone can read.
+        threads: in which files are read and written.
     """
 
-    def __init__(self, root: Path, secret: Secret | None) -> None:
+    def __init__(self, root: Path, secret: Secret | None, threads: Pool) -> None:
+        self._threads = threads
         self._root = root
         self._secret = secret
         self._open: dict[tuple[str, str, str], Store] = {}
@@ -41,12 +43,12 @@ class Stores:
 
     async def use(self, user_id: str, context_name: str, name: str, fn: Callable[[Store], T]) -> T:
         """Run `fn(store)` in a thread and return what it returns; the store is made when it is not there."""
-        return await asyncio.to_thread(lambda: fn(self._store(user_id, context_name, name)))
+        return await self._threads.run(lambda: fn(self._store(user_id, context_name, name)))
 
     async def destroy(self, user_id: str, context_name: str, name: str) -> bool:
         """Remove a store with all its values; tell whether there was one."""
         self._open.pop((user_id, context_name, name), None)
-        return await asyncio.to_thread(lambda: self._collection(user_id, context_name).delete(name))
+        return await self._threads.run(lambda: self._collection(user_id, context_name).delete(name))
 
     async def secret(self, user_id: str, context_name: str, key: str) -> Secret:
         """Return one of a context's secrets. Raises MissingKey, or BadKey."""

@@ -7,6 +7,9 @@ from store.errors import (
     NewerStore,
     NoDescriptors,
     OlderStore,
+    PoolBusy,
+    PoolError,
+    PoolLate,
     StoreClosed,
     StoreError,
     StoreFailed,
@@ -16,6 +19,8 @@ from store.errors import (
     named,
 )
 from store.ids import new_id
+from store.pools import Places, Pool, Pools
+from store.roundrobin import OWNER, RoundRobin
 from store.sqlite import DATABASE, LOCK, Store
 from store.tx import Row, Tx
 
@@ -27,7 +32,15 @@ __all__ = [
     "CorruptStore",
     "NewerStore",
     "NoDescriptors",
+    "OWNER",
     "OlderStore",
+    "Places",
+    "Pool",
+    "PoolBusy",
+    "PoolError",
+    "PoolLate",
+    "Pools",
+    "RoundRobin",
     "Row",
     "Store",
     "StoreClosed",

@@ -11,6 +11,10 @@ StoreError
 ├── NoDescriptors    the process has as many files open as it may
 ├── StoreClosed      the store is closed or closing
 └── BackupError      a backup cannot be made or used
+
+PoolError            what is done in threads
+├── PoolBusy         too much waits for the threads of one kind of slow work
+└── PoolLate         what runs in a thread takes longer than anybody waits
 """
 
 import errno
@@ -78,6 +82,30 @@ class BackupError(StoreError):
 
 class TooLongHere(StoreError):
     """This read is too long for the event loop's thread. It never leaves the store: a reader's thread takes it up."""
+
+
+class PoolError(Exception):
+    """The work could not be done in a thread."""
+
+
+class PoolBusy(PoolError):
+    """Too much of the caller's waits for the server's threads of one kind; it did not begin."""
+
+    def __init__(self, pool: str, retry_after_ms: int) -> None:
+        self.pool = pool
+        self.retry_after_ms = retry_after_ms
+        super().__init__(f"Too much waits for the server's threads for {pool!r}: try again in a moment.")
+
+
+class PoolLate(PoolError):
+    """What a thread of the server does takes longer than anybody waits, and goes on."""
+
+    def __init__(self, pool: str, timeout_s: float) -> None:
+        self.pool = pool
+        super().__init__(
+            f"This takes the server's threads for {pool!r} longer than {timeout_s:g} s, and goes on: look what became"
+            " of it before you ask again."
+        )
 
 
 def named(error: BaseException) -> BaseException:

@@ -6,6 +6,7 @@ import math
 import os
 import sqlite3
 import tempfile
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -26,6 +27,7 @@ from store.errors import (
     sqlite_code,
 )
 from store.migrate import migrate
+from store.pools import Places, Pool
 from store.tx import SqliteTx, Tx
 from store.writer import Writer
 
@@ -38,6 +40,7 @@ _TICK_STEPS = 1000
 _TICKS = 30
 _PAGE_BYTES = 4096
 WAL_KEPT_BYTES = 8 * 1024 * 1024  # twice the 1,000 pages after which SQLite looks whether it can begin anew
+MAX_READS_WAITING = 10_000  # long ones of one owner
 QUICK_CHECK_MAX_BYTES = 64 * 1024 * 1024  # above this a look at every page would delay the start by seconds
 
 
@@ -48,6 +51,28 @@ class _Reader(aiosqlite.Connection):
 
     async def read(self, fn: Callable[[Tx], T]) -> T:
         return cast(T, await self._execute(_snapshot, self._conn, fn, self.clock))  # type: ignore[no-untyped-call]
+
+
+class _Readers:
+    """The readers with threads; owners take turns at them."""
+
+    def __init__(self, readers: list[_Reader]) -> None:
+        self._all = tuple(readers)
+        self._idle = deque(readers)
+        self.places = Places("reads", len(readers), waiting_per_owner=MAX_READS_WAITING, wait_s=None)
+
+    async def read(self, fn: Callable[[Tx], T]) -> T:
+        async with self.places.place():
+            reader = self._idle.pop()
+            try:
+                return await reader.read(fn)
+            finally:
+                self._idle.appendleft(reader)  # at the end of the line: a read nobody waits for may still run on it
+
+    async def close(self) -> None:
+        await self.places.close()
+        for reader in self._all:
+            await reader.close()
 
 
 class _NearReader:
@@ -98,6 +123,7 @@ class Store:
         lock: IO[str],
         max_batch: int,
         clock: Clock,
+        threads: Pool,
     ) -> None:
         self.folder = folder
         self.clock = clock
@@ -105,9 +131,9 @@ class Store:
         self._connection = connection
         self._writer = Writer(connection, clock, max_batch, self._broke, partial(_has_room, folder))
         self._near = _NearReader(folder / DATABASE, clock)
-        self._readers = readers
-        self._next_reader = 0
+        self._readers = _Readers(readers)
         self._lock = lock
+        self._threads = threads
         self._is_closed = False
 
     @classmethod
@@ -131,15 +157,16 @@ class Store:
         Raises:
             StoreUnwritable, StoreLocked, CorruptStore, NewerStore: each says what to do; nothing was changed.
         """
-        lock = await asyncio.to_thread(_lock_folder, folder)
+        threads = Pool("database", 1, timeout_s=None)  # to open and to close it
+        lock = await threads.run(_lock_folder, folder)
         try:
-            connection = await asyncio.to_thread(_open_database, folder / DATABASE, synchronous)
+            connection = await threads.run(_open_database, folder / DATABASE, synchronous)
             clock = clock or Clock()
             pool = [await _open_reader(folder / DATABASE, clock) for _ in range(readers)]
         except BaseException:
             lock.close()
             raise
-        return cls(folder, connection, pool, lock, max_batch, clock)
+        return cls(folder, connection, pool, lock, max_batch, clock, threads)
 
     def write(self, fn: Callable[[Tx], T]) -> asyncio.Future[T]:
         """Run `fn` in a transaction; awaiting gives its result once it is on disk.
@@ -160,13 +187,17 @@ class Store:
         try:
             with suppress(TooLongHere):
                 return self._near.read(fn)
-            self._next_reader = (self._next_reader + 1) % len(self._readers)
-            return await self._readers[self._next_reader].read(fn)
+            return await self._readers.read(fn)
         except sqlite3.Error as error:
             meaning = named(error)
             if meaning is error or sqlite_code(error) == sqlite3.SQLITE_READONLY:
                 raise  # a mistake of the function, which may not write
             raise meaning from error
+
+    @property
+    def reads(self) -> Places:
+        """The places of the long reads."""
+        return self._readers.places
 
     @property
     def commits(self) -> int:
@@ -191,9 +222,9 @@ class Store:
         try:
             await self._writer.close()
             self._near.close()
-            for reader in self._readers:
-                await reader.close()
-            await asyncio.to_thread(_close_database, self._connection)
+            await self._readers.close()
+            await self._threads.run(_close_database, self._connection)
+            await self._threads.close()
         finally:
             self._lock.close()
 

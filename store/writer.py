@@ -1,26 +1,36 @@
-"""The one writing connection: a thread that commits every write waiting for it in one transaction.
+"""The one writing connection: a thread that commits what waits for it in one transaction.
 
 No timer collects a batch: what arrives while a commit is on its way to the disk is the next batch (group commit).
+Owners take turns in a batch, and whoever comes while it is made comes into it; a batch of several is short.
 """
 
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any
 
 from store.clock import Clock
 from store.errors import StoreClosed, StoreError, StoreFailed, StoreFull, named
+from store.roundrobin import OWNER, RoundRobin
 from store.tx import SqliteTx, Tx
+
+# How long functions are run for one batch: of one owner alone, and of several, who wait for each other.
+ALONE_S = 0.0025
+TOGETHER_S = 0.001
+FLUSHES = 4  # a batch may take so many times as long as its way to the disk: else a slow disk would do nothing else
+DELIVERED_AT_ONCE = 16  # whoever waited goes on at once, so more of them would be a long turn of the loop
 
 
 class Write:
     """One function waiting for its transaction, and what became of it."""
 
-    __slots__ = ("changes", "error", "fn", "future", "notices", "result")
+    __slots__ = ("changes", "error", "fn", "future", "notices", "owner", "result")
 
     def __init__(self, fn: Callable[[Tx], Any], future: asyncio.Future[Any]) -> None:
+        self.owner = OWNER.get()
         self.fn = fn
         self.future = future
         self.result: Any = None
@@ -53,6 +63,10 @@ class Writer:
         self._failed_commits = 0
         self._submitted = 0  # counted by the loop's thread alone
         self._taken = 0  # counted by the writer's
+        self._waiting: RoundRobin[Write] = RoundRobin()  # the writer's own
+        self._is_last = False
+        self._flush_s = 0.0
+        self._ended = asyncio.Event()
         self.commits = 0
         self.writes = 0
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
@@ -89,42 +103,46 @@ class Writer:
             self._closed = True
             self._hand_over()
             self._queue.put(None)
-        while self._thread.is_alive():
-            await asyncio.to_thread(self._thread.join)
-        # The thread's last delivery was scheduled before it ended; one turn of the loop lets it happen.
-        await asyncio.sleep(0)
+        await self._ended.wait()
 
     def _run(self) -> None:
-        while True:
-            batch, is_last = self._collect()
-            if batch:
-                self._taken += len(batch)
-                self._commit(batch)
-                self._loop.call_soon_threadsafe(_deliver, batch)
-            if is_last:
-                return
+        try:
+            while self._receive():
+                self._commit()
+        finally:
+            self._loop.call_soon_threadsafe(self._ended.set)  # behind the last delivery
 
-    def _collect(self) -> tuple[list[Write], bool]:
-        batch: list[Write] = []
-        some = self._queue.get()
-        while some is not None:
-            batch += some
-            if len(batch) >= self._max_batch:
-                return batch, False
-            try:
-                some = self._queue.get_nowait()
-            except Empty:
-                return batch, False
-        return batch, True
+    def _receive(self) -> bool:
+        """Wait until there is something to write; False when the last was written."""
+        if not self._waiting and not self._is_last:
+            self._take_in(self._queue.get())
+        self._take_in_more()
+        return bool(self._waiting)
 
-    def _commit(self, batch: list[Write]) -> None:
+    def _take_in_more(self) -> None:
+        while not self._queue.empty():
+            self._take_in(self._queue.get())
+
+    def _take_in(self, some: list[Write] | None) -> None:
+        if some is None:
+            self._is_last = True
+            return
+        for write in some:
+            self._waiting.put(write.owner, write)
+
+    def _commit(self) -> None:
         execute = self._connection.execute
+        batch: list[Write] = []
         try:
             execute("BEGIN IMMEDIATE")
-            for write in batch:
-                self._apply(write)
+            self._fill(batch)
+            began = time.perf_counter()
             execute("COMMIT")
+            self._flush_s = time.perf_counter() - began
         except BaseException as error:  # also what a function made of SQLite's error
+            while not batch and (write := self._waiting.take()) is not None:
+                batch.append(write)  # it could not even begin: the first in line hears why
+                self._taken += 1
             self._fail(batch, error)
         else:
             self._failed_commits = 0
@@ -133,6 +151,21 @@ class Writer:
             for write in batch:
                 for change in write.changes:
                     change()
+        self._loop.call_soon_threadsafe(self._deliver, batch)
+
+    def _fill(self, batch: list[Write]) -> None:
+        began, is_alone = time.perf_counter(), True
+        alone_s = max(ALONE_S, FLUSHES * self._flush_s)
+        together_s = max(TOGETHER_S, FLUSHES * self._flush_s)
+        while (write := self._waiting.take()) is not None:
+            batch.append(write)
+            self._taken += 1
+            self._apply(write)
+            self._take_in_more()
+            is_alone = is_alone and write.owner == batch[0].owner and self._waiting.owners <= 1
+            took_s = time.perf_counter() - began
+            if len(batch) >= self._max_batch or took_s > (alone_s if is_alone else together_s):
+                return
 
     def _apply(self, write: Write) -> None:
         # A savepoint each: one that fails must not take its neighbours with it.
@@ -173,6 +206,31 @@ class Writer:
                 self._is_broken = True
                 self._loop.call_soon_threadsafe(self._on_broken)
 
+    def _deliver(self, batch: list[Write]) -> None:
+        # Notices first: a caller that hears of its write must find every cache already up to date.
+        for write in batch:
+            for notice in write.notices:
+                try:
+                    notice()
+                except BaseException as error:
+                    # The others, and whoever waits, are told all the same: what they wait for is on the disk.
+                    context = {"message": "a notice after a commit failed", "exception": error}
+                    self._loop.call_exception_handler(context)
+        self._tell(batch, 0)
+
+    def _tell(self, batch: list[Write], first: int) -> None:
+        """Let whoever waited for a write go on, some in each turn of the loop; all, when there may be no more turn."""
+        behind = len(batch) if self._closed else first + DELIVERED_AT_ONCE
+        if behind < len(batch):
+            self._loop.call_soon(self._tell, batch, behind)
+        for write in batch[first:behind]:
+            if write.future.cancelled():
+                continue
+            if write.error is None:
+                write.future.set_result(write.result)
+            else:
+                write.future.set_exception(write.error)
+
 
 def _of_the_disk(error: BaseException) -> StoreError:
     """Return why a batch was rolled back: the disk's own error, whatever a function made of it on its way."""
@@ -185,22 +243,3 @@ def _of_the_disk(error: BaseException) -> StoreError:
     failed = StoreFailed()
     failed.__cause__ = error
     return failed
-
-
-def _deliver(batch: list[Write]) -> None:
-    # Notices first: a caller that hears of its write must find every cache already up to date.
-    for write in batch:
-        for notice in write.notices:
-            try:
-                notice()
-            except BaseException as error:
-                # The others, and whoever waits, are told all the same: what they wait for is on the disk.
-                context = {"message": "a notice after a commit failed", "exception": error}
-                asyncio.get_running_loop().call_exception_handler(context)
-    for write in batch:
-        if write.future.cancelled():
-            continue
-        if write.error is None:
-            write.future.set_result(write.result)
-        else:
-            write.future.set_exception(write.error)

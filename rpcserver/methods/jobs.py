@@ -1,6 +1,5 @@
 """jobs.list, jobs.functions, jobs.stats; schedules.list."""
 
-import asyncio
 from functools import partial
 from typing import Any
 
@@ -49,7 +48,7 @@ async def functions(call: Call, params: NoParams) -> dict[str, Any]:
     app = call.app
     if app.job_functions is None:
         # Once, and not on the loop: so many schemas take longer than others should wait.
-        app.job_functions = await asyncio.to_thread(_listed, app.runner.functions)
+        app.job_functions = await app.pools.answers.run(_listed, app.runner.functions)
     return {"items": app.job_functions}
 
 

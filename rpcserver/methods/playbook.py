@@ -1,15 +1,18 @@
 """session.playbook_add, playbook_priorities_add, playbook_find, heroscript and play. Source: seeds/play-session.md."""
 
+from contextlib import aclosing
 from typing import Any
 
 import orjson
 
 from jobs.errors import JobEnded
-from play import Action
+from play.filters import ActionFilter
 from rpcserver import contexts, kinds, picture, playbooks, playing, replies, sources, walking
 from rpcserver import play_examples as examples
+from rpcserver.adding import SHOWN_BYTES, scanned
+from rpcserver.adding import heroscript as heroscript_of
 from rpcserver.dispatch import Call, method
-from rpcserver.errors import CONFLICT, INVALID_PARAMS, RpcError
+from rpcserver.errors import CONFLICT, RpcError
 from rpcserver.play_models import (
     AddParams,
     FindParams,
@@ -20,7 +23,7 @@ from rpcserver.play_models import (
 )
 from rpcserver.play_results import Added, PlaybookPage, Played
 from rpcserver.sessions import Session
-from rpcserver.sources import Source
+from rpcserver.sources import Actions, Source
 from store import Tx
 
 FETCH_TIMEOUT_S = 3600.0
@@ -42,7 +45,7 @@ async def add(call: Call, params: AddParams) -> dict[str, Any]:
     """
     session = await walking.the_session(call, params.session_id)
     actions = await _read(call, session, params)
-    return {"added": len(actions), "actions": await _store(call, session, actions)}
+    return {"added": actions.count, "actions": await call.app.adding.add(session, actions, call.authority.stored)}
 
 
 @method(
@@ -57,7 +60,7 @@ async def priorities_add(call: Call, params: PrioritiesParams) -> dict[str, str]
     session = await walking.the_session(call, params.session_id)
     given = {int(number): filters for number, filters in params.priorities.items()}
     found = await call.app.store.write(lambda tx: playbooks.priorities_add(tx, session.id, given))
-    call.app.player.note_change(session.id)
+    call.app.player.note_change(session.id, is_order=True)
     return {str(number): filters for number, filters in found.items()}
 
 
@@ -74,22 +77,40 @@ async def find(call: Call, params: FindParams) -> dict[str, Any]:
     scope = ("playbook", session.id, params.filter, params.include_done)
     position = call.app.cursors.decode(params.cursor, *scope)
     after = position[0] if position else 0
-    found = await call.app.store.read(
-        lambda tx: playbooks.find(
-            tx, session.id, params.filter, include_done=params.include_done, after=after, limit=params.limit + 1
-        )
-    )
-    shown = found[: params.limit]
-    cursor = call.app.cursors.encode([shown[-1].number], *scope) if len(found) > params.limit else None
-    return {"items": [playbooks.shown(step) for step in shown], "next_cursor": cursor}
+    numbers: list[int] = []
+    wanted = ActionFilter(params.filter)
+    async with aclosing(scanned(call.app, session.id, include_done=params.include_done, after=after)) as pages:
+        async for page in pages:
+            numbers += [number for number, actor, name in page if wanted.matches(actor, name)]
+            if len(numbers) > params.limit:
+                break
+    shown = await call.app.store.read(lambda tx: _shown(tx, session.id, numbers[: params.limit]))
+    cursor = call.app.cursors.encode([shown[-1]["number"]], *scope) if len(numbers) > len(shown) else None
+    return {"items": shown, "next_cursor": cursor}
+
+
+def _shown(tx: Tx, session_id: str, numbers: list[int]) -> list[dict[str, Any]]:
+    """Return as many of these actions as an answer has room for; one at the least."""
+    found: list[dict[str, Any]] = []
+    size = 0
+    for number in numbers:
+        step = playbooks.read(tx, session_id, number)
+        if step is None:
+            continue
+        size += step.size
+        if found and size > SHOWN_BYTES:
+            break
+        found.append(playbooks.shown(step))
+    return found
 
 
 @method("session.heroscript", HeroscriptParams, result=str, errors=kinds.SESSION, examples=examples.PICTURE)
 async def heroscript(call: Call, params: HeroscriptParams) -> str:
     """Return the session and its playbook as heroscript: played in another session, it makes both again."""
     session = await walking.the_session(call, params.session_id)
-    home = call.principal.user.home_set_id
-    return await call.app.store.read(lambda tx: picture.heroscript(tx, session, home, params.show_done))
+    home, most = call.principal.user.home_set_id, call.app.settings.max_response_bytes
+    about = await call.app.store.read(lambda tx: picture.heroscript(tx, session, home))
+    return about + await heroscript_of(call.app, session.id, params.show_done, most)
 
 
 @method(
@@ -112,15 +133,13 @@ async def play(call: Call, params: PlayParams) -> dict[str, Any]:
     if running is not None and not params.dry_run:
         message = "The session's playbook is being played: wait for that job, or cancel it."
         raise RpcError(CONFLICT, "PLAY_RUNNING", message, job_id=running)
-    actions = await _read(call, session, params) if params.has_source else []
+    actions = await _read(call, session, params) if params.has_source else Actions()
     await app.player.check(session.id, params.filter, actions)
     if params.dry_run:
-        counts = await app.store.read(lambda tx: playbooks.count(tx, session.id))
-        results = await app.player.handlers(session.id, params.filter, actions)
-        left = sum(counts[state] for state in ("waiting", "running", "failed")) + sum(not one.done for one in actions)
+        left, results = await app.player.handlers(session.id, params.filter, actions)
         return {"job_id": None, "done": 0, "failed": 0, "left": left, "results": results}
-    if actions:
-        await _store(call, session, actions)
+    if actions.count:
+        await app.adding.add(session, actions, call.authority.stored)
     context = await app.store.read(lambda tx: contexts.find(tx, session.core_user_id, session.context_name))
     data = playing.PlayData(session_id=session.id, filter=params.filter)
     is_interactive = bool(session.is_interactive) and (context is None or bool(context.is_interactive))
@@ -140,7 +159,7 @@ async def _result(call: Call, job_id: str) -> dict[str, Any]:
     return {"job_id": job_id, **orjson.loads(row.result or "{}")}
 
 
-async def _read(call: Call, session: Session, params: SourceParams) -> list[Action]:
+async def _read(call: Call, session: Session, params: SourceParams) -> Actions:
     source = Source(
         params.text,
         params.path,
@@ -154,15 +173,9 @@ async def _read(call: Call, session: Session, params: SourceParams) -> list[Acti
     return await read(call, session.context_name, session.coderoot, source, session.id)
 
 
-async def _store(call: Call, session: Session, actions: list[Action]) -> list[dict[str, Any]]:
-    shown = await call.app.store.write(lambda tx: store_actions(call, tx, session.id, actions))
-    call.app.player.note_change(session.id)
-    return shown
-
-
 async def read(
     call: Call, context_name: str, coderoot: str | None, source: Source, session_id: str | None = None
-) -> list[Action]:
+) -> Actions:
     """Return the actions of a source for a session of the caller's in this context; nothing is stored."""
     app, user_id = call.app, call.user_id
     if coderoot is None:
@@ -170,19 +183,6 @@ async def read(
         coderoot = context.coderoot if context else None
     folder = sources.code_folder(app.settings, user_id, context_name, coderoot)
     return await app.sources.read(source, call.job_request(session_id), folder)
-
-
-def store_actions(call: Call, tx: Tx, session_id: str, actions: list[Action]) -> list[dict[str, Any]]:
-    """Put actions into a session's playbook, and return the first of them as they are told."""
-    limit = call.app.settings.max_playbook_actions
-    if sum(playbooks.count(tx, session_id).values()) + len(actions) > limit:
-        message = f"The playbook would have more than {limit} actions, the most allowed: use another session."
-        raise RpcError(INVALID_PARAMS, "PLAYBOOK_TOO_LARGE", message, limit=limit)
-    first = playbooks.add(tx, session_id, actions, call.authority.stored)
-    shown = playbooks.find(tx, session_id, include_done=True, after=first - 1, limit=playing.SHOWN) if actions else []
-    data = {"session_id": session_id, "added": len(actions)}
-    call.app.events.append(tx, "playbook.changed", f"user:{call.user_id}", data)
-    return [playbooks.shown(step) for step in shown]
 
 
 METHODS = (add, priorities_add, find, heroscript, play)

@@ -4,6 +4,7 @@ Source: seeds/sessions.md. Its second heading `session.create`, over "destroy se
 `session.destroy`.
 """
 
+import asyncio
 from collections.abc import Awaitable
 from typing import Any
 
@@ -17,7 +18,7 @@ from rpcserver import commands as token_commands
 from rpcserver import contexts, examples, kinds, models, playbooks, playparams, replies, sessions, views, walking
 from rpcserver.dispatch import Call, method
 from rpcserver.errors import NotInPallet, RevisionConflict
-from rpcserver.methods.playbook import read, store_actions
+from rpcserver.methods.playbook import read
 from rpcserver.models import (
     ActionParams,
     ActionResult,
@@ -32,7 +33,7 @@ from rpcserver.models import (
 from rpcserver.play_models import CreateParams
 from rpcserver.results import Presence, SessionId
 from rpcserver.sessions import NewSession, Session
-from rpcserver.sources import Source, code_folder
+from rpcserver.sources import Actions, Source, code_folder
 from rpcserver.stores import session_store
 from store import Tx
 
@@ -68,14 +69,19 @@ async def create(call: Call, params: CreateParams) -> dict[str, Any]:
         code_folder(call.app.settings, call.user_id, params.context_name, params.coderoot)
     source = Source(params.playbook_text, params.playbook_path, params.playbook_url)
     is_given = any(value is not None for value in (source.text, source.path, source.url))
-    actions = await read(call, params.context_name, params.coderoot, source) if is_given else []
+    actions = await read(call, params.context_name, params.coderoot, source) if is_given else Actions()
 
-    def with_playbook(tx: Tx, session: Session) -> None:
+    def with_context(tx: Tx, session: Session) -> None:
         contexts.ensure(tx, call.user_id, params.context_name)
-        if actions:
-            store_actions(call, tx, session.id, actions)
 
-    session = await walking.create(call, new, params.set_id, with_playbook)
+    session = await walking.create(call, new, params.set_id, with_context)
+    if actions.count:
+        try:
+            await call.app.adding.add(session, actions, call.authority.stored)
+        except BaseException:
+            # It was asked for with its playbook: without it there is none.
+            await asyncio.shield(_destroy(call, session))
+            raise
     return await _filtered(call, "session_create", session, {"session_id": session.id})
 
 
@@ -90,6 +96,10 @@ async def create(call: Call, params: CreateParams) -> dict[str, Any]:
 async def destroy(call: Call, params: DestroyParams) -> dict[str, Any]:
     """Destroy a session: its job first, its row only after the job's success. A play of it is cancelled."""
     session = await walking.the_session(call, params.session_id)
+    return {"session_id": await _destroy(call, session)}
+
+
+async def _destroy(call: Call, session: Session) -> str:
     app = call.app
     if session.state != "destroying":
         session = await app.store.write(
@@ -106,14 +116,17 @@ async def destroy(call: Call, params: DestroyParams) -> dict[str, Any]:
             walking.tell_left(call, tx, set_id)
         return session.id
 
+    await app.adding.clear(session.id)
     data = DestroySession(session_id=session.id, data_set_id=session.data_set_id, pallet_set_id=session.pallet_set_id)
-    destroyed = await app.runner.run("session.destroy_session", data, walking.request_of(call, session), then=remove)
+    destroyed: str = await app.runner.run(
+        "session.destroy_session", data, walking.request_of(call, session), then=remove
+    )
     app.pallets.known.pop(session.id, None)
     await app.stores.destroy(session.core_user_id, session.context_name, session_store(session.id))
     app.server.detach(session.core_user_id, session.id)
     if (playing := app.player.playing.get(session.id)) is not None:
         await app.runner.cancel(playing)  # last: it may be a script of its own that ends the session
-    return {"session_id": destroyed}
+    return destroyed
 
 
 @method("session.get", GetParams, is_change=False, result=SessionRecord, errors=kinds.LOOK, examples=examples.GET)

@@ -39,7 +39,7 @@ MADE_INSIDE = {("jobs/worldimport.py", "made"), ("core/calls.py", "self")}
 # Order of ids must hold across every caller in the process; the registry of core calls is filled by decorators.
 MODULE_STATE = {("store/ids.py", "_last"), ("store/ids.py", "_noise"), ("core/calls.py", "CALLS")}
 # These hand on what they catch by other ways than `raise`: to the waiting future, into the coroutine they drive.
-HAND_ON = {"store/writer.py", "jobs/stretches.py"}
+HAND_ON = {"store/writer.py", "store/pools.py", "jobs/stretches.py"}
 
 
 def name_of(path: Path) -> str:
@@ -117,6 +117,18 @@ def test_everything_is_caught_only_at_the_doors(path: Path) -> None:
             assert name_of(path) in MAY_CATCH_EVERYTHING, f"line {handler.lineno}"
         if _catches(handler, "BaseException") and name_of(path) not in HAND_ON:
             assert any(isinstance(node, ast.Raise) for node in ast.walk(handler)), f"line {handler.lineno}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_nothing_runs_in_threads_that_all_share(path: Path) -> None:
+    """What blocks has threads of its kind (`store.pools`): of the loop's own, one use would wait for another's."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Attribute | ast.Name):
+            name = node.attr if isinstance(node, ast.Attribute) else node.id
+            # The loop's getaddrinfo and getnameinfo run there, too.
+            is_shared = name in ("to_thread", "run_in_executor", "set_default_executor", "ThreadPoolExecutor")
+            is_lookup = name in ("getaddrinfo", "getnameinfo") and ast.unparse(node) != f"socket.{name}"
+            assert not is_shared and not is_lookup, f"line {node.lineno}: {ast.unparse(node)}"
 
 
 def _catches(handler: ast.ExceptHandler, name: str) -> bool:

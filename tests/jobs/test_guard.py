@@ -11,6 +11,7 @@ from jobs import guard
 from jobs.addresses import is_public
 from jobs.guard import GuardedBackend, Unreachable
 from jobs.remoting import is_allowed
+from store import Pool
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def test_an_allowed_network_is_dialled_and_no_other() -> None:
 async def test_every_spelling_of_this_machine_is_refused(host: str) -> None:
     """Decimal, octal, hexadecimal and short forms are looked at as what they mean."""
     with pytest.raises(OSError) as caught:
-        await GuardedBackend(()).connect_tcp(host.strip("[]"), 80, 1)
+        await GuardedBackend((), Pool("names", 1)).connect_tcp(host.strip("[]"), 80, 1)
     assert isinstance(caught.value, Unreachable | socket.gaierror)
 
 
@@ -58,7 +59,7 @@ async def test_the_address_checked_is_the_address_dialled(monkeypatch: pytest.Mo
     answers = iter([["1.1.1.1"], ["127.0.0.1"]])
     asked: list[str] = []
 
-    async def resolve(host: str, port: int) -> list[Any]:
+    async def resolve(host: str, port: int, names: Pool) -> list[Any]:
         asked.append(host)
         return [ip_address(text) for text in next(answers)]
 
@@ -69,7 +70,7 @@ async def test_the_address_checked_is_the_address_dialled(monkeypatch: pytest.Mo
             dialled.append(host)
 
     monkeypatch.setattr(guard, "resolve", resolve)
-    backend = GuardedBackend(())
+    backend = GuardedBackend((), Pool("names", 1))
     backend._inner = Inner()  # type: ignore[assignment]
     await backend.connect_tcp("rebind.example", 443)
     assert (asked, dialled) == (["rebind.example"], ["1.1.1.1"])
@@ -80,7 +81,7 @@ async def test_the_address_checked_is_the_address_dialled(monkeypatch: pytest.Mo
 async def test_each_address_checked_may_be_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the first of a name does not answer, the next is tried, and the last one's failure is told."""
 
-    async def resolve(host: str, port: int) -> list[Any]:
+    async def resolve(host: str, port: int, names: Pool) -> list[Any]:
         return [ip_address("2606:4700::1111"), ip_address("1.1.1.1")]
 
     dialled: list[str] = []
@@ -94,7 +95,7 @@ async def test_each_address_checked_may_be_dialled(monkeypatch: pytest.MonkeyPat
             return f"stream to {host}"
 
     monkeypatch.setattr(guard, "resolve", resolve)
-    backend = GuardedBackend(())
+    backend = GuardedBackend((), Pool("names", 1))
     backend._inner = Inner()  # type: ignore[assignment]
     assert await backend.connect_tcp("both.example", 443) == "stream to 1.1.1.1"  # type: ignore[comparison-overlap]
     working.clear()
@@ -106,18 +107,18 @@ async def test_each_address_checked_may_be_dialled(monkeypatch: pytest.MonkeyPat
 async def test_one_bad_answer_of_many_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """A name with a public and a private address is refused."""
 
-    async def resolve(host: str, port: int) -> list[Any]:
+    async def resolve(host: str, port: int, names: Pool) -> list[Any]:
         return [ip_address("1.1.1.1"), ip_address("10.0.0.1")]
 
     monkeypatch.setattr(guard, "resolve", resolve)
     with pytest.raises(Unreachable):
-        await GuardedBackend(()).connect_tcp("both.example", 443)
+        await GuardedBackend((), Pool("names", 1)).connect_tcp("both.example", 443)
 
 
 async def test_sockets_of_this_machine_are_not_dialled() -> None:
     """Nor is a path."""
     with pytest.raises(Unreachable):
-        await GuardedBackend(()).connect_unix_socket("/var/run/something.sock")
+        await GuardedBackend((), Pool("names", 1)).connect_unix_socket("/var/run/something.sock")
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,9 @@ CREATE TABLE tokens (
     created_at BIGINT NOT NULL
 );
 CREATE INDEX tokens_owner ON tokens (owner_id);
+-- Those with a script or remote behind an attribute: few, and looked for when one is to be deleted.
+CREATE INDEX tokens_sources ON tokens (owner_id)
+    WHERE instr(attributes, '"script"') > 0 OR instr(attributes, '"remote"') > 0;
 
 -- A person or program known to the core. group_id: his own group, whose people read what is private of his and whose
 -- admins write it. Written by core.users.
@@ -130,6 +133,7 @@ CREATE TABLE sessions (
 );
 CREATE UNIQUE INDEX sessions_default ON sessions (core_user_id) WHERE is_default = 1;
 CREATE INDEX sessions_working_set ON sessions (working_set_id);
+CREATE INDEX sessions_half_made ON sessions (state) WHERE state IN ('creating', 'destroying');
 
 -- Where a session has been ('back') and can go again ('forward'); position grows. Written by rpcserver.sessions.
 CREATE TABLE session_history (
@@ -239,10 +243,10 @@ CREATE TABLE jobs (
     authority      TEXT NOT NULL
 );
 CREATE INDEX jobs_owner ON jobs (owner_id, id);
-CREATE INDEX jobs_session ON jobs (session_id) WHERE session_id IS NOT NULL;
+CREATE INDEX jobs_session ON jobs (session_id, id) WHERE session_id IS NOT NULL;
 CREATE INDEX jobs_parent ON jobs (parent_id) WHERE parent_id IS NOT NULL;
-CREATE INDEX jobs_live ON jobs (state) WHERE state IN ('queued', 'running', 'waiting_input');
-CREATE INDEX jobs_age ON jobs (age_from) WHERE age_from IS NOT NULL;
+CREATE INDEX jobs_live ON jobs (owner_id, id) WHERE state IN ('queued', 'running', 'waiting_input');
+CREATE INDEX jobs_age ON jobs (state, age_from) WHERE age_from IS NOT NULL;
 CREATE UNIQUE INDEX jobs_dedup ON jobs (owner_id, function, dedup_key) WHERE dedup_key IS NOT NULL;
 
 -- What jobs said on their way, the newest lines of each. Written by jobs.rows.
@@ -383,6 +387,7 @@ CREATE TABLE idempotency_keys (
     PRIMARY KEY (owner_id, key)
 );
 CREATE INDEX idempotency_keys_age ON idempotency_keys (age_from);
+CREATE INDEX idempotency_keys_open ON idempotency_keys (owner_id) WHERE result IS NULL AND error IS NULL;
 CREATE INDEX idempotency_keys_owner ON idempotency_keys (owner_id, age_from);
 
 -- Users whose clients hold a position in the events: what is theirs is kept from the event after from_seq on.
@@ -392,6 +397,7 @@ CREATE TABLE listeners (
     from_seq BIGINT NOT NULL,
     heard_at BIGINT NOT NULL
 );
+CREATE INDEX listeners_silent ON listeners (heard_at);
 
 -- Groups of people, for permissions and rules; a user's own is named `@user`. Written by core.groups.
 CREATE TABLE user_groups (
@@ -576,6 +582,7 @@ CREATE TABLE remote_activity (
 CREATE INDEX remote_activity_remote ON remote_activity (remote_id, id);
 CREATE INDEX remote_activity_answerer ON remote_activity (answerer_id, id) WHERE answerer_id IS NOT NULL;
 CREATE INDEX remote_activity_pending ON remote_activity (token_id, attribute) WHERE state = 'pending';
+CREATE INDEX remote_activity_caller ON remote_activity (caller_id) WHERE state = 'pending';
 
 -- What decides whether something may happen, on one token or on every token of a type. decision: JSON.
 -- Written by core.rules.

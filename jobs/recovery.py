@@ -19,7 +19,8 @@ log = structlog.get_logger("jobs")
 
 LOST = {"kind": "JOB_LOST", "message": "The server stopped while the job ran. Run it again.", "code": -32019}
 CANCELLED = {"kind": "CANCELLED", "message": "The job was cancelled.", "code": -32800}
-PRUNED_AT_ONCE = 2000
+PRUNED_AT_ONCE = 200
+LINES_AT_ONCE = 500
 
 
 async def recover(runner: "EmbeddedRunner") -> None:
@@ -57,21 +58,22 @@ async def upkeep(runner: "EmbeddedRunner") -> None:
     while True:
         now = runner.store.clock.steady_ms()
         succeeded, others = now - int(limits.keep_succeeded_s * 1000), now - int(limits.keep_others_s * 1000)
-
-        def prune(tx: Tx, succeeded: int = succeeded, others: int = others) -> int:
-            old = rows.ended_before(tx, succeeded, others, PRUNED_AT_ONCE)
-            asks.forget(tx, old)
-            callbacks.forget(tx, old)
-            rows.forget(tx, old)
-            return len(old)
-
         try:
-            pruned = await runner.store.write(prune)
+            while await runner.store.write(lambda tx: _prune(tx, succeeded, others)):  # noqa: B023 (awaited here)
+                pass
         except StoreError as error:
             log.warning("jobs_not_pruned", reason=str(error))
-            pruned = 0
-        if pruned < PRUNED_AT_ONCE:
-            await runner.store.clock.sleep(limits.prune_every_s)
+        await runner.store.clock.sleep(limits.prune_every_s)
+
+
+def _prune(tx: Tx, succeeded: int, others: int) -> bool:
+    """Delete some of the jobs that ended before these times, with all that belongs to them; tell if there were any."""
+    old = rows.ended_before(tx, succeeded, others, PRUNED_AT_ONCE)
+    bare = rows.forget_lines(tx, old, LINES_AT_ONCE)
+    asks.forget(tx, bare)
+    callbacks.forget(tx, bare)
+    rows.forget(tx, bare)
+    return bool(old)
 
 
 def _may_run_again(runner: "EmbeddedRunner", row: JobRow) -> bool:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import astuple
-from typing import Any
 
 from jobs.model import JobRow
 from store import Row, Tx
@@ -13,7 +12,10 @@ COLUMNS = (
     " age_from, authority"
 )
 _INSERT = f"INSERT INTO jobs ({COLUMNS}) VALUES ({', '.join('?' * 25)})"  # noqa: S608 (constants)
-_LIVE = "state IN ('queued', 'running', 'waiting_input')"
+LIVE_STATES = ("queued", "running", "waiting_input")
+_LIVE = "state IN ('queued', 'running', 'waiting_input')"  # as the index has it
+ENDED_BADLY = ("failed", "cancelled", "lost")
+LOOKED_AT = 1000  # jobs for one page
 
 
 def insert(tx: Tx, row_values: Row) -> None:
@@ -56,12 +58,12 @@ def brought_by(tx: Tx, credential_id: str, limit: int) -> list[str]:
     return [row[0] for row in rows]
 
 
-def queued(tx: Tx, after: str, limit: int) -> list[JobRow]:
-    """Return up to `limit` jobs that wait to be started, whose ids come after one."""
+def queued(tx: Tx, after: tuple[str, str], limit: int) -> list[JobRow]:
+    """Return up to `limit` jobs that wait to be started, by owner and id, those after a pair of them."""
     rows = tx.all(
-        f"SELECT {COLUMNS} FROM jobs WHERE {_LIVE} AND state = 'queued' AND is_held = 0 AND id > ? ORDER BY id LIMIT ?",  # noqa: S608
-        after,
-        limit,
+        f"SELECT {COLUMNS} FROM jobs WHERE {_LIVE} AND (owner_id, id) > (?, ?) AND state = 'queued' AND is_held = 0"  # noqa: S608
+        " ORDER BY owner_id, id LIMIT ?",
+        *(*after, limit),
     )
     return [JobRow(*row) for row in rows]
 
@@ -187,17 +189,23 @@ def page(
     state: str | None = None,
     function: str | None = None,
     session_id: str | None = None,
-) -> list[JobRow]:
-    """Return up to `limit` jobs of a user, newest first, older than the job `before`."""
-    conditions = ["owner_id = ?"]
-    given: list[Any] = [owner_id]
-    wanted = (("id < ?", before), ("state = ?", state), ("function = ?", function), ("session_id = ?", session_id))
-    for condition, value in wanted:
-        if value is not None:
-            conditions.append(condition)
-            given.append(value)
-    statement = f"SELECT {COLUMNS} FROM jobs WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?"  # noqa: S608
-    return [JobRow(*row) for row in tx.all(statement, *given, limit)]
+) -> tuple[list[JobRow], str | None]:
+    """Return up to `limit` jobs of a user, newest first, older than the job `before`; and where to go on, if anywhere.
+
+    So many are looked at and no more: fewer than `limit` may be found among them.
+    """
+    # By an index whatever is asked for: a user's jobs, those of one session, or the few that have not ended.
+    scope, given = ("session_id = ?", session_id) if session_id is not None else ("owner_id = ?", owner_id)
+    live = f" AND {_LIVE}" if state in LIVE_STATES and session_id is None else ""
+    looked_at = tx.all(
+        f"SELECT id, owner_id, state, function FROM jobs WHERE {scope}{live} AND id < ? ORDER BY id DESC LIMIT ?",  # noqa: S608
+        *(given, before or "k", LOOKED_AT),
+    )
+    ids = [row[0] for row in looked_at if row[1] == owner_id and state in (None, row[2]) and function in (None, row[3])]
+    found = [job for id in ids[:limit] if (job := find(tx, id)) is not None]
+    if len(ids) > limit:
+        return found, ids[limit - 1]
+    return found, looked_at[-1][0] if len(looked_at) == LOOKED_AT else None
 
 
 def held_for(tx: Tx, approver_id: str, limit: int, before: str | None) -> list[JobRow]:
@@ -205,7 +213,7 @@ def held_for(tx: Tx, approver_id: str, limit: int, before: str | None) -> list[J
     columns = ", ".join(f"j.{name.strip()}" for name in COLUMNS.split(","))
     rows = tx.all(
         f"SELECT {columns} FROM jobs j JOIN deferrals d ON d.user_id = j.owner_id WHERE d.approver_id = ?"  # noqa: S608
-        " AND j.is_held = 1 AND j.state = 'queued' AND (? IS NULL OR j.id < ?) ORDER BY j.id DESC LIMIT ?",
+        f" AND j.is_held = 1 AND j.{_LIVE} AND (? IS NULL OR j.id < ?) ORDER BY j.id DESC LIMIT ?",
         approver_id,
         before,
         before,
@@ -216,7 +224,7 @@ def held_for(tx: Tx, approver_id: str, limit: int, before: str | None) -> list[J
 
 def held(tx: Tx, owner_id: str) -> int:
     """Return how many of a user's jobs wait for approval."""
-    row = tx.one("SELECT count(*) FROM jobs WHERE owner_id = ? AND state = 'queued' AND is_held = 1", owner_id)
+    row = tx.one(f"SELECT count(*) FROM jobs WHERE owner_id = ? AND {_LIVE} AND is_held = 1", owner_id)  # noqa: S608
     return int(row[0]) if row else 0
 
 
@@ -273,17 +281,30 @@ def last_line(tx: Tx, job_id: str) -> int:
 
 def ended_before(tx: Tx, succeeded_before: int, others_before: int, limit: int) -> list[str]:
     """Return up to `limit` jobs that ended before these times of the steady scale, the succeeded before the first."""
-    old = tx.all(
-        "SELECT id FROM jobs WHERE age_from IS NOT NULL"
-        " AND age_from < (CASE state WHEN 'succeeded' THEN ? ELSE ? END) LIMIT ?",
-        succeeded_before,
-        others_before,
-        limit,
-    )
+    old: list[Row] = []
+    for state, before in (("succeeded", succeeded_before), *((other, others_before) for other in ENDED_BADLY)):
+        old += tx.all(
+            "SELECT id FROM jobs WHERE state = ? AND age_from IS NOT NULL AND age_from < ? LIMIT ?",
+            *(state, before, limit - len(old)),
+        )
     return [row[0] for row in old]
 
 
+def forget_lines(tx: Tx, job_ids: Sequence[str], limit: int) -> list[str]:
+    """Delete up to `limit` log lines of jobs, and return the jobs that have none left."""
+    bare = []
+    for job_id in job_ids:
+        limit -= tx.run(
+            "DELETE FROM job_lines WHERE job_id = ?"
+            " AND number < (SELECT min(number) FROM job_lines WHERE job_id = ?) + ?",
+            *(job_id, job_id, limit),
+        )
+        if limit <= 0:
+            break
+        bare.append(job_id)
+    return bare
+
+
 def forget(tx: Tx, job_ids: Sequence[str]) -> None:
-    """Delete jobs and their log lines."""
-    tx.many("DELETE FROM job_lines WHERE job_id = ?", [(id,) for id in job_ids])
+    """Delete jobs that have no log lines left."""
     tx.many("DELETE FROM jobs WHERE id = ?", [(id,) for id in job_ids])

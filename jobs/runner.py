@@ -317,7 +317,7 @@ class EmbeddedRunner:
         """End what waits to be started and was brought by a credential that has ended, some at a time."""
         while ids := await self.store.read(lambda tx: rows.brought_by(tx, credential_id, TAKEN_AT_ONCE)):
             await self.store.write(partial(self._refuse_all, ids=ids, why=why))
-        await self.store.write(lambda tx: self.schedules.take_back(tx, credential_id, why))
+        await self.schedules.take_back(credential_id, why)
 
     def _refuse_all(self, tx: Tx, ids: list[str], why: CredentialEnded) -> None:
         for job_id in ids:
@@ -325,11 +325,11 @@ class EmbeddedRunner:
 
     async def take_up(self) -> None:
         """Queue what was left waiting for an account that was frozen."""
-        after = ""
+        after = ("", "")
         while waiting := await self.store.read(partial(rows.queued, after=after, limit=TAKEN_AT_ONCE)):
             for row in waiting:
                 self._put(row)
-            after = waiting[-1].id
+            after = (waiting[-1].owner_id, waiting[-1].id)
 
     async def get(self, job_id: str) -> JobRow | None:
         """Return a job's row."""

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, Literal
 
 import structlog
@@ -315,9 +316,13 @@ class Schedules:
         owner, function, session_id = schedule.owner_id, schedule.function, schedule.session_id
         self._announce(tx, JobEvent("schedule.missed", owner, None, function, session_id, details))
 
-    def take_back(self, tx: Tx, credential_id: str, why: CredentialEnded) -> None:
+    async def take_back(self, credential_id: str, why: CredentialEnded) -> None:
         """Have no schedule start anything more that a credential brought which has ended."""
-        for schedule in brought_by(tx, credential_id):
+        while some := await self._store.read(lambda tx: brought_by(tx, credential_id, AT_ONCE)):
+            await self._store.write(partial(self._withdraw_all, schedules=some, why=why))
+
+    def _withdraw_all(self, tx: Tx, schedules: Sequence[Schedule], why: CredentialEnded) -> None:
+        for schedule in schedules:
             self.withdraw(tx, schedule, why)
 
     def withdraw(self, tx: Tx, schedule: Schedule, why: CredentialEnded) -> None:
@@ -364,11 +369,11 @@ def _waiting(tx: Tx, after: str) -> list[Schedule]:
     return [Schedule(*row) for row in rows]
 
 
-def brought_by(tx: Tx, credential_id: str) -> list[Schedule]:
-    """Return the schedules still to come that a credential brought, at most as many as a user may have."""
+def brought_by(tx: Tx, credential_id: str, limit: int) -> list[Schedule]:
+    """Return up to `limit` schedules still to come that a credential brought."""
     rows = tx.all(
-        f"SELECT {_COLUMNS} FROM schedules WHERE next_at IS NOT NULL AND authority LIKE ?",  # noqa: S608 (a constant)
-        f'%"{credential_id}"%',
+        f"SELECT {_COLUMNS} FROM schedules WHERE next_at IS NOT NULL AND authority LIKE ? LIMIT ?",  # noqa: S608
+        *(f'%"{credential_id}"%', limit),
     )
     return [Schedule(*row) for row in rows]
 

@@ -77,13 +77,14 @@ def issue(tx: Tx, user_id: str, terms: Terms) -> tuple[str, Secret]:
 
 def page(tx: Tx, user_id: str | None, limit: int, after: str | None) -> list[dict[str, Any]]:
     """Return up to `limit` credentials in a user's name (None: in anybody's), the oldest first."""
+    whose = "" if user_id is None else "c.user_id = ? AND "
     rows = tx.all(
-        "SELECT c.id, u.name, c.label, c.scopes, c.expires_at, c.created_at, h.name, coalesce(t.is_metered, 0),"
+        "SELECT c.id, u.name, c.label, c.scopes, c.expires_at, c.created_at, h.name, coalesce(t.is_metered, 0),"  # noqa: S608
         " t.renewal_ms, t.max_calls, t.interval_calls, t.interval_ms, coalesce(t.calls_made, 0),"
         " coalesce(t.calls_refused, 0) FROM credentials c JOIN users u ON u.id = c.user_id"
         " LEFT JOIN credential_terms t ON t.credential_id = c.id LEFT JOIN users h ON h.id = t.holder_id"
-        " WHERE c.user_id = coalesce(?, c.user_id) AND c.id > ? ORDER BY c.id LIMIT ?",
-        user_id,
+        f" WHERE {whose}c.id > ? ORDER BY c.id LIMIT ?",
+        *(() if user_id is None else (user_id,)),
         after or "",
         limit,
     )

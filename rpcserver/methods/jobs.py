@@ -12,7 +12,6 @@ from rpcserver.dispatch import Call, method
 from rpcserver.job_models import ListJobsParams, PageParams
 from rpcserver.models import NoParams
 from rpcserver.results import JobFunctions, JobPage, JobStatistics, SchedulePage
-from store import Tx
 
 
 @method(
@@ -24,19 +23,23 @@ from store import Tx
     examples=examples.JOBS,
 )
 async def list_(call: Call, params: ListJobsParams) -> dict[str, Any]:
-    """Return the caller's jobs, the newest first. Jobs that only read leave no row."""
+    """Return the caller's jobs, the newest first. Jobs that only read leave no row.
+
+    A page may hold fewer items than asked for and still have a `next_cursor`: so many jobs are looked at, and no more.
+    """
+    cursors, store, limit = call.app.cursors, call.app.store, params.limit
     scope = ("jobs", call.user_id, params.state, params.function, params.session_id, params.held)
-    position = call.app.cursors.decode(params.cursor, *scope)
+    position = cursors.decode(params.cursor, *scope)
     before = position[0] if position else None
-    limit = params.limit + 1
-
-    def page(tx: Tx) -> list[Any]:
-        if params.held:
-            return rows.held_for(tx, call.user_id, limit, before)
-        return rows.page(tx, call.user_id, limit, before, params.state, params.function, params.session_id)
-
-    found = await call.app.store.read(page)
-    return call.app.cursors.page(found, params.limit, partial(views.job_record, clock=call.app.clock), *scope)
+    if params.held:
+        held = await store.read(lambda tx: rows.held_for(tx, call.user_id, limit + 1, before))
+        return cursors.page(held, limit, partial(views.job_record, clock=call.app.clock), *scope)
+    wanted = (params.state, params.function, params.session_id)
+    found, onward = await store.read(lambda tx: rows.page(tx, call.user_id, limit, before, *wanted))
+    return {
+        "items": [views.job_record(row, clock=call.app.clock) for row in found],
+        "next_cursor": cursors.encode([onward] if onward else None, *scope),
+    }
 
 
 @method("jobs.functions", NoParams, is_change=False, result=JobFunctions, examples=examples.FUNCTIONS)

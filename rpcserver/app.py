@@ -289,10 +289,14 @@ class App:
                 continue
             ahead_ms += step_ms
             log.warning("clock_was_set", by_s=round(step_ms / 1000, 1))
-            try:
-                await self.store.write(identity.keep_clock)
-            except StoreError as error:
-                log.warning("clock_not_kept", reason=str(error))
+            await self.keep_clock()
+
+    async def keep_clock(self) -> None:
+        """Keep what the clocks say: the next server goes on from there."""
+        try:
+            await self.store.write(identity.keep_clock)
+        except StoreError as error:
+            log.warning("clock_not_kept", reason=str(error))
 
     async def _make_user(self, name: str) -> User:
         made: User = await self.runner.run("create_user", {"name": name}, Request(user_jobs.OPERATOR, SERVER))
@@ -369,6 +373,7 @@ async def opened(settings: Settings, *, is_server: bool = False, clock: Clock | 
                 await app.runner.stop()
                 await app.outside.close()
                 await pools.close()
+                await app.keep_clock()
     except BaseExceptionGroup as group:
         # The group is ours, not the caller's: he gets what was raised.
         if len(group.exceptions) == 1:

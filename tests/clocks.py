@@ -1,19 +1,21 @@
 """A clock that tests set, and time that passes without anybody waiting."""
 
-import pytest
+import asyncio
 
-import store.clock
 from store import Clock
 
 HOUR_S = 3600.0
 DAY_S = 24 * HOUR_S
 MONTH_S = 30 * DAY_S
+LOOK_EVERY_S = 0.01
+READS = 30  # of all who wait together: each has had its turn several times
 
 
 class SetClock(Clock):
     """The real clocks, and what a test does to them."""
 
     def __init__(self) -> None:
+        self._reads = 0
         self._set_s = 0.0
         self._passed_s = 0.0
         super().__init__()
@@ -24,6 +26,7 @@ class SetClock(Clock):
 
     def monotonic(self) -> float:
         """Return the steady seconds, those of the sleep counted."""
+        self._reads += 1
         return super().monotonic() + self._passed_s
 
     def set_by(self, seconds: float) -> None:
@@ -34,9 +37,9 @@ class SetClock(Clock):
         """Let time pass as while the machine sleeps: on both clocks, and for no timer of the event loop."""
         self._passed_s += seconds
 
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> SetClock:
-    """A clock to be set, at which everybody looks again at once instead of after half a minute."""
-    monkeypatch.setattr(store.clock, "LONGEST_WAIT_S", 0.02)
-    return SetClock()
+    async def looked_at(self) -> None:
+        """Wait until whoever waits for a time has looked at the clock again."""
+        wanted = self._reads + READS
+        async with asyncio.timeout(20):
+            while self._reads < wanted:  # noqa: ASYNC110 (a clock that is read tells nobody)
+                await asyncio.sleep(LOOK_EVERY_S)

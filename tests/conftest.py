@@ -17,8 +17,9 @@ from rpcserver.app import App, running
 from rpcserver.client import Client
 from rpcserver.settings import Settings
 from store import Store
+from store import clock as store_clock
 from tests.builders import make_place
-from tests.clocks import SetClock
+from tests.clocks import LOOK_EVERY_S, SetClock
 
 
 @pytest.fixture
@@ -65,6 +66,13 @@ async def run_server(data: Path, clock: SetClock | None = None, **settings: Any)
     clock = clock or SetClock()
     async with running(Settings.load(data=data, port=0, **settings), clock=clock) as app, AsyncExitStack() as stack:
         yield Running(app, stack, clock)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SetClock:
+    """A clock to be set, at which everybody looks again at once instead of after half a minute."""
+    monkeypatch.setattr(store_clock, "LONGEST_WAIT_S", LOOK_EVERY_S)
+    return SetClock()
 
 
 @pytest.fixture

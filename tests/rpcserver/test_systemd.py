@@ -14,6 +14,7 @@ import pytest
 
 from rpcserver import systemd
 from rpcserver.client import CallError, Client, Disconnected
+from tests.builders import write_guest
 from tests.conftest import Process, run_cli
 
 # What systemd does between fork and exec: the socket becomes descriptor 3, and the child learns its own id.
@@ -64,6 +65,38 @@ def test_a_server_that_hangs_is_not_said_to_live(
         while True:  # what was on its way when it was stopped may still come
             manager.recv(1000)
     process.process.send_signal(signal.SIGCONT)
+
+
+async def test_a_long_write_does_not_starve_the_watchdog(
+    serve: Callable[..., Process], tmp_path: Path, manager: socket.socket
+) -> None:
+    """The manager goes on hearing of a server whose writer is busy for longer than it would wait."""
+    guest = write_guest(
+        tmp_path,
+        "writes",
+        """
+        import time
+
+        @job("writes.long", Nothing, lane="long")
+        async def long(job, data):
+            return await job.write(lambda core: time.sleep(1.5))
+
+        @hookimpl
+        def register_jobs():
+            return [long]
+        """,
+    )
+    credential = run_cli("user", "add", "anna", "--data", str(tmp_path / "data")).stdout.strip()
+    env = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"}
+    process = serve(tmp_path / "data", "--plugin", str(guest), env=env)
+    assert (await asyncio.to_thread(manager.recv, 1000)).startswith(b"READY=1")
+    async with Client(process.url, credential) as client:
+        long = asyncio.ensure_future(client.call("job.run", function="writes.long"))
+        heard = 0
+        while not long.done():
+            assert await asyncio.to_thread(manager.recv, 1000) == b"WATCHDOG=1"
+            heard += 1
+        assert (await long)["state"] == "succeeded" and heard >= 5
 
 
 def test_without_a_manager_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ from jobs.errors import (
 )
 from jobs.fence import fenced
 from jobs.model import JobEvent, JobRow, Request
-from store import Store, StoreError, Tx, new_id, pause
+from store import STEP_MS, Store, StoreError, Tx, new_id, pause
 
 log = structlog.get_logger("jobs")
 
@@ -46,7 +46,6 @@ PUT_OFF_MS = 60_000  # of one that broke
 LATE_MS = 60_000  # later than this was missed, not just slow
 AT_ONCE = 100  # schedules looked at together
 WALL_CHECK_S = 1.0  # the wall clock may be set at any time: what waits for a moment looks at it this often
-STEP_MS = 1000
 REPEATED_MS = 3 * 3600 * 1000  # a clock set back by less than this shows the same hours again, as when summer ends
 STORE_RETRY_S = 1.0
 

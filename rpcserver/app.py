@@ -67,12 +67,11 @@ from rpcserver.stores import Stores
 from rpcserver.walking import Pallets
 from rpcserver.watchdog import Watchdog
 from rpcserver.withdrawal import Withdrawal
-from store import Clock, Pool, Pools, Store, StoreError, Tx
+from store import STEP_MS, Clock, Pool, Pools, Store, StoreError, Tx
 
 log = structlog.get_logger("app")
 LOAN_MS = 7 * 24 * 3600 * 1000
 CLOCK_CHECK_S = 1.0
-STEP_MS = 1000  # a wall clock that moves by less was corrected, not set
 
 
 class App:
@@ -276,7 +275,7 @@ class App:
             await self.clock.sleep(min(self.settings.upkeep_s, self.events.upkeep_s))
 
     def _forget_ended(self, tx: Tx) -> bool:
-        is_more = credentials.forget(tx, self.settings.keep_expired_credentials_s)
+        is_more = self.clock.is_settled and credentials.forget(tx, self.settings.keep_expired_credentials_s)
         return tickets.forget(tx) or is_more
 
     async def watch_clock(self) -> None:
@@ -358,6 +357,7 @@ async def opened(settings: Settings, *, is_server: bool = False, clock: Clock | 
     )
     try:
         known = await store.write(identity.load)
+        store.clock.go_on(*known.clock)
         async with asyncio.TaskGroup() as tasks:
             app = App(settings, store, bus, known, tasks, pools)
             await app.events.load()

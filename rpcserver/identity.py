@@ -11,21 +11,22 @@ from store import Tx, new_id
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The epoch names this run of events: one restored from a backup gets another."""
+    """The epoch names this run of events: one restored from a backup gets another.
+
+    `clock` is what the clocks of the last server said when it ended, the wall clock and the steady scale.
+    """
 
     epoch: str
     cursor_key: bytes
+    clock: tuple[int, int]
 
 
 def load(tx: Tx) -> Identity:
-    """Return the values, making them the first time, and have the steady clock go on where the last server was."""
-    clock = tx.one("SELECT value FROM server_values WHERE name = 'clock'")
-    if clock is not None:
-        now, steady = clock[0].split()
-        tx.clock.go_on(int(now), int(steady))
-    keep_clock(tx)
+    """Return the values, making them the first time."""
     epoch = _value(tx, "epoch", new_id("e_"))
-    return Identity(epoch, bytes.fromhex(_value(tx, "cursor_key", secrets.token_hex(32))))
+    cursor_key = bytes.fromhex(_value(tx, "cursor_key", secrets.token_hex(32)))
+    now, steady = _value(tx, "clock", "{} {}".format(*tx.clock.both_ms())).split()
+    return Identity(epoch, cursor_key, (int(now), int(steady)))
 
 
 def renew(tx: Tx) -> None:

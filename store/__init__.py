@@ -1,6 +1,6 @@
 """Where rows live: transactions on SQLite, the schema, ids, the clock. Knows no table's meaning."""
 
-from store.clock import Clock, now_ms, pause
+from store.clock import STEP_MS, Clock, now_ms, pause
 from store.errors import (
     BackupError,
     CorruptStore,
@@ -27,6 +27,7 @@ from store.tx import Row, Tx
 __all__ = [
     "DATABASE",
     "LOCK",
+    "STEP_MS",
     "BackupError",
     "Clock",
     "CorruptStore",

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 
 SAME_MS = 50  # by less the two differ because one is read after the other
+STEP_MS = 1000  # a wall clock that moves by less was corrected, not set
+SETTLED_S = 60.0
 LONGEST_WAIT_S = 30.0  # a machine may sleep, and timers of the event loop do not notice: the clock is looked at again
 
 
@@ -42,6 +44,7 @@ class Clock:
 
     def __init__(self) -> None:
         self._ahead_ms = 0
+        self._settled_at = self.monotonic()
         self._zero_ms = self.now_ms() - round(self.monotonic() * 1000)
 
     def now_ms(self) -> int:
@@ -63,10 +66,22 @@ class Clock:
     @property
     def ahead_ms(self) -> int:
         """How far the wall clock is ahead of the steady scale: it changes when, and only when, somebody sets it."""
-        now, steady = self.both_ms()
-        if abs(now - steady - self._ahead_ms) > SAME_MS:
-            self._ahead_ms = now - steady
+        self._look()
         return self._ahead_ms
+
+    @property
+    def is_settled(self) -> bool:
+        """Nobody has set the wall clock for a minute: what cannot be undone is done by such a clock alone."""
+        self._look()
+        return self.monotonic() >= self._settled_at
+
+    def _look(self) -> None:
+        now, steady = self.both_ms()
+        step_ms = now - steady - self._ahead_ms
+        if abs(step_ms) > SAME_MS:
+            self._ahead_ms += step_ms
+        if abs(step_ms) >= STEP_MS:
+            self._settled_at = self.monotonic() + SETTLED_S
 
     def both_ms(self) -> tuple[int, int]:
         """Return what the wall clock and the steady scale say at the same time."""

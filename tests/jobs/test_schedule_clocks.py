@@ -10,6 +10,7 @@ import pytest
 from core import users
 from core.calls import Scene
 from jobs import schedules
+from jobs.authority import SERVER
 from jobs.schedules import Schedule
 from jobs.user import OPERATOR
 from tests.clocks import DAY_S, HOUR_S, MONTH_S, SetClock
@@ -30,7 +31,7 @@ class Scheduling:
     async def add(self, when: tuple[schedules.Kind, str], *, is_catching_up: bool = False) -> str:
         """Make a schedule and return its id."""
         made = await self.engine.runner.schedules.create(
-            "echo", {"text": "due"}, self.user_id, None, when, is_catching_up=is_catching_up
+            "echo", {"text": "due"}, self.user_id, SERVER, None, when, is_catching_up=is_catching_up
         )
         return made.id
 

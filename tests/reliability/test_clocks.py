@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from rpcserver import app
-from rpcserver.client import Client
+from rpcserver.client import CallError, Client, Disconnected
 from tests.builders import Wire, write_guest
 from tests.clocks import DAY_S, HOUR_S, MONTH_S, SetClock
 from tests.conftest import Running, run_server
@@ -218,14 +218,14 @@ async def test_events_are_kept_for_who_comes_back(
     await before.close()
     sessions = [await anna.create_session(name) for name in ("one", "two")]
     clock.set_by(step_s)
-    await server.app.store.write(server.app.events.upkeep)
+    await server.app.events.upkeep()
     sessions.append(await anna.create_session("three"))
     again = await anna.subscribe("session.created", since=(before.epoch, before.seq))
     assert again.recovered
     assert [(await again.next()).data["session_id"] for _ in sessions] == sessions
     await again.close()
     clock.sleep_for(15 * DAY_S)
-    await server.app.store.write(server.app.events.upkeep)
+    await server.app.events.upkeep()
     assert not (await anna.subscribe("session.created", since=(before.epoch, before.seq))).recovered
 
 
@@ -241,7 +241,7 @@ async def test_an_open_subscription_hears_everything(
         clock.set_by(step_s if number % 2 else -step_s / 2)
         if number == 3:
             clock.sleep_for(20 * DAY_S)
-        await server.app.store.write(server.app.events.upkeep)
+        await server.app.events.upkeep()
     assert [(await heard.next()).data["session_id"] for _ in sessions] == sessions
     assert heard.gaps == []
 
@@ -290,6 +290,37 @@ async def test_a_credential_ends_at_its_moment(server: Running, anna: Client, cl
     async with asyncio.timeout(20):
         await bot.socket.wait_closed()
     assert bot.socket.close_code == 4401
+
+
+async def test_a_clock_that_is_ahead_for_a_moment_ends_nothing_for_good(
+    server: Running, anna: Client, clock: SetClock
+) -> None:
+    """What it makes expire is refused while it is ahead, and goes on afterwards; if it stays so, it has expired."""
+    made = await anna.call("credential.create", label="bot", expires_in_s=HOUR_S)
+    bot = await server.connect(made["credential"])
+    every = (await bot.call("job.schedule", function="clocks.note", every_s=600))["schedule_id"]
+
+    async def next_at() -> int | None:
+        found: list[int | None] = [row["next_at"] for row in (await anna.call("schedules.list"))["items"]]
+        return found[0]
+
+    for is_back in (True, False):
+        clock.set_by(2 * MONTH_S)
+        await clock.looked_at()
+        await server.app.store.write(server.app._forget_ended)
+        assert await next_at() is not None
+        with pytest.raises((CallError, Disconnected)):
+            async with Client(server.url, made["credential"]) as late:
+                await late.call("auth.whoami")
+        if is_back:
+            clock.set_by(-2 * MONTH_S)
+            async with Client(server.url, made["credential"]) as again:
+                assert (await again.call("auth.whoami"))["credential_id"] == made["credential_id"]
+    clock.sleep_for(61)
+    async with asyncio.timeout(20):
+        while await next_at() is not None:
+            pass
+    assert (await anna.call("schedules.list"))["items"][0]["schedule_id"] == every
 
 
 @step

@@ -1,6 +1,7 @@
 """A server that was away for a week, and one whose process, or wall clock, was stopped and set: as processes."""
 
 import asyncio
+import os
 import signal
 import sqlite3
 import time
@@ -73,6 +74,12 @@ async def weeks_ago(data: Path) -> str:
     return credential
 
 
+def used_s(process: Process) -> float:
+    """Return the processor time a process has used: other than the time that passed it is not the machine's load."""
+    fields = Path(f"/proc/{process.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(int(field) for field in fields[11:13]) / os.sysconf("SC_CLK_TCK")
+
+
 async def rows(client: Client) -> list[dict[str, Any]]:
     """Return all schedules."""
     found: list[dict[str, Any]] = (await client.call("schedules.list", limit=COUNT))["items"]
@@ -81,13 +88,12 @@ async def rows(client: Client) -> list[dict[str, Any]]:
 
 async def test_after_a_week_the_server_answers_at_once(serve: Callable[..., Process], tmp_path: Path) -> None:
     """Two hundred minutely schedules: it is ready, answers each call within a second, and tells each once."""
-    started = time.monotonic()
-    assert serve(tmp_path / "empty").stop() == 0
-    empty_s = time.monotonic() - started
+    empty = serve(tmp_path / "empty")
+    empty_s = used_s(empty)
+    assert empty.stop() == 0
     credential = await weeks_ago(tmp_path / "data")
-    started = time.monotonic()
     process = serve(tmp_path / "data")
-    assert time.monotonic() - started < empty_s + WITHIN_S
+    assert used_s(process) < empty_s + WITHIN_S  # until it was ready
     slowest_s = 0.0
     async with Client(process.url, credential) as anna:
         done = False

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from core.durations import Duration, Pause
 from core.errors import BadRemote
 from core.schemas import check_schema
 from core.sent import NAME, PATH, sent, taken
@@ -74,20 +75,20 @@ class Definition:
     take: str = ""
     from_remote: dict[str, str] = field(default_factory=dict)
     good_codes: list[int] = field(default_factory=list)
-    cache_s: float = 0
+    cache_s: Pause = 0
     cache_by: list[Literal["caller", "token", "type", "attribute"]] = field(default_factory=lambda: ["caller", "token"])
     is_cache_shared: bool = False
     is_cache_used_on_failure: bool = False
     is_cache_used_in_cool_down: bool = False
     calls: int = 60
-    per_s: float = 60
+    per_s: Duration = 60
     concurrent: int = 1
-    cool_down_s: float = 0
+    cool_down_s: Pause = 0
     retries: int | None = None
     direction: Direction = "read_and_write_remote"
     question: str = ""
     answered_by: Literal["remote_owner", "token_owner"] = "remote_owner"
-    timeout_s: float = 600
+    timeout_s: Duration = 600
     schema: dict[str, Any] | None = None
     choices: list[Any] | None = None
 
@@ -215,9 +216,9 @@ def _check_taken(definition: Definition) -> None:
 def _check_limits(definition: Definition) -> None:
     if not definition.is_cache_shared and "caller" not in definition.cache_by:
         raise BadRemote("without is_cache_shared, one caller's answers never serve another: cache_by needs caller")
-    if definition.calls < 1 or definition.per_s <= 0 or not 1 <= definition.concurrent <= 100:
-        raise BadRemote("calls and per_s must be above 0, concurrent from 1 to 100")
-    if not 0 <= definition.cache_s < float("inf") or not 0 <= definition.cool_down_s <= 24 * 3600:
-        raise BadRemote("cache_s may not be below 0, cool_down_s must be from 0 to 86400")
+    if definition.calls < 1 or not 1 <= definition.concurrent <= 100:
+        raise BadRemote("calls must be above 0, concurrent from 1 to 100")
+    if definition.cool_down_s > 24 * 3600:
+        raise BadRemote("cool_down_s must be from 0 to 86400")
     if definition.retries is not None and not 0 <= definition.retries <= MAX_RETRIES:
         raise BadRemote(f"retries must be from 0 to {MAX_RETRIES}")

@@ -6,17 +6,15 @@ leaving and returning cost nothing. Source: sessions.md 1.2 (session data set), 
 
 import json
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from core import members, sets, tokens
 from core.calls import Scene, core_call
+from core.durations import Duration
 from core.errors import TokenNotFound, TooMany
 from store import Clock, Tx
 
 TYPE = "memory"
-Seconds = Annotated[float | None, Field(ge=0.001, le=10 * 365 * 24 * 3600.0)]
 MAX_ENTRIES = 1000  # all are looked through whenever one is changed
 
 
@@ -32,14 +30,14 @@ class Remembered:
 
 @core_call("core.session.remember")
 def remember(
-    scene: Scene, data_set_id: str, name: str, value: Any, set_id: str | None = None, seconds: Seconds = None
+    scene: Scene, data_set_id: str, name: str, value: Any, set_id: str | None = None, seconds: Duration | None = None
 ) -> None:
     """Have a session remember something; None forgets it.
 
     Args:
         data_set_id: the session's data set, as session.get tells it.
         set_id: remember it for visits to this set alone.
-        seconds: forget it after that, at most ten years.
+        seconds: forget it after that.
     """
     sets.writable(scene, data_set_id)
     kept = 0

@@ -11,6 +11,7 @@ from typing import Any
 
 from core import groups
 from core.calls import Scene, core_call
+from core.durations import Pause
 from core.errors import BadScript, NameTaken, NotPermitted, ScriptChanged, ScriptNotFound, StillUsed
 from core.names import checked_name
 from store import Tx, new_id
@@ -64,7 +65,7 @@ def create(
     is_shared: bool = False,
     extra_params: dict[str, Any] | None = None,
     output_keys: list[str] | None = None,
-    cool_down_s: float = 0,
+    cool_down_s: Pause = 0,
 ) -> str:
     """Make a script and return its id. Raises BadScript, NameTaken; NotPermitted where only a group makes scripts.
 
@@ -101,7 +102,7 @@ def edit(
     is_retired: bool | None = None,
     extra_params: dict[str, Any] | None = None,
     output_keys: list[str] | None = None,
-    cool_down_s: float | None = None,
+    cool_down_s: Pause | None = None,
 ) -> Script:
     """Change a script of the caller's and return it; a new text forgets what it remembered of tokens.
 

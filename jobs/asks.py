@@ -12,8 +12,9 @@ from typing import Any
 
 import jsonschema
 
+from core.durations import LONGEST_S, SHORTEST_S, is_duration
 from jobs import rows
-from jobs.errors import AskDeclined, AskNotFound, BadAnswer
+from jobs.errors import AskDeclined, AskNotFound, BadAnswer, JobError
 from jobs.model import JobEvent
 from store import Clock, Store, Tx, new_id
 
@@ -44,7 +45,9 @@ class Form:
     max_bytes: int | None = None
 
     def check(self) -> None:
-        """Raise ValueError for a form that no answer could be held against."""
+        """Raise ValueError for a form that no answer could be held against, JobError for a time nobody waits."""
+        if self.timeout_s is not None and not is_duration(self.timeout_s):
+            raise JobError(f"A question waits (timeout_s) {SHORTEST_S:g} to {LONGEST_S:.0f} s, not {self.timeout_s:g}.")
         try:
             jsonschema.validators.validator_for(self.schema or {}).check_schema(self.schema or {})
         except jsonschema.SchemaError as error:

@@ -115,7 +115,7 @@ def cron(line: str, zone: str = "UTC") -> tuple[Kind, str]:
 def interval(every_s: float) -> tuple[Kind, str]:
     """Return kind and spec of an interval in seconds. Raises BadSchedule."""
     if not MIN_INTERVAL_S <= every_s <= MAX_INTERVAL_S:
-        raise BadSchedule("An interval is 1 second at the least and 366 days at the most.")
+        raise BadSchedule("every_s is 1 second at the least and 366 days at the most.")
     return "interval", str(every_s)
 
 

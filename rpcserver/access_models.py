@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from core.durations import LONGEST_S, Duration
 from rpcserver.job_models import PageParams
 from rpcserver.models import Cursor, Id, Limit, Params, Text, without_nul
 
@@ -43,11 +44,11 @@ class TermsParams(Params):
     scopes: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=100)]], Field(min_length=1, max_length=100)
     ] = ["*"]
-    expires_in_s: Annotated[float, Field(ge=0.1, le=100 * 365 * 24 * 3600.0)] | None = None
+    expires_in_s: Duration | None = None
     renewable: bool = False
     max_calls: Count | None = None
     calls_per_interval: Count | None = None
-    interval_s: Count | None = None
+    interval_s: Annotated[int, Field(ge=1, le=LONGEST_S)] | None = None
     holder: Text | None = None
     logged: bool = False
 
@@ -83,7 +84,7 @@ class MaintenanceParams(Params):
 
     on: bool
     message: Text = "The server is in maintenance: try again later."
-    retry_after_s: Annotated[float, Field(gt=0, le=24 * 3600.0)] = 60.0
+    retry_after_s: Annotated[Duration, Field(le=24 * 3600.0)] = 60.0
 
 
 class OperatorCredentialParams(TermsParams):
@@ -102,7 +103,7 @@ class OperatorTicketParams(Params):
     """operator.ticket: `life_s` is how long a connection opened with it may last."""
 
     user: Text
-    life_s: Annotated[float, Field(ge=1, le=10 * 365 * 24 * 3600.0)] = 12 * 3600.0
+    life_s: Duration = 12 * 3600.0
 
 
 class NewUserParams(Params):

@@ -14,6 +14,7 @@ import structlog
 from jsonrpcserver import Success
 from pydantic import ValidationError
 
+from core.durations import LONGEST_S
 from jobs.clock import CURRENT, Clock
 from jobs.errors import CredentialEnded, JobsError
 from jobs.fitting import fitted
@@ -368,8 +369,9 @@ def _read_meta(call: Call, meta: Any) -> None:
     call.span = tracing.begin(call.method.name, meta)
     deadline_ms = meta.get("deadline_ms")
     if deadline_ms is not None:
-        if not isinstance(deadline_ms, int | float) or isinstance(deadline_ms, bool) or deadline_ms <= 0:
-            raise InvalidParams("_meta.deadline_ms must be a number of milliseconds above 0")
+        is_number = isinstance(deadline_ms, int | float) and not isinstance(deadline_ms, bool)
+        if not is_number or not 1 <= deadline_ms <= LONGEST_S * 1000:
+            raise InvalidParams(f"_meta.deadline_ms must be a number of milliseconds, from 1 to {LONGEST_S:.0f}000")
         call.deadline_s = min(call.deadline_s, deadline_ms / 1000)
     key = meta.get("idempotency_key")
     if key is not None:

@@ -5,10 +5,12 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
+from core.durations import Duration, Pause
 from rpcserver.models import Cursor, Id, Limit, Params, SessionParams, Text, without_nul
 
 JobState = Literal["queued", "running", "waiting_input", "succeeded", "failed", "cancelled", "lost"]
-Seconds = Annotated[float, Field(gt=0, le=86400)]
+Wait = Annotated[Duration, Field(le=24 * 3600.0)]
+LAST_MOMENT_MS = 253_402_300_799_999  # of the year 9999
 
 
 class JobParams(Params):
@@ -21,7 +23,7 @@ class WaitParams(Params):
     """job.wait."""
 
     job_id: Id
-    timeout_s: Seconds = 30.0
+    timeout_s: Wait = 30.0
 
 
 class CancelParams(Params):
@@ -37,7 +39,7 @@ class LogParams(Params):
     job_id: Id
     after: Annotated[int, Field(ge=0)] = 0
     follow: bool = False
-    timeout_s: Seconds = 30.0
+    timeout_s: Wait = 30.0
     limit: Limit = 200
 
 
@@ -64,10 +66,10 @@ class RunParams(SessionParams):
     function: Id
     data: dict[str, Any] = {}
     wait: bool = True
-    timeout_s: Seconds | None = None
+    timeout_s: Wait | None = None
     dedup_key: Annotated[str | None, Field(max_length=200), AfterValidator(lambda key: key and without_nul(key))] = None
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
-    delay_s: Annotated[float, Field(ge=0, le=366 * 86400)] = 0
+    delay_s: Annotated[Pause, Field(le=366 * 24 * 3600.0)] = 0
     callback: CallbackParams | None = None
 
 
@@ -89,8 +91,8 @@ class ScheduleParams(SessionParams):
     data: dict[str, Any] = {}
     cron: Text | None = None
     timezone: Text = "UTC"
-    every_s: float | None = None
-    at: int | None = None
+    every_s: Duration | None = None
+    at: Annotated[int, Field(ge=0, le=LAST_MOMENT_MS)] | None = None
     catch_up: bool = False
 
     @model_validator(mode="after")

@@ -12,11 +12,13 @@ from platformdirs import user_data_path
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from core.durations import LONGEST_S
 from rpcserver.addresses import is_loopback
 
 # Of ASCII: a name in other letters is written with its xn-- form. An IPv6 address may name its interface.
 _HOST_NAME = r"(?=.{1,253}$)(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*"
 _NAME_OR_ADDRESS = re.compile(_HOST_NAME + r"|[0-9A-Fa-f:.]{2,45}(?:%\w{1,15})?")
+SHORTEST_S = 1e-6
 RUNNING = "running.json"  # in the data folder: where the running server is reached by its operator
 
 
@@ -320,6 +322,8 @@ class Settings(BaseSettings):
             if isinstance(default, int | float) and not isinstance(default, bool) and name != "port":
                 if not math.isfinite(value) or value < 0 or (value == 0 and default > 0):
                     raise ValueError(f"{name} must be a number above 0, not {value}")
+                if name.endswith("_s") and not SHORTEST_S <= value <= LONGEST_S:
+                    raise ValueError(f"{name} must be {SHORTEST_S:g} to {LONGEST_S:.0f} seconds, not {value}")
         return self
 
     @classmethod

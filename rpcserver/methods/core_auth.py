@@ -14,7 +14,7 @@ class CreateBearerParams(Params):
     """core.user.auth.create."""
 
     pass_through: Any = None
-    seconds: Annotated[float | None, Field(gt=0, le=10 * 365 * 24 * 3600)] = None
+    seconds: Annotated[float | None, Field(ge=0.001, le=10 * 365 * 24 * 3600)] = None
 
 
 @method(

@@ -16,6 +16,8 @@ from tests.conftest import run_cli
         ("max_in_flight", 0),
         ("call_timeout_s", -1.0),
         ("heartbeat_s", float("nan")),
+        ("upkeep_s", 5e-324),
+        ("ticket_life_s", 1e300),
         ("readers", 0),
         ("port", 70000),
     ],

@@ -76,6 +76,8 @@ def create(
 
     Args:
         minimum, maximum: of a number; of text, of its length in characters; of binary, in bytes when decoded.
+        pattern: a regular expression of up to 200 characters that the whole of a text must match; it has no look-around
+            and no back references, and may not repeat too often. The text then has up to 256 characters.
         allow_null: False needs a default.
         read_groups, write_groups: who may; none: whoever may read, and whoever may write, the token.
         read_needs, write_needs: attributes that must be present in the same set.

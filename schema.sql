@@ -133,6 +133,7 @@ CREATE TABLE sessions (
 );
 CREATE UNIQUE INDEX sessions_default ON sessions (core_user_id) WHERE is_default = 1;
 CREATE INDEX sessions_working_set ON sessions (working_set_id);
+CREATE INDEX sessions_end ON sessions (end_at) WHERE end_at IS NOT NULL;
 CREATE INDEX sessions_half_made ON sessions (state) WHERE state IN ('creating', 'destroying');
 
 -- Where a session has been ('back') and can go again ('forward'); position grows. Written by rpcserver.sessions.

@@ -13,11 +13,12 @@ def is_duration(seconds: float) -> bool:
     return SHORTEST_S <= seconds <= LONGEST_S
 
 
-def _none_or_some(seconds: float) -> float:
+def none_or_some(seconds: float) -> float:
+    """Return the seconds: none, or a duration. Raises ValueError."""
     if seconds and not is_duration(seconds):
         raise ValueError(f"it is 0, or from {SHORTEST_S:g} to {LONGEST_S:.0f} seconds")
     return seconds
 
 
 Duration = Annotated[float, Field(ge=SHORTEST_S, le=LONGEST_S)]
-Pause = Annotated[float, Field(ge=0, le=LONGEST_S), AfterValidator(_none_or_some)]
+Pause = Annotated[float, Field(ge=0, le=LONGEST_S), AfterValidator(none_or_some)]

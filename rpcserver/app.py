@@ -48,6 +48,7 @@ from rpcserver.asking import Asking
 from rpcserver.credentials import Credentials, Terms
 from rpcserver.cursors import Cursors
 from rpcserver.dispatch import Dispatcher
+from rpcserver.ends import Ends
 from rpcserver.entrance import Entrance
 from rpcserver.events import Events, Kept
 from rpcserver.guest_methods import with_guests
@@ -136,6 +137,7 @@ class App:
         self.server = Server(self)
         self.asking = Asking(self.runner.asks, self.server.attached, tasks.create_task, self.clock)
         self.withdrawal = Withdrawal(self)
+        self.ends = Ends(self)
 
     async def add_user(self, name: str) -> auth.Secret:
         """Make a user and return a credential for him. Raises BadName or NameTaken."""
@@ -393,7 +395,8 @@ async def running(
     """
     start_checks.check(settings)
     async with opened(settings, is_server=True, clock=clock) as app:
-        housekeeping = [app.spawn(work) for work in (app.upkeep(), app.watch_clock(), app.withdrawal.run())]
+        keeping = (app.upkeep(), app.watch_clock(), app.withdrawal.run(), app.ends.run())
+        housekeeping = [app.spawn(work) for work in keeping]
         try:
             async with _listening(app, listening):
                 yield app

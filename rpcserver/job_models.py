@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
-from core.durations import Duration, Pause
+from core.durations import Duration, none_or_some
 from rpcserver.models import Cursor, Id, Limit, Params, SessionParams, Text, without_nul
 
 JobState = Literal["queued", "running", "waiting_input", "succeeded", "failed", "cancelled", "lost"]
@@ -69,7 +69,7 @@ class RunParams(SessionParams):
     timeout_s: Wait | None = None
     dedup_key: Annotated[str | None, Field(max_length=200), AfterValidator(lambda key: key and without_nul(key))] = None
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
-    delay_s: Annotated[Pause, Field(le=366 * 24 * 3600.0)] = 0
+    delay_s: Annotated[float, Field(ge=0, le=366 * 24 * 3600.0), AfterValidator(none_or_some)] = 0
     callback: CallbackParams | None = None
 
 

@@ -113,7 +113,7 @@ class Options(Params):
 
 
 class UpdateParams(Params):
-    """session.update."""
+    """session.update. `start` and `end` are absolute or relative times, as `+8h`; an empty one is cleared."""
 
     session_id: Id
     name: SessionName | None = None

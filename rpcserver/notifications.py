@@ -113,6 +113,12 @@ class SessionEvent(BaseModel):
     session_id: str
 
 
+class DestroyedEvent(SessionEvent):
+    """A session is gone: its user destroyed it, or, by `reason`, its end has come."""
+
+    reason: Literal["ended"] | None = None
+
+
 class PlaceEvent(SessionEvent):
     """A session entered or left a set."""
 
@@ -238,7 +244,7 @@ NOTIFICATIONS = (
     Notification("$/gap", "Events were left out for a slow client; what follows goes on after `to`.", Gap),
     Notification("session.created", "A session of the user was made.", SessionEvent),
     Notification("session.changed", "Name, options or params of a session were changed.", SessionEvent),
-    Notification("session.destroyed", "A session of the user is gone.", SessionEvent),
+    Notification("session.destroyed", "A session of the user is gone.", DestroyedEvent),
     Notification("session.entered", "A session of the user entered a set.", PlaceEvent),
     Notification("session.left", "A session of the user left a set.", PlaceEvent),
     Notification("session.relocated", "A session was moved because its set is gone.", RelocatedEvent),

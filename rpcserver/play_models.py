@@ -30,7 +30,7 @@ def _one_source(text: str | None, path: str | None, url: str | None, least: int)
 
 
 class CreateParams(Params):
-    """session.create: the seed's PlayArgs, and where to start."""
+    """session.create: the seed's PlayArgs, and where to start. It is closed at its `end`, absolute or as `+8h`."""
 
     name: SessionName | None = None
     context_name: ContextName = "default"
@@ -44,6 +44,7 @@ class CreateParams(Params):
     playbook_path: Path | None = None
     playbook_text: Script | None = None
     start: Text | None = None
+    end: Text | None = None
 
     @model_validator(mode="after")
     def _one_playbook(self) -> "CreateParams":

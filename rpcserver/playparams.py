@@ -3,6 +3,7 @@
 from typing import Any
 
 from play import OurTime, Params
+from store import Clock
 
 
 def read(given: dict[str, Any] | str | None) -> dict[str, Any]:
@@ -16,6 +17,6 @@ def read(given: dict[str, Any] | str | None) -> dict[str, Any]:
     return {**dict.fromkeys(params.args, ""), **params.get_map()}
 
 
-def moment(text: str | None) -> int:
-    """Return an absolute or relative time as UTC milliseconds; 0 for none. Raises MalformedTime."""
-    return 0 if text is None else OurTime.parse(text).unix * 1000
+def moment(text: str, clock: Clock) -> int | None:
+    """Return an absolute or relative time as UTC milliseconds; None for an empty text. Raises MalformedTime."""
+    return OurTime.parse(text, OurTime(clock.now_ms() // 1000)).unix * 1000 if text.strip() else None

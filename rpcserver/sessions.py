@@ -69,6 +69,7 @@ class NewSession:
     options: dict[str, Any] | None = None
     coderoot: str | None = None
     start_at: int = 0
+    end_at: int | None = None
 
 
 def insert(tx: Tx, new: NewSession, limit: int) -> str:
@@ -101,7 +102,7 @@ def insert(tx: Tx, new: NewSession, limit: int) -> str:
         orjson.dumps(new.options or {}).decode(),
         new.coderoot,
         new.start_at or now,
-        None,
+        new.end_at,
         None,
         1,
         now,
@@ -242,6 +243,22 @@ def places(tx: Tx, user_id: str) -> list[str]:
         "SELECT DISTINCT working_set_id FROM sessions WHERE core_user_id = ? AND working_set_id IS NOT NULL", user_id
     )
     return [row[0] for row in rows]
+
+
+def next_end(tx: Tx) -> int | None:
+    """Return when the next session ends, in UTC milliseconds; None when none does."""
+    row = tx.one("SELECT min(end_at) FROM sessions WHERE end_at IS NOT NULL")
+    return row[0] if row else None
+
+
+def ended(tx: Tx, now: int, limit: int) -> list[tuple[str, str]]:
+    """Return some sessions that are past their end, each as (id, whose it is)."""
+    rows = tx.all(
+        "SELECT id, core_user_id FROM sessions WHERE end_at <= ? AND state = 'active' ORDER BY end_at LIMIT ?",
+        now,
+        limit,
+    )
+    return [(session_id, user_id) for session_id, user_id in rows]
 
 
 def half_made(tx: Tx) -> list[Session]:

@@ -17,7 +17,7 @@ from plugins.hooks import Action, Command
 from rpcserver import commands as token_commands
 from rpcserver import contexts, examples, kinds, models, playbooks, playparams, replies, sessions, views, walking
 from rpcserver.dispatch import Call, method
-from rpcserver.errors import NotInPallet, RevisionConflict
+from rpcserver.errors import InvalidParams, NotInPallet, RevisionConflict
 from rpcserver.methods.playbook import read
 from rpcserver.models import (
     ActionParams,
@@ -52,6 +52,9 @@ async def create(call: Call, params: CreateParams) -> dict[str, Any]:
     Without a name it is called by the time, as `YYYY_MM_DD_HH_MM_SS`. A playbook is added, not yet played; one with
     mistakes makes no session.
     """
+    clock = call.app.clock
+    start_at, end_at = (playparams.moment(text or "", clock) for text in (params.start, params.end))
+    _check_span(start_at or clock.now_ms(), end_at)
     options: dict[str, Any] = {"human": params.human}
     if params.filter is not None:
         options["filter"] = params.filter
@@ -63,7 +66,8 @@ async def create(call: Call, params: CreateParams) -> dict[str, Any]:
         playparams.read(params.params),
         options,
         params.coderoot,
-        playparams.moment(params.start),
+        start_at or 0,
+        end_at,
     )
     if params.coderoot is not None:
         code_folder(call.app.settings, call.user_id, params.context_name, params.coderoot)
@@ -73,6 +77,7 @@ async def create(call: Call, params: CreateParams) -> dict[str, Any]:
 
     def with_context(tx: Tx, session: Session) -> None:
         contexts.ensure(tx, call.user_id, params.context_name)
+        tx.after_commit(call.app.ends.wake.set)
 
     session = await walking.create(call, new, params.set_id, with_context)
     if actions.count:
@@ -106,11 +111,14 @@ async def _destroy(call: Call, session: Session) -> str:
             lambda tx: app.sessions.changed(tx, sessions.set_state(tx, session.id, "destroying"))
         )
 
+    is_ended = session.end_at is not None and session.end_at <= app.clock.now_ms()
+    told = {"session_id": session.id, **({"reason": "ended"} if is_ended else {})}
+
     def remove(tx: Tx, left: tuple[str | None, bool]) -> str:
         sessions.remove(tx, session.id)
         app.sessions.gone(tx, session)
         walking.tell_guests(call, tx, "session_destroyed", session)
-        app.events.append(tx, "session.destroyed", f"user:{session.core_user_id}", {"session_id": session.id})
+        app.events.append(tx, "session.destroyed", f"user:{session.core_user_id}", told)
         set_id, is_gone = left
         if set_id is not None and is_gone:
             walking.tell_left(call, tx, set_id)
@@ -304,8 +312,12 @@ async def update(call: Call, params: UpdateParams) -> dict[str, Any]:
         given["is_interactive"] = params.interactive
     if params.params is not None:
         given["params"] = playparams.read(params.params)
-    given |= {f"{name}_at": playparams.moment(text) for name in ("start", "end") if (text := getattr(params, name))}
     app = call.app
+    if params.start is not None:
+        given["start_at"] = playparams.moment(params.start, app.clock) or session.created_at
+    if params.end is not None:
+        given["end_at"] = playparams.moment(params.end, app.clock)
+    _check_span(given.get("start_at", session.start_at), given.get("end_at", session.end_at))
     if params.coderoot is not None:
         code_folder(app.settings, call.user_id, context_name, params.coderoot)
 
@@ -313,9 +325,16 @@ async def update(call: Call, params: UpdateParams) -> dict[str, Any]:
         contexts.ensure(tx, session.core_user_id, context_name)
         changed = sessions.update(tx, session, given, params.if_revision)
         app.events.append(tx, "session.changed", f"user:{session.core_user_id}", {"session_id": session.id})
+        tx.after_commit(app.ends.wake.set)
         return app.sessions.changed(tx, changed)
 
     return views.session_record(await app.store.write(change))
+
+
+def _check_span(start_at: int, end_at: int | None) -> None:
+    if end_at is not None and end_at <= start_at:
+        reason = "a session ends after its start"
+        raise InvalidParams(f"end: {reason}", [{"param": "end", "reason": reason}])
 
 
 async def _leave_store(call: Call, session: Session) -> None:

@@ -2,11 +2,11 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from core.durations import LONGEST_S, Duration
 from rpcserver.job_models import PageParams
-from rpcserver.models import Cursor, Id, Limit, Params, Text, without_nul
+from rpcserver.models import Cursor, Id, Limit, Line, Params, Text
 
 SecretText = Annotated[str, Field(min_length=1, max_length=4000)]
 Count = Annotated[int, Field(ge=1, le=10**12)]
@@ -40,7 +40,7 @@ class LogoutParams(Params):
 class TermsParams(Params):
     """What a new credential is good for."""
 
-    label: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(without_nul)]
+    label: Line
     scopes: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=100)]], Field(min_length=1, max_length=100)
     ] = ["*"]

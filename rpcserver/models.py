@@ -3,12 +3,17 @@
 The same models check the call and describe it. Names are normative: design of the API; meaning: seeds/sessions.md.
 """
 
+import unicodedata
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Limit = Annotated[int, Field(ge=1, le=200, description="How many items at most.")]
 Cursor = Annotated[str | None, Field(max_length=4096, description="`next_cursor` of the page before.")]
+
+# Control signs, signs that change the direction of what follows, halves of a sign, ends of lines and paragraphs.
+_NOT_IN_A_LINE = ("Cc", "Cf", "Cs", "Zl", "Zp")
+_JOINERS = "\u200c\u200d"  # of Persian, of Indian scripts, of emoji
 
 
 def without_nul(text: str) -> str:
@@ -18,9 +23,27 @@ def without_nul(text: str) -> str:
     return text
 
 
+def one_line(text: str) -> str:
+    """Refuse a name that is blank, or holds what would break or hide a part of the line it is shown in."""
+    if not text.strip():
+        raise ValueError("it is blank")
+    odd = next((sign for sign in text if unicodedata.category(sign) in _NOT_IN_A_LINE and sign not in _JOINERS), None)
+    if odd is not None:
+        raise ValueError(f"it holds the sign U+{ord(odd):04X}, which is none for a name")
+    return text
+
+
+def session_name(text: str) -> str:
+    """Refuse what is no name of one line, and slashes: a name is not a path."""
+    if "/" in text or "\\" in text:
+        raise ValueError("it holds a slash: a session's name is not a path")
+    return one_line(text)
+
+
 Id = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(without_nul)]
 Text = Annotated[str, Field(max_length=1000), AfterValidator(without_nul)]
-SessionName = Annotated[str, Field(min_length=3, max_length=120), AfterValidator(without_nul)]
+SessionName = Annotated[str, Field(min_length=3, max_length=120), AfterValidator(session_name)]
+Line = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(one_line)]
 ContextName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{2,119}$")]
 Kind = Literal["token", "child", "link", "user", "command"]
 Order = Literal["name", "-name", "added", "-added"]
@@ -130,7 +153,7 @@ class UpdateParams(Params):
 class IdentifyParams(Params):
     """server.identify: who connects, for logs and presence."""
 
-    client: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(without_nul)]
+    client: Line
     version: Annotated[str, Field(max_length=50)] = ""
     type: Literal["web", "cli", "agent", "service", "other"] = "other"
 

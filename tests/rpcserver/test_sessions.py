@@ -51,6 +51,29 @@ async def test_a_name_is_taken_once(anna: Client, bob: Client) -> None:
     assert len(await anna.list_sessions()) == 2
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["a/../b", "a/b", "C:\\x", "two\nlines", "a\tb", "a\x1b[31mred", "a\u202etxt.exe", "   ", "a\u2028b", "a\x00b"],
+)
+async def test_a_name_is_one_plain_line(anna: Client, name: str) -> None:
+    """A path, and signs that break or hide the line a name is shown in, are refused wherever a name is given."""
+    session_id = await anna.create_session("work")
+    for method, params in (("session.create", {}), ("session.update", {"session_id": session_id})):
+        with pytest.raises(CallError) as caught:
+            await anna.call(method, name=name, **params)
+        assert (caught.value.kind, caught.value.data["errors"][0]["param"]) == ("INVALID_PARAMS", "name")
+    for method, param in (("credential.create", "label"), ("server.identify", "client")):
+        if "/" not in name and "\\" not in name:
+            with pytest.raises(CallError, match="Invalid params"):
+                await anna.call(method, **{param: name})
+
+
+async def test_a_name_may_be_of_any_language(anna: Client) -> None:
+    """Letters of every script, and signs that join them, are a name's."""
+    for name in ("Überblick", "日本語の部屋", "می‌خواهم", "👩‍💻 at work", "2026_11_27_19_10_00", "..."):
+        assert (await anna.get_session(await anna.create_session(name))).name == name
+
+
 async def test_a_destroyed_name_is_free(anna: Client) -> None:
     """A name can be used again when its session is gone."""
     await anna.destroy_session(await anna.create_session("work"))

@@ -33,7 +33,8 @@ CoreError
 │   ├── EnterRefused
 │   ├── LeaveRefused
 │   └── EventRefused
-├── NameTaken              a user of that name exists
+├── NameTaken              something of that name exists
+│   └── UserExists             a user of that name exists
 ├── BadName                the name cannot be used
 ├── SetCycle               a set would become its own ancestor
 ├── SetNotEmpty            the set still has children, or visitors from other users
@@ -310,6 +311,17 @@ class NameTaken(CoreError):
     def __init__(self, name: str) -> None:
         self.name = name
         super().__init__(f"The name {name!r} is taken: choose another.")
+
+
+class UserExists(NameTaken):
+    """There is a user of that name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.args = (
+            f"There is a user {name!r} already: choose another name, or give that user another credential with"
+            f" `rpcserver credential create {name}`.",
+        )
 
 
 class BadName(CoreError):

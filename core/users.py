@@ -8,7 +8,7 @@ from typing import Any
 
 from core import groups, live, members, sets, tokens
 from core.calls import Scene, core_call
-from core.errors import BadValue, NameTaken, UserNotFound
+from core.errors import BadValue, UserExists, UserNotFound
 from core.names import checked_user_name
 from store import Tx, new_id
 
@@ -42,11 +42,11 @@ class Profile(User):
 
 @core_call("core.user.create")
 def create(scene: Scene, name: str) -> User:
-    """Make a user with his token, group and home. Raises BadName or NameTaken."""
+    """Make a user with his token, group and home. Raises BadName or UserExists."""
     checked_user_name(name)
     tx = scene.tx
     if tx.one("SELECT 1 FROM users WHERE name = ?", name):
-        raise NameTaken(name)
+        raise UserExists(name)
     user_id = new_id("u_")
     token_id = tokens.insert(tx, "user", user_id, name, {})
     home = sets.define(tx, tokens.insert(tx, "set", user_id, f"{name}'s home", {}, is_public=False), None)

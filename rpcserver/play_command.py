@@ -23,7 +23,7 @@ from rpcserver.app import running
 from rpcserver.client import CallError, Client, Disconnected
 from rpcserver.play_screen import Answers, Screen
 from rpcserver.settings import RUNNING, Settings
-from store import StoreLocked
+from store import DATABASE, StoreLocked
 
 PART_CHARACTERS = 200_000
 CALL_TIMEOUT_S = 24 * 3600.0
@@ -63,7 +63,7 @@ def play(settings: Settings, wish: Wish) -> int:
 
 
 async def _play(settings: Settings, wish: Wish, actions: list[Action], screen: Screen) -> int:
-    async with _client(settings, wish.user) as client:
+    async with _client(settings, wish.user, screen) as client:
         if wish.session_name is not None and wish.target is not None:
             # Looked at aside first: what nobody plays must not come to stand in a playbook that goes on.
             status = await _plan(client, replace(wish, is_dry_run=True), actions, screen, is_shown=wish.is_dry_run)
@@ -116,7 +116,7 @@ class _Session:
 
 
 @asynccontextmanager
-async def _client(settings: Settings, user: str | None) -> AsyncIterator[Client]:
+async def _client(settings: Settings, user: str | None, screen: Screen) -> AsyncIterator[Client]:
     """Connect as a user: to the server that has the folder open, or to one that runs inside this process meanwhile."""
     async with AsyncExitStack() as stack:
         structlog.configure(
@@ -125,7 +125,14 @@ async def _client(settings: Settings, user: str | None) -> AsyncIterator[Client]
         )
         try:
             own = settings.model_copy(update={"host": "127.0.0.1", "port": 0})
+            is_new = not (settings.data / DATABASE).exists()
             app = await stack.enter_async_context(running(own))
+            screen.note(f"No server runs on {settings.data}: playing there, in this process.")
+            if is_new:
+                screen.note(
+                    "It is a new data folder, and its first user is 'owner':"
+                    " `rpcserver credential create owner` prints a credential for a server on it."
+                )
             url, credential = app.server.url, str(await app.lend(user))
             stack.push_async_callback(app.give_back, credential)
         except StoreLocked:

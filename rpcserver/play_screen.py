@@ -40,6 +40,10 @@ class Screen:
         """Show a question."""
         print(text, flush=True)
 
+    def note(self, text: str) -> None:
+        """Say what the person should know of besides."""
+        print(text, file=sys.stderr, flush=True)
+
     def fail(self, text: str) -> None:
         """Say what went wrong."""
         print(f"rpcserver: {text}", file=sys.stderr, flush=True)

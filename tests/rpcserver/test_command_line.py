@@ -70,7 +70,7 @@ def test_user_add_goes_through_the_running_server(serve: Serve, tmp_path: Path) 
     added = run_cli("user", "add", "anna", "--data", data)
     ran = run_cli("call", "auth.whoami", "--url", process.url, "--credential", added.stdout.strip())
     assert json.loads(ran.stdout)["name"] == "anna"
-    assert "taken" in refused("user", "add", "anna", "--data", data)
+    assert "credential create anna" in refused("user", "add", "anna", "--data", data)
     assert "a-z" in refused("user", "add", "An na", "--data", data)
 
 

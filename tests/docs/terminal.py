@@ -67,7 +67,7 @@ class Terminal:
             return self._serve(script)
         if script.startswith("make "):
             # Make would mend what is not as locked, and with it the environment that runs this.
-            assert INSTALL.Environment(CHECKOUT / ".venv").whole("test"), "run `make test`, which sets up .venv"
+            assert INSTALL.Environment(CHECKOUT / ".venv").whole("test"), "run `python3 requirements/install.py test`"
         after = self._home / "after"
         done = subprocess.run(
             ["bash", "-euc", f'{script}\nenv -0 > "{after}"; pwd > "{after}.pwd"'],

@@ -27,7 +27,9 @@ ROOT = Path(__file__).resolve().parents[1]
 LOCKS = ROOT / "requirements"
 BASED_ON = {"run": ("run",), "test": ("run", "test")}  # a lock has every pin of those below it
 PIP = ("-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--no-compile", "--no-build-isolation")
-LOCKED = ("--no-deps", "--require-hashes", "--requirement")  # a lock names all there is
+# Pure Python of which there are no wheels. What else has none would want a compiler, and has no place in a lock.
+SOURCES = ("jsonrpcserver", "oslash", "jsonrpc-base", "jsonrpc-websocket")
+LOCKED = ("--require-hashes", "--no-deps", "--only-binary", ":all:", "--no-binary", ",".join(SOURCES), "--requirement")
 TOLD_LINES = 15
 
 
@@ -135,9 +137,10 @@ def run(command: list[str], what: str) -> None:
             if terminal and found:
                 print(f"\r\033[K  {what} ... {packages} {found[1]}", end="", flush=True)
             elif "Retrying" in line:
-                print(f"\n  {line.rstrip()}", flush=True)
+                print("\n  no answer, trying again ...", end="" if terminal else "\n", flush=True)
     if process.returncode != 0:
-        raise Failed("\n".join([*lines[-TOLD_LINES:], "", remedy("\n".join(lines), what)]))
+        told = [line for line in lines if "Retrying" not in line][-TOLD_LINES:]
+        raise Failed("\n".join([*told, "", remedy("\n".join(lines), what)]))
     if terminal:
         print(f"\r\033[K  {what}" + (f": {packages} packages" if packages else ""), flush=True)
 
@@ -148,6 +151,11 @@ def remedy(output: str, what: str) -> str:
         return f"What came is not what was locked, so {what} was not installed: ask who serves the packages here."
     if "No space left" in output:
         return "The disk is full: make room, then run the same again."
+    if "No matching distribution" in output and "from versions: none" not in output:
+        return (
+            f"For {what} the index has no such version that fits Python {sys.version.split()[0]} on this machine:"
+            " take another Python (make ... PYTHON=python3.12), or see whether the index is complete."
+        )
     return (
         f"Installing {what} failed. Packages come from the index that pip is set up with (see `pip config list` and"
         " HTTPS_PROXY): look whether it can be reached, then run the same again."

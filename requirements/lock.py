@@ -10,15 +10,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from install import LOCKS, ROOT, Failed, pins, run
+from install import LOCKS, ROOT, SOURCES, Failed, pins, run
 
 UV = "uv==0.13.9"
 TOOLS = ROOT / ".venv-lock"
 SETS = {"test": ("--extra", "test"), "run": (), "image": ("--extra", "fast"), "build": ("--group", "build")}
 PYTHONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
 SYSTEMS = ("x86_64-manylinux_2_39", "aarch64-manylinux_2_39", "aarch64-apple-darwin")
-# Pure Python that comes as sources. What else has no wheel would want a compiler: it has no place in a lock.
-SOURCES = ("jsonrpcserver", "oslash", "jsonrpc-base", "jsonrpc-websocket")
 
 
 def main() -> int:
@@ -46,13 +44,15 @@ def moved(before: dict[str, str], after: dict[str, str]) -> list[str]:
 
 
 def without_wheels() -> Iterator[str]:
-    """Name, for each supported Python and system, the first locked package that would have to be compiled there."""
-    sources = [word for name in SOURCES for word in ("--no-binary", name)]
+    """Name, for each supported Python and system, the first locked package without a wheel there.
+
+    Those of SOURCES are pure Python and have none.
+    """
     locks = [f"requirements/{name}.txt" for name in SETS]
     for python in PYTHONS:
         for system in SYSTEMS:
             target = ("--no-universal", "--python-version", python, "--python-platform", system)
-            done = uv(*target, "--no-deps", "--only-binary", ":all:", *sources, *locks)
+            done = uv(*target, "--no-deps", *locks)
             if done.returncode != 0:
                 found = re.search(r"Because (\S+) has no usable wheels", done.stderr)
                 yield f"No wheel for Python {python} on {system}: {found[1] if found else done.stderr}"
@@ -60,7 +60,8 @@ def without_wheels() -> Iterator[str]:
 
 def uv(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run `uv pip compile`, whose other options stand in pyproject.toml."""
-    command = [str(TOOLS / "bin" / "uv"), "pip", "compile", "--quiet", *arguments]
+    sources = [word for name in SOURCES for word in ("--no-binary", name)]
+    command = [str(TOOLS / "bin" / "uv"), "pip", "compile", "--quiet", "--only-binary", ":all:", *sources, *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 

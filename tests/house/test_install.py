@@ -135,7 +135,8 @@ def test_a_python_without_venv_is_told(
 @pytest.mark.parametrize(
     ("printed", "told"),
     [
-        ("ERROR: No matching distribution found for orjson==3.13.0", "look whether it can be reached"),
+        ("(from versions: none) No matching distribution found for orjson==3.13.0", "look whether it can be reached"),
+        ("(from versions: 3.11.9) No matching distribution found for orjson==3.13.0", "take another Python"),
         ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.", "not what was locked"),
         ("OSError: [Errno 28] No space left on device", "make room"),
     ],

@@ -28,7 +28,7 @@ LOCKS = ROOT / "requirements"
 BASED_ON = {"run": ("run",), "test": ("run", "test")}  # a lock has every pin of those below it
 PIP = ("-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--no-compile", "--no-build-isolation")
 # Pure Python of which there are no wheels. What else has none would want a compiler, and has no place in a lock.
-SOURCES = ("jsonrpcserver", "oslash", "jsonrpc-base", "jsonrpc-websocket")
+SOURCES = ("jsonrpcserver", "jsonrpc-base", "jsonrpc-websocket")
 LOCKED = ("--require-hashes", "--no-deps", "--only-binary", ":all:", "--no-binary", ",".join(SOURCES), "--requirement")
 TOLD_LINES = 15
 

@@ -86,16 +86,12 @@ class HttpClient:
         return _decoded(bytes(found), response.charset_encoding)
 
     async def open(self) -> Any:
-        """Load what is needed, the first time, and return the transport. Raises RemoteUnavailable."""
+        """Load what is needed, the first time, and return the transport."""
         async with self._opening:
             if self._transport is None:
-                try:
-                    # Not on the loop: packages and certificates take longer to load than others should wait.
-                    make = partial(_guarded_transport, self._networks, self._ca_file, self._names)
-                    self._transport = await self._answers.run(make)
-                except ImportError as error:
-                    message = "this server calls none: its operator installs them with `pip install rpcserver[remotes]`"
-                    raise RemoteUnavailable(message) from error
+                # Not on the loop: packages and certificates take longer to load than others should wait.
+                make = partial(_guarded_transport, self._networks, self._ca_file, self._names)
+                self._transport = await self._answers.run(make)
         return self._transport
 
 

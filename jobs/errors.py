@@ -235,7 +235,7 @@ class ScriptsUnavailable(JobsError):
 
     def __init__(self) -> None:
         super().__init__(
-            "This server runs no scripts: its operator installs them with `pip install rpcserver[scripts]`."
+            "This server runs no scripts: they need the extra 'scripts', pip install 'rpcserver[scripts]'."
         )
 
 

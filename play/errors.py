@@ -12,6 +12,7 @@
     ├── SourceError         a file, folder or address cannot be read
     │   └── IncludeError    ... and it was an include that asked for it
     └── StoreError          a key-value store refuses
+        ├── SealingUnavailable
         ├── MissingKey
         ├── BadKey
         └── BadSecret
@@ -104,6 +105,13 @@ class IncludeError(SourceError):
 
 class StoreError(PlayError):
     """A key-value store cannot do what was asked."""
+
+
+class SealingUnavailable(StoreError):
+    """Values cannot be sealed here: the extra `kvs` is not installed."""
+
+    def __init__(self) -> None:
+        super().__init__("sealed values, as secrets are, need the extra 'kvs': pip install 'rpcserver[kvs]'")
 
 
 class MissingKey(StoreError):

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from play.errors import BadSecret, StoreError
+from play.errors import BadSecret, SealingUnavailable
 
 _MIN_SECRET = 4
 _SALT_BYTES = 16
@@ -28,7 +28,7 @@ class Seal:
 
         Raises:
             BadSecret: the secret has fewer than 4 characters.
-            StoreError: the optional dependency is missing.
+            SealingUnavailable: the optional dependency is missing.
 
         Source: heroscript specification, section 11.
         """
@@ -38,7 +38,7 @@ class Seal:
             from cryptography.hazmat.primitives.ciphers.aead import AESGCM
             from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
         except ImportError:
-            raise StoreError("an encrypted store needs the extra 'kvs': pip install 'rpcserver[kvs]'") from None
+            raise SealingUnavailable from None
         used = os.urandom(_SALT_BYTES) if salt is None else salt
         key = Scrypt(salt=used, length=32, n=2**15, r=8, p=1).derive(secret.encode("utf-8", "surrogatepass"))
         return cls(AESGCM(key), used)

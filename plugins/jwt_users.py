@@ -38,10 +38,8 @@ class JwtUsers:
         user_claim: str,
         may_make_users: bool,
     ) -> None:
-        try:
-            from joserfc import errors, jwk, jwt
-        except ImportError as error:
-            raise BadPlugin(NAME, "joserfc is missing: install rpcserver[jwt]") from error
+        from joserfc import errors, jwk, jwt
+
         try:
             self._keys = jwk.KeySet.import_key_set(json.loads(keys.read_text("utf-8")))
         except (OSError, ValueError, KeyError, errors.JoseError) as error:

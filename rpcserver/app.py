@@ -15,11 +15,6 @@ from typing import Any
 import orjson
 import structlog
 
-import core
-import jobs
-import play
-import plugins
-import store as store_room
 from core import guards, presence, sets, users
 from core.calls import Policy, Scene
 from core.errors import UserNotFound
@@ -41,7 +36,19 @@ from plugins.bus import Bus
 from plugins.jwt_users import NAME as JWT_USERS
 from plugins.jwt_users import JwtUsers
 from plugins.notices import Notices
-from rpcserver import archive, auth, credentials, errors, identity, limits, sessions, start_checks, tickets, views
+from rpcserver import (
+    archive,
+    auth,
+    credentials,
+    errors,
+    extras,
+    identity,
+    limits,
+    sessions,
+    start_checks,
+    tickets,
+    views,
+)
 from rpcserver.access_models import TermsParams
 from rpcserver.adding import Adding
 from rpcserver.asking import Asking
@@ -345,9 +352,8 @@ async def opened(settings: Settings, *, is_server: bool = False, clock: Clock | 
     Only a server (`is_server`) takes up the jobs, schedules and callbacks that wait there. `clock` is what all of it
     tells the time by.
 
-    Raises StoreError or BadPlugin when that cannot be; both say what to do.
+    Raises MissingExtra, StoreError or BadPlugin when that cannot be; each says what to do.
     """
-    _check_rooms()
     pools = limits.pools(settings)
     bus = load_plugins(settings, pools.git)
     store = await Store.open(
@@ -434,11 +440,12 @@ async def _recover(app: App) -> None:
 
 
 def load_plugins(settings: Settings, git_threads: Pool | None = None) -> Bus:
-    """Return the bus with every plugin, each with its settings read. Raises BadPlugin, naming it.
+    """Return the bus with every plugin, each with its settings read. Raises BadPlugin, naming it, or MissingExtra.
 
     Args:
         git_threads: those that wait for other hosts; None: where nothing is fetched.
     """
+    extras.check(settings)
     foreseen = (*FORESEEN, errors.RpcError)
     bus = Bus(settings.filter_timeout_s, settings.action_timeout_s, foreseen)
     loader.load(bus, settings.plugins, fetch_hosts(settings, git_threads))
@@ -463,14 +470,3 @@ def _drop(app: App, session: Session, tx: Tx) -> None:
     sessions.remove(tx, session.id)
     if session.state == "destroying":  # nobody ever heard of one that was still being made
         app.events.append(tx, "session.destroyed", f"user:{session.core_user_id}", {"session_id": session.id})
-
-
-def _check_rooms() -> None:
-    # `jobs`, `plugins`, `core` are names another package could have taken: all rooms must come from one place.
-    here = Path(__file__).parent.parent
-    for room in (core, jobs, play, plugins, store_room):
-        if Path(room.__file__ or "").parent.parent != here:
-            raise RuntimeError(
-                f"the package {room.__name__!r} comes from {room.__file__}, not from {here}: "
-                "install rpcserver into an environment of its own"
-            )

@@ -8,6 +8,7 @@ import typer
 
 from rpcserver.cli_access import credential_app, maintenance, ticket
 from rpcserver.guarded import guarded, stop_with
+from rpcserver.rooms import collision
 
 app = typer.Typer(
     help="A session server: JSON-RPC 2.0 over one WebSocket.",
@@ -299,7 +300,10 @@ def version() -> None:
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line, unless what it would import is somebody else's."""
+    stranger = collision()
+    if stranger is not None:
+        stop_with(stranger)
     app()
 
 

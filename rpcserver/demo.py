@@ -87,12 +87,15 @@ def command(screen: Screen, *arguments: str) -> str:
     """Run an `rpcserver` command and return what it printed; its standard error goes to the person."""
     shown = arguments[: arguments.index("--data")]
     screen.say(f"[cyan]$ rpcserver {escape(shlex.join(shown))}[/]")
-    done = subprocess.run(
-        [sys.executable, "-m", "rpcserver", *arguments], stdout=subprocess.PIPE, text=True, env=_environment()
-    )
+    done = subprocess.run(_rpcserver(*arguments), stdout=subprocess.PIPE, text=True, env=_environment())
     if done.returncode != 0:
         raise DemoError(f"`rpcserver {shlex.join(shown)}` ended with status {done.returncode}.")
     return done.stdout
+
+
+def _rpcserver(*arguments: str) -> list[str]:
+    # Not from the folder that this is run in: it may hold packages of the same names.
+    return [sys.executable, "-P", "-m", "rpcserver", *arguments]
 
 
 def _environment() -> dict[str, str]:
@@ -104,8 +107,7 @@ def _environment() -> dict[str, str]:
 async def served(data: Path, log: IO[bytes]) -> AsyncIterator[str]:
     """Run `rpcserver serve` as a process and give its url; it is stopped whatever happens."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "rpcserver", "serve", "--data", str(data), "--host", "127.0.0.1", "--port", "0"),
+        *_rpcserver("serve", "--data", str(data), "--host", "127.0.0.1", "--port", "0"),
         stdout=asyncio.subprocess.PIPE,
         stderr=log,
         env=_environment(),

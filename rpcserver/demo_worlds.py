@@ -13,6 +13,7 @@ from typing import IO, Any
 from rpcserver.client import CallError, Client, Disconnected
 from rpcserver.demo import DemoError, command, served
 from rpcserver.demo_screen import Screen
+from rpcserver.extras import MissingExtra, check_world
 
 KEEPER, VISITOR = "keeper", "visitor"
 _ROOM = Path(__file__).parent
@@ -33,7 +34,13 @@ def run(name: str) -> int:
     if found is None or name not in WALKS:
         screen.failed(f"there is no world {name!r}: choose one of {', '.join(sorted(WALKS))}.")
         return 1
-    screen.say(f"[bold]rpcserver demo --world {name}[/]: {json.loads(found.read_text('utf-8'))['description']}")
+    world = json.loads(found.read_text("utf-8"))
+    try:
+        check_world(world, f"the world {name!r}")
+    except MissingExtra as error:
+        screen.failed(f"{error}.")
+        return 1
+    screen.say(f"[bold]rpcserver demo --world {name}[/]: {world['description']}")
     try:
         with tempfile.TemporaryDirectory(prefix="rpcserver-demo-") as folder:
             data = Path(folder) / "data"

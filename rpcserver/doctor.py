@@ -22,6 +22,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from plugins.errors import BadPlugin
+from rpcserver import extras
 from rpcserver.app import job_specs, load_plugins
 from rpcserver.guest_methods import with_guests
 from rpcserver.methods import METHODS
@@ -59,6 +60,7 @@ def look(settings: Settings) -> Iterator[Finding]:
     yield Finding("ok", "settings: read without a fault")
     yield _python()
     yield _sqlite(sqlite3.sqlite_version_info)
+    yield (found := _extras(settings))
     running = _running(settings.data)
     yield from _folder(settings.data)
     if (settings.data / DATABASE).is_file():
@@ -67,7 +69,8 @@ def look(settings: Settings) -> Iterator[Finding]:
     yield _port(settings, running)
     yield from _exposure(settings)
     yield _open_files(settings)
-    yield _plugins(settings)
+    if found.level == "ok":
+        yield _plugins(settings)
 
 
 def ask_ready(settings: Settings, is_address_given: bool) -> int:
@@ -117,6 +120,15 @@ def _sqlite(version: tuple[int, int, int]) -> Finding:
             "and copy it with `rpcserver backup`",
         )
     return Finding("ok", f"SQLite {shown}")
+
+
+def _extras(settings: Settings) -> Finding:
+    there = f"extras: {', '.join(extras.installed()) or 'none'}"
+    try:
+        extras.check(settings)
+    except extras.MissingExtra as error:
+        return Finding("fail", f"{there}; {error}", "install it, or take the setting out")
+    return Finding("ok", there)
 
 
 def _folder(folder: Path) -> Iterator[Finding]:

@@ -255,6 +255,7 @@ TABLE: dict[type[BaseException], tuple[int, str, bool]] = {
     play.MissingKey: (NOT_FOUND, "KEY_NOT_FOUND", False),
     play.BadKey: (INVALID_PARAMS, "BAD_KEY", False),
     play.BadSecret: (FORBIDDEN, "BAD_SECRET", False),
+    play.SealingUnavailable: (CONFLICT, "SEALING_UNAVAILABLE", False),
     play.StoreError: (CONFLICT, "KEYS_REFUSED", False),
     play.PlayError: (INVALID_PARAMS, "BAD_SCRIPT", False),
     store.StoreFull: (BUSY, "STORAGE_FULL", True),

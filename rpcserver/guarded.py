@@ -16,6 +16,7 @@ def guarded(run: Any, flags: dict[str, Any], *arguments: Any) -> Any:
     from jobs.errors import JobsError
     from plugins.errors import PluginsError
     from rpcserver import logs
+    from rpcserver.extras import MissingExtra
     from rpcserver.settings import Settings
     from rpcserver.start_checks import UnsafeStart
     from store import StoreError
@@ -33,7 +34,7 @@ def guarded(run: Any, flags: dict[str, Any], *arguments: Any) -> Any:
         stop_with(f"the settings cannot be read: {error}. Correct the environment or rpcserver.toml.")
     except UserNotFound as error:
         stop_with(f"There is no user {error.id!r} in this data folder: make one with `rpcserver user add`.")
-    except (StoreError, CoreError, JobsError, PluginsError, UnsafeStart, OSError) as error:
+    except (StoreError, CoreError, JobsError, PluginsError, MissingExtra, UnsafeStart, OSError) as error:
         stop_with(str(error))
 
 

@@ -20,6 +20,7 @@ from store import Store
 from store import clock as store_clock
 from tests.builders import make_place
 from tests.clocks import LOOK_EVERY_S, SetClock
+from tests.installed import Installed, build_wheel, default_environment
 
 
 @pytest.fixture
@@ -28,6 +29,20 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
     opened = await Store.open(tmp_path / "data")
     yield opened
     await opened.close()
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout."""
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="session")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """An environment with the wheel and what it needs, without any extra; it is not to be changed."""
+    made = default_environment(tmp_path_factory.mktemp("installed") / "environment")
+    made.install(wheel)
+    return made
 
 
 class Running:
@@ -103,9 +118,12 @@ async def shelf(anna: Client) -> str:
 class Process:
     """A server as a process of its own."""
 
-    def __init__(self, data: Path, *flags: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, data: Path, *flags: str, env: dict[str, str] | None = None, python: str | Path = sys.executable
+    ) -> None:
         self.data = data
         self._flags = flags
+        self._python = str(python)
         self._env = {**os.environ, **(env or {})}
         self.start()
 
@@ -113,7 +131,7 @@ class Process:
         """Start it and wait until it is ready."""
         self.log = open(self.data.parent / "server.log", "ab")  # noqa: SIM115 (closed in stop)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "rpcserver", "serve", "--data", str(self.data), "--port", "0", *self._flags],
+            [self._python, "-P", "-m", "rpcserver", "serve", "--data", str(self.data), "--port", "0", *self._flags],
             stdout=subprocess.PIPE,
             stderr=self.log,
             env=self._env,

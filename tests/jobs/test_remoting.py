@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -268,15 +267,6 @@ async def test_a_value_cannot_add_headers(web: Web, remotes: Remotes) -> None:
     with pytest.raises(RemoteUnavailable, match="header"):
         await remotes.call(remote, "owner", asked(), "a\r\nX-Evil: 1", is_write=True)
     assert web.seen == []
-
-
-async def test_without_the_packages_nothing_is_called(
-    web: Web, remotes: Remotes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A server without the extra says so, wherever something was to be called."""
-    monkeypatch.setitem(sys.modules, "httpx2", None)
-    with pytest.raises(RemoteUnavailable, match=r"rpcserver\[remotes\]"):
-        await remotes.post(url(web), {}, b"")
 
 
 async def test_an_address_that_cannot_be_sent_is_an_error(web: Web, remotes: Remotes) -> None:

@@ -217,7 +217,7 @@ TABLE: dict[type[BaseException], tuple[int, str, bool]] = {
     core.BadName: (INVALID_PARAMS, "BAD_NAME", False),
     core.LastCredential: (CONFLICT, "LAST_CREDENTIAL", False),
     core.UndeclaredCall: (JOB_FAILED, "UNDECLARED_CALL", False),
-    core.CoreError: (CONFLICT, "CORE_REFUSED", False),
+    core.OwnGroup: (CONFLICT, "OWN_GROUP", False),
     jobs.UnknownFunction: (NOT_FOUND, "FUNCTION_NOT_FOUND", False),
     jobs.BadJobData: (INVALID_PARAMS, "BAD_JOB_DATA", False),
     jobs.JobNotFound: (NOT_FOUND, "JOB_NOT_FOUND", False),

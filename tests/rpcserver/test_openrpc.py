@@ -11,6 +11,7 @@ from jsonschema import Draft7Validator, Draft202012Validator
 from referencing import Registry
 from referencing.jsonschema import DRAFT7
 
+from core import errors as core_errors
 from rpcserver import auth, errors, examples, kinds
 from rpcserver.client import CallError, Client
 from rpcserver.dispatch import Method
@@ -299,6 +300,17 @@ def test_every_error_is_listed() -> None:
             if isinstance(node, ast.Call):
                 raised.update(_kind_and_code(node, constants))
     assert raised == {kind: code for kind, (code, _) in kinds.KINDS.items()}
+
+
+def test_every_error_of_the_core_has_a_kind() -> None:
+    """Of its own, or of the error it is a case of; none is unforeseen, and none is only "the core refused"."""
+
+    def below(error: type[Exception]) -> list[type[Exception]]:
+        return [one for near in error.__subclasses__() for one in (near, *below(near))]
+
+    abstract = (core_errors.NotFound, core_errors.Refused)
+    without = [one for one in below(core_errors.CoreError) if not any(near in errors.TABLE for near in one.__mro__)]
+    assert sorted(one.__name__ for one in without) == sorted(one.__name__ for one in abstract)
 
 
 def _kind_and_code(call: ast.Call, constants: dict[str, int]) -> dict[str, int]:

@@ -32,6 +32,21 @@ async def test_a_user_is_told_of_himself(anna: Client) -> None:
     assert (await anna.call("core.user.read", editable=True))["attributes"] == {}
 
 
+async def test_the_own_group_stays(anna: Client, bob: Client) -> None:
+    """It is not deleted, and its user stays in it, as an admin."""
+    own, me = (await anna.call("core.user.read"))["group_id"], (await anna.call("core.user.read"))["id"]
+    await anna.call(
+        "core.group.member.add", group_id=own, user_id=(await bob.call("core.user.read"))["id"], is_admin=True
+    )
+    member = {"group_id": own, "user_id": me}
+    for by, method, params in (
+        (anna, "core.group.delete", {"group_id": own}),
+        (bob, "core.group.member.remove", member),
+        (bob, "core.group.member.add", {**member, "is_admin": False}),
+    ):
+        assert (await refused(by, method, **params)).kind == "OWN_GROUP"
+
+
 async def test_whoever_is_in_the_own_group_reads_what_is_private(anna: Client, bob: Client) -> None:
     """Members read home and tokens, admins write them; taken out again, nothing is there."""
     told, him = await anna.call("core.user.read"), (await bob.call("core.user.read"))["id"]

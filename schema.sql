@@ -91,7 +91,7 @@ CREATE INDEX presence_place ON presence (set_id, token_id);
 CREATE INDEX presence_token ON presence (token_id);
 
 -- Credentials, stored only as SHA-256. made_by: the narrow credential that made it, with which it goes. is_over: it has
--- expired, and what it brought was taken back. Written by rpcserver.auth, rpcserver.bearers and rpcserver.credentials.
+-- expired, and what it brought was taken back. Written by rpcserver.auth and rpcserver.credentials.
 CREATE TABLE credentials (
     id         TEXT PRIMARY KEY,
     user_id    TEXT NOT NULL REFERENCES users (id),
@@ -494,18 +494,17 @@ CREATE TABLE commands (
 );
 CREATE INDEX commands_token ON commands (token_id);
 
--- What a script or remote answered last, for whom (user_id '' for all). value: JSON. Written by core.known.
+-- What a script or remote answered last, to whom. value: JSON. Written by core.known.
 CREATE TABLE known_values (
     token_id   TEXT NOT NULL REFERENCES tokens (id) ON DELETE CASCADE,
     attribute  TEXT NOT NULL,
-    user_id    TEXT NOT NULL DEFAULT '',
+    user_id    TEXT NOT NULL,
     value      TEXT NOT NULL,
     known_at   BIGINT NOT NULL,
     PRIMARY KEY (token_id, attribute, user_id)
 );
 
--- Programs behind attributes and rules. initial_state, state, extra_params: JSON objects; output_keys: JSON array.
--- Written by core.scripts.
+-- Programs behind attributes and rules. initial_state, state, extra_params: JSON objects. Written by core.scripts.
 CREATE TABLE scripts (
     id            TEXT PRIMARY KEY,
     owner_id      TEXT NOT NULL REFERENCES users (id),
@@ -518,19 +517,9 @@ CREATE TABLE scripts (
     created_at    BIGINT NOT NULL,
     is_retired    INTEGER NOT NULL DEFAULT 0 CHECK (is_retired IN (0, 1)),
     extra_params  TEXT NOT NULL DEFAULT '{}',
-    output_keys   TEXT NOT NULL DEFAULT '[]',
     cool_down_s   REAL NOT NULL DEFAULT 0,
     UNIQUE (owner_id, name)
 );
-
--- Which text of somebody else's script a user attached to what is his. Written by core.scripts.
-CREATE TABLE script_pins (
-    user_id   TEXT NOT NULL REFERENCES users (id),
-    script_id TEXT NOT NULL REFERENCES scripts (id) ON DELETE CASCADE,
-    sha256    TEXT NOT NULL,
-    PRIMARY KEY (user_id, script_id)
-);
-CREATE INDEX script_pins_script ON script_pins (script_id);
 
 -- What a script remembers for one token. state: JSON object. Written by core.scripts.
 CREATE TABLE script_states (
@@ -542,7 +531,7 @@ CREATE TABLE script_states (
 CREATE INDEX script_states_script ON script_states (script_id);
 
 -- Calls to the outside behind attributes and rules; kind 'manual' asks a person. definition: JSON.
--- group_id: who may use it besides its owner. redirect_id: which other one is called instead. Written by core.remotes.
+-- group_id: who may use it besides its owner. Written by core.remotes.
 CREATE TABLE remotes (
     id         TEXT PRIMARY KEY,
     owner_id   TEXT NOT NULL REFERENCES users (id),
@@ -554,11 +543,9 @@ CREATE TABLE remotes (
     created_at BIGINT NOT NULL,
     is_retired INTEGER NOT NULL DEFAULT 0 CHECK (is_retired IN (0, 1)),
     group_id   TEXT REFERENCES user_groups (id),
-    redirect_id TEXT REFERENCES remotes (id),
     UNIQUE (owner_id, name)
 );
 CREATE INDEX remotes_group ON remotes (group_id);
-CREATE INDEX remotes_redirect ON remotes (redirect_id);
 
 -- Every call of a remote, each try of one. question: JSON, of a manual remote alone and only until it is answered; what
 -- is sent to and comes from the outside is never kept. attribute: what the answer belongs to. job_id, ask_id: the job
@@ -621,10 +608,4 @@ CREATE TABLE visits (
     session_id TEXT NOT NULL,
     set_id     TEXT NOT NULL,
     PRIMARY KEY (session_id, set_id)
-);
-
--- What whoever made a credential wrote on it. pass_through: JSON. Written by rpcserver.bearers.
-CREATE TABLE credential_notes (
-    credential_id TEXT PRIMARY KEY REFERENCES credentials (id) ON DELETE CASCADE,
-    pass_through  TEXT NOT NULL
 );

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from core.calls import Scene, core_call
-from core.errors import ActivityNotFound, ActivityOver, RemoteNotFound, TooMany
+from core.errors import ActivityNotFound, RemoteNotFound, TooMany
 from core.known import forget, know
 from core.remotes import find as find_remote
 from store import Tx, new_id
@@ -111,17 +111,6 @@ def get(scene: Scene, activity_id: str) -> Activity:
     if row is None or remote is None or scene.user_id not in (remote.owner_id, row[3], row[4]):
         raise ActivityNotFound(activity_id)
     return _activity(row, scene.user_id)
-
-
-@core_call("core.remote.activity.answerable", is_reading=True)
-def answerable(scene: Scene, activity_id: str) -> Activity:
-    """Return a question that waits for the caller's answer. Raises ActivityNotFound, ActivityOver."""
-    found = get(scene, activity_id)
-    if found.answerer_id != scene.user_id:
-        raise ActivityNotFound(activity_id)
-    if found.state != "pending":
-        raise ActivityOver(activity_id, found.state)
-    return found
 
 
 @core_call("core.remote.activity.settle")

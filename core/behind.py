@@ -6,10 +6,9 @@ Source: sessions.md 4.1, 4.4.
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from core import attributes, known, live, tokens, types
+from core import known, live, tokens, types
 from core.calls import Scene, core_call
 from core.errors import AttributeNotWritable, TokenNotFound
-from core.guards import guard_change
 from core.sources import Source
 from core.tokens import Token
 from core.types import COMMAND
@@ -21,8 +20,7 @@ class Behind:
 
     `attributes` are all the token holds there, as its owner sees them, and `seen` those the caller may read: for one
     that a script or remote answers, what it answered last, if anything; nothing is asked for it. `earlier` is what
-    the attribute answered the caller last, `earlier_at` when, UTC milliseconds. `is_pressed`: the caller may have the
-    script or remote run, but the attribute's own value is not his to write.
+    the attribute answered the caller last, `earlier_at` when, UTC milliseconds.
     """
 
     token_id: str
@@ -39,7 +37,6 @@ class Behind:
     owner_name: str = ""
     seen: dict[str, Any] = field(default_factory=dict)
     earlier_at: int | None = None
-    is_pressed: bool = False
 
 
 @core_call("core.attribute.look", is_reading=True)
@@ -51,35 +48,15 @@ def look(
     Raises AttributeNotFound, AttributeNotReadable or AttributeNotWritable.
     """
     token = tokens.readable(scene, token_id)
-    is_pressed = False
     if purpose == "read":
         value = live.readable(scene, token, attribute, set_id)
     else:
         held = live.look(scene.tx, token, attribute, set_id)
         reason = live.unwritable(scene, token, held, set_id)
-        value, is_pressed = held.value, reason is not None
+        value = held.value
         if reason is not None and not (held.is_on and _is_pressed(scene, token.type, held)):
             raise AttributeNotWritable(attribute, reason)
-    return _behind(scene, token, set_id, attribute, Source.of(value), token.owner_id, is_pressed)
-
-
-@core_call("core.attribute.hold")
-def hold(scene: Scene, token_id: str, attribute: str, set_id: str | None, name: str, value: Any) -> None:
-    """Have an attribute hold a value here, for everybody, beside its remote. Asks and tells as a plain write does.
-
-    Args:
-        name: under which name it is kept.
-    """
-    token = tokens.readable(scene, token_id)
-    seen = live.look(scene.tx, token, attribute, set_id)
-    reason = live.unwritable(scene, token, seen, set_id)
-    if reason is not None:
-        raise AttributeNotWritable(attribute, reason)
-    attributes.check_value(scene.tx, attribute, seen.declared, value)
-    guard_change(scene, token, attribute, {**token.values, attribute: value}, set_id)
-    known.forget_answers(scene, token_id, name)
-    known.know(scene, token_id, name, value, is_for_all=True)
-    scene.say("value_changed", set_id=set_id, token_id=token_id, attribute=attribute)
+    return _behind(scene, token, set_id, attribute, Source.of(value), token.owner_id)
 
 
 @core_call("core.command.look", is_reading=True)
@@ -98,7 +75,7 @@ def look_at_rule(scene: Scene, token_id: str, set_id: str | None, kind: str, id:
     if token is None:
         raise TokenNotFound(token_id)
     source = Source("script" if kind == "script" else "remote", id)
-    return _behind(scene, token, set_id, "rule", source, owner_id, False)
+    return _behind(scene, token, set_id, "rule", source, owner_id)
 
 
 @core_call("core.attribute.try", is_reading=True)
@@ -106,14 +83,12 @@ def look_tried(scene: Scene, token_id: str | None, kind: Literal["script", "remo
     """Return what a script or remote would be told of a token of the caller's, or of none, were it to answer for it."""
     if token_id is not None:
         token = tokens.writable(scene, token_id)
-        return _behind(scene, token, None, "", Source(kind, id), token.owner_id, False)
+        return _behind(scene, token, None, "", Source(kind, id), token.owner_id)
     name = _name(scene, scene.user_id)
     return Behind("", "", scene.user_id, None, "", Source(kind, id), {}, None, scene.user_id, name, owner_name=name)
 
 
-def _behind(
-    scene: Scene, token: Token, set_id: str | None, attribute: str, source: Source, owner_id: str, is_pressed: bool
-) -> Behind:
+def _behind(scene: Scene, token: Token, set_id: str | None, attribute: str, source: Source, owner_id: str) -> Behind:
     values = live.shown(Scene(scene.tx, owner_id), token, set_id)
     seen = values if owner_id == scene.user_id else live.shown(scene, token, set_id)
     last = known.find(scene.tx, token.id, source.kept_as(attribute), scene.user_id)
@@ -133,7 +108,6 @@ def _behind(
         caller_name if owner_id == scene.user_id else _name(scene, owner_id),
         _passed_on(scene, token, seen, attribute),
         last[1] if last else None,
-        is_pressed,
     )
 
 

@@ -16,23 +16,11 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    """What the operator decided about the core.
-
-    Args:
-        script_group: the id of the group whose members alone make scripts; empty: everybody does.
-    """
-
-    script_group: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Scene:
-    """In whose name, in which transaction, under which policy a core call runs, and who is told of what happens."""
+    """In whose name and in which transaction a core call runs, and who is told of what happens."""
 
     tx: Tx
     user_id: str
-    policy: Policy = Policy()
     tell: Tell | None = None
 
     def say(

@@ -18,9 +18,6 @@ MAX_RETRIES = 5
 REPEATABLE = ("GET", "PUT", "DELETE")  # a second one changes nothing: RFC 9110, 9.2.2
 _FORBIDDEN_HEADERS = ("host", "content-length", "transfer-encoding", "connection", "cookie", "upgrade", "expect", "te")
 
-Direction = Literal[
-    "read_and_write_remote", "read_only_remote_write_local", "write_only_remote_read_local", "read_and_write_local"
-]
 Identity = Literal["token", "type", "attribute", "owner", "caller", "attributes", "earlier"]
 
 
@@ -30,23 +27,20 @@ class Definition:
 
     A source of what is sent is one of: `value` (what was written), `token` (its attributes), `earlier` (what the
     attribute answered this caller last), each also with a path such as `token.size.big`; `caller.id`, `caller.name`,
-    `owner.id`, `owner.name` (the token's), `type`; `constant:TEXT`; `secret:NAME`; and, for multipart, `file:value` or
-    `file:token.PATH`, whose base64 is sent as a file.
+    `owner.id`, `owner.name` (the token's), `type`; `constant:TEXT`; `secret:NAME`.
 
     Args:
         url: where; `http` and `https` alone. `{name}` in its path is filled in from `path`.
-        send: `none`, or how what is sent is written: `json`, `form`, `query`, `text` (one thing alone), `xml`, `yaml`
-            or `multipart`.
+        send: `none`, or how what is sent is written: `json`, `form`, `query` or `text` (one thing alone).
         to_remote: what is sent: name -> source; empty: the value alone, as `value`.
         headers: header -> source. path: name -> source of one segment, which is encoded and cannot leave its place.
-        xml_root: the name of the outermost element of what is sent as XML.
         auth: `basic` needs `auth_user`, a source, and `auth_secret`, the name of a secret; `bearer` the latter alone.
         call_identity: what else is sent, together as `call_identity`: the ids of `token` and `attribute`, `type`,
             `owner` and `caller` (id and name), `attributes` (those the caller may read) and the `earlier` answer.
-        answer: how the answer is written: `json`, `text`, `xml`, `yaml` or `form`.
+        answer: how the answer is written: `json`, `text` or `form`.
         take: the path of the answer that counts, such as `items.0.name`; empty: all of it.
-        from_remote: instead of `take`, an object: name -> `data.PATH`, `header:NAME`, `code`, or `regex:PATTERN` over
-            the text (its first group, else all of it; RE2); what is not there is null.
+        from_remote: instead of `take`, an object: name -> `data.PATH`, `header:NAME` or `code`; what is not there is
+            null.
         good_codes: statuses besides 2xx that are answers.
         cache_s: how long an answer is used again, kept apart by `cache_by` of caller, token, type and attribute.
         is_cache_shared: let one caller's answer serve another: then `caller` may be left out of `cache_by`.
@@ -54,7 +48,6 @@ class Definition:
         calls, per_s: how many calls in how many seconds; concurrent: how many at once.
         cool_down_s: the least time between the beginnings of two calls.
         retries: how often a write that failed is tried again; null: twice for GET, PUT and DELETE, else never.
-        direction: whether reading and writing ask the remote, or the value the attribute holds here for everybody.
         question: of a manual remote: what the person is asked; answered_by: who that is.
         timeout_s: of a manual remote: how long it waits for him.
         schema: of a manual remote: the JSON Schema of the answer; choices: the answers there are; neither: any.
@@ -62,16 +55,15 @@ class Definition:
 
     url: str = ""
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "POST"
-    send: Literal["none", "json", "form", "query", "text", "xml", "yaml", "multipart"] = "json"
+    send: Literal["none", "json", "form", "query", "text"] = "json"
     to_remote: dict[str, str] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
     path: dict[str, str] = field(default_factory=dict)
-    xml_root: str = "request"
     auth: Literal["none", "basic", "bearer"] = "none"
     auth_user: str = ""
     auth_secret: str = ""
     call_identity: list[Identity] = field(default_factory=list)
-    answer: Literal["json", "text", "xml", "yaml", "form"] = "json"
+    answer: Literal["json", "text", "form"] = "json"
     take: str = ""
     from_remote: dict[str, str] = field(default_factory=dict)
     good_codes: list[int] = field(default_factory=list)
@@ -85,7 +77,6 @@ class Definition:
     concurrent: int = 1
     cool_down_s: Pause = 0
     retries: int | None = None
-    direction: Direction = "read_and_write_remote"
     question: str = ""
     answered_by: Literal["remote_owner", "token_owner"] = "remote_owner"
     timeout_s: Duration = 600
@@ -103,16 +94,6 @@ class Definition:
         """How often a write is tried at the most."""
         retries = self.retries if self.retries is not None else 2 if self.method in REPEATABLE else 0
         return 1 + retries
-
-    @property
-    def is_read_here(self) -> bool:
-        """Reading asks nobody: the attribute holds its value here."""
-        return self.direction in ("write_only_remote_read_local", "read_and_write_local")
-
-    @property
-    def is_written_here(self) -> bool:
-        """Writing asks nobody: it replaces the value held here."""
-        return self.direction in ("read_only_remote_write_local", "read_and_write_local")
 
 
 def checked(kind: str, definition: Definition) -> Definition:
@@ -133,8 +114,6 @@ def _check_manual(definition: Definition) -> None:
         raise BadRemote("a manual remote needs a question")
     if not 1 <= definition.timeout_s <= 7 * 24 * 3600:
         raise BadRemote("timeout_s must be from 1 to 604800")
-    if definition.direction != "read_and_write_remote":
-        raise BadRemote("a manual remote is read and written as one: it has no other direction")
     if definition.schema is not None:
         check_schema(definition.schema)
     if definition.choices is not None and not 1 <= len(definition.choices) <= MAX_NAMES:
@@ -162,9 +141,7 @@ def _check_sent(definition: Definition) -> None:
         for name, source in mapping.items():
             if not NAME.fullmatch(name):
                 raise BadRemote(f"{name[:80]!r} is not a name of letters, digits, _, . and -")
-            is_file = sent(source).kind == "file"
-            if is_file and (definition.send != "multipart" or mapping is not definition.to_remote):
-                raise BadRemote(f"{name!r}: a file is sent in to_remote, by multipart alone")
+            sent(source)
     if max(len(definition.to_remote), len(definition.headers), len(definition.path)) > MAX_NAMES:
         raise BadRemote(f"at most {MAX_NAMES} names are sent each way")
     for name in definition.headers:
@@ -177,10 +154,6 @@ def _check_sent(definition: Definition) -> None:
         raise BadRemote("as text, one thing alone is sent")
     if definition.call_identity and definition.send in ("none", "text"):
         raise BadRemote(f"sent as {definition.send}, there is no place for a call_identity")
-    if not NAME.fullmatch(definition.xml_root) or not (
-        definition.xml_root[0].isalpha() or definition.xml_root[0] == "_"
-    ):
-        raise BadRemote(f"{definition.xml_root[:80]!r} is not the name of an element")
 
 
 def _check_auth(definition: Definition) -> None:

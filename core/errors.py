@@ -12,7 +12,6 @@ CoreError
 │   ├── ScriptNotFound
 │   ├── RemoteNotFound
 │   ├── ActivityNotFound
-│   │   └── ActivityOver   a question that does not wait any more
 │   ├── RuleNotFound
 │   └── GiftNotFound
 ├── NotWritable            readable, but not the caller's to change
@@ -25,8 +24,6 @@ CoreError
 ├── BadRemote              the remote's definition makes no sense
 ├── TypeClosed             the type is frozen, retired, standard, or not the caller's to use
 ├── SourceClosed           the script or remote is retired: nothing new may use it
-├── ScriptChanged          somebody else's script has another text than when it was attached
-├── NotPermitted           only members of a group do this
 ├── ChecksumMismatch       the token was changed since the caller looked
 ├── PassageChanged         rules that ask outside have not been asked: ask them and try again
 ├── Refused                a place or a rule says no
@@ -43,7 +40,6 @@ CoreError
 ├── TokenInUse             the token defines a set or is a user's: it cannot be deleted or given away
 ├── TooMany                a set, token or type has as many of these as it may have
 ├── StillUsed              something else refers to it
-├── LastCredential         a user keeps one way in
 ├── OwnGroup               the group is a user's own: it stays, and he stays an admin of it
 └── UndeclaredCall         a job made a core call it did not declare
 """
@@ -123,16 +119,6 @@ class ActivityNotFound(NotFound):
     """There is no such activity, or it is not yours to see or answer."""
 
     noun = "activity"
-
-
-class ActivityOver(ActivityNotFound):
-    """The question does not wait any more."""
-
-    def __init__(self, id: str, state: str) -> None:
-        self.id = id
-        CoreError.__init__(
-            self, f"The question {id} is resolved already ({state}). core.remote.activity.list names others."
-        )
 
 
 class RuleNotFound(NotFound):
@@ -224,24 +210,6 @@ class SourceClosed(CoreError):
 
     def __init__(self, kind: str, name: str) -> None:
         super().__init__(f"The {kind} {name!r} is retired: nothing new may use it.")
-
-
-class ScriptChanged(CoreError):
-    """The script's owner changed its text since it was attached."""
-
-    def __init__(self, script_id: str) -> None:
-        self.script_id = script_id
-        super().__init__(
-            f"The text of the script {script_id} was changed by its owner since it was attached here:"
-            " whoever attached it looks at it and attaches it again, or takes another."
-        )
-
-
-class NotPermitted(CoreError):
-    """Only the members of a group do this."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(f"Only the members of a group {what}, and you are not in it: ask the operator.")
 
 
 class ChecksumMismatch(CoreError):
@@ -386,13 +354,6 @@ class StillUsed(CoreError):
     def __init__(self, id: str, what: str) -> None:
         self.id = id
         super().__init__(f"It is still used by {what}: change or delete that first.")
-
-
-class LastCredential(CoreError):
-    """The last credential of a user is not destroyed: make another first."""
-
-    def __init__(self) -> None:
-        super().__init__("It is your last credential: make another before you destroy it.")
 
 
 class OwnGroup(CoreError):

@@ -1,7 +1,6 @@
 """The last answer of the script or remote behind an attribute, by caller: what a listing shows without asking.
 
-The value that an attribute holds here beside its remote, one for everybody, stands among them without a user.
-Source: sessions.md 4.1 (cached, direction), 4.4 (a listing previews read attributes from the cache alone).
+Source: sessions.md 4.1 (cached), 4.4 (a listing previews read attributes from the cache alone).
 """
 
 import json
@@ -12,29 +11,20 @@ from core.calls import Scene, core_call
 from core.sources import Source
 from store import Tx
 
-EVERYBODY = ""
 NESTED = ': {"'  # in the JSON text of attributes: without it none of them names a script or remote
 
 
 @core_call("core.attribute.know")
-def know(
-    scene: Scene, token_id: str, attribute: str, value: Any, *, is_for_all: bool = False, changed: str | None = None
-) -> None:
-    """Keep what the attribute answered the caller, or everybody.
-
-    Args:
-        changed: the attribute that everybody reads another value of from now on.
-    """
+def know(scene: Scene, token_id: str, attribute: str, value: Any) -> None:
+    """Keep what the attribute answered the caller."""
     if scene.tx.one("SELECT 1 FROM tokens WHERE id = ?", token_id) is None:
         return
     scene.tx.run(
         "INSERT INTO known_values (token_id, attribute, user_id, value, known_at) VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT (token_id, attribute, user_id)"
         " DO UPDATE SET value = excluded.value, known_at = excluded.known_at",
-        *(token_id, attribute, EVERYBODY if is_for_all else scene.user_id, json.dumps(value), scene.tx.clock.now_ms()),
+        *(token_id, attribute, scene.user_id, json.dumps(value), scene.tx.clock.now_ms()),
     )
-    if changed is not None:
-        scene.say("value_changed", token_id=token_id, attribute=changed)
 
 
 @core_call("core.attribute.touch")
@@ -47,19 +37,10 @@ def touch(scene: Scene, token_id: str, attribute: str) -> None:
     )
 
 
-@core_call("core.attribute.held", is_reading=True)
-def held(scene: Scene, token_id: str, attribute: str) -> tuple[Any, int] | None:
-    """Return the value the attribute holds here for everybody, and since when; None when it holds none."""
-    return find(scene.tx, token_id, attribute, EVERYBODY)
-
-
 @core_call("core.attribute.forget")
 def forget_answers(scene: Scene, token_id: str, attribute: str) -> None:
     """Forget what the attribute answered anybody: it was written, and has to be asked anew."""
-    scene.tx.run(
-        "DELETE FROM known_values WHERE token_id = ? AND attribute = ? AND user_id <> ?",
-        *(token_id, attribute, EVERYBODY),
-    )
+    scene.tx.run("DELETE FROM known_values WHERE token_id = ? AND attribute = ?", token_id, attribute)
 
 
 def forget(scene: Scene, token_id: str, attribute: str) -> None:
@@ -80,7 +61,7 @@ def find(tx: Tx, token_id: str, attribute: str, user_id: str) -> tuple[Any, int]
 
 
 def answers(scene: Scene, shown: Iterable[tuple[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
-    """Return, by token, what its attributes answered the caller last, or hold here for everybody.
+    """Return, by token, what its attributes answered the caller last.
 
     Args:
         shown: tokens, each with the attributes the caller may read.
@@ -90,9 +71,9 @@ def answers(scene: Scene, shown: Iterable[tuple[str, dict[str, Any]]]) -> dict[s
     if not asked:
         return {}
     rows = scene.tx.all(
-        "SELECT token_id, attribute, value FROM known_values WHERE user_id IN (?, ?)"  # noqa: S608 (question marks)
-        f" AND token_id IN ({', '.join('?' * len(asked))}) ORDER BY user_id",  # one's own after everybody's
-        *(EVERYBODY, scene.user_id, *asked),
+        "SELECT token_id, attribute, value FROM known_values WHERE user_id = ?"  # noqa: S608 (question marks)
+        f" AND token_id IN ({', '.join('?' * len(asked))})",
+        *(scene.user_id, *asked),
     )
     known = {(token_id, name): value for token_id, name, value in rows}
     found: dict[str, dict[str, Any]] = {}

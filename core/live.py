@@ -103,7 +103,7 @@ def edit(
         raise AttributeNotWritable(attribute, reason)
     source = source_of(value)
     if source is not None:
-        require(scene, *source, owner_id=token.owner_id)
+        require(scene, *source)
     attributes.check_value(scene.tx, attribute, seen.declared, value)
     if set_id is not None:
         sets.show(scene, set_id)

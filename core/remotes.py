@@ -4,28 +4,26 @@ Source: sessions.md 4.2, 4.4.
 """
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from core import groups
 from core.calls import Scene, core_call
 from core.definitions import Definition, checked
-from core.errors import BadRemote, NameTaken, RemoteNotFound, StillUsed
+from core.errors import NameTaken, RemoteNotFound
 from core.names import checked_name
 from core.scripts import refuse_if_used
 from store import Tx, new_id
 
 Kind = Literal["url", "manual"]
-MAX_REDIRECTS = 8
-COLUMNS = "id, owner_id, name, kind, definition, is_on, is_shared, is_retired, group_id, redirect_id"
+COLUMNS = "id, owner_id, name, kind, definition, is_on, is_shared, is_retired, group_id"
 
 
 @dataclass(frozen=True, slots=True)
 class Remote:
     """A remote. A `manual` one has no address: a person answers, its owner or the owner of the token.
 
-    `group_id` are those who may use it besides its owner, None: all or nobody, as `is_shared` says; `redirect_id`
-    another of its owner's that is called instead.
+    `group_id` are those who may use it besides its owner, None: all or nobody, as `is_shared` says.
     """
 
     id: str
@@ -37,7 +35,6 @@ class Remote:
     is_shared: bool
     is_retired: bool = False
     group_id: str | None = None
-    redirect_id: str | None = None
 
 
 @core_call("core.remote.create")
@@ -49,7 +46,6 @@ def create(
     *,
     is_shared: bool = False,
     group_id: str | None = None,
-    redirect_id: str | None = None,
 ) -> str:
     """Make a remote and return its id. Whether the server may call its address is the operator's to say.
 
@@ -57,9 +53,8 @@ def create(
         definition: how it is called; its fields stand under The definition of a remote.
         is_shared: let others have it answer for their tokens.
         group_id: let the members of this group do so, and nobody else.
-        redirect_id: another remote of the caller's, which is called instead.
 
-    Raises BadRemote for what makes no sense, NameTaken, GroupNotFound, RemoteNotFound.
+    Raises BadRemote for what makes no sense, NameTaken or GroupNotFound.
     """
     checked_name(name)
     if scene.tx.one("SELECT 1 FROM remotes WHERE owner_id = ? AND name = ?", scene.user_id, name):
@@ -67,12 +62,10 @@ def create(
     if group_id is not None:
         groups.require(scene.tx, group_id)
     remote_id = new_id("rm_")
-    if redirect_id is not None:
-        _check_redirect(scene, remote_id, redirect_id)
     scene.tx.run(
-        f"INSERT INTO remotes ({COLUMNS}, created_at) VALUES (?, ?, ?, ?, ?, 1, ?, 0, ?, ?, ?)",  # noqa: S608
+        f"INSERT INTO remotes ({COLUMNS}, created_at) VALUES (?, ?, ?, ?, ?, 1, ?, 0, ?, ?)",  # noqa: S608
         *(remote_id, scene.user_id, name, kind, _text(kind, definition), int(is_shared)),
-        *(group_id, redirect_id, scene.tx.clock.now_ms()),
+        *(group_id, scene.tx.clock.now_ms()),
     )
     return remote_id
 
@@ -87,30 +80,25 @@ def edit(
     is_shared: bool | None = None,
     is_retired: bool | None = None,
     group_id: str | None = None,
-    redirect_id: str | None = None,
 ) -> Remote:
     """Change a remote of the caller's, or turn it off and on, and return it. What is not given stays.
 
     Args:
         is_retired: nothing new may use it; what uses it goes on.
-        group_id, redirect_id: as in core.remote.create; empty text: none.
+        group_id: as in core.remote.create; empty text: none.
 
-    Raises BadRemote, also for a redirect that leads back to it.
+    Raises BadRemote.
     """
     remote = owned(scene, remote_id)
     if group_id:
         groups.require(scene.tx, group_id)
-    if redirect_id:
-        _check_redirect(scene, remote_id, redirect_id)
     scene.tx.run(
-        "UPDATE remotes SET definition = ?, is_on = ?, is_shared = ?, is_retired = ?, group_id = ?, redirect_id = ?"
-        " WHERE id = ?",
+        "UPDATE remotes SET definition = ?, is_on = ?, is_shared = ?, is_retired = ?, group_id = ? WHERE id = ?",
         _text(remote.kind, definition or remote.definition),
         int(remote.is_on if is_on is None else is_on),
         int(remote.is_shared if is_shared is None else is_shared),
         int(remote.is_retired if is_retired is None else is_retired),
         (remote.group_id if group_id is None else group_id) or None,
-        (remote.redirect_id if redirect_id is None else redirect_id) or None,
         remote_id,
     )
     return owned(scene, remote_id)
@@ -135,30 +123,20 @@ def list_(scene: Scene, *, limit: int = 50, after: tuple[str] | None = None) -> 
 
 @core_call("core.remote.delete")
 def delete(scene: Scene, remote_id: str) -> None:
-    """Delete a remote of the caller's. Raises StillUsed while a token, rule or redirect of his names it."""
+    """Delete a remote of the caller's. Raises StillUsed while a token or rule of his names it."""
     owned(scene, remote_id)
     refuse_if_used(scene.tx, scene.user_id, remote_id)
-    if scene.tx.one("SELECT 1 FROM remotes WHERE redirect_id = ?", remote_id):
-        raise StillUsed(remote_id, "the redirect of another remote")
     scene.tx.run("DELETE FROM remotes WHERE id = ?", remote_id)
 
 
 @core_call("core.remote.load", is_reading=True)
 def load(scene: Scene, remote_id: str, owner_id: str) -> tuple[Remote, str]:
-    """Return the remote that answers for a token of `owner_id`, and its own owner's name. Raises RemoteNotFound.
-
-    It is the one that redirects lead to; it is off if one on the way is.
-    """
+    """Return the remote that answers for a token of `owner_id`, and its own owner's name. Raises RemoteNotFound."""
     remote = find(scene.tx, remote_id)
     if remote is None or not is_usable(scene.tx, remote, owner_id):
         raise RemoteNotFound(remote_id)
-    is_on = remote.is_on
-    # No redirect leads back: that is checked when one is made.
-    while remote.redirect_id and (following := find(scene.tx, remote.redirect_id)) is not None:
-        remote = following
-        is_on = is_on and remote.is_on
     row = scene.tx.one("SELECT name FROM users WHERE id = ?", remote.owner_id)
-    return replace(remote, is_on=is_on), row[0] if row else ""
+    return remote, row[0] if row else ""
 
 
 def is_usable(tx: Tx, remote: Remote, user_id: str) -> bool:
@@ -182,22 +160,10 @@ def owned(scene: Scene, remote_id: str) -> Remote:
     return remote
 
 
-def _check_redirect(scene: Scene, remote_id: str, redirect_id: str) -> None:
-    seen: list[str] = [remote_id]
-    following: str | None = redirect_id
-    while following is not None:
-        if following in seen:
-            raise BadRemote(f"its redirect leads back to it: {' -> '.join([*seen, following])}")
-        if len(seen) > MAX_REDIRECTS:
-            raise BadRemote(f"there may be {MAX_REDIRECTS} redirects one after another")
-        seen.append(following)
-        following = owned(scene, following).redirect_id
-
-
 def _remote(row: tuple[Any, ...]) -> Remote:
-    id, owner_id, name, kind, definition, is_on, is_shared, is_retired, *led = row
+    id, owner_id, name, kind, definition, is_on, is_shared, is_retired, group_id = row
     flags = (bool(is_on), bool(is_shared), bool(is_retired))
-    return Remote(id, owner_id, name, kind, Definition(**json.loads(definition)), *flags, *led)
+    return Remote(id, owner_id, name, kind, Definition(**json.loads(definition)), *flags, group_id)
 
 
 def _text(kind: str, definition: Definition) -> str:

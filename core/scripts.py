@@ -4,34 +4,27 @@ Source: sessions.md 4.3.
 """
 
 import ast
-import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from core import groups
 from core.calls import Scene, core_call
 from core.durations import Pause
-from core.errors import BadScript, NameTaken, NotPermitted, ScriptChanged, ScriptNotFound, StillUsed
+from core.errors import BadScript, NameTaken, ScriptNotFound, StillUsed
 from core.names import checked_name
 from store import Tx, new_id
 
 MAX_TEXT_CHARACTERS = 16 * 1024
 MAX_STATE_BYTES = 16 * 1024
-MAX_OUTPUT_KEYS = 100
 MAX_COOL_DOWN_S = 24 * 3600
-COLUMNS = (
-    "id, owner_id, name, text, is_on, is_shared, initial_state, state, is_retired, extra_params, output_keys,"
-    " cool_down_s"
-)
+COLUMNS = "id, owner_id, name, text, is_on, is_shared, initial_state, state, is_retired, extra_params, cool_down_s"
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
     """A script. `initial_state` is what it remembers of a token it never met; `state` what it knows of all.
 
-    `md5` is of its text. `extra_params` it sees as `params`; `output_keys` are the names its answer has, none: any
-    answer; `cool_down_s` the least time between the beginnings of two runs.
+    `extra_params` it sees as `params`; `cool_down_s` is the least time between the beginnings of two runs.
     """
 
     id: str
@@ -44,14 +37,7 @@ class Script:
     state: dict[str, Any]
     is_retired: bool = False
     extra_params: dict[str, Any] = field(default_factory=dict)
-    output_keys: list[str] = field(default_factory=list)
     cool_down_s: float = 0
-    md5: str = ""
-
-    @property
-    def sha256(self) -> str:
-        """What the text is pinned by where it is attached: two texts of one MD5 can be made."""
-        return hashlib.sha256(self.text.encode("utf-8", "replace")).hexdigest()
 
 
 @core_call("core.script.create")
@@ -64,28 +50,25 @@ def create(
     *,
     is_shared: bool = False,
     extra_params: dict[str, Any] | None = None,
-    output_keys: list[str] | None = None,
     cool_down_s: Pause = 0,
 ) -> str:
-    """Make a script and return its id. Raises BadScript, NameTaken; NotPermitted where only a group makes scripts.
+    """Make a script and return its id. Raises BadScript or NameTaken.
 
     Args:
         initial_state: what it remembers of a token at first; state: of all tokens together.
-        is_shared: let others have it answer for their tokens; a text changed later they have to attach again.
+        is_shared: let others have it answer for their tokens.
         extra_params: constants it sees as `params`.
-        output_keys: the names its answer must have, and which alone are answered; none: any answer.
         cool_down_s: the least time between the beginnings of two runs.
     """
     checked_name(name)
-    _check_maker(scene)
     if scene.tx.one("SELECT 1 FROM scripts WHERE owner_id = ? AND name = ?", scene.user_id, name):
         raise NameTaken(name)
     script_id = new_id("sc_")
     scene.tx.run(
-        f"INSERT INTO scripts ({COLUMNS}, created_at) VALUES (?, ?, ?, ?, 1, ?, ?, ?, 0, ?, ?, ?, ?)",  # noqa: S608
+        f"INSERT INTO scripts ({COLUMNS}, created_at) VALUES (?, ?, ?, ?, 1, ?, ?, ?, 0, ?, ?, ?)",  # noqa: S608
         *(script_id, scene.user_id, name, parsed(text), int(is_shared)),
         *(_state(initial_state or {}), _state(state or {}), _state(extra_params or {})),
-        *(_keys(output_keys or []), _cool_down(cool_down_s), scene.tx.clock.now_ms()),
+        *(_cool_down(cool_down_s), scene.tx.clock.now_ms()),
     )
     return script_id
 
@@ -101,28 +84,25 @@ def edit(
     state: dict[str, Any] | None = None,
     is_retired: bool | None = None,
     extra_params: dict[str, Any] | None = None,
-    output_keys: list[str] | None = None,
     cool_down_s: Pause | None = None,
 ) -> Script:
     """Change a script of the caller's and return it; a new text forgets what it remembered of tokens.
 
-    For the caller's own tokens the new text runs from now on; who else attached it has to attach it again. What is
-    not given stays; the rest is as in core.script.create.
+    The new text runs from now on, wherever it is attached. What is not given stays; the rest is as in
+    core.script.create.
 
     Args:
         is_retired: nothing new may use it; what uses it goes on.
     """
-    if text is not None:
-        _check_maker(scene)
     given: dict[str, Any] = {"text": text, "is_on": is_on, "is_shared": is_shared, "is_retired": is_retired}
-    given |= {"state": state, "extra_params": extra_params, "output_keys": output_keys, "cool_down_s": cool_down_s}
+    given |= {"state": state, "extra_params": extra_params, "cool_down_s": cool_down_s}
     given = {name: value for name, value in given.items() if value is not None}
     after = replace(owned(scene, script_id), **given)
     scene.tx.run(
         "UPDATE scripts SET text = ?, is_on = ?, is_shared = ?, state = ?, is_retired = ?, extra_params = ?,"
-        " output_keys = ?, cool_down_s = ? WHERE id = ?",
+        " cool_down_s = ? WHERE id = ?",
         *(parsed(after.text), int(after.is_on), int(after.is_shared), _state(after.state), int(after.is_retired)),
-        *(_state(after.extra_params), _keys(after.output_keys), _cool_down(after.cool_down_s), script_id),
+        *(_state(after.extra_params), _cool_down(after.cool_down_s), script_id),
     )
     if text is not None:
         scene.tx.run("DELETE FROM script_states WHERE script_id = ?", script_id)
@@ -158,15 +138,11 @@ def delete(scene: Scene, script_id: str) -> None:
 def load(scene: Scene, script_id: str, owner_id: str, token_id: str | None) -> tuple[Script, dict[str, Any]]:
     """Return a script that answers for a token of `owner_id`, and what it remembers of that token.
 
-    Raises ScriptNotFound; ScriptChanged when it is another's and has another text than he attached.
+    Raises ScriptNotFound.
     """
     script = find(scene.tx, script_id)
     if script is None or not (script.owner_id == owner_id or script.is_shared):
         raise ScriptNotFound(script_id)
-    if script.owner_id != owner_id:
-        pinned = scene.tx.one("SELECT sha256 FROM script_pins WHERE user_id = ? AND script_id = ?", owner_id, script_id)
-        if pinned is not None and pinned[0] != script.sha256:
-            raise ScriptChanged(script_id)
     row = scene.tx.one("SELECT state FROM script_states WHERE token_id = ? AND script_id = ?", token_id, script_id)
     return script, json.loads(row[0]) if row else dict(script.initial_state)
 
@@ -183,16 +159,6 @@ def keep(
             "INSERT INTO script_states (token_id, script_id, state) VALUES (?, ?, ?)"
             " ON CONFLICT (token_id, script_id) DO UPDATE SET state = excluded.state",
             *(token_id, script_id, _state(local)),
-        )
-
-
-def pin(tx: Tx, script: Script, user_id: str) -> None:
-    """Note which text of somebody else's script a user attached: no other runs for his tokens and rules."""
-    if script.owner_id != user_id:
-        tx.run(
-            "INSERT INTO script_pins (user_id, script_id, sha256) VALUES (?, ?, ?)"
-            " ON CONFLICT (user_id, script_id) DO UPDATE SET sha256 = excluded.sha256",
-            *(user_id, script.id, script.sha256),
         )
 
 
@@ -236,17 +202,10 @@ def refuse_if_used(tx: Tx, user_id: str, id: str) -> None:
         raise StillUsed(id, "a token")
 
 
-def _check_maker(scene: Scene) -> None:
-    group_id = scene.policy.script_group
-    if group_id and not groups.contains(scene.tx, group_id, scene.user_id):
-        raise NotPermitted("make scripts here")
-
-
 def _script(row: tuple[Any, ...]) -> Script:
-    id, owner_id, name, text, is_on, is_shared, initial, state, is_retired, params, keys, cool_down_s = row
-    md5 = hashlib.md5(text.encode("utf-8", "replace"), usedforsecurity=False).hexdigest()
+    id, owner_id, name, text, is_on, is_shared, initial, state, is_retired, params, cool_down_s = row
     states = (json.loads(initial), json.loads(state), bool(is_retired), json.loads(params))
-    return Script(id, owner_id, name, text, bool(is_on), bool(is_shared), *states, json.loads(keys), cool_down_s, md5)
+    return Script(id, owner_id, name, text, bool(is_on), bool(is_shared), *states, cool_down_s)
 
 
 def _state(state: dict[str, Any]) -> str:
@@ -254,12 +213,6 @@ def _state(state: dict[str, Any]) -> str:
     if len(text) > MAX_STATE_BYTES:
         raise BadScript(f"it remembers, or is given, more than {MAX_STATE_BYTES} bytes")
     return text
-
-
-def _keys(keys: list[str]) -> str:
-    if len(keys) > MAX_OUTPUT_KEYS or any(not 0 < len(key) <= 200 for key in keys):
-        raise BadScript(f"there may be {MAX_OUTPUT_KEYS} output_keys, of 1 to 200 characters each")
-    return json.dumps(keys)
 
 
 def _cool_down(seconds: float) -> float:

@@ -1,6 +1,6 @@
 """Where what is sent to a remote comes from, and what of its answer is taken: the words of a definition.
 
-Source: sessions.md 4.2 (mapping: constant or path, is_secret; data, header, response code, regex).
+Source: sessions.md 4.2 (mapping: constant or path, is_secret; data, header, response code).
 """
 
 import re
@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from core.errors import BadRemote
-from core.patterns import check_pattern
 
-Kind = Literal["value", "token", "caller", "owner", "type", "earlier", "constant", "secret", "file"]
-SENT = ("value", "token", "caller", "owner", "type", "earlier", "constant", "secret", "file")
-TAKEN = ("data", "header", "code", "regex")
-# `@` begins an attribute of XML and `#text` its text; `:` stands in names with a namespace's prefix.
-PATH = re.compile(r"[@#]?[\w:-]+(?:\.[@#]?[\w:-]+)*")
+Kind = Literal["value", "token", "caller", "owner", "type", "earlier", "constant", "secret"]
+SENT = ("value", "token", "caller", "owner", "type", "earlier", "constant", "secret")
+TAKEN = ("data", "header", "code")
+PATH = re.compile(r"[\w@:-]+(?:\.[\w@:-]+)*")
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 
@@ -37,8 +35,6 @@ def sent(text: str) -> Part:
         is_good = part.rest in ("", "id", "name")
     elif part.kind == "secret":
         is_good = NAME.fullmatch(part.rest) is not None
-    elif part.kind == "file":
-        is_good = sent(part.rest).kind in ("value", "token")
     else:
         is_good = part.kind == "constant" or not part.rest
     if not is_good:
@@ -47,13 +43,11 @@ def sent(text: str) -> Part:
 
 
 def taken(text: str) -> Part:
-    """Return what `data.PATH`, `header:NAME`, `code` or `regex:PATTERN` means. Raises BadRemote."""
+    """Return what `data.PATH`, `header:NAME` or `code` means. Raises BadRemote."""
     part = split(text)
     if part.kind not in TAKEN:
         raise BadRemote(f"{text[:80]!r} is none of {', '.join(TAKEN)}")
-    if part.kind == "regex":
-        check_pattern(part.rest)
-    elif part.kind == "data" and part.rest and not PATH.fullmatch(part.rest):
+    if part.kind == "data" and part.rest and not PATH.fullmatch(part.rest):
         raise BadRemote(f"{part.rest[:80]!r} is not a path of names and numbers joined by dots")
     elif part.kind == "header" and not NAME.fullmatch(part.rest):
         raise BadRemote(f"{part.rest[:80]!r} is not the name of a header")
@@ -63,9 +57,9 @@ def taken(text: str) -> Part:
 
 
 def split(text: str) -> Part:
-    """Return kind and rest, unchecked: `constant`, `secret`, `file`, `header` and `regex` are followed by a colon."""
+    """Return kind and rest, unchecked: `constant`, `secret` and `header` are followed by a colon."""
     head, colon, rest = text.partition(":")
-    if colon and head in ("constant", "secret", "file", "header", "regex"):
+    if colon and head in ("constant", "secret", "header"):
         return Part(head, rest)
     head, _, rest = text.partition(".")
     return Part(head, rest)
@@ -78,6 +72,5 @@ _HOW = {
     "caller": "caller.id or caller.name",
     "owner": "owner.id or owner.name",
     "secret": "secret:NAME",
-    "file": "file:value or file:token.PATH",
     "type": "type",
 }

@@ -33,13 +33,8 @@ class Source:
         return cls("value", held)
 
 
-def require(scene: Scene, kind: str, id: str, owner_id: str | None = None) -> None:
+def require(scene: Scene, kind: str, id: str) -> None:
     """Raise unless the caller may have the script or remote answer for a token or rule from now on.
-
-    Somebody else's script is attached with the text it has now: a later one is not run.
-
-    Args:
-        owner_id: whose token it is; None: the caller's.
 
     Raises ScriptNotFound, RemoteNotFound or SourceClosed.
     """
@@ -55,4 +50,3 @@ def require(scene: Scene, kind: str, id: str, owner_id: str | None = None) -> No
         raise ScriptNotFound(id)
     if script.is_retired:
         raise SourceClosed(kind, script.name)
-    scripts.pin(scene.tx, script, owner_id or scene.user_id)

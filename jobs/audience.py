@@ -16,7 +16,7 @@ class Audience:
     """The waiting callers, by job."""
 
     def __init__(self) -> None:
-        self._waiters: dict[str, asyncio.Future[End]] = {}
+        self._waiters: dict[str, asyncio.Future[End | JobRow | None]] = {}
         self._listeners: dict[str, asyncio.Event] = {}
         self._watchers: dict[str, list[OnProgress]] = {}
         self._asking: set[str] = set()
@@ -29,8 +29,9 @@ class Audience:
             waiter = self._waiters[job_id] = asyncio.get_running_loop().create_future()
         row = await find()  # after the waiter stands ready: no end can come in between
         if not waiter.done() and (row is None or row.is_over):
+            # Whoever else waits hears it from us: the end may have been told before there was a waiter.
             self._waiters.pop(job_id, None)
-            return row
+            waiter.set_result(row)
         return await asyncio.shield(waiter)
 
     def ended(self, job_id: str, result: Any, error: BaseException | None) -> None:

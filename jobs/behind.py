@@ -12,7 +12,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from core import behind, known, presence, remotes, rules, scripts
-from core.activity import Activity
 from core.behind import Behind
 from core.calls import Core
 from core.conditions import Verdict, sources
@@ -25,8 +24,8 @@ from jobs.context import JobContext
 from jobs.errors import JobsError, RemoteUnavailable
 from jobs.model import Commit, JobSpec
 from jobs.outside import CALLS, Outside
-from jobs.questions import WAIT, AnswerActivity, WaitForPerson
-from jobs.script_runs import chosen, inputs
+from jobs.questions import WAIT, WaitForPerson
+from jobs.script_runs import inputs
 from jobs.world import OpenCall
 from store import now_ms
 
@@ -127,7 +126,7 @@ async def read_attribute(outside: Outside, job: JobContext, data: ReadAttribute)
     was found out, UTC milliseconds.
 
     Raises AttributeNotReadable when it is off, AttributePending while a write is not answered; RemoteUnavailable,
-    ScriptFailed, ScriptLimit and ScriptChanged as what stands behind it has it.
+    ScriptFailed and ScriptLimit as what stands behind it has it.
     """
     try:
         asked = await _look(job, data.token_id, data.attribute, data.set_id, "read")
@@ -171,7 +170,7 @@ async def run_script(outside: Outside, job: JobContext, data: RunScript) -> Trie
     if data.params is not None:
         given["params"] = data.params
     outcome = await outside.scripts.engine.run(script.text, given, ("local", "state", "data"), job.user_id)
-    return Tried(chosen(script, outcome.value), outcome.printed, outcome.kept)
+    return Tried(outcome.value, outcome.printed, outcome.kept)
 
 
 async def test_remote(outside: Outside, job: JobContext, data: TestRemote) -> Tried:
@@ -191,17 +190,6 @@ async def test_remote(outside: Outside, job: JobContext, data: TestRemote) -> Tr
     asked = await _tried(job, "remote", data.remote_id, data.token_id)
     reply = await outside.call(job, remote, owner_name, asked, data.value, is_write=True, may_repeat=False)
     return Tried(reply.value, code=reply.code, duration_ms=reply.duration_ms)
-
-
-async def answer_activity(outside: Outside, job: JobContext, data: AnswerActivity) -> Activity:
-    """Answer, or decline, a manual remote that waits for the caller: whoever asked reads it from the attribute.
-
-    The same question can be answered with ask.answer: the first valid answer of either counts.
-
-    Raises ActivityNotFound when it does not wait for the caller, or is resolved already; BadAnswer when the answer does
-    not fit the remote's schema or choices.
-    """
-    return await outside.persons.answer(job, data)
 
 
 async def wait_for_person(outside: Outside, job: JobContext, data: WaitForPerson) -> Any:
@@ -233,7 +221,7 @@ async def run_command(outside: Outside, job: JobContext, data: RunCommand) -> Ra
     write, has_read = await job.read(partial(_command, data=data))
     written = None
     if write is not None and write.source.kind != "value":
-        written = await outside.write(job, write, data.value, data.data_set_id, is_press=True)
+        written = await outside.write(job, write, data.value, data.data_set_id)
     elif write is not None:
         written = await job.write(partial(_edit, token_id=data.token_id, attribute="write", value=data.value))
     if not has_read or (written is not None and written.state == "pending"):
@@ -305,14 +293,12 @@ def _edit(core: Core, token_id: str, attribute: str, value: Any, set_id: str | N
 
 _LOOK = ("core.attribute.look",)
 _RULES = ("core.rule.look",)
-_ANSWER = ("core.remote.activity.answerable", "core.remote.activity.settle", "core.remote.activity.get")
 # name, input, function, the core calls of its own, what callers are answered (None: only the server runs it)
 _JOBS: tuple[tuple[str, type[BaseModel], Any, tuple[str, ...], Any], ...] = (
     ("core.attribute.read", ReadAttribute, read_attribute, _LOOK, Answer),
     ("core.attribute.write", WriteAttribute, write_attribute, (*_LOOK, "core.token.edit_attribute"), Answer),
     ("core.script.run", RunScript, run_script, ("core.script.get", "core.attribute.try"), Tried),
     ("core.remote.test", TestRemote, test_remote, ("core.remote.get", "core.attribute.try"), Tried),
-    ("core.remote.activity.update", AnswerActivity, answer_activity, _ANSWER, Activity),
     ("core.event.send", SendEvent, send_event, ("core.event.rules", "core.event.ask", *_RULES), dict[str, bool]),
     ("session.ask", AskPassage, ask_passage, ("core.set.passage", *_RULES), None),
     ("command.run", RunCommand, run_command, ("core.command.look", *_LOOK, "core.token.edit_attribute"), None),

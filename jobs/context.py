@@ -171,15 +171,6 @@ class JobContext:
         """Wait for the answer to the question this job was posted with. Raises AskDeclined."""
         return await self._live.posted()
 
-    async def answer(self, ask_id: str, answer: Any, *, is_declined: bool = False) -> None:
-        """Answer a question put to this job's user. Raises AskNotFound or BadAnswer."""
-        run = self._live
-        await run.engine.asks.answer(ask_id, run.request.owner_id, answer, is_declined=is_declined)
-
-    async def join(self, job_id: str) -> None:
-        """Wait until another job has ended, however it did."""
-        await self._live.engine.wait(job_id)
-
     async def in_thread(self, fn: Callable[..., T], *args: Any) -> T:
         """Run what blocks, `fn(*args)`, in one of the server's threads for jobs. Raises PoolBusy, PoolLate."""
         return await self._live.engine.threads.run(fn, *args)
@@ -192,7 +183,7 @@ class JobContext:
     def core(self, tx: Tx) -> Core:
         """Return the job's declared core calls in this transaction."""
         run = self._live
-        scene = Scene(tx, run.request.owner_id, run.engine.policy, run.engine.hear)
+        scene = Scene(tx, run.request.owner_id, run.engine.hear)
         return Core(scene, run.spec.name, run.spec.calls, self._stop)
 
     def checked(self, outcome: T) -> T:

@@ -5,7 +5,6 @@ read from the environment. Source: sessions.md 4.4; libraries.md 1.6.
 """
 
 import asyncio
-import re
 import ssl
 from functools import partial
 from typing import Any
@@ -18,7 +17,6 @@ MAX_CONNECTIONS = 100
 KEEPALIVE_S = 30
 # Of a page that says itself how it is written; others could make of a few bytes a lot of work.
 CHARSETS = frozenset({"utf-8", "us-ascii", "iso-8859-1", "iso-8859-15", "windows-1252", "utf-16"})
-_XML_CHARSET = re.compile(rb"<\?xml[^>]{0,200}?encoding=[\"']([\w.-]{1,40})[\"']")
 
 
 class Unreached(RemoteUnavailable):
@@ -96,8 +94,6 @@ class HttpClient:
 
 
 def _decoded(found: bytes, charset: str | None) -> str:
-    if charset is None and (declared := _XML_CHARSET.match(found)) is not None:
-        charset = declared[1].decode()
     charset = (charset or "utf-8").lower()
     if charset not in CHARSETS:
         raise RemoteUnavailable(f"it answered in the character set {charset[:40]!r}, which is not read")

@@ -1,28 +1,28 @@
-"""What goes to a remote and what of its answer counts, as its definition maps it. Source: sessions.md 4.2 (mapping)."""
+"""What goes to a remote and what of its answer counts, as its definition maps it: JSON, forms and text.
+
+JSON from strangers is read by orjson: strictly. Source: sessions.md 4.2 (format, mapping).
+"""
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote, quote_plus, urlsplit
-from xml.sax.saxutils import escape
+from urllib.parse import parse_qsl, quote, quote_plus, urlencode, urlsplit
+
+import orjson
 
 from core import sent
 from core.behind import Behind
 from core.definitions import Definition
-from core.errors import BadRemote
-from core.patterns import compile_pattern
-from jobs import formats
 from jobs.errors import RemoteUnavailable
-from jobs.formats import MAX_DEPTH, File, plain
 
+MAX_DEPTH = 64
+MAX_FIELDS = 1000
 HIDDEN = "***"
 # What could leave a path once the other side reads it, encoded or not: these never stand in a segment.
 CLIMBING = re.compile(r"%(?:2e|2f|5c|25)|[\\/\x00-\x1f\x7f]", re.IGNORECASE)
-_ACCEPTED = {"xml": "application/xml, text/xml", "yaml": "application/yaml, text/yaml, text/*", "text": "text/*"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +71,16 @@ def letter(definition: Definition, asked: Behind, value: Any, secret: Callable[[
     mapped = {name: meant(source) for name, source in (definition.to_remote or {"value": "value"}).items()}
     if definition.call_identity:
         mapped["call_identity"] = _identity(definition, asked)
-    headers = {"user-agent": "rpcserver", "accept": _ACCEPTED.get(definition.answer, "application/json, text/*")}
+    accepted = "text/*" if definition.answer == "text" else "application/json, text/*"
+    headers = {"user-agent": "rpcserver", "accept": accepted}
     if definition.auth != "none":
         headers["authorization"] = _authorization(definition, meant, hidden, used)
     body, query = None, {}
     if definition.send == "query":
         query = {name: plain(held) for name, held in mapped.items()}
     elif definition.send != "none":
-        headers["content-type"], body = formats.written(definition.send, mapped, definition.xml_root)
+        headers["content-type"], body = written(definition.send, mapped)
     own = {name.lower(): plain(meant(source)) for name, source in definition.headers.items()}
-    if definition.send == "multipart":
-        own.pop("content-type", None)  # it says where the parts are parted
     headers |= {**own, "accept-encoding": "identity"}
     if any("\r" in text or "\n" in text or "\0" in text or not text.isascii() for text in headers.values()):
         raise RemoteUnavailable("a header cannot hold what it was to hold")
@@ -104,32 +103,58 @@ def filled(url: str, segments: Mapping[str, Any]) -> str:
 
 def taken(definition: Definition, to_send: Letter, response: Response) -> Any:
     """Return what of an answer counts. Raises RemoteUnavailable when it cannot be read, or `take` is not there."""
-    text = to_send.hide(response.text)
     needs_data = not definition.from_remote or any(
         sent.split(source).kind == "data" for source in definition.from_remote.values()
     )
-    found = bounded(formats.read(definition.answer, text), to_send) if needs_data else None
-    is_xml = definition.answer == "xml"
+    found = bounded(read(definition.answer, to_send.hide(response.text)), to_send) if needs_data else None
     if not definition.from_remote:
-        return follow(found, definition.take, is_xml=is_xml)
+        return follow(found, definition.take)
     return {
-        name: _taken(sent.split(source), found, text, to_send, response, is_xml)
-        for name, source in definition.from_remote.items()
+        name: _taken(sent.split(source), found, to_send, response) for name, source in definition.from_remote.items()
     }
 
 
-def follow(found: Any, path: str, *, is_xml: bool = False) -> Any:
-    """Return what stands at a path of names and numbers. Raises RemoteUnavailable when nothing does.
+def plain(held: Any) -> str:
+    """Return a value as the text that a form, a header or a path holds."""
+    return held if isinstance(held, str) else json.dumps(held)
 
-    Args:
-        is_xml: what is there once may also be called number 0: XML does not tell one from a list of one.
-    """
+
+def written(form: str, mapped: Mapping[str, Any]) -> tuple[str, bytes]:
+    """Return content type and body of what is sent as `json`, `form` or `text`."""
+    if form == "json":
+        return "application/json", json.dumps(mapped).encode()
+    if form == "form":
+        body = urlencode({name: plain(held) for name, held in mapped.items()}).encode("utf-8", "replace")
+        return "application/x-www-form-urlencoded", body
+    return "text/plain; charset=utf-8", "".join(plain(held) for held in mapped.values()).encode("utf-8", "replace")
+
+
+def read(form: str, text: str) -> Any:
+    """Return what an answer says, as JSON values; nothing at all is null. Raises RemoteUnavailable."""
+    if form == "text" or not text.strip():
+        return text if form == "text" else None
+    try:
+        return orjson.loads(text) if form == "json" else _read_form(text)
+    except (ValueError, RecursionError) as error:
+        raise RemoteUnavailable(f"it did not answer with {form.upper()}") from error
+
+
+def _read_form(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in parse_qsl(text, keep_blank_values=True, strict_parsing=True, max_num_fields=MAX_FIELDS):
+        before = found.get(name)
+        found[name] = value if before is None else [*(before if isinstance(before, list) else [before]), value]
+    return found
+
+
+def follow(found: Any, path: str) -> Any:
+    """Return what stands at a path of names and numbers. Raises RemoteUnavailable when nothing does."""
     for part in path.split(".") if path else ():
         if isinstance(found, dict) and part in found:
             found = found[part]
         elif isinstance(found, list) and part.isdecimal() and int(part) < len(found):
             found = found[int(part)]
-        elif not (is_xml and part == "0" and not isinstance(found, list)):
+        else:
             raise RemoteUnavailable(f"its answer has nothing at {path!r}")
     return found
 
@@ -152,8 +177,6 @@ def _meant(part: sent.Part, asked: Behind, value: Any, secret: Callable[[str], s
         return part.rest
     if part.kind == "secret":
         return secret(part.rest)
-    if part.kind == "file":
-        return _file(part.rest, asked, value, secret)
     if part.kind == "caller":
         return {"id": asked.caller_id, "name": asked.caller_name}.get(part.rest or "id")
     if part.kind == "owner":
@@ -168,15 +191,6 @@ def _at(held: Any, path: str) -> Any:
         return follow(held, path)
     except RemoteUnavailable as error:
         raise RemoteUnavailable(f"there is nothing at {path!r} to send") from error
-
-
-def _file(source: str, asked: Behind, value: Any, secret: Callable[[str], str]) -> File:
-    part = sent.split(source)
-    held = _meant(part, asked, value, secret)
-    try:
-        return File(part.rest.rpartition(".")[2] or "file", base64.b64decode(held, validate=True))
-    except (binascii.Error, TypeError, ValueError) as error:
-        raise RemoteUnavailable(f"{source!r} holds no file: it must be base64") from error
 
 
 def _identity(definition: Definition, asked: Behind) -> dict[str, Any]:
@@ -206,33 +220,19 @@ def _authorization(
     return f"Basic {packed}"
 
 
-def _taken(part: sent.Part, found: Any, text: str, to_send: Letter, response: Response, is_xml: bool) -> Any:
+def _taken(part: sent.Part, found: Any, to_send: Letter, response: Response) -> Any:
     if part.kind == "code":
         return response.code
     if part.kind == "header":
         held = response.headers.get(part.rest.lower())
         return None if held is None else to_send.hide(held)
-    if part.kind == "regex":
-        return _matched(part.rest, text)
     try:
-        return follow(found, part.rest, is_xml=is_xml)
+        return follow(found, part.rest)
     except RemoteUnavailable:
         return None
 
 
-def _matched(pattern: str, text: str) -> str | None:
-    try:
-        compiled = compile_pattern(pattern)
-        match = compiled.search(text.encode("utf-8", "replace").decode())
-    except (ImportError, BadRemote) as error:
-        raise RemoteUnavailable(f"the regular expression {pattern!r} cannot be used here") from error
-    if match is None:
-        return None
-    found: str | None = match.group(1 if compiled.groups else 0)
-    return found
-
-
 def _spellings(secret: str) -> list[str]:
     packed = base64.b64encode(secret.encode()).decode()
-    spelled = {secret, json.dumps(secret)[1:-1], quote(secret, safe=""), quote_plus(secret), escape(secret), packed}
+    spelled = {secret, json.dumps(secret)[1:-1], quote(secret, safe=""), quote_plus(secret), packed}
     return sorted((one for one in spelled if one), key=len, reverse=True)

@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from typing import Any
 from weakref import WeakValueDictionary
 
-from core import activity, behind, known, remotes
+from core import activity, known, remotes
 from core.activity import Try
 from core.behind import Behind
-from core.errors import AttributeNotWritable
 from core.remotes import Remote
 from jobs import questions, script_runs
 from jobs.answers import Answer
@@ -24,15 +23,12 @@ from jobs.remembered import Reply
 from jobs.remoting import Remotes
 from jobs.script_runs import ScriptRuns
 from jobs.scripting import ScriptEngine
-from store import now_ms
 
 # What a job that asks outside has to declare, besides its own calls.
 CALLS = (
     *script_runs.CALLS,
     *questions.CALLS,
     "core.attribute.know",
-    "core.attribute.held",
-    "core.attribute.hold",
     "core.attribute.forget",
     "core.remote.load",
     "core.remote.activity.note",
@@ -75,30 +71,17 @@ class Outside:
             await job.write(lambda core: core(known.know, asked.token_id, name, answer.value))
         return answer
 
-    async def write(
-        self, job: JobContext, asked: Behind, value: Any, data_set_id: str | None = None, *, is_press: bool = False
-    ) -> Answer:
-        """Hand a value to the script, remote or person behind the attribute and return what comes back.
-
-        Args:
-            is_press: a command was run, perhaps without a value: that alone replaces none.
-        """
+    async def write(self, job: JobContext, asked: Behind, value: Any, data_set_id: str | None = None) -> Answer:
+        """Hand a value to the script, remote or person behind the attribute and return what comes back."""
         if asked.source.kind == "script":
             return await self.scripts.answer(job, asked, value, data_set_id, is_write=True)
         remote, owner_name = await self._load(job, asked)
         if remote.kind == "manual":
             return await self._ask_person(job, remote, asked, value)
-        if remote.definition.is_written_here:
-            return await self._hold(job, asked, value, is_press)
         name = asked.source.kept_as(asked.attribute)
         with self._writing(asked.token_id, name):
             await job.write(lambda core: core(known.forget_answers, asked.token_id, name))
             reply = await self.call(job, remote, owner_name, asked, value, is_write=True)
-            if remote.definition.is_read_here:
-                kept, told = reply.value, asked.attribute
-                await job.write(
-                    lambda core: core(known.know, asked.token_id, name, kept, is_for_all=True, changed=told)
-                )
         return Answer(reply.value, as_of=reply.as_of)
 
     async def judge(self, job: JobContext, asked: Behind) -> Any:
@@ -141,25 +124,8 @@ class Outside:
         name = asked.source.kept_as(asked.attribute)
         if self._being_written[asked.token_id, name]:
             return _pending(asked, None)
-        held = None
-        if remote.definition.direction != "read_and_write_remote":
-            held = await job.read(lambda core: core(known.held, asked.token_id, name))
-        if remote.definition.is_read_here:
-            return Answer(None, "unknown") if held is None else Answer(held[0], as_of=held[1])
-        # What was written stands here: it goes along.
-        value = held[0] if held else None
-        reply = await self.call(job, remote, owner_name, asked, value, is_write=False)
+        reply = await self.call(job, remote, owner_name, asked, None, is_write=False)
         return Answer(reply.value, "cached" if reply.is_cached else "ok", as_of=reply.as_of)
-
-    async def _hold(self, job: JobContext, asked: Behind, value: Any, is_press: bool) -> Answer:
-        name = asked.source.kept_as(asked.attribute)
-        if is_press and value is None:
-            held = await job.read(lambda core: core(known.held, asked.token_id, name))
-            return Answer(held[0] if held else None)
-        if asked.is_pressed:
-            raise AttributeNotWritable(asked.attribute, "its value is kept here: only whoever may write the token does")
-        await job.write(lambda core: core(behind.hold, asked.token_id, asked.attribute, asked.set_id, name, value))
-        return Answer(value, as_of=now_ms())
 
     async def _ask_person(self, job: JobContext, remote: Remote, asked: Behind, value: Any) -> Answer:
         if not remote.is_on:

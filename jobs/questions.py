@@ -1,7 +1,7 @@
 """Manual remotes: questions that a person answers, each with a job of whoever asked that waits for the answer.
 
 The question is one of `jobs.asks`: it reaches its person as `client.ask`, stands in asks.list, survives a restart and
-expires. ask.answer and core.remote.activity.update are two doors to the same row: the first valid answer counts.
+expires.
 Source: sessions.md 4.2, 4.4 (manual); protocol.md 5.
 """
 
@@ -18,12 +18,12 @@ from core import activity
 from core.activity import Activity, Question, Resolution
 from core.behind import Behind
 from core.calls import Core
-from core.errors import ActivityNotFound, ActivityOver, BadValue
+from core.errors import ActivityNotFound, BadValue
 from core.remotes import Remote
 from core.schemas import MAX_ANSWER_BYTES
 from jobs.asks import Form
 from jobs.context import JobContext
-from jobs.errors import AskDeclined, AskNotFound
+from jobs.errors import AskDeclined
 from store import new_id
 
 WAIT = "remote.wait"
@@ -39,15 +39,6 @@ class WaitForPerson(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     activity_id: str
-
-
-class AnswerActivity(BaseModel):
-    """Input of core.remote.activity.update."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-    activity_id: str
-    answer: Any = None
-    decline: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,20 +101,6 @@ class Persons:
         if declined is not None:
             raise declined
         return answer
-
-    async def answer(self, job: JobContext, data: AnswerActivity) -> Activity:
-        """Answer, or decline, a question put to the job's user, and return it as it is then."""
-        waiting = await job.read(lambda core: core(activity.answerable, data.activity_id))
-        if waiting.ask_id is None or waiting.job_id is None:
-            # Asked before questions had jobs to wait for them: this is their only door.
-            await self._settle(job, data.activity_id, "declined" if data.decline else "succeeded", data.answer)
-        else:
-            try:
-                await job.answer(waiting.ask_id, data.answer, is_declined=data.decline)
-            except AskNotFound as error:
-                raise ActivityOver(data.activity_id, "answered, declined or taken back") from error
-            await job.join(waiting.job_id)
-        return await job.read(lambda core: core(activity.get, data.activity_id))
 
     async def _settle(self, job: JobContext, activity_id: str, state: Resolution, answer: Any) -> None:
         settled = await job.write(lambda core: core(activity.settle, activity_id, state, answer))

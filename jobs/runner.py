@@ -13,7 +13,6 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from core.calls import Policy
 from core.errors import CoreError
 from core.notices import Tell
 from jobs import recovery, rows, stuck
@@ -74,7 +73,6 @@ class EmbeddedRunner:
         describe: Describe,
         limits: Limits | None = None,
         callbacks: Callbacks | None = None,
-        policy: Policy | None = None,
         hear: Tell | None = None,
         ledger: Ledger | None = None,
         threads: Pool | None = None,
@@ -86,7 +84,6 @@ class EmbeddedRunner:
         self.hear = hear
         self.ledger: Ledger = ledger or NoLedger()
         self.limits = limits or Limits()
-        self.policy = policy or Policy()
         self.stats = Stats()
         self.audience = Audience()
         self.live: dict[str, Run] = {}

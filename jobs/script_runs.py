@@ -79,8 +79,7 @@ class ScriptRuns:
         return script, local
 
     async def _run(self, job: JobContext, script: Script, given: Mapping[str, Any], keeps: tuple[str, ...]) -> Outcome:
-        outcome = await self.engine.run(script.text, given, keeps, job.user_id)
-        return Outcome(chosen(script, outcome.value), outcome.kept, outcome.printed)
+        return await self.engine.run(script.text, given, keeps, job.user_id)
 
     def _cool_down(self, script: Script) -> None:
         now = self._clock()
@@ -92,7 +91,7 @@ class ScriptRuns:
 
     def _find(self, script: Script, asked: Behind, before: Mapping[str, Any]) -> Answer | None:
         scope = _scope(asked, before)
-        found = self._cached.get((script.id, script.sha256, *scope)) if scope is not None else None
+        found = self._cached.get((script.id, script.text, *scope)) if scope is not None else None
         if found is not None:
             return Answer(found[0], "cached", as_of=found[1])
         left_s = self._began.get(script.id, float("-inf")) + script.cool_down_s - self._clock()
@@ -103,7 +102,7 @@ class ScriptRuns:
     def _remember(self, script: Script, asked: Behind, outcome: Outcome) -> None:
         scope = _scope(asked, outcome.kept)
         if scope is not None:
-            self._cached[(script.id, script.sha256, *scope)] = (outcome.value, now_ms())
+            self._cached[(script.id, script.text, *scope)] = (outcome.value, now_ms())
             while len(self._cached) > MAX_CACHED:
                 self._cached.popitem(last=False)
 
@@ -124,16 +123,6 @@ def inputs(script: Script, asked: Behind, value: Any) -> dict[str, Any]:
         "params": script.extra_params,
         "now": now_ms(),
     }
-
-
-def chosen(script: Script, value: Any) -> Any:
-    """Return of an answer what the script's output keys name. Raises ScriptFailed when one is missing."""
-    if not script.output_keys:
-        return value
-    missing = [key for key in script.output_keys if not isinstance(value, dict) or key not in value]
-    if missing:
-        raise ScriptFailed(f"its answer has no {missing[0]!r}, which its output_keys name")
-    return {key: value[key] for key in script.output_keys}
 
 
 def _scope(asked: Behind, kept: Mapping[str, Any]) -> tuple[str, str | None] | None:

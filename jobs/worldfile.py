@@ -74,7 +74,6 @@ class ScriptPart(_Part):
     initial_state: dict[str, Any] = {}
     state: dict[str, Any] = {}
     extra_params: dict[str, Any] = {}
-    output_keys: list[Name] = []
     cool_down_s: float = 0
     is_shared: bool = False
 
@@ -85,13 +84,12 @@ class ScriptPart(_Part):
 
 
 class RemotePart(_Part):
-    """A remote; `group` may use it besides the importing user, `redirect` is called instead of it: keys."""
+    """A remote; `group` may use it besides the importing user: a key."""
 
     kind: Literal["url", "manual"] = "url"
     definition: dict[str, Any]
     is_shared: bool = False
     group: Key | None = None
-    redirect: Key | None = None
 
 
 class RulePart(_Part):
@@ -175,20 +173,15 @@ def read(path: Path) -> World:
     return world
 
 
-def in_order(world: World) -> tuple[list[str], list[str], list[str]]:
-    """Return the keys of the types, sets and remotes, each after those it hangs on. Raises BadWorld for a cycle."""
+def in_order(world: World) -> tuple[list[str], list[str]]:
+    """Return the keys of the types and of the sets, each after those it hangs on. Raises BadWorld for a cycle."""
     of_types = {key: [parent for parent in part.parents if parent in world.types] for key, part in world.types.items()}
     for key, word in attributes_in_order(world):
         above = _parent(world, key, word)
         if above is not None and above[0] != key:
             of_types[key].append(above[0])
     of_sets = {key: [part.parent] if part.parent else [] for key, part in world.sets.items()}
-    of_remotes = {key: [part.redirect] if part.redirect else [] for key, part in world.remotes.items()}
-    return (
-        _sorted(of_types, "types", "parents"),
-        _sorted(of_sets, "sets", "parent"),
-        _sorted(of_remotes, "remotes", "redirect"),
-    )
+    return _sorted(of_types, "types", "parents"), _sorted(of_sets, "sets", "parent")
 
 
 def attributes_in_order(world: World) -> list[tuple[str, str]]:
@@ -222,8 +215,6 @@ def _faults(world: World) -> Iterator[_Fault]:
     for key, remote in world.remotes.items():
         if remote.group is not None and remote.group not in world.groups:
             yield _Fault(f"remotes.{key}.group", f"there is no group {remote.group!r}")
-        if remote.redirect is not None and remote.redirect not in world.remotes:
-            yield _Fault(f"remotes.{key}.redirect", f"there is no remote {remote.redirect!r}")
     for key, place in world.sets.items():
         yield from _set_faults(world, f"sets.{key}", place)
     in_order(world)

@@ -19,7 +19,7 @@ from jobs.model import Commit, job
 from jobs.worldfile import AttributePart, RulePart, SetPart, World, attributes_in_order, in_order, read
 
 _DEFINITION = TypeAdapter(Definition)
-_SCRIPT_OPTIONS = ("is_shared", "extra_params", "output_keys", "cool_down_s")
+_SCRIPT_OPTIONS = ("is_shared", "extra_params", "cool_down_s")
 
 
 class ImportWorld(BaseModel):
@@ -83,9 +83,9 @@ def _read(path: Path) -> World:
 def _make(core: Core, world: World, into: str | None) -> Made:
     made = Made(world.name)
     root = into or core(users.read).home_set_id
-    type_order, set_order, remote_order = in_order(world)
+    type_order, set_order = in_order(world)
     _make_groups(core, world, made)
-    _make_sources(core, world, made, remote_order)
+    _make_sources(core, world, made)
     words = attributes_in_order(world)
     for key in type_order:
         _make_type(core, world, made, key, [word for owner, word in words if owner == key])
@@ -136,7 +136,7 @@ def _options(part: AttributePart, made: Made, place: str) -> dict[str, Any]:
     return options
 
 
-def _make_sources(core: Core, world: World, made: Made, remote_order: list[str]) -> None:
+def _make_sources(core: Core, world: World, made: Made) -> None:
     for key, script in world.scripts.items():
         with _at(f"scripts.{key}"):
             name = f"{world.name}: {key}"
@@ -144,8 +144,7 @@ def _make_sources(core: Core, world: World, made: Made, remote_order: list[str])
             made.scripts[key] = core(
                 scripts.create, name, script.program, script.initial_state, script.state, **options
             )
-    for key in remote_order:
-        remote = world.remotes[key]
+    for key, remote in world.remotes.items():
         with _at(f"remotes.{key}.definition"):
             made.remotes[key] = core(
                 remotes.create,
@@ -154,7 +153,6 @@ def _make_sources(core: Core, world: World, made: Made, remote_order: list[str])
                 remote.kind,
                 is_shared=remote.is_shared,
                 group_id=made.groups[remote.group] if remote.group else None,
-                redirect_id=made.remotes[remote.redirect] if remote.redirect else None,
             )
 
 

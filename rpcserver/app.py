@@ -16,7 +16,7 @@ import orjson
 import structlog
 
 from core import guards, presence, sets, users
-from core.calls import Policy, Scene
+from core.calls import Scene
 from core.errors import UserNotFound
 from core.users import User
 from jobs import behind, importer, world, worldimport
@@ -128,7 +128,6 @@ class App:
             errors.describe_for_job,
             limits.job_limits(settings),
             callbacks,
-            Policy(settings.script_group),
             partial(hear, self),
             self.credentials,
             pools.jobs,

@@ -352,9 +352,6 @@ INFO = (Example("what is running there", {}, _SERVER),)
 PING = (Example("is it there", {}, "pong"),)
 IDENTIFY = (Example("a command line", {"client": "rpcserver call", "version": "0.1.0", "type": "cli"}, True),)
 DISCOVER = (Example("what may be called", {}, _OPENRPC),)
-AUTH_CREATE = (Example("for an hour", {"seconds": 3600}, {"credential": CREDENTIAL, "expires_at": AT + 3600_000}),)
-AUTH_PASS_THROUGH = (Example("what was written on it", {}, None),)
-AUTH_DESTROY = (Example("log out for good", {}, True),)
 
 # The calls of the core speak for themselves; these show the first steps.
 CORE: dict[str, tuple[Example, ...]] = {

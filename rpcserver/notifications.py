@@ -88,7 +88,7 @@ class Progress(BaseModel):
 
 
 class QuestionEvent(BaseModel):
-    """A question to a person: answer it with core.remote.activity.update, or ask.answer."""
+    """A question to a person: answer it with ask.answer."""
 
     activity_id: str
     ask_id: str

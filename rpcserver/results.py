@@ -171,13 +171,6 @@ class Identity(BaseModel):
     expires_at: int | None
 
 
-class NewCredential(BaseModel):
-    """A credential, shown this once; `expires_at` in UTC milliseconds, null: until revoked."""
-
-    credential: str
-    expires_at: int | None
-
-
 class ServerInfo(BaseModel):
     """The server as `server.info` tells it."""
 

@@ -211,8 +211,6 @@ class Settings(BaseSettings):
     keep_other_jobs_s: float = 7 * 24 * 3600.0
     """How long the record of a job that failed, was cancelled or lost is kept."""
 
-    script_group: str = ""
-    """Id of the group whose members alone make scripts (the seed's `script_permission`); empty: everybody."""
     script_timeout_s: float = 0.2
     """What one run of a script may take."""
     script_memory_bytes: int = 16 * 1024 * 1024

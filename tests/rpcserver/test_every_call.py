@@ -106,9 +106,6 @@ ROWS = [
     Row("core.user.read", lambda s: {"wide": True, "editable": True},
         {"id", "guid", "token_type", "token_id", "group_id", "attributes", "home_set_id"},
         [("USER_NOT_FOUND", lambda s: {"user_id": s.bob})]),
-    Row("core.user.auth.create", lambda s: {"pass_through": {"a": 1}, "seconds": 60}, {"credential", "expires_at"}),
-    Row("core.user.auth.pass_through", holds=lambda answer: answer is None),
-    Row("core.user.auth.destroy", errors=[("LAST_CREDENTIAL", lambda s: {})], holds="not called"),
     Row("core.type.create",
         lambda s: {"name": "torch", "parents": [s.kind], "is_human": False,
                    "attributes": {"colour": {"value_type": "color"}}}, is_id("anna.torch"),
@@ -214,8 +211,6 @@ ROWS = [
     Row("core.remote.activity.list", lambda s: {"remote_id": s.remote}, is_page),
     Row("core.remote.activity.get", lambda s: {"activity_id": s.activity}, {"id", "state"},
         [("ACTIVITY_NOT_FOUND", lambda s: {"activity_id": "ac_none"})]),
-    Row("core.remote.activity.update", lambda s: {"activity_id": s.activity, "answer": "so"}, {"id", "state"},
-        [("ACTIVITY_NOT_FOUND", lambda s: {"activity_id": s.activity, "answer": "mine"})], wrongly_by="bob"),
     Row("core.script.create", lambda s: {"name": "more", "text": "1"}, is_id("sc_"),
         [("BAD_SCRIPT", lambda s: {"name": "x", "text": "x = ("}),
          ("BAD_SCRIPT", lambda s: {"name": "x", "text": "1\n" * 100_000})]),
@@ -282,7 +277,6 @@ async def test_a_row_of_the_table(stage: Stage, row: Row) -> None:
 
 ARGUMENTS = """
 core.user.read: user_id wide editable
-core.user.auth.create: pass_through seconds
 core.type.create: name parents attributes is_human
 core.attribute.read: token_id attribute set_id
 core.attribute.permissions: attribute user_id set_id

@@ -191,8 +191,6 @@ async def _real_ids(server: Running, client: Client, method: str) -> dict[str, s
         asked = await client.subscribe("ask.opened")
         await client.call("job.run", function="asking.colour", wait=False)
         real[examples.ASK] = (await asked.next()).data["ask_id"]
-    if method == "core.user.auth.destroy":
-        await client.call("core.user.auth.create")  # the last credential of a user is not destroyed
     if method == "events.unsubscribe":
         real[examples.SUBSCRIPTION] = (await client.subscribe("*")).id
     return real

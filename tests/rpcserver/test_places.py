@@ -283,16 +283,15 @@ async def test_a_manual_remote_is_answered_by_a_person(server: Running, anna: Cl
     assert [item["id"] for item in waiting] == [pressed.response["activity_id"]]
     params = {"token_id": command, "attribute": "read", "set_id": desk}
     assert (await refused(bob, "core.attribute.read", token_id=command, attribute="write")).kind == "ATTRIBUTE_PENDING"
-    stranger = await refused(bob, "core.remote.activity.update", activity_id=waiting[0]["id"], answer="mine")
-    assert stranger.kind == "ACTIVITY_NOT_FOUND"
-    await anna.call("core.remote.activity.update", activity_id=waiting[0]["id"], answer="plug it in")
+    which = {"ask_id": waiting[0]["ask_id"]}
+    assert (await refused(bob, "ask.answer", **which, answer="mine")).kind == "ASK_NOT_FOUND"
+    await anna.call("ask.answer", **which, answer="plug it in")
     assert (await answered.next()).data["activity_id"] == waiting[0]["id"]
     assert (await bob.action(command, session)).response["value"] == "plug it in"
     read = await bob.call("core.attribute.read", token_id=command, attribute="write")
     assert (read["value"], read["state"], read["activity_id"]) == ("plug it in", "ok", None)
     assert (await anna.call("core.attribute.read", **params))["state"] == "unknown"
-    again = await refused(anna, "core.remote.activity.update", activity_id=waiting[0]["id"], answer="twice")
-    assert again.kind == "ACTIVITY_NOT_FOUND"
+    assert (await refused(anna, "ask.answer", **which, answer="twice")).kind == "ASK_NOT_FOUND"
     rows = await server.app.store.read(lambda tx: tx.all("SELECT question FROM remote_activity"))
     assert rows == [(None,)]
 

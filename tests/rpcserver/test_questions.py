@@ -106,25 +106,18 @@ async def test_who_comes_later_is_asked_what_is_open(server: Running, desk: Desk
     assert asked.qsize() == 1
 
 
-async def test_the_first_valid_answer_of_either_door_counts(desk: Desk) -> None:
-    """What does not fit the schema is refused at both; after one has taken it, both say that it is resolved."""
+async def test_the_first_valid_answer_counts(desk: Desk) -> None:
+    """What does not fit the schema is refused; after one was taken, whoever comes later hears that it is over."""
     await desk.anna.call(
         "core.remote.edit", remote_id=desk.remote, definition={"question": "How old?", "schema": ADULT}
     )
-    for first in ("ask", "activity"):
-        pressed = await desk.press("?")
-        ask = {"ask_id": await desk.ask_id()}
-        doors = {"ask": ("ask.answer", ask), "activity": ("core.remote.activity.update", pressed_id(pressed))}
-        for method, which in doors.values():
-            for wrong in ({"age": 3}, "old", None):
-                assert (await refused(desk.anna, method, **which, answer=wrong)).kind == "BAD_ANSWER"
-        method, which = doors[first]
-        await desk.anna.call(method, **which, answer={"age": 20})
-        await desk.over(pressed["job_id"])
-        late = await refused(desk.anna, "ask.answer", **ask, answer={"age": 21})
-        later = await refused(desk.anna, "core.remote.activity.update", **pressed_id(pressed), answer={"age": 22})
-        assert (late.kind, later.kind) == ("ASK_NOT_FOUND", "ACTIVITY_NOT_FOUND")
-        assert "resolved" in later.message and (await desk.press())["value"] == {"age": 20}
+    pressed, which = await desk.press("?"), {"ask_id": await desk.ask_id()}
+    for wrong in ({"age": 3}, "old", None):
+        assert (await refused(desk.anna, "ask.answer", **which, answer=wrong)).kind == "BAD_ANSWER"
+    await desk.anna.call("ask.answer", **which, answer={"age": 20})
+    await desk.over(pressed["job_id"])
+    assert (await refused(desk.anna, "ask.answer", **which, answer={"age": 21})).kind == "ASK_NOT_FOUND"
+    assert (await desk.press())["value"] == {"age": 20}
 
 
 def pressed_id(pressed: dict[str, Any]) -> dict[str, Any]:
@@ -132,32 +125,28 @@ def pressed_id(pressed: dict[str, Any]) -> dict[str, Any]:
     return {"activity_id": pressed["activity_id"]}
 
 
-async def test_both_doors_at_once_take_one_answer(desk: Desk) -> None:
+async def test_two_answers_at_once_are_one(server: Running, desk: Desk) -> None:
     """However they race, one is accepted, the other refused, and the accepted one is what the asker gets."""
+    tab = await server.client("anna")
     for number in range(5):
         pressed = await desk.press(number)
         ask_id = await desk.ask_id()
         ended = await asyncio.gather(
-            desk.anna.call("ask.answer", ask_id=ask_id, answer="by ask"),
-            desk.anna.call("core.remote.activity.update", **pressed_id(pressed), answer="by update"),
+            desk.anna.call("ask.answer", ask_id=ask_id, answer="first"),
+            tab.call("ask.answer", ask_id=ask_id, answer="second"),
             return_exceptions=True,
         )
         refusals = [one for one in ended if isinstance(one, CallError)]
-        assert [one.kind in ("ASK_NOT_FOUND", "ACTIVITY_NOT_FOUND") for one in refusals] == [True]
-        won = "by update" if isinstance(ended[0], CallError) else "by ask"
+        assert [one.kind for one in refusals] == ["ASK_NOT_FOUND"]
+        won = "second" if isinstance(ended[0], CallError) else "first"
         assert (await desk.over(pressed["job_id"]))["result"] == won == (await desk.press())["value"]
 
 
-@pytest.mark.parametrize("door", ["ask", "activity"])
-async def test_a_decline_is_told_to_the_asker(desk: Desk, door: str) -> None:
+async def test_a_decline_is_told_to_the_asker(desk: Desk) -> None:
     """His job fails with it, the attribute stays unknown, and he may ask again."""
     answered = await desk.bob.subscribe("remote.answered")
     pressed = await desk.press("lend me money")
-    if door == "ask":
-        await desk.anna.call("ask.answer", ask_id=await desk.ask_id(), decline=True)
-    else:
-        done = await desk.anna.call("core.remote.activity.update", **pressed_id(pressed), decline=True)
-        assert done["state"] == "declined"
+    await desk.anna.call("ask.answer", ask_id=await desk.ask_id(), decline=True)
     assert (await answered.next()).data["state"] == "declined"
     record = await desk.over(pressed["job_id"])
     assert (record["state"], record["error"]["kind"]) == ("failed", "ASK_DECLINED")
@@ -169,13 +158,11 @@ async def test_a_question_expires(anna: Client, bob: Client) -> None:
     """Nobody having answered in time, it is gone for both, and the asker is told."""
     desk = await Desk.open(anna, bob, timeout_s=1)
     answered = await bob.subscribe("remote.answered")
-    pressed = await desk.press("quick!")
+    pressed, which = await desk.press("quick!"), {"ask_id": await desk.ask_id()}
     assert (await answered.next()).data["state"] == "expired"
     assert (await desk.over(pressed["job_id"]))["error"]["kind"] == "ASK_DECLINED"
     assert (await anna.call("asks.list"))["items"] == []
-    assert (await refused(anna, "core.remote.activity.update", **pressed_id(pressed), answer="x")).kind == (
-        "ACTIVITY_NOT_FOUND"
-    )
+    assert (await refused(anna, "ask.answer", **which, answer="x")).kind == "ASK_NOT_FOUND"
     assert (await bob.call("core.remote.activity.get", **pressed_id(pressed)))["state"] == "expired"
 
 
@@ -225,8 +212,8 @@ async def test_a_question_survives_a_restart(tmp_path: Path) -> None:
         anna.on("client.ask", never)
         async with anna, Client(server.url, credentials[1]) as bob:
             assert (await asked.get())["ask_id"] == before[0]["ask_id"]
-            await anna.call("core.remote.activity.update", **pressed_id(pressed), answer="yes")
-            assert (await bob.call("job.get", job_id=pressed["job_id"]))["result"] == "yes"
+            await anna.call("ask.answer", ask_id=before[0]["ask_id"], answer="yes")
+            assert (await bob.call("job.wait", job_id=pressed["job_id"]))["result"] == "yes"
             assert (await bob.action(desk.command, desk.session)).response["value"] == "yes"
 
 
@@ -255,10 +242,16 @@ async def test_choices_are_the_answers_there_are(anna: Client, bob: Client) -> N
     pressed = await desk.press("may I?")
     assert (await anna.call("asks.list"))["items"][0]["choices"] == ["yes", "no"]
     assert (await refused(anna, "ask.answer", ask_id=await desk.ask_id(), answer="perhaps")).kind == "BAD_ANSWER"
-    long = await refused(anna, "core.remote.activity.update", **pressed_id(pressed), answer="x" * 20_000)
-    assert long.kind == "BAD_ANSWER"
     await anna.call("ask.answer", ask_id=await desk.ask_id(), answer="no")
     assert (await desk.over(pressed["job_id"]))["result"] == "no"
+
+
+async def test_an_answer_is_bounded(desk: Desk) -> None:
+    """One that is too long to be kept is refused, and the question stays open."""
+    await desk.press("?")
+    which = {"ask_id": await desk.ask_id()}
+    assert (await refused(desk.anna, "ask.answer", **which, answer="x" * 20_000)).kind == "BAD_ANSWER"
+    assert await desk.anna.call("ask.answer", **which, answer="x" * 10_000)
 
 
 async def test_a_question_too_long_is_not_put(desk: Desk) -> None:
@@ -279,24 +272,3 @@ async def test_the_owner_of_the_token_may_be_the_one_who_answers(server: Running
     await bob.action(bell, session, value="dong")
     assert (await anna.call("asks.list"))["items"] == []
     assert [ask["text"] for ask in (await carl.call("asks.list"))["items"]] == ["Well?\nbob at Ring: dong"]
-
-
-async def test_a_question_of_before_has_its_one_door(server: Running, desk: Desk) -> None:
-    """One that was put before questions had jobs is answered, and its asker told, as it always was."""
-    user = {
-        name: (await client.call("core.user.read"))["id"] for name, client in (("anna", desk.anna), ("bob", desk.bob))
-    }
-    answered = await desk.bob.subscribe("remote.answered")
-    row = ("ra_old", desk.remote, desk.command, f"remote:{desk.remote}", user["bob"], user["anna"], "{}")
-    await server.app.store.write(
-        lambda tx: tx.run(
-            "INSERT INTO remote_activity (id, remote_id, token_id, attribute, caller_id, answerer_id, question, state,"
-            " expires_at, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, 'pending', 9999999999999, 1)",
-            *row,
-        )
-    )
-    assert [one["id"] for one in (await desk.anna.call("core.remote.activity.list"))["items"]] == ["ra_old"]
-    assert (await desk.press("again"))["activity_id"] == "ra_old"
-    done = await desk.anna.call("core.remote.activity.update", activity_id="ra_old", answer="at last")
-    assert (done["state"], (await answered.next()).data["state"]) == ("succeeded", "succeeded")
-    assert (await desk.press())["value"] == "at last"

@@ -95,7 +95,8 @@ async def test_a_person_decides_who_enters(beyond: Running) -> None:
     assert "come again" in (await refused(bob, set_id=vault)).message
     waiting = (await anna.call("core.remote.activity.list"))["items"]
     assert [item["question"]["caller"] for item in waiting] == ["bob"]
-    await anna.call("core.remote.activity.update", activity_id=waiting[0]["id"], answer=True)
+    await anna.call("ask.answer", ask_id=waiting[0]["ask_id"], answer=True)
+    await bob.call("job.wait", job_id=waiting[0]["job_id"])
     assert (await bob.cd(set_id=vault)).current_set.id == vault
     with pytest.raises(CallError):
         await carl.cd(set_id=vault)

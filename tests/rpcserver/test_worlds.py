@@ -174,16 +174,9 @@ BAD_WORLDS: list[tuple[Any, str, str]] = [
     (changed("sets/low/colour", "red"), "sets.low.colour", "Extra"),
     (changed("remotes", {"r": {"definition": {"url": "ftp://x/"}}}), "remotes.r.definition", "https"),
     (changed("remotes", {"r": {"definition": A_URL, "group": "x"}}), "remotes.r.group", "no group 'x'"),
-    (changed("remotes", {"r": {"definition": A_URL, "redirect": "x"}}), "remotes.r.redirect", "no remote 'x'"),
-    (
-        changed("remotes", {n: {"definition": A_URL, "redirect": o} for n, o in ("rs", "sr")}),
-        "remotes.s.redirect",
-        "r -> s -> r is a cycle",
-    ),
     (changed("remotes", {"r": {"definition": {"color": "red"}}}), "remotes.r.definition.color", "nexpected"),
     (changed("remotes", {"r": {"kind": "manual", "definition": {}}}), "remotes.r.definition", "question"),
     (changed("scripts/yes/cool_down_s", -1), "scripts.yes", "cool_down_s"),
-    (changed("scripts/yes/output_keys", [""]), "scripts.yes.output_keys.0", "at least 1"),
     (changed("groups", {"g": {"members": ["nobody"]}}), "groups.g", "nobody"),
     (changed("format", "rpcserver.world/9"), "format", "rpcserver.world/1"),
 ]
@@ -230,19 +223,19 @@ async def test_a_world_stands_below_the_set_named_and_only_once(server: Running,
 async def test_remotes_and_scripts_of_a_world_have_their_policies(
     server: Running, anna: Client, bob: Client, tmp_path: Path
 ) -> None:
-    """Groups and redirects by key, constants and output keys: as the calls of the core would have made them."""
+    """Groups by key, constants: as the calls of the core would have made them."""
     world = changed("groups", {"staff": {"members": ["bob"]}})
     world["remotes"] = {
-        "old": {"definition": A_URL, "redirect": "new", "is_shared": True},
-        "new": {"definition": {**A_URL, "send": "xml", "retries": 2}, "group": "staff"},
+        "old": {"definition": A_URL, "is_shared": True},
+        "new": {"definition": {**A_URL, "send": "form", "retries": 2}, "group": "staff"},
     }
-    world["scripts"]["rich"] = {"text": ["{'a': params['n']}"], "extra_params": {"n": 3}, "output_keys": ["a"]}
+    world["scripts"]["rich"] = {"text": ["{'a': params['n']}"], "extra_params": {"n": 3}}
     path = tmp_path / "world.json"
     path.write_text(json.dumps(world))
     made = await server.app.import_world(path, "anna", None)
     old, new = [await anna.call("core.remote.get", remote_id=made["remotes"][key]) for key in ("old", "new")]
-    assert (old["redirect_id"], old["is_shared"], new["group_id"]) == (new["id"], True, made["groups"]["staff"])
-    assert (new["definition"]["send"], new["definition"]["retries"]) == ("xml", 2)
+    assert (old["is_shared"], new["group_id"]) == (True, made["groups"]["staff"])
+    assert (new["definition"]["send"], new["definition"]["retries"]) == ("form", 2)
     assert (await anna.call("core.script.run", script_id=made["scripts"]["rich"]))["value"] == {"a": 3}
     for remote in made["remotes"].values():
         attributes = {"read": {"remote": remote}}

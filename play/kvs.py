@@ -5,10 +5,14 @@
     <root>/<store>/+4f1c...  the value of a key too long for a file name; the line holds the key too
     <root>/.ids/17           where the value with this id lies; `.ids/next` is the id after the last one given
     <root>/.lock             held while something is changed, by any process
+    <root>/.gone-4f1c...     a store that was deleted, until its files are removed
 
-Every file is written beside its place, synced and renamed, so a reader sees the old value or the new one. Names are
-encoded before they become file names: none can leave its folder, begin with a dot or meet another's, not even on a
-disk that takes upper for lower case. Key names are not sealed: whoever may read the folder sees them.
+Every file is written beside its place, synced and renamed, so a reader sees the old value or the new one. Whatever is
+made, renamed or removed is on the disk, its folder synced, before the call returns: a power cut brings nothing back.
+What an interrupted call left behind, `sweep` removes. An error of the disk is the OSError it is.
+
+Names are encoded before they become file names: none can leave its folder, begin with a dot or meet another's, not even
+on a disk that takes upper for lower case. Key names are not sealed: whoever may read the folder sees them.
 """
 
 import fcntl
@@ -19,7 +23,7 @@ import os
 import re
 import shutil
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -33,7 +37,7 @@ _MAX_FILE_NAME_BYTES = 200
 _MAX_KEY_CHARACTERS = 1000
 _KEYS_AT_ONCE = 10_000
 _FIXABLE = re.compile(r"[A-Za-z0-9_\-;:. ]*")
-_META = ".meta"
+_META, _NEW, _GONE = ".meta", ".new-", ".gone-"
 
 
 class Collection:
@@ -47,7 +51,11 @@ class Collection:
         """
         self._root = root
         self._is_durable = is_durable
-        (root / ".ids").mkdir(parents=True, exist_ok=True)
+        self._make(root / ".ids")
+        # What a killed process did last may be seen here, and not be on the disk yet.
+        for folder in (root / ".ids", root):
+            with self.syncing(folder):
+                pass
 
     def db_create(self, name: str, *, secret: str | None = None) -> "Store":
         """Make a store, encrypted when a secret is given.
@@ -62,7 +70,7 @@ class Collection:
         with self.locked():
             if (folder / _META).exists():
                 raise StoreError(f"store {name!r} exists")
-            folder.mkdir(exist_ok=True)
+            self._make(folder)
             self.write(folder / _META, json.dumps({"name": name, "encrypted": seal is not None, **meta}).encode())
         return Store(self, folder, seal)
 
@@ -78,6 +86,8 @@ class Collection:
             meta = json.loads((folder / _META).read_bytes())
         except FileNotFoundError:
             raise MissingKey(f"there is no store {name!r}") from None
+        with self.syncing(folder):
+            pass  # as above
         if not meta["encrypted"]:
             return Store(self, folder, None)
         if secret is None:
@@ -101,14 +111,57 @@ class Collection:
 
     def delete(self, name: str) -> bool:
         """Remove a store with all its values; tells whether there was one. No secret is needed."""
-        if not self.exists(name):
-            return False
-        Store(self, self._folder(name), None).destroy()
+        gone = self._root / f"{_GONE}{os.urandom(6).hex()}"
+        with self.locked():
+            if not self.exists(name):
+                return False
+            # One step, however many values there are: it is there with all of them, or it is not there.
+            with self.syncing(self._root):
+                self._folder(name).rename(gone)
+        with suppress(OSError):  # it is gone; what is left of it is for the next sweep
+            self._clear(gone)
         return True
 
     def destroy(self) -> None:
         """Remove all stores and the folder itself."""
-        shutil.rmtree(self._root)
+        gone = self._root.with_name(f"{_GONE}{os.urandom(6).hex()}")
+        with self.syncing(gone.parent):
+            self._root.rename(gone)
+        shutil.rmtree(gone)
+
+    def sweep(self) -> None:
+        """Remove what calls left behind that were interrupted by a kill or a power cut."""
+        with self.locked():
+            for folder in [Path(entry.path) for entry in os.scandir(self._root) if entry.is_dir()]:
+                if folder.name.startswith(_GONE):
+                    self._clear(folder)
+                    continue
+                names = os.listdir(folder)
+                for name in names:
+                    if name.startswith(_NEW):
+                        (folder / name).unlink()
+                if folder.name[0] != "." and all(name.startswith(_NEW) for name in names):
+                    folder.rmdir()  # half made: without its `.meta` nobody could open it
+
+    @property
+    def is_unused(self) -> bool:
+        """Tell whether there is nothing in it, and never was."""
+        return not {*os.listdir(self._root)} - {".ids", ".lock"} and not os.listdir(self._root / ".ids")
+
+    def _clear(self, gone: Path) -> None:
+        """Remove the values of a store that is gone, and what leads to them."""
+        for entry in os.scandir(gone):
+            if entry.name[0] != "." and (number := _id_in(Path(entry.path))) is not None:
+                self.pointer(number).unlink(missing_ok=True)
+        shutil.rmtree(gone)
+
+    def _make(self, folder: Path) -> None:
+        """Make a folder, and those it lies in, each on the disk before anything comes into it."""
+        if folder.is_dir():
+            return
+        self._make(folder.parent)
+        with self.syncing(folder.parent):
+            folder.mkdir(exist_ok=True)
 
     def _folder(self, name: str) -> Path:
         folder = _file_name(_normal(name))
@@ -125,19 +178,31 @@ class Collection:
 
     def write(self, path: Path, content: bytes) -> None:
         """Put a file in its place at once: written beside it, synced, renamed."""
-        beside = path.with_name(f".new-{os.getpid()}-{os.urandom(6).hex()}")
+        beside = path.with_name(f"{_NEW}{os.getpid()}-{os.urandom(6).hex()}")
         try:
-            with open(beside, "xb") as file:
-                file.write(content)
-                file.flush()
-                if self._is_durable:
-                    os.fsync(file.fileno())
-            os.replace(beside, path)
-        except OSError as error:
-            beside.unlink(missing_ok=True)
-            raise StoreError(f"cannot write {path.name!r}: {error.strerror}") from None
-        if self._is_durable:
-            _sync_folder(path.parent)
+            with self.syncing(path.parent):
+                with open(beside, "xb") as file:
+                    file.write(content)
+                    file.flush()
+                    if self._is_durable:
+                        os.fsync(file.fileno())
+                os.replace(beside, path)
+        except OSError:
+            with suppress(OSError):  # what went wrong is told, and the rest is for the next sweep
+                beside.unlink()
+            raise
+
+    @contextmanager
+    def syncing(self, folder: Path) -> Iterator[None]:
+        """Have the disk know what is made, renamed and removed in a folder inside the block."""
+        # Opened before anything is changed: that there is no descriptor left must not leave it half done.
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            yield
+            if self._is_durable:
+                os.fsync(handle)
+        finally:
+            os.close(handle)
 
     def pointer(self, id: int) -> Path:
         """Give the file that says where the value with this id lies."""
@@ -224,8 +289,7 @@ class Store:
             name = self._asked(key, id)
             number = self._id_of(name)
             if number is not None:
-                (self._folder / name).unlink()
-                self._collection.pointer(number).unlink(missing_ok=True)
+                self._remove({name: number})
                 return True
         return False
 
@@ -252,17 +316,20 @@ class Store:
     def empty(self) -> None:
         """Remove all values."""
         with self._collection.locked():
-            for name in list(self._files()):
-                number = self._id_of(name)
-                (self._folder / name).unlink(missing_ok=True)
-                if number is not None:
-                    self._collection.pointer(number).unlink(missing_ok=True)
+            self._remove({name: self._id_of(name) for name in self._files()})
 
     def destroy(self) -> None:
         """Remove the store with all its values."""
-        self.empty()
-        with self._collection.locked():
-            shutil.rmtree(self._folder, ignore_errors=True)
+        self._collection.delete(_key_of(self._folder.name))
+
+    def _remove(self, numbers: Mapping[str, int | None]) -> None:
+        """Remove files, given with the ids in them, and what leads to them, which leads nowhere without them."""
+        with self._collection.syncing(self._folder):
+            for name in numbers:
+                (self._folder / name).unlink(missing_ok=True)
+        for number in numbers.values():
+            if number is not None:
+                self._collection.pointer(number).unlink(missing_ok=True)
 
     def _files(self) -> Iterator[str]:
         with suppress(FileNotFoundError), os.scandir(self._folder) as entries:
@@ -271,6 +338,8 @@ class Store:
                     yield entry.name
 
     def _write(self, name: str, head: dict[str, Any], content: bytes) -> None:
+        if not (self._folder / _META).exists():
+            raise MissingKey(f"the store {_key_of(self._folder.name)!r} was removed")
         sealed = content if self._seal is None else self._seal.seal(f"{self._folder.name}/{name}", content)
         self._collection.write(self._folder / name, json.dumps(head).encode() + b"\n" + sealed)
         pointer = self._collection.pointer(head["id"])
@@ -303,14 +372,25 @@ class Store:
 
     def _head(self, name: str) -> dict[str, Any] | None:
         """Read the first line of a value's file; None when there is no file."""
-        try:
-            with open(self._folder / name, "rb") as file:
-                head = json.loads(file.readline())
-            return {**head, "id": int(head["id"])}
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError):
-            raise StoreError(f"the file of {_key_of(name)!r} does not begin with its id") from None
+        return _head_of(self._folder / name)
+
+
+def _head_of(path: Path) -> dict[str, Any] | None:
+    try:
+        with open(path, "rb") as file:
+            head = json.loads(file.readline())
+        return {**head, "id": int(head["id"])}
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        raise StoreError(f"the file of {_key_of(path.name)!r} does not begin with its id") from None
+
+
+def _id_in(path: Path) -> int | None:
+    with suppress(StoreError):  # a file put there by hand
+        head = _head_of(path)
+        return None if head is None else head["id"]
+    return None
 
 
 def _normal(name: str) -> str:
@@ -357,11 +437,3 @@ def _key_of(file_name: str) -> str:
 
 def _percent(char: str) -> str:
     return "".join(f"%{byte:02X}" for byte in char.encode())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

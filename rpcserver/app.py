@@ -286,6 +286,13 @@ class App:
         is_more = self.clock.is_settled and credentials.forget(tx, self.settings.keep_expired_credentials_s)
         return tickets.forget(tx) or is_more
 
+    async def sweep(self) -> None:
+        """Remove what a killed server left of key-value stores, once."""
+        try:
+            await self.stores.sweep(lambda ids: self.store.read(partial(sessions.among, session_ids=ids)))
+        except StoreError as error:
+            log.warning("stores_not_swept", reason=str(error))
+
     async def watch_clock(self) -> None:
         """Notice, until cancelled, when the wall clock is set: it is told, and kept for the start after a kill."""
         ahead_ms = self.clock.ahead_ms
@@ -367,6 +374,7 @@ async def opened(settings: Settings, *, is_server: bool = False, clock: Clock | 
         store.clock.go_on(*known.clock)
         async with asyncio.TaskGroup() as tasks:
             app = App(settings, store, bus, known, tasks, pools)
+            await app.stores.settle()
             await app.events.load()
             await app.answers.load()
             app.has_asking_rules = await store.read(guards.any_asks)
@@ -400,7 +408,7 @@ async def running(
     """
     start_checks.check(settings)
     async with opened(settings, is_server=True, clock=clock) as app:
-        keeping = (app.upkeep(), app.watch_clock(), app.withdrawal.run(), app.ends.run())
+        keeping = (app.upkeep(), app.watch_clock(), app.withdrawal.run(), app.ends.run(), app.sweep())
         housekeeping = [app.spawn(work) for work in keeping]
         try:
             async with _listening(app, listening):

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from rpcserver import identity
 from rpcserver.settings import RUNNING
-from store import DATABASE, LOCK, BackupError, Store, backup
+from store import DATABASE, LOCK, BackupError, Store, backup, sync_folder
 
 _LEFT_OUT = {LOCK, RUNNING}
 _LOGS = ("-wal", "-shm", "-journal")  # beside a database: what it holds is in the copy
@@ -34,10 +34,15 @@ def write(folder: Path, file: Path) -> int:
         with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
             with tarfile.open(fileobj=stream, mode="w") as tar, tempfile.TemporaryDirectory(dir=file.parent) as aside:
                 for path in _kept(folder):
-                    tar.add(_still(path, Path(aside)), path.relative_to(folder).as_posix())
+                    try:
+                        tar.add(_still(path, Path(aside)), path.relative_to(folder).as_posix())
+                    except FileNotFoundError:
+                        if path.exists():
+                            raise  # else it was deleted in this moment, as values and half made files are
             stream.flush()
             os.fsync(stream.fileno())
         part.rename(file)
+        sync_folder(file.parent)
     except OSError as error:
         raise BackupError(f"{file} cannot be written ({error.strerror or error}).") from error
     finally:
@@ -108,8 +113,13 @@ def _unpack(file: Path, folder: Path) -> None:
                 if source is not None:
                     with source, open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as written:
                         shutil.copyfileobj(source, written)
+                        written.flush()
+                        os.fsync(written.fileno())
     except (tarfile.TarError, OSError) as error:
         raise BackupError(f"{file} cannot be read as a backup ({error}).") from error
+    for path in folder.rglob("*"):
+        if path.is_dir():
+            sync_folder(path)
     if not (folder / DATABASE).is_file():
         raise BackupError(f"{file} is no backup of rpcserver: {DATABASE} is missing.")
 
@@ -119,9 +129,11 @@ def _put(fresh: Path, folder: Path, is_taken: bool) -> Path | None:
         if folder.exists():
             folder.rmdir()
         fresh.rename(folder)
+        sync_folder(folder.parent)
         return None
     aside = folder.with_name(f"{folder.name}.before-{time.strftime('%Y%m%d-%H%M%S')}")
     with backup.claimed(folder):
         folder.rename(aside)
         fresh.rename(folder)
+        sync_folder(folder.parent)
     return aside

@@ -307,6 +307,7 @@ def describe(error: BaseException) -> ErrorObject:
         kept = {name: value for name, value in error.error.items() if name not in ("code", "message")}
         data = {"kind": "JOB_FAILED", "retryable": False, **kept, "job_id": error.job_id}
         return ErrorObject(error.error.get("code", JOB_FAILED), str(error), data)
+    error = store.named(error)  # a full disk is one whatever met it
     entry = _entry(error)
     if entry is None:
         return _unforeseen(error)

@@ -267,6 +267,11 @@ def half_made(tx: Tx) -> list[Session]:
     return [_existing(tx, row[0]) for row in rows]
 
 
+def among(tx: Tx, session_ids: list[str]) -> set[str]:
+    """Return those of the sessions that there are."""
+    return {id for id in session_ids if tx.one("SELECT 1 FROM sessions WHERE id = ?", id) is not None}
+
+
 class Sessions:
     """The sessions in use, in memory. A transaction that changes one says so with `changed` or `gone`."""
 

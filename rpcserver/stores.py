@@ -3,12 +3,15 @@
     <data>/stores/<user id>/<context>/    a collection of `play.kvs`: `config`, `secrets`, `session_<id>`
 
 Names from outside never become paths unchecked: user and session ids are ours, a context's name is a word, and keys
-are encoded by `play.kvs`. Files are read and written in threads.
+are encoded by `play.kvs`. Files are read and written in threads; what the disk says against it is told in the words of
+`store.errors`, as for rows.
 """
 
 import os
+import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -16,10 +19,11 @@ from typing import TypeVar
 from play.errors import BadKey, MissingKey
 from play.kvs import Collection, Store
 from rpcserver.auth import Secret
-from store import Pool
+from store import Pool, StoreError, StoreFailed, named, sync_folder
 
 T = TypeVar("T")
 CONFIG, SECRETS = "config", "secrets"
+_SESSION = "session_"
 _KEY_FILE = "secrets.key"
 _KEPT_OPEN = 1000
 
@@ -41,14 +45,37 @@ class Stores:
         self._open: dict[tuple[str, str, str], Store] = {}
         self._opening = threading.Lock()  # two threads must not make one store
 
+    async def settle(self) -> None:
+        """Have the disk know what a killed server did last to the upper folders. Raises StoreError."""
+        await self._run(self._settle)
+
+    async def sweep(self, are_there: Callable[[list[str]], Awaitable[set[str]]]) -> None:
+        """Remove what was left behind by a kill: half made files and folders, and stores of sessions that are gone.
+
+        Args:
+            are_there: tells which of some sessions there are.
+
+        Raises StoreError.
+        """
+        for user_id, context_name in await self._run(self._places):
+            names = await self._run(partial(self._sweep, user_id, context_name))
+            there = await are_there([name.removeprefix(_SESSION) for name in names])
+            for name in names:
+                if name.removeprefix(_SESSION) not in there:
+                    await self.destroy(user_id, context_name, name)
+
     async def use(self, user_id: str, context_name: str, name: str, fn: Callable[[Store], T]) -> T:
         """Run `fn(store)` in a thread and return what it returns; the store is made when it is not there."""
-        return await self._threads.run(lambda: fn(self._store(user_id, context_name, name)))
+        return await self._run(lambda: fn(self._store(user_id, context_name, name)))
 
     async def destroy(self, user_id: str, context_name: str, name: str) -> bool:
         """Remove a store with all its values; tell whether there was one."""
-        self._open.pop((user_id, context_name, name), None)
-        return await self._threads.run(lambda: self._collection(user_id, context_name).delete(name))
+        place = (user_id, context_name, name)
+        self._open.pop(place, None)
+        try:
+            return await self._run(lambda: self._collection(user_id, context_name).delete(name))
+        finally:
+            self._open.pop(place, None)  # somebody may have opened it in between
 
     async def secret(self, user_id: str, context_name: str, key: str) -> Secret:
         """Return one of a context's secrets. Raises MissingKey, or BadKey."""
@@ -56,6 +83,39 @@ class Stores:
             return Secret(await self.use(user_id, context_name, SECRETS, lambda store: store.get(key)))
         except MissingKey:
             raise MissingKey(f"there is no secret {key!r} in the context {context_name!r}") from None
+
+    async def _run(self, fn: Callable[[], T]) -> T:
+        """Run a function in a thread; an error of the disk, or of descriptors, is a StoreError."""
+        try:
+            return await self._threads.run(fn)
+        except OSError as error:
+            meaning = named(error)
+            raise (meaning if isinstance(meaning, StoreError) else StoreFailed()) from error
+
+    def _settle(self) -> None:
+        if self._root.is_dir():
+            for path in self._root.glob(f".{_KEY_FILE}-*"):
+                path.unlink()
+            sync_folder(self._root)
+        sync_folder(self._root.parent)
+
+    def _places(self) -> list[tuple[str, str]]:
+        if not self._root.is_dir():
+            return []
+        users = [user for user in self._root.iterdir() if user.is_dir()]
+        return [(user.name, context.name) for user in users for context in user.iterdir() if context.is_dir()]
+
+    def _sweep(self, user_id: str, context_name: str) -> list[str]:
+        """Sweep one context's folder, and return which stores of sessions are in it."""
+        folder = self._root / user_id / context_name
+        with self._opening:
+            collection = Collection(folder)
+            if collection.is_unused:
+                shutil.rmtree(folder)
+                sync_folder(folder.parent)
+                return []
+        collection.sweep()
+        return list(collection.list(_SESSION))
 
     def _collection(self, user_id: str, context_name: str) -> Collection:
         for part in (user_id, context_name):
@@ -95,12 +155,13 @@ class Stores:
             pass
         finally:
             beside.unlink()
+        sync_folder(self._root)  # before anything is sealed with it
         return Secret(path.read_text("ascii"))
 
 
 def session_store(session_id: str) -> str:
     """Return the name of a session's own store."""
-    return f"session_{session_id}"
+    return f"{_SESSION}{session_id}"
 
 
 def keys(store: Store, prefix: str, after: str, limit: int) -> list[str]:

@@ -1,6 +1,7 @@
 """Where rows live: transactions on SQLite, the schema, ids, the clock. Knows no table's meaning."""
 
 from store.clock import STEP_MS, Clock, now_ms, pause
+from store.disk import make_folder, sync_folder
 from store.errors import (
     BackupError,
     CorruptStore,
@@ -51,8 +52,10 @@ __all__ = [
     "StoreLocked",
     "StoreUnwritable",
     "Tx",
+    "make_folder",
     "named",
     "new_id",
     "now_ms",
     "pause",
+    "sync_folder",
 ]

@@ -16,6 +16,7 @@ from typing import IO, Any, TypeVar, cast
 import aiosqlite
 
 from store.clock import Clock
+from store.disk import make_folder
 from store.errors import (
     CorruptStore,
     StoreClosed,
@@ -255,7 +256,7 @@ def _snapshot(connection: sqlite3.Connection, fn: Callable[[Tx], Any], clock: Cl
 
 def _lock_folder(folder: Path) -> IO[str]:
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder)
         lock = open(folder / LOCK, "a+", encoding="utf-8")
     except OSError as error:
         raise StoreUnwritable(

@@ -1,11 +1,15 @@
 """Contexts and key-value stores over the wire: whose they are, where they lie, and that they are apart."""
 
 import asyncio
+import errno
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rpcserver import sessions
 from rpcserver.client import CallError, Client
 from tests.conftest import Running, run_server
 
@@ -183,3 +187,92 @@ async def test_the_arguments_of_a_session(anna: Client) -> None:
     assert refused.value.kind == "BAD_SCRIPT"
     with pytest.raises(CallError):
         await anna.create_session(playbook_text="!!a.b", playbook_path="x")
+
+
+async def test_what_a_kill_left_is_swept_at_the_start(tmp_path: Path) -> None:
+    """Half made files and folders, and stores of sessions that are gone, are removed; what is somebody's stays."""
+    data = tmp_path / "data"
+    async with run_server(data) as server:
+        anna = await server.client("anna")
+        kept, gone = await anna.create_session("kept"), await anna.create_session("gone")
+        for session_id in (kept, gone):
+            await anna.call("session.db.set", session_id=session_id, key="k", value=session_id)
+        await anna.call("context.db.set", key="s", value="secret", secret=True)
+        credential, user_id = await server.credential("anna"), (await server.app.user_named("anna")).id
+        # Killed when the rows were gone, and the files were not.
+        await server.app.store.write(lambda tx: sessions.remove(tx, gone))
+    context = data / "stores" / user_id / "default"
+    leftovers = [
+        context / ".ids" / ".new-1-abc",
+        context / f"session_{kept}" / ".new-1-abc",
+        context / ".gone-abc" / "k",
+        context / "half" / ".new-1-abc",
+        data / "stores" / user_id / "unused" / ".ids",
+        data / "stores" / "u_none" / "unused" / ".ids",
+        data / "stores" / ".secrets.key-abc",
+    ]
+    for path in leftovers:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir() if path.name == ".ids" else path.write_text("x")
+    leftovers.append(context / f"session_{gone}")
+    async with run_server(data) as server:
+        server.credentials["anna"] = credential
+        await server.app.sweep()
+        assert [path for path in leftovers if path.exists()] == []
+        assert not (context / ".gone-abc").exists() and not (context / "half").exists()
+        anna = await server.client("anna")
+        assert await anna.call("session.db.get", session_id=kept, key="k") == kept
+        await anna.call("session.db.set", session_id=kept, key="k", value="again")
+
+
+def _no(number: int) -> Callable[..., Any]:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    return fails
+
+
+ERRORS = [
+    ("ENOSPC", "STORAGE_FULL", True),
+    ("EDQUOT", "STORAGE_FULL", True),
+    ("EMFILE", "NO_DESCRIPTORS", True),
+    ("ENFILE", "NO_DESCRIPTORS", True),
+    ("EROFS", "STORAGE_FAILED", False),
+    ("EIO", "STORAGE_FAILED", False),
+    ("EACCES", "STORAGE_FAILED", False),
+    ("ENOTDIR", "STORAGE_FAILED", False),
+]
+
+
+CALLS: list[tuple[str, dict[str, Any]]] = [
+    ("set", {"key": "new", "value": "v"}),
+    ("set", {"key": "old", "value": "w"}),
+    ("get", {"key": "old"}),
+    ("exists", {"key": "old"}),
+    ("keys", {}),
+    ("delete", {"key": "old"}),
+    ("destroy", {}),
+]
+
+
+@pytest.mark.parametrize("method", ["os.fsync", "os.replace", "os.rename", "os.open", "os.scandir", "builtins.open"])
+@pytest.mark.parametrize(("number", "kind", "is_retryable"), ERRORS, ids=lambda value: str(value))
+async def test_an_error_of_the_disk_is_told_alike_by_every_call(
+    anna: Client, monkeypatch: pytest.MonkeyPatch, method: str, number: str, kind: str, is_retryable: bool
+) -> None:
+    """Whichever operation of the disk fails with it: never an internal error, and nothing acknowledged is lost."""
+    session_id = await anna.create_session()
+    told = 0
+    for verb, params in CALLS:
+        await anna.call("session.db.set", session_id=session_id, key="old", value="v")
+        with monkeypatch.context() as patch:
+            patch.setattr(method, _no(getattr(errno, number)))
+            try:
+                await anna.call(f"session.db.{verb}", session_id=session_id, **params)
+                continue  # it needed nothing of the kind
+            except CallError as error:
+                assert (error.kind, error.data["retryable"]) == (kind, is_retryable), (verb, error)
+                told += 1
+        if method != "os.fsync":  # after that nobody knows
+            assert await anna.call("session.db.get", session_id=session_id, key="old") == "v", verb
+    assert told

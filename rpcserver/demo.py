@@ -28,9 +28,9 @@ from rpcserver.models import ActionResult, Listing
 USER = "visitor"
 SHOWN = 8  # rows of a table
 LEFT_OUT = ("site-packages", "dist-packages", "__pycache__")
-START_TIMEOUT_S = 20
+START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 20
-NOTICE_TIMEOUT_S = 10
+NOTICE_TIMEOUT_S = 30
 LOG_TAIL_BYTES = 2000
 
 

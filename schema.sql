@@ -403,11 +403,11 @@ CREATE INDEX listeners_silent ON listeners (heard_at);
 -- Groups of people, for permissions and rules; a user's own is named `@user`. Written by core.groups.
 CREATE TABLE user_groups (
     id         TEXT PRIMARY KEY,
-    name       TEXT NOT NULL UNIQUE,
+    name       TEXT NOT NULL,
     owner_id   TEXT NOT NULL REFERENCES users (id),
-    created_at BIGINT NOT NULL
+    created_at BIGINT NOT NULL,
+    UNIQUE (owner_id, name)
 );
-CREATE INDEX user_groups_owner ON user_groups (owner_id);
 
 -- Who is in a group; admins say who else is. Written by core.groups.
 CREATE TABLE user_group_members (

@@ -89,6 +89,10 @@ def create(
     known = (value_type, limits.given(), default, read_needs, write_needs, is_human)
     above = None if parent is None else _named(scene.tx, parent)
     shared = (read_groups or [], write_groups or [])
+    told = () if above is None else (*above.read_groups, *above.write_groups)
+    for group_id in (*shared[0], *shared[1]):
+        if group_id not in told:
+            groups.require(scene, group_id)
     new = _narrowed(Attribute(new_id("a_"), type, name, *known, above.id if above else None, *shared), above)
     source = source_of(default)
     if source is not None:
@@ -236,7 +240,6 @@ def _attribute(row: tuple[Any, ...], shared: list[tuple[Any, ...]]) -> Attribute
 
 def _share(tx: Tx, attribute_id: str, access: Access, group_ids: list[str]) -> None:
     for group_id in dict.fromkeys(group_ids):
-        groups.require(tx, group_id)
         tx.run(
             "INSERT INTO attribute_groups (attribute_id, access, group_id) VALUES (?, ?, ?)",
             attribute_id,

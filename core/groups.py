@@ -34,10 +34,10 @@ class Group:
 
 @core_call("core.group.create")
 def create(scene: Scene, name: str) -> str:
-    """Make a group of which the caller is the first admin, and return its id. Raises NameTaken."""
+    """Make a group of which the caller is the first admin, and return its id. Each user names their own: NameTaken."""
     if checked_name(name).startswith(OWN):
         raise BadName(name, f"a name that begins with {OWN} is that of a user's own group")
-    if scene.tx.one("SELECT 1 FROM user_groups WHERE name = ?", name):
+    if scene.tx.one("SELECT 1 FROM user_groups WHERE owner_id = ? AND name = ?", scene.user_id, name):
         raise NameTaken(name)
     return _establish(scene.tx, new_id("g_"), name, scene.user_id)
 
@@ -114,10 +114,11 @@ def contains(tx: Tx, group_id: str, user_id: str) -> bool:
     return tx.one("SELECT 1 FROM user_group_members WHERE group_id = ? AND user_id = ?", group_id, user_id) is not None
 
 
-def require(tx: Tx, group_id: str) -> None:
-    """Raise GroupNotFound unless there is such a group."""
-    if tx.one("SELECT 1 FROM user_groups WHERE id = ?", group_id) is None:
-        raise GroupNotFound(group_id)
+def require(scene: Scene, group_id: str) -> None:
+    """Raise GroupNotFound unless the caller is in such a group: whether there are others is not theirs to find out."""
+    if scene.tx.one("SELECT 1 FROM user_groups WHERE id = ? AND owner_id = ?", group_id, scene.user_id) is None:
+        if not contains(scene.tx, group_id, scene.user_id):
+            raise GroupNotFound(group_id)
 
 
 def _establish(tx: Tx, group_id: str, name: str, user_id: str) -> str:

@@ -60,7 +60,7 @@ def create(
     if scene.tx.one("SELECT 1 FROM remotes WHERE owner_id = ? AND name = ?", scene.user_id, name):
         raise NameTaken(name)
     if group_id is not None:
-        groups.require(scene.tx, group_id)
+        groups.require(scene, group_id)
     remote_id = new_id("rm_")
     scene.tx.run(
         f"INSERT INTO remotes ({COLUMNS}, created_at) VALUES (?, ?, ?, ?, ?, 1, ?, 0, ?, ?)",  # noqa: S608
@@ -91,7 +91,7 @@ def edit(
     """
     remote = owned(scene, remote_id)
     if group_id:
-        groups.require(scene.tx, group_id)
+        groups.require(scene, group_id)
     scene.tx.run(
         "UPDATE remotes SET definition = ?, is_on = ?, is_shared = ?, is_retired = ?, group_id = ? WHERE id = ?",
         _text(remote.kind, definition or remote.definition),

@@ -135,7 +135,7 @@ def _check_references(scene: Scene, decision: dict[str, Any]) -> None:
         if kind in ("script", "remote"):
             require(scene, kind, value)
         elif kind == "group":
-            groups.require(scene.tx, value)
+            groups.require(scene, value)
         elif kind in ("type", "count"):
             name = value if kind == "type" else value["type"]
             if not types.is_standard(name) and types.find(scene.tx, name) is None:

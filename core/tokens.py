@@ -66,7 +66,7 @@ def create(
     values = attributes or {}
     check_values(scene, type, values)
     guard_making(scene, type, name, values, set_id)
-    types.freeze(scene.tx, type)
+    types.freeze(scene, type)
     token_id = insert(scene.tx, type, scene.user_id, name, values, is_public=is_public, is_human=is_human)
     scene.say("token_created", set_id=set_id, token_id=token_id)
     if place is not None:

@@ -62,7 +62,7 @@ def create(
     full = _full_name(scene, name)
     _check_parents(scene.tx, parents or [])
     if creators_group_id is not None:
-        groups.require(scene.tx, creators_group_id)
+        groups.require(scene, creators_group_id)
     scene.tx.run(
         f"INSERT INTO types ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, 0, 0, ?)",  # noqa: S608 (a constant)
         full,
@@ -73,7 +73,7 @@ def create(
         int(is_human),
         scene.tx.clock.now_ms(),
     )
-    _store_line(scene.tx, full, parents or [])
+    _store_line(scene, full, parents or [])
     for word, options in (attributes or {}).items():
         catalog.create(scene, full, word, **options)
     return full
@@ -110,7 +110,7 @@ def change_creators(scene: Scene, name: str, creators_group_id: str | None) -> N
     """Say who may make tokens of a type of the caller's, frozen or not; None: everybody. What there is stays."""
     found = owned(scene, name)
     if creators_group_id is not None:
-        groups.require(scene.tx, creators_group_id)
+        groups.require(scene, creators_group_id)
     scene.tx.run("UPDATE types SET creators_group_id = ? WHERE name = ?", creators_group_id, found.name)
 
 
@@ -174,10 +174,14 @@ def is_a(tx: Tx, name: str, ancestor: str) -> bool:
     return tx.one("SELECT 1 FROM type_ancestors WHERE type = ? AND ancestor = ?", name, ancestor) is not None
 
 
-def freeze(tx: Tx, name: str) -> None:
-    """Note that a token or child type of it exists: from now on its attributes stay as they are."""
+def freeze(scene: Scene, name: str) -> None:
+    """Note that its owner made a token or child type of it: from now on its attributes stay as they are.
+
+    What others make of it holds its owner up in nothing.
+    """
     if not is_standard(name):
-        tx.run("UPDATE types SET is_frozen = 1 WHERE name = ? AND is_frozen = 0", name)
+        tx, owner_id = scene.tx, scene.user_id
+        tx.run("UPDATE types SET is_frozen = 1 WHERE name = ? AND is_frozen = 0 AND owner_id = ?", name, owner_id)
 
 
 def _full_name(scene: Scene, name: str) -> str:
@@ -209,7 +213,8 @@ def _inheritable(tx: Tx, parent: str) -> None:
         raise TypeClosed(parent, "is retired: no new types inherit from it")
 
 
-def _store_line(tx: Tx, name: str, parents: list[str]) -> None:
+def _store_line(scene: Scene, name: str, parents: list[str]) -> None:
+    tx = scene.tx
     order, level = [name], parents
     while level:
         order += level
@@ -222,4 +227,4 @@ def _store_line(tx: Tx, name: str, parents: list[str]) -> None:
         [(name, ancestor, rank) for rank, ancestor in enumerate(dict.fromkeys(order))],
     )
     for parent in parents:
-        freeze(tx, parent)
+        freeze(scene, parent)

@@ -6,6 +6,7 @@ narrowest credential that had a hand in it, nor lives longer. Source: decision 1
 """
 
 import fnmatch
+import hashlib
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -109,6 +110,11 @@ class Authority:
         )
 
     @property
+    def ids(self) -> tuple[str, ...]:
+        """Those of them that have a row."""
+        return tuple(grant.id for grant in self.grants if grant.id)
+
+    @property
     def is_unlimited(self) -> bool:
         """Tell whether nothing is out of reach of any of them."""
         return all(grant.scopes == EVERYTHING for grant in self.grants)
@@ -123,10 +129,12 @@ class Authority:
         """Why one of them allows nothing now."""
         return next((end for grant in self.grants if (end := grant.over) is not None), None)
 
-    @property
-    def reach(self) -> str:
-        """How far it reaches, as text, alike for credentials with the same scopes; empty: nothing is out of reach."""
-        return "" if self.is_unlimited else json.dumps(sorted({tuple(sorted(grant.scopes)) for grant in self.grants}))
+    def own(self, key: str) -> str:
+        """Return a caller's key as rows have it: what credentials with other scopes keep under it is not theirs."""
+        if self.is_unlimited:
+            return key
+        reach = json.dumps(sorted({tuple(sorted(grant.scopes)) for grant in self.grants}))
+        return f"{key}\n{hashlib.sha256(reach.encode()).hexdigest()[:32]}"
 
     @property
     def stored(self) -> str:

@@ -26,7 +26,8 @@ import orjson
 import structlog
 
 from jobs import rows
-from jobs.errors import RemoteUnavailable
+from jobs.authority import Ledger, NoLedger
+from jobs.errors import CredentialEnded, CredentialExpired, CredentialRevoked, RemoteUnavailable
 from jobs.fence import fenced
 from jobs.model import JobRow
 from jobs.storing import at_last
@@ -74,13 +75,15 @@ class Callbacks:
         post: sends a body to an address and returns the status. Raises RemoteUnavailable.
         secret: the text of the operator's secret of a name, for an address and a user's id. Raises RemoteUnavailable.
         show: a job as it is told.
+        ledger: keeps the credentials that brought jobs, and with them the wish to have their ends told.
     """
 
-    def __init__(self, store: Store, post: Post, secret: Secret, show: Show) -> None:
+    def __init__(self, store: Store, post: Post, secret: Secret, show: Show, ledger: Ledger | None = None) -> None:
         self._store = store
         self._post = post
         self._secret = secret
         self._show = show
+        self._ledger = ledger or NoLedger()
         self._wake = asyncio.Event()
         self._under_way: dict[str, str] = {}  # job id -> origin
 
@@ -149,16 +152,18 @@ class Callbacks:
         job = await self._store.read(lambda tx: rows.find(tx, callback.job_id))
         if job is None:
             return False
+        authority = await self._store.write(lambda tx: self._ledger.load(tx, job.authority))
         body = orjson.dumps(self._show(job))
-        status, problem = None, None
+        status, problem, is_over = None, None, False
         try:
+            authority.require()
             secret = await self._secret(callback.secret, callback.url, job.owner_id)
             headers = _headers(callback, secret, body, self._store.clock)
             status = await self._post(callback.url, headers, body)
-        except RemoteUnavailable as error:
-            problem = str(error)
+        except (RemoteUnavailable, CredentialEnded) as error:
+            problem, is_over = str(error), isinstance(error, CredentialRevoked | CredentialExpired)
         is_told = status is not None and 200 <= status < 300
-        await at_last(self._store, lambda tx: _note(tx, callback, status, problem, is_told))
+        await at_last(self._store, lambda tx: _note(tx, callback, status, problem, is_told, is_over))
         if not is_told:
             log.info("callback_failed", job_id=callback.job_id, tries=callback.tries + 1, status=status, reason=problem)
         return True
@@ -203,11 +208,13 @@ def _next_after(tx: Tx, now: int) -> int | None:
     return None if row is None else row[0]
 
 
-def _note(tx: Tx, callback: Callback, status: int | None, problem: str | None, is_told: bool) -> None:
+def _note(
+    tx: Tx, callback: Callback, status: int | None, problem: str | None, is_told: bool, is_over: bool = False
+) -> None:
     tries = callback.tries + 1
     state, next_at = "delivered", None
     if not is_told:
-        state = "failed" if tries >= MAX_TRIES else "pending"
+        state = "failed" if is_over or tries >= MAX_TRIES else "pending"
         pause_s = FIRST_RETRY_S * 2 ** (tries - 1) * random.uniform(0.8, 1.2)  # noqa: S311 (jitter)
         next_at = None if state == "failed" else tx.clock.steady_ms() + int(pause_s * 1000)
     tx.run(

@@ -3,7 +3,6 @@
 Source: jobs.md 6.1 (states, lanes); sessions.md 2.13.
 """
 
-import hashlib
 import inspect
 import math
 from collections.abc import Callable, Coroutine, Iterable
@@ -181,10 +180,8 @@ class Request:
 
     @property
     def own_dedup_key(self) -> str | None:
-        """The key as its row has it: what a credential of other scopes began is not this one's job."""
-        if self.dedup_key is None or not (reach := self.authority.reach):
-            return self.dedup_key
-        return f"{self.dedup_key}\n{hashlib.sha256(reach.encode()).hexdigest()[:32]}"
+        """The key as its row has it."""
+        return None if self.dedup_key is None else self.authority.own(self.dedup_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +189,8 @@ class JobEvent:
     """Something that happened to a job, told inside the transaction that makes it true.
 
     `topic` is one of job.started, job.progress, job.completed, job.failed, job.cancelled, ask.opened, ask.resolved,
-    schedule.missed, schedule.withdrawn; `details` is what the topic adds.
+    schedule.missed, schedule.withdrawn; `authority` is who brought the job or schedule, as rows have it; `details` is
+    what the topic adds.
     """
 
     topic: str
@@ -201,6 +199,7 @@ class JobEvent:
     function: str
     session_id: str | None
     details: dict[str, Any]
+    authority: str = "[]"
 
 
 def job(

@@ -1,6 +1,6 @@
 """The rows of `jobs`, `job_lines` and `deferrals`, as functions over a transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple
 
 from jobs.model import JobRow
@@ -16,6 +16,8 @@ LIVE_STATES = ("queued", "running", "waiting_input")
 _LIVE = "state IN ('queued', 'running', 'waiting_input')"  # as the index has it
 ENDED_BADLY = ("failed", "cancelled", "lost")
 LOOKED_AT = 1000  # jobs for one page
+
+Sees = Callable[[str, str], bool]  # whether a job or schedule is there for somebody: by function and stored authority
 
 
 def insert(tx: Tx, row_values: Row) -> None:
@@ -189,37 +191,45 @@ def page(
     state: str | None = None,
     function: str | None = None,
     session_id: str | None = None,
+    sees: Sees | None = None,
 ) -> tuple[list[JobRow], str | None]:
     """Return up to `limit` jobs of a user, newest first, older than the job `before`; and where to go on, if anywhere.
 
-    So many are looked at and no more: fewer than `limit` may be found among them.
+    `sees`: only these. So many are looked at and no more: fewer than `limit` may be found among them.
     """
     # By an index whatever is asked for: a user's jobs, those of one session, or the few that have not ended.
     scope, given = ("session_id = ?", session_id) if session_id is not None else ("owner_id = ?", owner_id)
     live = f" AND {_LIVE}" if state in LIVE_STATES and session_id is None else ""
     looked_at = tx.all(
-        f"SELECT id, owner_id, state, function FROM jobs WHERE {scope}{live} AND id < ? ORDER BY id DESC LIMIT ?",  # noqa: S608
+        "SELECT id, function, authority, owner_id, state FROM jobs"  # noqa: S608 (constants)
+        f" WHERE {scope}{live} AND id < ? ORDER BY id DESC LIMIT ?",
         *(given, before or "k", LOOKED_AT),
     )
-    ids = [row[0] for row in looked_at if row[1] == owner_id and state in (None, row[2]) and function in (None, row[3])]
+    wanted = [row for row in looked_at if row[3] == owner_id and state in (None, row[4]) and function in (None, row[1])]
+    return _page(tx, looked_at, wanted, limit, sees)
+
+
+def held_for(
+    tx: Tx, approver_id: str, limit: int, before: str | None, sees: Sees | None = None
+) -> tuple[list[JobRow], str | None]:
+    """Return the jobs that wait for this user's approval, as `page` does."""
+    looked_at = tx.all(
+        "SELECT j.id, j.function, j.authority FROM jobs j JOIN deferrals d ON d.user_id = j.owner_id"  # noqa: S608
+        f" WHERE d.approver_id = ? AND j.is_held = 1 AND j.{_LIVE} AND j.id < ? ORDER BY j.id DESC LIMIT ?",
+        *(approver_id, before or "k", LOOKED_AT),
+    )
+    return _page(tx, looked_at, looked_at, limit, sees)
+
+
+def _page(
+    tx: Tx, looked_at: Sequence[Row], wanted: Sequence[Row], limit: int, sees: Sees | None
+) -> tuple[list[JobRow], str | None]:
+    """Return a page of the jobs wanted among those looked at, given as (id, function, authority, …)."""
+    ids = [row[0] for row in wanted if sees is None or sees(row[1], row[2])]
     found = [job for id in ids[:limit] if (job := find(tx, id)) is not None]
     if len(ids) > limit:
         return found, ids[limit - 1]
     return found, looked_at[-1][0] if len(looked_at) == LOOKED_AT else None
-
-
-def held_for(tx: Tx, approver_id: str, limit: int, before: str | None) -> list[JobRow]:
-    """Return the jobs that wait for this user's approval, newest first."""
-    columns = ", ".join(f"j.{name.strip()}" for name in COLUMNS.split(","))
-    rows = tx.all(
-        f"SELECT {columns} FROM jobs j JOIN deferrals d ON d.user_id = j.owner_id WHERE d.approver_id = ?"  # noqa: S608
-        f" AND j.is_held = 1 AND j.{_LIVE} AND (? IS NULL OR j.id < ?) ORDER BY j.id DESC LIMIT ?",
-        approver_id,
-        before,
-        before,
-        limit,
-    )
-    return [JobRow(*row) for row in rows]
 
 
 def held(tx: Tx, owner_id: str) -> int:

@@ -292,7 +292,9 @@ class Run:
     def tell(self, tx: Tx, topic: str, details: dict[str, Any]) -> None:
         """Tell the owner something about this job, in the transaction that makes it true."""
         request = self.request
-        event = JobEvent(topic, request.owner_id, self.id, self.spec.name, request.session_id, details)
+        event = JobEvent(
+            topic, request.owner_id, self.id, self.spec.name, request.session_id, details, request.authority.stored
+        )
         self.engine.announce(tx, event)
 
     async def _attempt(self, task: asyncio.Task[Any]) -> Any:

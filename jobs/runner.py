@@ -417,7 +417,9 @@ class EmbeddedRunner:
             row = None if authority is None else rows.claim(tx, job_id)
             if row is not None:
                 details = {"attempt": row.attempt}
-                event = JobEvent("job.started", row.owner_id, job_id, row.function, row.session_id, details)
+                event = JobEvent(
+                    "job.started", row.owner_id, job_id, row.function, row.session_id, details, row.authority
+                )
                 self.announce(tx, event)
             return row, authority or SERVER
 
@@ -504,7 +506,7 @@ class EmbeddedRunner:
             self.asks.cancel(tx, row.id)
             if row.callback is not None:
                 self.callbacks.due(tx, row.id, row.callback)
-            event = JobEvent(topic, row.owner_id, row.id, row.function, row.session_id, {"error": error})
+            event = JobEvent(topic, row.owner_id, row.id, row.function, row.session_id, {"error": error}, row.authority)
             self.announce(tx, event)
 
 

@@ -29,6 +29,7 @@ from jobs.errors import (
 )
 from jobs.fence import fenced
 from jobs.model import JobEvent, JobRow, Request
+from jobs.rows import Sees
 from store import STEP_MS, Store, StoreError, Tx, new_id, pause
 
 log = structlog.get_logger("jobs")
@@ -194,12 +195,15 @@ class Schedules:
         await self._store.write(insert)
         return schedule
 
-    async def delete(self, schedule_id: str, owner_id: str) -> None:
-        """Take a schedule away; jobs it started go on. Raises ScheduleNotFound."""
+    async def delete(self, schedule_id: str, owner_id: str, sees: Sees | None = None) -> None:
+        """Take a schedule away, if it is one of those seen; jobs it started go on. Raises ScheduleNotFound."""
 
         def take(tx: Tx) -> None:
-            if not tx.run("DELETE FROM schedules WHERE id = ? AND owner_id = ?", schedule_id, owner_id):
+            own = (schedule_id, owner_id)
+            row = tx.one("SELECT function, authority FROM schedules WHERE id = ? AND owner_id = ?", *own)
+            if row is None or (sees is not None and not sees(*row)):
                 raise ScheduleNotFound(schedule_id)
+            tx.run("DELETE FROM schedules WHERE id = ?", schedule_id)
 
         await self._store.write(take)
 
@@ -313,7 +317,7 @@ class Schedules:
             "until": tx.clock.now_ms(),
         }
         owner, function, session_id = schedule.owner_id, schedule.function, schedule.session_id
-        self._announce(tx, JobEvent("schedule.missed", owner, None, function, session_id, details))
+        self._announce(tx, JobEvent("schedule.missed", owner, None, function, session_id, details, schedule.authority))
 
     async def take_back(self, credential_id: str, why: CredentialEnded) -> None:
         """Have no schedule start anything more that a credential brought which has ended."""
@@ -328,10 +332,9 @@ class Schedules:
         """Have a schedule start nothing more, as a credential that brought it has ended; it stays to be looked at."""
         tx.run("UPDATE schedules SET next_at = NULL WHERE id = ?", schedule.id)
         details = {"schedule_id": schedule.id, "reason": str(why)}
-        self._announce(
-            tx,
-            JobEvent("schedule.withdrawn", schedule.owner_id, None, schedule.function, schedule.session_id, details),
-        )
+        owner, function, session_id = schedule.owner_id, schedule.function, schedule.session_id
+        event = JobEvent("schedule.withdrawn", owner, None, function, session_id, details, schedule.authority)
+        self._announce(tx, event)
 
     def _submit(self, tx: Tx, schedule: Schedule) -> str | None:
         """Submit a job; None when it cannot be now. Raises CredentialRevoked or CredentialExpired."""
@@ -377,13 +380,12 @@ def brought_by(tx: Tx, credential_id: str, limit: int) -> list[Schedule]:
     return [Schedule(*row) for row in rows]
 
 
-def page(tx: Tx, owner_id: str, limit: int, after: str | None) -> list[Schedule]:
-    """Return up to `limit` schedules of a user, the oldest first."""
+def page(tx: Tx, owner_id: str, limit: int, after: str | None, sees: Sees | None = None) -> list[Schedule]:
+    """Return up to `limit` schedules of a user, the oldest first; `sees`: only these."""
     rows = tx.all(
         f"SELECT {_COLUMNS} FROM schedules WHERE owner_id = ? AND (? IS NULL OR id > ?) ORDER BY id LIMIT ?",  # noqa: S608
-        owner_id,
-        after,
-        after,
-        limit,
+        *(owner_id, after, after),
+        limit if sees is None else -1,  # all: a limit bounds how many a user has
     )
-    return [Schedule(*row) for row in rows]
+    found = (Schedule(*row) for row in rows)
+    return [schedule for schedule in found if sees is None or sees(schedule.function, schedule.authority)][:limit]

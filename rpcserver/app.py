@@ -67,6 +67,7 @@ from rpcserver.metrics import Metrics
 from rpcserver.openrpc import Description
 from rpcserver.outside import outside
 from rpcserver.playing import Player
+from rpcserver.refusals import CredentialLimit
 from rpcserver.server import Server
 from rpcserver.sessions import Session, Sessions
 from rpcserver.settings import Settings
@@ -85,7 +86,7 @@ CLOCK_CHECK_S = 1.0
 class App:
     """Everything a running server consists of; each part is made once, here, and passed on."""
 
-    job_functions: orjson.Fragment | None = None  # what jobs.functions answers, once it was asked for
+    job_functions: dict[str, orjson.Fragment] | None = None  # what jobs.functions answers, once it was asked for
 
     def __init__(
         self,
@@ -119,7 +120,7 @@ class App:
         self.spawn = tasks.create_task
         specs = job_specs(bus, self.outside)
         callbacks = Callbacks(
-            store, self.outside.remotes.post, self.secret, partial(views.job_record, clock=self.clock)
+            store, self.outside.remotes.post, self.secret, partial(views.job_record, clock=self.clock), self.credentials
         )
         self.runner: JobRunner = EmbeddedRunner(
             store,
@@ -141,7 +142,7 @@ class App:
         self.description = Description(self.dispatcher.methods.values(), pools.answers)
         self.operator_secret = auth.Secret("rpcop_" + secrets.token_urlsafe(32))
         self.server = Server(self)
-        self.asking = Asking(self.runner.asks, self.server.attached, tasks.create_task, self.clock)
+        self.asking = Asking(self.runner.asks, self.credentials, self.server.attached, tasks.create_task, self.clock)
         self.withdrawal = Withdrawal(self)
         self.ends = Ends(self)
 
@@ -240,9 +241,18 @@ class App:
         """Return the terms of a credential to be made. Raises UserNotFound for an unknown holder."""
         return terms_of(params, None if params.holder is None else (await self.user_named(params.holder)).id)
 
-    async def issue(self, user_id: str, terms: Terms) -> dict[str, Any]:
-        """Make a credential and return its id and its text, which is shown this once."""
-        credential_id, text = await self.store.write(lambda tx: credentials.issue(tx, user_id, terms))
+    async def issue(self, user_id: str, terms: Terms, limit: int | None = None) -> dict[str, Any]:
+        """Make a credential and return its id and its text, which is shown this once.
+
+        Raises CredentialLimit when there are as many in the user's name as the limit says.
+        """
+
+        def issue(tx: Tx) -> tuple[str, auth.Secret]:
+            if limit is not None and credentials.count(tx, user_id) >= limit:
+                raise CredentialLimit(limit)
+            return credentials.issue(tx, user_id, terms)
+
+        credential_id, text = await self.store.write(issue)
         return {"credential_id": credential_id, "credential": str(text)}
 
     async def import_tree(

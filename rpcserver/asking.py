@@ -9,12 +9,18 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import structlog
+
 from jobs.asks import Ask, Asks
-from jobs.errors import AskNotFound, BadAnswer
+from jobs.errors import AskNotFound, BadAnswer, CallsSpent, CredentialEnded, NotAllowed
 from rpcserver.connection import Connection
+from rpcserver.credentials import Credentials
+from rpcserver.errors import describe
 from rpcserver.jsonrpc import encode_notification
 from rpcserver.refusals import ClientDeclined, ClientGone
 from store import Clock
+
+log = structlog.get_logger("wire")
 
 METHOD = "client.ask"
 ANSWER = "ask.answer"
@@ -28,11 +34,13 @@ class Asking:
     """The questions under way, by ask and connection.
 
     Args:
+        credentials: count the answers of limited ones.
         attached: the user's connections that have used a session; for None all of them.
     """
 
-    def __init__(self, asks: Asks, attached: Attached, spawn: Spawn, clock: Clock) -> None:
+    def __init__(self, asks: Asks, credentials: Credentials, attached: Attached, spawn: Spawn, clock: Clock) -> None:
         self._asks = asks
+        self._credentials = credentials
         self._attached = attached
         self._spawn = spawn
         self._clock = clock
@@ -73,7 +81,7 @@ class Asking:
 
     def _put(self, connection: Connection, user_id: str, question: dict[str, Any]) -> None:
         principal = connection.principal
-        if question["session_id"] is None and not (principal is not None and principal.may(ANSWER)):
+        if principal is None or not principal.may(ANSWER):
             return
         asked = self._under_way.setdefault(question["ask_id"], {})
         if connection not in asked:
@@ -88,14 +96,31 @@ class Asking:
                 # However long it takes: who waits for the answer ends the question, and we are told (`resolved`).
                 answer = await connection.requests.ask(METHOD, wanted, None)
                 try:
-                    await self._asks.answer(ask_id, user_id, answer)
+                    await self._answer(connection, ask_id, user_id, answer)
                     return
                 except BadAnswer as error:
                     problem = str(error)
         except (AskNotFound, ClientDeclined, ClientGone):
             return  # answered elsewhere, or this client cannot: the question stays open for the others
+        except (NotAllowed, CredentialEnded, CallsSpent) as error:
+            log.info("answer_refused", ask_id=ask_id, connection=connection.label, reason=str(error))
         finally:
             asked = self._under_way.get(ask_id, {})
             asked.pop(connection, None)
             if not asked:
                 self._under_way.pop(ask_id, None)
+
+    async def _answer(self, connection: Connection, ask_id: str, user_id: str, answer: Any) -> None:
+        """Take an answer as `ask.answer` does: what the connection's credential may is asked when it comes."""
+        assert connection.principal is not None  # else it was not asked
+        authority = connection.principal.authority
+        authority.require(ANSWER)
+        entries = await self._credentials.admit(authority, ANSWER) if authority.is_metered else ()
+        outcome = "ok"
+        try:
+            await self._asks.answer(ask_id, user_id, answer)
+        except (AskNotFound, BadAnswer) as error:
+            outcome = describe(error).data["kind"]
+            raise
+        finally:
+            self._credentials.note(entries, outcome)

@@ -19,6 +19,7 @@ from jobs.authority import EVERYTHING, Authority, Grant
 from jobs.errors import AccountFrozen
 from store import Clock, Row, Tx, new_id
 
+OPERATORS_SCOPES = ("metrics",)  # what the operator alone gives: no name of anything a user may do
 SUBPROTOCOL = "rpcserver.v1"
 BEARER_SUBPROTOCOL = "base64url.bearer.rpcserver."
 PREFIX = "rpc_"

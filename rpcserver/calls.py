@@ -75,6 +75,14 @@ class Method:
         """The names of the parameters as a list gives them: the required ones first, else in the model's order."""
         return _positions(self.params)
 
+    def is_for(self, principal: Principal | None, is_operator: bool) -> bool:
+        """Tell whether a caller may call it; for None: before authentication."""
+        if self.is_operator:
+            return is_operator
+        if not self.needs_auth:
+            return True
+        return principal is not None and (self.is_open or principal.may(self.name))
+
     @property
     def doc(self) -> str:
         """The handler's own words."""

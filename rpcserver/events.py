@@ -200,7 +200,7 @@ class Events:
         found: list[Event] = []
         for row in rows:
             event = Event(*row)
-            if subscription.matches(event.topic):
+            if subscription.wants(event):
                 found.append(event)
                 if len(found) == limit:
                     return found, event.seq
@@ -219,7 +219,7 @@ class Events:
             since,
             page,
         )
-        events = [event for event in (Event(*row) for row in rows) if subscription.matches(event.topic)]
+        events = [event for event in (Event(*row) for row in rows) if subscription.wants(event)]
         return events, (rows[-1][0] if len(rows) == page else newest), 0
 
     def _audiences(self, tx: Tx, user_id: str) -> list[str]:
@@ -289,7 +289,7 @@ class Events:
         self.last_seq = event.seq
         for user_id in seers:
             for subscription in self._by_user.get(user_id, ()):
-                if subscription.matches(event.topic):
+                if subscription.wants(event):
                     subscription.tell(event)
 
 

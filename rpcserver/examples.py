@@ -131,6 +131,7 @@ _JOB: dict[str, Any] = {
     "created_at": AT,
     "started_at": AT,
     "finished_at": AT + 1,
+    "brought_by": [CREDENTIAL_ID],
 }
 _FUNCTION = {
     "name": "bookmarks.list",
@@ -151,6 +152,7 @@ _SCHEDULE: dict[str, Any] = {
     "function": "bookmarks.add",
     "data": {"home_set_id": HOME, "set_id": SHELF},
     "session_id": None,
+    "brought_by": [CREDENTIAL_ID],
     "cron": "0 8 * * 1-5",
     "timezone": "Europe/Brussels",
     "catch_up": False,

@@ -6,6 +6,7 @@ from core import audience, guards
 from core.notices import NOTICES, Notice
 from jobs.model import JobEvent
 from plugins.hooks import FinishedJob
+from rpcserver import views
 from store import Tx
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def hear(app: "App", tx: Tx, notice: Notice) -> None:
 def announce(app: "App", tx: Tx, event: JobEvent) -> None:
     """Tell a job's owner what happens to it."""
     data = {"job_id": event.job_id, "function": event.function, "session_id": event.session_id, **event.details}
+    if not event.topic.startswith("ask."):
+        data["brought_by"] = views.brought_by(event.authority)
     app.events.append(tx, event.topic, f"user:{event.owner_id}", data)
     noun, _, outcome = event.topic.partition(".")
     if noun == "job" and outcome in app.metrics.jobs_ended:

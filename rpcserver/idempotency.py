@@ -137,8 +137,9 @@ class Answers:
 
 
 def _place(call: Call, key: str) -> tuple[str, str]:
+    # What a credential with other scopes was answered is not this one's to hear.
     principal = call.connection.principal
-    return principal.user.id if principal else OPERATOR, key
+    return (principal.user.id, principal.authority.own(key)) if principal else (OPERATOR, key)
 
 
 def _hash(call: Call) -> str:

@@ -153,7 +153,8 @@ class CallbackState(BaseModel):
 class JobRecord(BaseModel):
     """A job as `job.get` and `jobs.list` tell it; times are UTC milliseconds. `data` and `callback` only in `job.get`.
 
-    `run_at`: a queued job does not start before. `cancelling`: somebody wants it to stop, and it has not yet.
+    `run_at`: a queued job does not start before. `brought_by`: the credentials it needs. `cancelling`: somebody wants
+    it to stop, and it has not yet.
     """
 
     job_id: str
@@ -174,5 +175,6 @@ class JobRecord(BaseModel):
     created_at: int
     started_at: int | None
     finished_at: int | None
+    brought_by: list[str]
     data: dict[str, Any] | None = None
     callback: CallbackState | None = None

@@ -19,6 +19,7 @@ RAISED: dict[str, tuple[int, str]] = {
     "WAITING_INPUT": (e.TIMED_OUT, "A person is asked longer than the call waits: the job `data.job_id` goes on."),
     "UNAUTHENTICATED": (e.UNAUTHENTICATED, "The call needs a credential that is valid."),
     "SCOPE_TOO_WIDE": (e.FORBIDDEN, "A credential makes none that reaches further than itself."),
+    "CREDENTIAL_LIMIT": (e.BUSY, "There are as many credentials in the user's name as allowed: revoke one."),
     "NOT_RENEWABLE": (e.FORBIDDEN, "The credential ends when it ends."),
     "CREDENTIAL_NOT_FOUND": (e.NOT_FOUND, "No such credential, or not the caller's."),
     "RATE_LIMITED": (e.RATE_LIMITED, "Too many calls or failed attempts; try again after `data.retry_after_ms`."),

@@ -170,12 +170,18 @@ class WorldEvent(BaseModel):
     attribute: str | None = None
 
 
-class JobEvent(BaseModel):
-    """Something happened to a job of the user; `function` is empty where a question is told."""
+class WorkEvent(BaseModel):
+    """What a job or schedule of the user is about; `function` is empty where a question is told."""
 
     job_id: str | None
     function: str
     session_id: str | None
+
+
+class JobEvent(WorkEvent):
+    """Something happened to a job or schedule of the user; `brought_by`: the ids of the credentials it needs."""
+
+    brought_by: list[str]
 
 
 class StartedEvent(JobEvent):
@@ -205,7 +211,7 @@ class AskEvent(Question):
     function: str
 
 
-class ResolvedEvent(JobEvent):
+class ResolvedEvent(WorkEvent):
     """A question needs no answer any more."""
 
     ask_id: str
@@ -221,13 +227,33 @@ class MissedEvent(JobEvent):
     until: int
 
 
+class WithdrawnEvent(JobEvent):
+    """A schedule starts nothing more, as a credential that brought it has ended."""
+
+    schedule_id: str
+    reason: str
+
+
+class CredentialEvent(BaseModel):
+    """A credential in the user's name has ended, and with it all that it brought."""
+
+    credential_id: str
+    label: str
+    reason: Literal["revoked", "expired"]
+
+
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """A notification: its name, when it comes, and its params; for an event, the `data` of its params."""
+    """A notification: its name, when it comes, and its params; for an event, the `data` of its params.
+
+    `reads`: calls that tell the same. A narrow credential hears of an event when its scopes include one of them, or
+    the event's name; where there are none, every credential does.
+    """
 
     name: str
     doc: str
     params: type[BaseModel]
+    reads: tuple[str, ...] = ()
 
     @property
     def is_event(self) -> bool:
@@ -235,6 +261,10 @@ class Notification:
         return not self.name.startswith("$/")
 
 
+_SESSIONS = ("session.get", "sessions.list")
+_JOBS = ("job.get", "job.wait", "jobs.list")
+_ASKS = ("asks.list", "ask.answer")
+_PLAYS = ("session.playbook_find", "session.play")
 NOTIFICATIONS = (
     Notification("$/hello", "The first message: limits, heartbeat, and whether a credential is still due.", Hello),
     Notification("$/closing", "Before the server closes the connection.", Closing),
@@ -242,32 +272,64 @@ NOTIFICATIONS = (
     Notification("$/cancelRequest", "A request of the server needs no answer any more.", CancelRequest),
     Notification("$/authExpiring", "A minute before the connection's credential ends.", Expiring),
     Notification("$/gap", "Events were left out for a slow client; what follows goes on after `to`.", Gap),
-    Notification("session.created", "A session of the user was made.", SessionEvent),
-    Notification("session.changed", "Name, options or params of a session were changed.", SessionEvent),
-    Notification("session.destroyed", "A session of the user is gone.", DestroyedEvent),
-    Notification("session.entered", "A session of the user entered a set.", PlaceEvent),
-    Notification("session.left", "A session of the user left a set.", PlaceEvent),
-    Notification("session.relocated", "A session was moved because its set is gone.", RelocatedEvent),
-    Notification("session.contents_changed", "Somebody came into or left a set one stands in.", ContentsEvent),
-    Notification("session.pallet_changed", "Where commands stand in a session's pallet was found out.", SessionEvent),
-    Notification("core.event", "Something happened where one stands, to what one may read there.", WorldEvent),
-    Notification("remote.asked", "A manual remote asks the user something.", QuestionEvent),
+    Notification("session.created", "A session of the user was made.", SessionEvent, _SESSIONS),
+    Notification("session.changed", "Name, options or params of a session were changed.", SessionEvent, _SESSIONS),
+    Notification("session.destroyed", "A session of the user is gone.", DestroyedEvent, _SESSIONS),
+    Notification("session.entered", "A session of the user entered a set.", PlaceEvent, _SESSIONS),
+    Notification("session.left", "A session of the user left a set.", PlaceEvent, _SESSIONS),
+    Notification("session.relocated", "A session was moved because its set is gone.", RelocatedEvent, _SESSIONS),
     Notification(
-        "remote.answered", "A question of the user's to a person is answered, declined, or expired.", AnsweredEvent
+        "session.contents_changed", "Somebody came into or left a set one stands in.", ContentsEvent, ("session.ls",)
     ),
-    Notification("job.started", "A job of the user began to run; short jobs only tell their end.", StartedEvent),
-    Notification("job.progress", "How far a job of the user is, at most ten times a second.", JobProgressEvent),
-    Notification("job.completed", "A job of the user succeeded.", JobEvent),
-    Notification("job.failed", "A job of the user failed, or was lost by a crash.", FailedEvent),
-    Notification("job.cancelled", "A job of the user was cancelled.", FailedEvent),
-    Notification("ask.opened", "A job or a plugin asks the user.", AskEvent),
-    Notification("ask.resolved", "A question was answered, declined or withdrawn.", ResolvedEvent),
-    Notification("playbook.changed", "Actions were added to the playbook of a session of the user.", PlaybookChange),
-    Notification("playbook.action", "An action of a session's playbook began, was done, or failed.", PlaybookEvent),
+    Notification(
+        "session.pallet_changed",
+        "Where commands stand in a session's pallet was found out.",
+        SessionEvent,
+        ("session.ls",),
+    ),
+    Notification(
+        "core.event",
+        "Something happened where one stands, to what one may read there.",
+        WorldEvent,
+        ("session.ls", "core.set.read"),
+    ),
+    Notification("remote.asked", "A manual remote asks the user something.", QuestionEvent, _ASKS),
+    Notification(
+        "remote.answered",
+        "A question of the user's to a person is answered, declined, or expired.",
+        AnsweredEvent,
+        ("core.attribute.read", "session.action"),
+    ),
+    Notification("job.started", "A job of the user began to run; short jobs only tell their end.", StartedEvent, _JOBS),
+    Notification("job.progress", "How far a job of the user is, at most ten times a second.", JobProgressEvent, _JOBS),
+    Notification("job.completed", "A job of the user succeeded.", JobEvent, _JOBS),
+    Notification("job.failed", "A job of the user failed, or was lost by a crash.", FailedEvent, _JOBS),
+    Notification("job.cancelled", "A job of the user was cancelled.", FailedEvent, _JOBS),
+    Notification("ask.opened", "A job or a plugin asks the user.", AskEvent, _ASKS),
+    Notification("ask.resolved", "A question was answered, declined or withdrawn.", ResolvedEvent, _ASKS),
+    Notification(
+        "playbook.changed", "Actions were added to the playbook of a session of the user.", PlaybookChange, _PLAYS
+    ),
+    Notification(
+        "playbook.action", "An action of a session's playbook began, was done, or failed.", PlaybookEvent, _PLAYS
+    ),
     Notification("server.maintenance", "The operator has stopped or resumed the service.", MaintenanceEvent),
     Notification(
         "schedule.missed",
         "Runs of a schedule were missed, as while the server was down.",
         MissedEvent,
+        ("schedules.list",),
+    ),
+    Notification(
+        "schedule.withdrawn",
+        "A schedule of the user starts nothing more: a credential that brought it has ended.",
+        WithdrawnEvent,
+        ("schedules.list",),
+    ),
+    Notification(
+        "credential.ended",
+        "A credential in the user's name was revoked or has expired; what it brought is taken back.",
+        CredentialEvent,
+        ("credentials.list",),
     ),
 )

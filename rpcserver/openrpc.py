@@ -62,11 +62,11 @@ class Description:
 
     def for_caller(self, principal: Principal | None, is_operator: bool = False) -> dict[str, Any]:
         """Return the document of what the caller may call; for None: before authentication."""
-        return self._document([one for one in self._methods if _may(one, principal, is_operator)])
+        return self._document([one for one in self._methods if one.is_for(principal, is_operator)])
 
     async def text_for(self, principal: Principal | None, is_operator: bool = False) -> bytes:
         """Return the document for a caller as JSON, made once for all who may call the same."""
-        methods = [one for one in self._methods if _may(one, principal, is_operator)]
+        methods = [one for one in self._methods if one.is_for(principal, is_operator)]
         key = tuple(one.name for one in methods)
         text = self._texts.get(key)
         if text is None:
@@ -80,7 +80,10 @@ class Description:
 
     def _document(self, methods: list[Method]) -> dict[str, Any]:
         described = [self._described[method.name] for method in methods]
-        notifications = self._notifications
+        names = {method.name for method in methods}
+        notifications = [
+            self._notifications[told.name] for told in NOTIFICATIONS if not told.reads or names & set(told.reads)
+        ]
         return {
             "openrpc": OPENRPC,
             "info": {
@@ -114,8 +117,8 @@ class Description:
         return {method.name: self._method(method) for method in self._methods}
 
     @cached_property
-    def _notifications(self) -> list[dict[str, Any]]:
-        return [self._notification(told) for told in NOTIFICATIONS]
+    def _notifications(self) -> dict[str, dict[str, Any]]:
+        return {told.name: self._notification(told) for told in NOTIFICATIONS}
 
     def _method(self, method: Method) -> dict[str, Any]:
         kinds = dict.fromkeys((*method.errors, *(AUTHENTICATED_CALL if method.needs_auth else ()), *ANY_CALL))
@@ -173,14 +176,6 @@ class _WithoutTitles(GenerateJsonSchema):
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
-
-
-def _may(method: Method, principal: Principal | None, is_operator: bool) -> bool:
-    if method.is_operator:
-        return is_operator
-    if not method.needs_auth:
-        return True
-    return principal is not None and (method.is_open or principal.may(method.name))
 
 
 def _descriptor(name: str, schema: Schema, is_required: bool) -> dict[str, Any]:

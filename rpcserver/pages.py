@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from jobs import rows
-from rpcserver.auth import Principal
+from rpcserver.auth import OPERATORS_SCOPES, Principal
 from rpcserver.metrics import CONTENT_TYPE, calls_by_code, family, histogram
 from rpcserver.readiness import Readiness
 
 if TYPE_CHECKING:
     from rpcserver.app import App
 
-SCOPE = "metrics"
+(SCOPE,) = OPERATORS_SCOPES
 PROBES = ("/healthz", "/readyz")
 
 

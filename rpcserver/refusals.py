@@ -32,6 +32,14 @@ class CredentialNotFound(RpcError):
         super().__init__(NOT_FOUND, "CREDENTIAL_NOT_FOUND", message)
 
 
+class CredentialLimit(RpcError):
+    """There are as many credentials in the user's name as there may be."""
+
+    def __init__(self, limit: int) -> None:
+        message = f"There are {limit} credentials in your name, the most allowed: revoke one first."
+        super().__init__(BUSY, "CREDENTIAL_LIMIT", message, limit=limit)
+
+
 class ScopeTooWide(RpcError):
     """A credential cannot give more than it has."""
 

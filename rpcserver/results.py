@@ -102,12 +102,16 @@ class JobStatistics(BaseModel):
 
 
 class Schedule(BaseModel):
-    """When a job function is run: by the line `cron` in `timezone`, every `every_s`, or `at` UTC milliseconds."""
+    """When a job function is run: by the line `cron` in `timezone`, every `every_s`, or `at` UTC milliseconds.
+
+    `brought_by`: the credentials it needs.
+    """
 
     schedule_id: str
     function: str
     data: dict[str, Any]
     session_id: str | None
+    brought_by: list[str]
     cron: str | None = None
     timezone: str | None = None
     every_s: float | None = None

@@ -14,7 +14,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from jobs.errors import CredentialEnded
-from rpcserver import __version__, jsonrpc, start_checks
+from rpcserver import __version__, jsonrpc, start_checks, visibility
 from rpcserver.auth import SUBPROTOCOL, Principal
 from rpcserver.connection import Connection
 from rpcserver.crowds import Crowds
@@ -252,6 +252,8 @@ class Server:
 
     def _become(self, connection: Connection, principal: Principal) -> None:
         connection.principal = principal
+        for subscription in connection.subscriptions.values():
+            subscription.sees = visibility.events_of(principal.authority)
         if principal.grant.expires_at is None:
             self._mortal.discard(connection)
             return

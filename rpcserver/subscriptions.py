@@ -7,7 +7,7 @@ each comes once and in order. Source: protocol.md 4.
 import fnmatch
 import re
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -51,6 +51,7 @@ class Subscription:
         seq: the position after which to begin.
         policy: what becomes of events while the client does not read: `close` keeps them for it until the connection
             is cut off; `drop_oldest` keeps the newest few; `latest` keeps one. What was dropped is told by `$/gap`.
+        sees: whether the connection's credential may hear of an event; None: it may hear of all.
     """
 
     __slots__ = (
@@ -59,13 +60,14 @@ class Subscription:
         "_head",
         "_kept",
         "_kept_bytes",
+        "_matches",
         "_max_kept",
         "id",
         "is_behind",
         "is_lossy",
         "is_open",
-        "matches",
         "outlet",
+        "sees",
         "seq",
         "user_id",
     )
@@ -79,10 +81,12 @@ class Subscription:
         seq: int,
         outlet: Outlet,
         policy: Policy = "close",
+        sees: Callable[[Event], bool] | None = None,
     ) -> None:
         self.id = id
         self.user_id = user_id
-        self.matches = re.compile("|".join(fnmatch.translate(topic) for topic in topics)).match
+        self.sees = sees
+        self._matches = re.compile("|".join(fnmatch.translate(topic) for topic in topics)).match
         self.seq = seq
         self.outlet = outlet
         self.is_behind = True
@@ -93,6 +97,10 @@ class Subscription:
         self._kept_bytes = 0
         self._gap_from = self._gap_to = 0
         self._head = orjson.dumps({"subscription": id, "epoch": epoch})[:-1]
+
+    def wants(self, event: Event) -> bool:
+        """Tell whether an event is one of its topics, and one that its connection's credential may hear of."""
+        return self._matches(event.topic) is not None and (self.sees is None or self.sees(event))
 
     def tell(self, event: Event) -> None:
         """Hear of an event as it comes. While behind it is left to the replay, which finds it in the log."""

@@ -107,6 +107,11 @@ def place(listing: Listing) -> Place:
     )
 
 
+def brought_by(authority: str) -> list[str]:
+    """Return the ids of the credentials that brought something, as its row has them."""
+    return [item for item in orjson.loads(authority) if isinstance(item, str)]
+
+
 def job_record(row: JobRow, clock: Clock) -> dict[str, Any]:
     """Return a `job_models.JobRecord`."""
     return {
@@ -128,6 +133,7 @@ def job_record(row: JobRow, clock: Clock) -> dict[str, Any]:
         "created_at": row.created_at,
         "started_at": row.started_at,
         "finished_at": row.finished_at,
+        "brought_by": brought_by(row.authority),
     }
 
 
@@ -181,6 +187,7 @@ def schedule(row: Schedule, clock: Clock) -> dict[str, Any]:
         "last_job_id": row.last_job_id,
         "missed": row.missed,
         "created_at": row.created_at,
+        "brought_by": brought_by(row.authority),
     }
 
 

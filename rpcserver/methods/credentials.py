@@ -1,8 +1,9 @@
 """credentials.list, credential.create, credential.revoke and credential.log: a user's own, and those of his agents."""
 
+from dataclasses import replace
 from typing import Any
 
-from jobs.authority import Grant
+from jobs.authority import EVERYTHING, Grant
 from rpcserver import credentials, examples, kinds
 from rpcserver.access_models import (
     CreateCredentialParams,
@@ -10,6 +11,7 @@ from rpcserver.access_models import (
     CredentialParams,
     TermsParams,
 )
+from rpcserver.auth import OPERATORS_SCOPES
 from rpcserver.credentials import Terms
 from rpcserver.dispatch import Call, method
 from rpcserver.job_models import PageParams
@@ -36,18 +38,21 @@ async def list_(call: Call, params: PageParams) -> dict[str, Any]:
     is_own=True,
     has_secret=True,
     result=NewLimitedCredential,
-    errors=(*kinds.STORAGE, "SCOPE_TOO_WIDE", "USER_NOT_FOUND", "ANSWER_NOT_KEPT"),
+    errors=(*kinds.STORAGE, "SCOPE_TOO_WIDE", "CREDENTIAL_LIMIT", "USER_NOT_FOUND", "ANSWER_NOT_KEPT"),
     examples=examples.CREDENTIAL_CREATE,
 )
 async def create(call: Call, params: CreateCredentialParams) -> dict[str, Any]:
     """Make a credential that acts in the caller's name and return its text, which is shown this once.
 
-    It reaches no further than the one it is made with: not in methods, not in time; a counted one makes none.
+    It reaches no further than the one it is made with: not in scopes, not in time; a counted one makes none. One made
+    with a narrow credential is revoked with that.
     """
     made_with = call.principal.grant
     _check_reach(made_with, params)
-    terms = await call.app.terms(params)
-    return await call.app.issue(call.user_id, terms)
+    # A narrow one takes those it made along when it is revoked; who may do everything has no need of others for that.
+    made_by = None if made_with.scopes == EVERYTHING and made_with.holder_id is None else made_with.id or None
+    terms = replace(await call.app.terms(params), made_by=made_by)
+    return await call.app.issue(call.user_id, terms, call.app.settings.max_credentials_per_user)
 
 
 @method(
@@ -111,7 +116,7 @@ def _check_reach(made_with: Grant, params: TermsParams) -> None:
     if made_with.is_metered:
         raise ScopeTooWide("is not counted")
     for scope in params.scopes:
-        if not made_with.covers(scope):
+        if not made_with.covers(scope) or (scope in OPERATORS_SCOPES and scope not in made_with.scopes):
             raise ScopeTooWide(f"reaches {scope!r}")
     if made_with.expires_at is not None:
         left_s = (made_with.expires_at - made_with.clock.now_ms()) / 1000

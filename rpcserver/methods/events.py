@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from rpcserver import examples
+from rpcserver import examples, visibility
 from rpcserver.dispatch import Call, method
 from rpcserver.errors import TOO_MANY_SUBSCRIPTIONS, RpcError
 from rpcserver.event_models import HistoryParams, SubscribeParams, UnsubscribeParams
@@ -41,7 +41,8 @@ async def subscribe(call: Call, params: SubscribeParams) -> dict[str, Any]:
     _check_room(call)  # again: others may have come in between
     start = since.seq if since is not None and recovered else events.last_seq
     id = new_id("sub_")
-    subscription = Subscription(id, call.user_id, params.topics, events.epoch, start, connection, params.policy)
+    sees = visibility.events_of(call.authority)
+    subscription = Subscription(id, call.user_id, params.topics, events.epoch, start, connection, params.policy, sees)
     if connection.is_open:
         events.open(subscription)
         connection.subscriptions[id] = subscription
@@ -89,7 +90,8 @@ async def history(call: Call, params: HistoryParams) -> dict[str, Any]:
     scope = ("events", call.user_id, params.topics)
     position = app.cursors.decode(params.cursor, *scope)
     before = position[0] if position else None
-    asker = Subscription("", call.user_id, params.topics, events.epoch, 0, call.connection)
+    sees = visibility.events_of(call.authority)
+    asker = Subscription("", call.user_id, params.topics, events.epoch, 0, call.connection, sees=sees)
     found, onward = await app.store.read(lambda tx: events.history(tx, asker, before, params.limit, LOOKED_AT))
     items = [
         {

@@ -11,7 +11,7 @@ from jobs import callbacks, rows, schedules
 from jobs.ending import as_json
 from jobs.errors import JobEnded, JobNotFound, UnknownFunction
 from jobs.model import JobRow, JobSpec, Request
-from rpcserver import examples, kinds, replies, views, walking
+from rpcserver import examples, kinds, replies, views, visibility, walking
 from rpcserver.dispatch import Call, method
 from rpcserver.errors import CONFLICT, FORBIDDEN, RpcError
 from rpcserver.job_models import (
@@ -190,7 +190,7 @@ async def schedule(call: Call, params: ScheduleParams) -> dict[str, Any]:
 )
 async def schedule_delete(call: Call, params: DeleteScheduleParams) -> bool:
     """Take a schedule away; jobs it started go on."""
-    await call.app.runner.schedules.delete(params.schedule_id, call.user_id)
+    await call.app.runner.schedules.delete(params.schedule_id, call.user_id, visibility.sees(call.authority))
     return True
 
 
@@ -255,9 +255,13 @@ async def _followed(call: Call, params: LogParams) -> tuple[JobRow, list[tuple[i
 
 async def _own(call: Call, job_id: str) -> JobRow:
     row = await call.app.runner.get(job_id)
-    if row is None or row.owner_id != call.user_id:
+    if row is None or row.owner_id != call.user_id or not _is_seen(call, row):
         raise JobNotFound(job_id)
     return row
+
+
+def _is_seen(call: Call, row: JobRow) -> bool:
+    return visibility.sees_job(call.authority, row.function, row.authority)
 
 
 async def _visible(call: Call, job_id: str) -> JobRow:
@@ -267,7 +271,7 @@ async def _visible(call: Call, job_id: str) -> JobRow:
         approver_id = await call.app.store.read(lambda tx: rows.approver_of(tx, owner_id))
         if approver_id != call.user_id or not row.is_held:
             row = None
-    if row is None:
+    if row is None or not _is_seen(call, row):
         raise JobNotFound(job_id)
     return row
 

@@ -7,7 +7,7 @@ import orjson
 
 from jobs import rows, schedules
 from jobs.model import JobSpec
-from rpcserver import examples, views
+from rpcserver import examples, views, visibility
 from rpcserver.dispatch import Call, method
 from rpcserver.job_models import ListJobsParams, PageParams
 from rpcserver.models import NoParams
@@ -31,11 +31,12 @@ async def list_(call: Call, params: ListJobsParams) -> dict[str, Any]:
     scope = ("jobs", call.user_id, params.state, params.function, params.session_id, params.held)
     position = cursors.decode(params.cursor, *scope)
     before = position[0] if position else None
-    if params.held:
-        held = await store.read(lambda tx: rows.held_for(tx, call.user_id, limit + 1, before))
-        return cursors.page(held, limit, partial(views.job_record, clock=call.app.clock), *scope)
     wanted = (params.state, params.function, params.session_id)
-    found, onward = await store.read(lambda tx: rows.page(tx, call.user_id, limit, before, *wanted))
+    sees = visibility.sees(call.authority)
+    if params.held:
+        found, onward = await store.read(lambda tx: rows.held_for(tx, call.user_id, limit, before, sees))
+    else:
+        found, onward = await store.read(lambda tx: rows.page(tx, call.user_id, limit, before, *wanted, sees))
     return {
         "items": [views.job_record(row, clock=call.app.clock) for row in found],
         "next_cursor": cursors.encode([onward] if onward else None, *scope),
@@ -44,19 +45,22 @@ async def list_(call: Call, params: ListJobsParams) -> dict[str, Any]:
 
 @method("jobs.functions", NoParams, is_change=False, result=JobFunctions, examples=examples.FUNCTIONS)
 async def functions(call: Call, params: NoParams) -> dict[str, Any]:
-    """Return every job function: what it does, what it takes, and the core calls it declares.
+    """Return every job function the caller may run: what it does, what it takes, and the core calls it declares.
 
-    Those that are `internal` are started by the server alone.
+    Those that are `internal` are started by the server alone; a credential with narrow scopes is not told of them.
     """
-    app = call.app
+    app, authority = call.app, call.authority
     if app.job_functions is None:
         # Once, and not on the loop: so many schemas take longer than others should wait.
         app.job_functions = await app.pools.answers.run(_listed, app.runner.functions)
-    return {"items": app.job_functions}
+    if authority.is_unlimited:
+        return {"items": list(app.job_functions.values())}
+    named = (spec.name for spec in app.runner.functions if not spec.is_internal and authority.may(spec.name))
+    return {"items": [app.job_functions[name] for name in named]}
 
 
-def _listed(specs: list[JobSpec]) -> orjson.Fragment:
-    return orjson.Fragment(orjson.dumps([views.job_function(spec) for spec in specs]))
+def _listed(specs: list[JobSpec]) -> dict[str, orjson.Fragment]:
+    return {spec.name: orjson.Fragment(orjson.dumps(views.job_function(spec))) for spec in specs}
 
 
 @method("jobs.stats", NoParams, result=JobStatistics, examples=examples.STATS)
@@ -65,7 +69,8 @@ def stats(call: Call, params: NoParams) -> dict[str, Any]:
 
     A run is an attempt, the time its questions waited included; p50 and p99 are of the newest 512.
     """
-    return {"items": call.app.runner.stats.table(call.user_id)}
+    table = call.app.runner.stats.table(call.user_id)
+    return {"items": [counts for counts in table if call.authority.may(counts["function"])]}
 
 
 @method("schedules.list", PageParams, result=SchedulePage, errors=("INVALID_CURSOR",), examples=examples.SCHEDULES)
@@ -74,7 +79,8 @@ async def list_schedules(call: Call, params: PageParams) -> dict[str, Any]:
     scope = ("schedules", call.user_id)
     position = call.app.cursors.decode(params.cursor, *scope)
     after = position[0] if position else None
-    found = await call.app.store.read(lambda tx: schedules.page(tx, call.user_id, params.limit + 1, after))
+    sees = visibility.sees(call.authority)
+    found = await call.app.store.read(lambda tx: schedules.page(tx, call.user_id, params.limit + 1, after, sees))
     return call.app.cursors.page(found, params.limit, partial(views.schedule, clock=call.app.clock), *scope)
 
 

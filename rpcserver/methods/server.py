@@ -11,7 +11,7 @@ from rpcserver.results import ServerInfo
 
 @method("server.info", NoParams, is_change=False, result=ServerInfo, examples=examples.INFO)
 def info(call: Call, params: NoParams) -> dict[str, Any]:
-    """Return the server's version, limits, plugins, methods and uptime."""
+    """Return the server's version, limits, plugins, uptime, and the methods the caller may call."""
     app = call.app
     return {
         "version": __version__,
@@ -19,7 +19,7 @@ def info(call: Call, params: NoParams) -> dict[str, Any]:
         "uptime_s": round(time.monotonic() - app.started, 3),
         "limits": app.server.limits,
         "plugins": app.bus.names,
-        "methods": sorted(app.dispatcher.methods),
+        "methods": sorted(one.name for one in app.dispatcher.methods.values() if one.is_for(call.principal, False)),
     }
 
 

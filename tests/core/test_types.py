@@ -2,16 +2,18 @@
 
 import base64
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from core import attributes, groups, live, remotes, scripts, tokens, types
+from core import attributes, groups, listing, live, remotes, rules, scripts, tokens, types
 from core.definitions import Definition
 from core.errors import (
     AttributeNotFound,
     BadName,
     BadValue,
+    CoreError,
     GroupNotFound,
     NameTaken,
     NotWritable,
@@ -49,17 +51,61 @@ def test_a_type_is_named_after_its_user_and_unique(world: World) -> None:
         world.do("anna", types.create, "a.b")
 
 
-def test_a_type_is_frozen_once_something_was_made_of_it(world: World) -> None:
-    """After the first token or child type no attribute is declared any more; others' types are not changed at all."""
+def test_a_type_is_frozen_once_its_owner_made_something_of_it(world: World) -> None:
+    """After the owner's first token or child type no attribute is declared any more; others' types are not changed."""
     used = world.do("anna", types.create, "used")
     inherited = world.do("anna", types.create, "inherited")
-    world.do("bob", tokens.create, used, "one")
+    world.do("anna", tokens.create, used, "one")
     world.do("anna", types.create, "heir", [inherited])
     for name in (used, inherited):
         with pytest.raises(TypeClosed):
             world.do("anna", attributes.create, name, "late", "string")
     with pytest.raises(NotWritable):
         world.do("bob", attributes.create, world.do("anna", types.create, "hers"), "mine", "string")
+
+
+def test_nobody_else_freezes_a_type(world: World) -> None:
+    """Others' tokens and child types of it hold its owner up in nothing; what is declared later is theirs too."""
+    name = world.do("anna", types.create, "lamp")
+    token = world.do("bob", tokens.create, name, "his")
+    world.do("bob", types.create, "heir", [name])
+    assert not world.do("anna", types.read, name).is_frozen
+    world.do("anna", attributes.create, name, "watts", "number", default=40)
+    assert world.do("bob", listing.read_one, token).attributes["watts"] == 40
+    world.do("anna", tokens.create, name, "hers")
+    assert world.do("bob", types.read, name).is_frozen
+
+
+def test_whether_a_strangers_group_exists_does_not_show(world: World) -> None:
+    """A group one is not in is named nowhere: the answer is that of one that never was."""
+    group = world.do("anna", groups.create, "hers")
+    name = world.do("bob", types.create, "coin")
+    decision = {"allow": {"group": group}}
+    token = world.do("bob", tokens.create, "note", "his")
+    tries: list[Callable[[str], Any]] = [
+        lambda id: world.do("bob", types.create, "closed", creators_group_id=id),
+        lambda id: world.do("bob", types.change_creators, name, id),
+        lambda id: world.do("bob", attributes.create, name, "a", "string", read_groups=[id]),
+        lambda id: world.do("bob", attributes.create, name, "a", "string", write_groups=[id]),
+        lambda id: world.do("bob", rules.create, "value_changing", {"allow": {"group": id}}, token_id=token),
+        lambda id: world.do("bob", remotes.create, "r", Definition(question="Well?"), "manual", group_id=id),
+        lambda id: world.do("bob", groups.read, id),
+        lambda id: world.do("bob", groups.add, id, world.users["bob"].id),
+        lambda id: world.do("bob", groups.remove, id, world.users["bob"].id),
+        lambda id: world.do("bob", groups.delete, id),
+    ]
+    for attempt in tries:
+        with pytest.raises(CoreError) as hers:
+            attempt(group)
+        with pytest.raises(CoreError) as nobodys:
+            attempt("g_none")
+        assert type(hers.value) is type(nobodys.value)
+        assert str(hers.value).replace(group, "g_none") == str(nobodys.value)
+    world.do("bob", groups.create, "hers")  # nor does a name tell: each has their own
+    with pytest.raises(NameTaken):
+        world.do("bob", groups.create, "hers")
+    world.do("anna", groups.add, group, world.users["bob"].id)
+    world.do("bob", rules.create, "value_changing", decision, token_id=token)
 
 
 def test_a_retired_type_makes_nothing_new(world: World) -> None:
@@ -102,7 +148,7 @@ def test_who_may_make_tokens_changes_even_of_a_frozen_type(world: World) -> None
     """Its owner alone says so; a group that is not there is none."""
     group = world.do("anna", groups.create, "makers")
     name = world.do("anna", types.create, "coin")
-    world.do("bob", tokens.create, name, "first")
+    world.do("anna", tokens.create, name, "first")
     assert world.do("anna", types.read, name).is_frozen
     world.do("anna", types.change_creators, name, group)
     with pytest.raises(TypeClosed):

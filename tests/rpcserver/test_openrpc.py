@@ -227,7 +227,7 @@ async def test_discover_shows_what_the_caller_may_call(server: Running) -> None:
             with pytest.raises(CallError):
                 await client.call(name)
     names = {method["name"] for method in document["methods"]}
-    assert names == {m.name for m in PUBLIC if m.name.startswith("session.") or not m.needs_auth}
+    assert names == {m.name for m in PUBLIC if m.name.startswith("session.") or m.is_open or not m.needs_auth}
     assert "Listing" in document["components"]["schemas"]
     assert "JobPage" not in document["components"]["schemas"]
     assert meta_schema_faults(document) == []
@@ -284,7 +284,7 @@ def test_every_notification_is_listed() -> None:
     """What the code sends and what the document lists are the same."""
     sent = _strings(r'encode_notification\(\s*"(\$/\w+)"') | _strings(r'append\(\s*tx, "([\w.]+)"')
     sent |= _strings(
-        r'"((?:job|ask|schedule)\.(?:started|progress|completed|failed|cancelled|opened|resolved|missed))"'
+        r'"((?:job|ask|schedule)\.(?:started|progress|completed|failed|cancelled|opened|resolved|missed|withdrawn))"'
     )
     assert sent == {told.name for told in NOTIFICATIONS}
 

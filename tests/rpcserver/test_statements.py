@@ -113,10 +113,12 @@ NEEDED = {
 DECIDE = {
     "asks.state": "answered",
     "callbacks.state": "delivered",
+    "jobs.authority": "[]",
     "jobs.lane": "long",
     "jobs.state": "succeeded",
     "playbook_actions.state": "done",
     "remote_activity.state": "succeeded",
+    "schedules.authority": "[]",
     "schedules.kind": "at",
     "schedules.spec": str(2**52),
     "sessions.state": "active",

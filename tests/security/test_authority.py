@@ -227,3 +227,394 @@ async def test_what_was_deleted_by_way_of_job_run_is_there(probed: Running) -> N
     after = await dump(probed.app.store)
     assert {table for table in after if after[table] != before[table]} <= PRIVATE
     assert (await anna.call("core.set.show", set_id=set_id))["name"] == "kept"
+
+
+# Playbooks: an action is of who brought it and of who plays it.
+
+PARAMS = (
+    "name:made key:k val:v value:v content:hi path:/ set:x target:x token:x method:core.set.create"
+    " function:core.set.create command:prober.press nr:1 filter:'play.*' seconds:0 question:'Well?' default:no"
+    " timeout_s:0.01 url:https://example.org/a/b coderoot:c message:m data:'{}'"
+)
+
+
+async def test_who_may_only_add_has_nothing_done_by_who_plays(probed: Running) -> None:
+    """Every action that plugins play, brought by a credential for playbook_add alone and played by the owner."""
+    anna = await probed.client("anna")
+    agent = await narrow(probed, "session.playbook_add", "session.ls")
+    await anna.ls()
+    before = await dump(probed.app.store)
+    kinds: dict[str, str | None] = {}
+    for name in probed.app.bus.playable():
+        if name in ("play.include", "core.include"):
+            continue  # followed when it is added, by who adds it
+        name = name.replace("*", "any")
+        session_id = await anna.create_session()
+        await agent.call("session.playbook_add", session_id=session_id, text=f"!!{name} {PARAMS}")
+        played_ = await anna.call("session.play", session_id=session_id)
+        kinds[name] = (played_["results"][0]["error"] or {"kind": None})["kind"]
+        assert (await anna.get_session(session_id)).working_set == (await anna.call("auth.whoami"))["home_set"]
+    after = await dump(probed.app.store)
+    made = {"presence", "visits", "members", "sets", "tokens"}  # of the sessions themselves
+    own = {"playbooks", "playbook_actions", "playbook_priorities", "session_env", "asks", "session_history", "job_lines"}
+    assert {table for table in after if after[table] != before[table]} <= PRIVATE | made | own
+    names = {row[5] if isinstance(row[5], str) else "" for row in after["tokens"]}
+    assert "made" not in names and "made" not in str(after["tokens"])
+    harmless = {name for name, kind in kinds.items() if kind is None}
+    assert harmless == {
+        "play.echo", "play.wait", "play.ask",
+        "session.ls", "session.env_set", "session.env_set_once", "session.env_delete",
+    }  # fmt: skip
+    assert {kind for name, kind in kinds.items() if name.startswith(("git.", "gittools."))} == {"FORBIDDEN"}
+
+
+async def test_what_the_bringer_may_and_the_player_may_is_done(probed: Running) -> None:
+    """The intersection: neither alone is enough, whichever of them is narrow."""
+    anna = await probed.client("anna")
+    action = '!!session.call method:core.set.create data:\'{"name": "together"}\''
+    wide, add = ["session.*", "core.set.create"], ["session.playbook_add"]
+    for bringer, player, expected in (
+        (wide, wide, None),
+        (add, wide, "FORBIDDEN"),
+        (wide, ["session.play"], "FORBIDDEN"),
+        ([*add, "core.set.create"], ["session.play"], "FORBIDDEN"),
+        ([*add, "core.set.create"], ["session.play", "core.set.create"], None),
+        (["*"], ["*"], None),
+    ):
+        session_id = await anna.create_session()
+        await (await narrow(probed, *bringer)).call("session.playbook_add", session_id=session_id, text=action)
+        done = await (await narrow(probed, *player)).call("session.play", session_id=session_id)
+        assert (done["results"][0]["error"] or {"kind": None})["kind"] == expected, (bringer, player)
+
+
+async def test_an_action_of_a_plugin_needs_its_name(tmp_path: Path) -> None:
+    """What a plugin does itself, without calling anything, is as little for the narrow as what it calls."""
+    code = """
+        from plugins import Play, plays
+        DONE = []
+
+        @plays("vault.open")
+        def open_(play: Play):
+            DONE.append(1)
+            return "open"
+    """
+    async with run_server(tmp_path / "data", plugins=(write_guest(tmp_path, "vault", code),)) as server:
+        for scopes, expected in ((["session.*"], "FORBIDDEN"), (["session.*", "vault.*"], "ok")):
+            assert await kind_of(played(await narrow(server, *scopes), "!!vault.open")) == expected
+        guest = server.app.bus._manager.get_plugin("vault")
+        assert guest.DONE == [1]  # type: ignore[attr-defined]
+
+
+async def test_what_a_play_makes_is_of_both(probed: Running) -> None:
+    """A job, a schedule, an action that an action of another's brings needs both, and ends with either."""
+    anna = await probed.client("anna")
+    mine = (await anna.call("auth.whoami"))["credential_id"]
+    made = await anna.call("credential.create", label="agent", scopes=["session.*", "job.*", "core.set.create"])
+    agent = await probed.connect(made["credential"])
+    session_id = await anna.create_session()
+    data = quoted({"function": "core.set.create", "data": {"name": "later"}, "every_s": 3600})
+    text = f"!!session.call method:job.schedule data:{data}"
+    await agent.call("session.playbook_add", session_id=session_id, text=text)
+    await anna.call("session.play", session_id=session_id)
+    (schedule,) = (await anna.call("schedules.list"))["items"]
+    assert set(schedule["brought_by"]) == {mine, made["credential_id"]}
+    inner = quoted({"session_id": session_id, "text": "!!session.call method:session.destroy"})
+    await agent.call(
+        "session.playbook_add", session_id=session_id, text=f"!!session.call method:session.playbook_add data:{inner}"
+    )
+    await anna.call("session.play", session_id=session_id)
+    rows = await probed.app.store.read(lambda tx: tx.all("SELECT authority FROM playbook_actions ORDER BY number"))
+    assert json.loads(rows[-1][0]) == [mine, made["credential_id"]]
+
+
+async def test_actions_of_a_revoked_credential_are_passed_over(probed: Running) -> None:
+    """They are told as withdrawn and never played; the others are, in their order."""
+    anna = await probed.client("anna")
+    made = await anna.call("credential.create", label="agent")
+    agent = await probed.connect(made["credential"])
+    session_id = await anna.create_session()
+    await anna.call("session.playbook_add", session_id=session_id, text="!!play.echo content:mine")
+    await agent.call(
+        "session.playbook_add", session_id=session_id, text="!!play.echo content:theirs\n!!core.set_create"
+    )
+    await anna.call("session.playbook_add", session_id=session_id, text="!!play.echo content:last")
+    await anna.call("credential.revoke", credential_id=made["credential_id"])
+    done = await anna.call("session.play", session_id=session_id)
+    assert (done["done"], done["failed"], done["left"]) == (2, 0, 0)
+    found = await anna.call("session.playbook_find", session_id=session_id, include_done=True)
+    assert [item["state"] for item in found["items"]] == ["done", "withdrawn", "withdrawn", "done"]
+    assert found["items"][1]["error"]["kind"] == "CREDENTIAL_REVOKED"
+    assert (await anna.call("session.playbook_find", session_id=session_id))["items"] == []
+    assert (await anna.call("session.play", session_id=session_id))["done"] == 0
+
+
+async def test_what_is_about_a_connection_is_not_called_from_inside(probed: Running) -> None:
+    """An action of an agent's cannot log its owner out, take a ticket of theirs, or make a credential."""
+    anna = await probed.client("anna")
+    own = [one.name for one in probed.app.dispatcher.methods.values() if one.is_own]
+    assert set(own) == {
+        "auth.authenticate", "auth.ticket", "auth.refresh", "auth.logout", "credential.create", "server.identify",
+        "events.subscribe", "events.unsubscribe",
+    }  # fmt: skip
+    for name in own:
+        assert await kind_of(played(anna, f"!!session.call method:{name} data:'{{\"revoke\": true}}'")) == "FORBIDDEN"
+        assert await kind_of(anna.call("prober.relay", function=name, data={"label": "x"})) == "FORBIDDEN"
+    assert (await anna.call("auth.whoami"))["name"] == "anna"
+
+
+# Counting.
+
+
+async def counted(server: Running, credential_id: str) -> tuple[int, int]:
+    """Return how many calls of a credential were made and refused."""
+    items = (await (await server.client("anna")).call("credentials.list", limit=200))["items"]
+    one = next(item for item in items if item["credential_id"] == credential_id)
+    return one["calls_made"], one["calls_refused"]
+
+
+async def test_what_plays_and_jobs_do_is_counted(probed: Running) -> None:
+    """Calls, actions, and job functions started by name: each is one, and the one after the last is refused."""
+    anna = await probed.client("anna")
+    for text, costs in (
+        ("!!play.echo content:hi", 1),
+        ("!!session.call method:session.get", 2),
+        ("!!core.set_create name:x", 1),
+        ("!!play.run function:core.type.list", 2),
+    ):
+        made = await anna.call("credential.create", label="metered", max_calls=1000)
+        client = await probed.connect(made["credential"])
+        session_id = await anna.create_session()
+        await client.call("session.play", session_id=session_id, text=text)
+        assert await counted(probed, made["credential_id"]) == (1 + costs, 0), text
+    inside = {"function": "core.type.list", "data": {}}
+    for call, costs in (
+        ({"function": "core.type.list"}, 1),
+        ({"function": "prober.inside", "data": inside}, 2),
+    ):
+        made = await anna.call("credential.create", label="metered", max_calls=1000)
+        client = await probed.connect(made["credential"])
+        await client.call("job.run", **call)
+        assert await counted(probed, made["credential_id"]) == (costs, 0), call
+
+
+async def test_a_play_ends_where_its_calls_end(tmp_path: Path) -> None:
+    """`max_calls: 4` and fifty actions: three are played, and a restart gives none back."""
+    async with run_server(tmp_path / "data") as server:
+        anna = await server.client("anna")
+        made = await anna.call("credential.create", label="metered", max_calls=4)
+        agent = await server.connect(made["credential"])
+        session_id = await anna.create_session()
+        text = "\n".join(f"!!core.set_create name:s{n}" for n in range(50))
+        await anna.call("session.playbook_add", session_id=session_id, text=text)
+        # The owner's actions, at the cost of who plays them.
+        done = await agent.call("session.play", session_id=session_id)
+        assert (done["done"], done["failed"]) == (3, 1)
+        assert [item["error"] and item["error"]["kind"] for item in done["results"]] == [None] * 3 + ["CALLS_SPENT"]
+        credential = await server.credential("anna")
+    async with run_server(tmp_path / "data") as server:
+        agent = await server.connect(made["credential"])
+        assert await kind_of(agent.call("session.play", session_id=session_id)) == "CALLS_SPENT"
+        anna = await server.connect(credential)
+        sets = await server.app.store.read(lambda tx: tx.all("SELECT name FROM tokens WHERE name LIKE 's_'"))
+        assert len(sets) == 3
+
+
+async def test_a_bringer_s_calls_are_counted_when_another_plays(probed: Running) -> None:
+    """Its actions are at its cost, too, whoever plays them."""
+    anna = await probed.client("anna")
+    made = await anna.call("credential.create", label="metered", max_calls=3)
+    agent = await probed.connect(made["credential"])
+    session_id = await anna.create_session()
+    await agent.call("session.playbook_add", session_id=session_id, text="!!play.echo content:x\n" * 5)
+    done = await anna.call("session.play", session_id=session_id)
+    assert (done["done"], done["failed"], done["left"]) == (2, 1, 2)
+    assert await counted(probed, made["credential_id"]) == (3, 1)
+
+
+async def test_fifty_at_once_make_exactly_what_is_left(probed: Running) -> None:
+    """Calls, plays and jobs side by side, over several connections: the sum is exact."""
+    import asyncio
+
+    anna = await probed.client("anna")
+    made = await anna.call("credential.create", label="metered", max_calls=40)
+    clients = [await probed.connect(made["credential"]) for _ in range(5)]
+    sessions = [await anna.create_session() for _ in range(10)]
+    name = "made by the metered"
+
+    def one(n: int) -> Awaitable[Any]:
+        client, data = clients[n % 5], {"type": "note", "name": name}
+        if n % 5 == 4:
+            text = "".join(f"!!session.call method:core.token.create data:{quoted(data)}\n" for _ in range(5))
+            return client.call("session.play", session_id=sessions[n // 5], text=text)
+        if n % 5 == 3:
+            inner = {"function": "core.token.create", "data": data}
+            return client.call("job.run", function="prober.inside", data=inner)
+        return client.call("core.token.create", **data)
+
+    await asyncio.gather(*(kind_of(one(n)) for n in range(50)))
+    assert (await counted(probed, made["credential_id"]))[0] == 40
+    log: list[Any] = []
+    cursor = None
+    while True:
+        page = await anna.call("credential.log", credential_id=made["credential_id"], limit=50, cursor=cursor)
+        log += page["items"]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert len(log) == 40
+    rows = await probed.app.store.read(lambda tx: tx.one("SELECT count(*) FROM tokens WHERE name = ?", name))
+    assert rows is not None and 0 < rows[0] <= sum(item["method"] == "core.token.create" for item in log)
+
+
+async def test_each_run_of_a_schedule_is_counted(probed: Running) -> None:
+    """A schedule of a credential with two calls runs once: the first call made the schedule."""
+    import asyncio
+
+    anna = await probed.client("anna")
+    heard = await anna.subscribe("job.completed")
+    made = await anna.call("credential.create", label="metered", max_calls=2)
+    agent = await probed.connect(made["credential"])
+    await agent.call("job.schedule", function="core.set.create", data={"name": "ticked"}, every_s=1)
+    await heard.next()
+    async with asyncio.timeout(10):
+        while (await counted(probed, made["credential_id"])) != (2, 1):
+            await anna.call("server.ping")
+    rows = await probed.app.store.read(lambda tx: tx.all("SELECT 1 FROM tokens WHERE name = 'ticked'"))
+    assert len(rows) == 1
+
+
+# What is heard and seen.
+
+
+async def test_a_narrow_credential_hears_what_it_could_ask_for(probed: Running) -> None:
+    """Subscriptions, replays and history: topics whose calls the scopes include, and jobs it may run or brought."""
+    anna = await probed.client("anna")
+    full = await anna.subscribe("*")
+    cases = {
+        ("events.*",): set(),
+        ("events.*", "session.get"): {"session"},
+        ("events.*", "job.get", "core.set.create"): {"job"},
+        ("events.*", "job.*"): set(),
+        ("events.*", "core.set.read"): {"core"},
+        ("events.*", "credentials.list"): {"credential"},
+        ("events.*", "session.created"): {"session"},
+    }
+    clients = {scopes: await narrow(probed, *scopes) for scopes in cases}
+    streams = {scopes: await client.subscribe("*") for scopes, client in clients.items()}
+    await anna.create_session("walk")
+    await anna.call("core.set.create", name="new")
+    await anna.call("job.run", function="core.set.create", data={"name": "other"})
+    made = await anna.call("credential.create", label="gone")
+    await anna.call("credential.revoke", credential_id=made["credential_id"])
+    since = (await anna.call("events.history", limit=1))["items"][0]
+    while (await full.next()).seq < since["seq"]:
+        pass
+    for scopes, nouns in cases.items():
+        history = (await clients[scopes].call("events.history", limit=200))["items"]
+        heard = {item["topic"].partition(".")[0] for item in history}
+        assert heard == nouns, scopes
+        if scopes == ("events.*", "session.created"):
+            assert {item["topic"] for item in history} == {"session.created"}
+        if nouns:
+            assert (await streams[scopes].next()).topic.partition(".")[0] in nouns
+        if "job.get" in scopes:
+            assert {item["data"]["function"] for item in history} == {"core.set.create"}
+
+
+async def test_every_event_says_what_one_must_be_able_to_ask() -> None:
+    """A topic that names no call goes to everybody: there is one."""
+    from rpcserver.methods import METHODS
+    from rpcserver.notifications import NOTIFICATIONS
+
+    names = {method.name for method in METHODS}
+    for told in NOTIFICATIONS:
+        assert set(told.reads) <= names, told.name
+    assert [told.name for told in NOTIFICATIONS if told.is_event and not told.reads] == ["server.maintenance"]
+
+
+async def test_another_credential_on_the_same_connection_hears_as_far_as_it_reaches(probed: Running) -> None:
+    """Narrowed by auth.refresh, a connection's subscriptions hear no more than the new credential may."""
+    anna = await probed.client("anna")
+    made = await anna.call("credential.create", label="narrow", scopes=["auth.*", "events.*", "session.get"])
+    wide = await anna.call("credential.create", label="wide")
+    client = await probed.connect(wide["credential"])
+    stream = await client.subscribe("job.*", "session.*")
+    await client.call("auth.refresh", credential=made["credential"])
+    await anna.call("job.run", function="core.set.create", data={"name": "unheard"})
+    await anna.create_session("heard")
+    assert (await stream.next()).topic == "session.created"
+
+
+async def test_jobs_and_schedules_beyond_the_scopes_are_not_there(probed: Running) -> None:
+    """Neither listed nor read, waited for, cancelled, retried or deleted; its own, and what it may run, are."""
+    anna = await probed.client("anna")
+    hers = (await anna.call("job.run", function="core.set.create", data={"name": "private"}))["job_id"]
+    schedule = await anna.call("job.schedule", function="core.set.create", data={"name": "x"}, every_s=3600)
+    agent = await narrow(probed, "job.*", "jobs.*", "schedule.*", "schedules.*", "core.token.create")
+    own = (await agent.call("job.run", function="core.token.create", data={"type": "note", "name": "n"}))["job_id"]
+    for method in ("job.get", "job.wait", "job.cancel", "job.retry", "job.log"):
+        assert await kind_of(agent.call(method, job_id=hers)) == "JOB_NOT_FOUND"
+    assert await kind_of(agent.call("schedule.delete", schedule_id=schedule["schedule_id"])) == "SCHEDULE_NOT_FOUND"
+    assert [item["job_id"] for item in (await agent.call("jobs.list"))["items"]] == [own]
+    assert (await agent.call("schedules.list"))["items"] == []
+    assert [item["name"] for item in (await agent.call("jobs.functions"))["items"]] == ["core.token.create"]
+    assert {item["function"] for item in (await agent.call("jobs.stats"))["items"]} == {"core.token.create"}
+    assert {item["job_id"] for item in (await anna.call("jobs.list"))["items"]} >= {hers, own}
+    assert await agent.call("job.get", job_id=own)
+
+
+async def test_what_is_described_is_what_may_be_called(probed: Running) -> None:
+    """rpc.discover and server.info tell a narrow credential of its methods, and of the events it hears, alone."""
+    agent = await narrow(probed, "rpc.*", "server.info", "session.get")
+    open_ = {one.name for one in probed.app.dispatcher.methods.values() if one.is_open or not one.needs_auth}
+    expected = {"session.get", "server.info"} | open_
+    document = await agent.call("rpc.discover")
+    assert {one["name"] for one in document["methods"]} == expected
+    assert set((await agent.call("server.info"))["methods"]) == expected
+    told = {one["name"] for one in document["x-notifications"] if not one["name"].startswith("$/")}
+    assert "session.created" in told and "server.maintenance" in told and not {"job.started", "core.event"} & told
+
+
+async def test_a_key_of_another_reach_is_another_key(probed: Running) -> None:
+    """Neither an idempotency key nor a dedup key brings the answer or the job of a credential with other scopes."""
+    anna = await probed.client("anna")
+    meta = {"idempotency_key": "k"}
+    call = {"function": "core.token.create", "data": {"type": "note", "name": "n"}}
+    first = await anna.call("job.run", **call, dedup_key="d", _meta=meta)
+    agent = await narrow(probed, "job.run")
+    assert await kind_of(agent.call("job.run", **call, dedup_key="d", _meta=meta)) == "FORBIDDEN"
+    able = await narrow(probed, "job.*", "core.token.create")
+    second = await able.call("job.run", **call, dedup_key="d", _meta=meta)
+    assert second["job_id"] != first["job_id"] and second["result"] != first["result"]
+    assert (await able.call("job.run", **call, dedup_key="d"))["job_id"] == second["job_id"]
+    sister = await narrow(probed, "core.token.create", "job.*")
+    assert (await sister.call("job.run", **call, dedup_key="d"))["job_id"] == second["job_id"]
+    other = await narrow(probed, "*")
+    assert (await other.call("job.run", **call, dedup_key="d"))["job_id"] == first["job_id"]
+
+
+async def test_a_client_that_says_its_name_connects_with_any_credential(probed: Running) -> None:
+    """The four open methods are open to the narrowest; what they are not for stays closed."""
+    agent = await narrow(probed, "nothing.at.all")
+    assert (await agent.call("auth.whoami"))["scopes"] == ["nothing.at.all"]
+    assert await agent.call("server.identify", client="agent", version="1", type="agent")
+    assert await kind_of(agent.call("auth.refresh")) == "NOT_RENEWABLE"
+    assert await kind_of(agent.call("session.get")) == "FORBIDDEN"
+    assert await agent.call("auth.logout")
+
+
+async def test_the_operator_s_scopes_are_the_operator_s_to_give(probed: Running) -> None:
+    """`metrics` is no name that `*` includes: a user cannot give it on."""
+    anna = await probed.client("anna")
+    assert await kind_of(anna.call("credential.create", label="x", scopes=["metrics"])) == "SCOPE_TOO_WIDE"
+    operator = await probed.operator()
+    made = await operator.call("operator.credential_create", user="anna", label="probe", scopes=["metrics", "auth.*"])
+    assert made["credential"]
+
+
+async def test_credentials_are_bounded(tmp_path: Path) -> None:
+    """A user, or an agent that makes others, has so many and no more."""
+    async with run_server(tmp_path / "data", max_credentials_per_user=3) as server:
+        anna = await server.client("anna")
+        kinds = [await kind_of(anna.call("credential.create", label="x")) for _ in range(3)]
+        assert kinds == ["ok", "ok", "CREDENTIAL_LIMIT"]

@@ -256,7 +256,15 @@ async def test_who_may_only_add_has_nothing_done_by_who_plays(probed: Running) -
         assert (await anna.get_session(session_id)).working_set == (await anna.call("auth.whoami"))["home_set"]
     after = await dump(probed.app.store)
     made = {"presence", "visits", "members", "sets", "tokens"}  # of the sessions themselves
-    own = {"playbooks", "playbook_actions", "playbook_priorities", "session_env", "asks", "session_history", "job_lines"}
+    own = {
+        "playbooks",
+        "playbook_actions",
+        "playbook_priorities",
+        "session_env",
+        "asks",
+        "session_history",
+        "job_lines",
+    }
     assert {table for table in after if after[table] != before[table]} <= PRIVATE | made | own
     names = {row[5] if isinstance(row[5], str) else "" for row in after["tokens"]}
     assert "made" not in names and "made" not in str(after["tokens"])

@@ -76,7 +76,7 @@ from rpcserver.stores import Stores
 from rpcserver.walking import Pallets
 from rpcserver.watchdog import Watchdog
 from rpcserver.withdrawal import Withdrawal
-from store import STEP_MS, Clock, Pool, Pools, Store, StoreError, Tx
+from store import STEP_MS, Clock, Pool, Pools, Store, StoreError, Tx, ids
 
 log = structlog.get_logger("app")
 LOAN_MS = 7 * 24 * 3600 * 1000
@@ -381,7 +381,9 @@ async def opened(settings: Settings, *, is_server: bool = False, clock: Clock | 
     )
     try:
         known = await store.write(identity.load)
-        store.clock.go_on(*known.clock)
+        now, steady, newest_id = known.clock
+        store.clock.go_on(now, steady)
+        ids.go_on(newest_id)
         async with asyncio.TaskGroup() as tasks:
             app = App(settings, store, bus, known, tasks, pools)
             await app.stores.settle()

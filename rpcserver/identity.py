@@ -6,27 +6,27 @@ Rows of server_values.
 import secrets
 from dataclasses import dataclass
 
-from store import Tx, new_id
+from store import Tx, ids, new_id
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
     """The epoch names this run of events: one restored from a backup gets another.
 
-    `clock` is what the clocks of the last server said when it ended, the wall clock and the steady scale.
+    `clock` is what the clocks of the last server said when it ended: the wall clock, the steady scale, and its ids.
     """
 
     epoch: str
     cursor_key: bytes
-    clock: tuple[int, int]
+    clock: tuple[int, int, int]
 
 
 def load(tx: Tx) -> Identity:
     """Return the values, making them the first time."""
     epoch = _value(tx, "epoch", new_id("e_"))
     cursor_key = bytes.fromhex(_value(tx, "cursor_key", secrets.token_hex(32)))
-    now, steady = _value(tx, "clock", "{} {}".format(*tx.clock.both_ms())).split()
-    return Identity(epoch, cursor_key, (int(now), int(steady)))
+    now, steady, newest = _value(tx, "clock", _clock(tx)).split()
+    return Identity(epoch, cursor_key, (int(now), int(steady), int(newest)))
 
 
 def renew(tx: Tx) -> None:
@@ -35,14 +35,18 @@ def renew(tx: Tx) -> None:
 
 
 def keep_clock(tx: Tx) -> None:
-    """Keep what both clocks say, for the next start to go on from."""
-    now, steady = tx.clock.both_ms()
-    _put(tx, "clock", f"{now} {steady}")
+    """Keep what the clocks say, for the next start to go on from."""
+    _put(tx, "clock", _clock(tx))
 
 
 def probe(tx: Tx) -> None:
     """Write a value, to see that the database takes it."""
     _put(tx, "probed_at", str(tx.clock.now_ms()))
+
+
+def _clock(tx: Tx) -> str:
+    now, steady = tx.clock.both_ms()
+    return f"{now} {steady} {ids.newest_ms()}"
 
 
 def _put(tx: Tx, name: str, value: str) -> None:

@@ -15,8 +15,8 @@ _last = 0
 def new_id(prefix: str) -> str:
     """Return `prefix` and 30 hexadecimal digits that sort by age: 48 bits of milliseconds, then 72 random bits.
 
-    Within one process every id sorts after the one before, also inside a millisecond and when the clock steps
-    back. The random part makes ids hard to guess; access is checked all the same.
+    Every id sorts after the one before, also inside a millisecond and when the clock steps back; over a restart by
+    `go_on`. The random part makes ids hard to guess; access is checked all the same.
     """
     global _last  # the one exception to "no module state": order must hold across every caller in the process
     with _lock:
@@ -26,6 +26,18 @@ def new_id(prefix: str) -> str:
             value = _last + 1 + (noise & 0xFFFFFFFF)
         _last = value
     return f"{prefix}{value:030x}"
+
+
+def newest_ms() -> int:
+    """Return of when the newest id says to be, in UTC milliseconds; 0 when there is none."""
+    return _last >> 8 * _RANDOM_BYTES
+
+
+def go_on(after_ms: int) -> None:
+    """Have ids sort after those of an earlier process, whose newest said to be of then."""
+    global _last
+    with _lock:
+        _last = max(_last, (after_ms + 1) << 8 * _RANDOM_BYTES)
 
 
 def _noises() -> Iterator[int]:

@@ -4,7 +4,7 @@ Each test here is run with the wall clock set forward and back, by seconds, hour
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from rpcserver import app
 from rpcserver.client import CallError, Client, Disconnected
 from tests.builders import Wire, write_guest
 from tests.clocks import DAY_S, HOUR_S, MONTH_S, SetClock
-from tests.conftest import Running, run_server
+from tests.conftest import Process, Running, run_cli, run_server
 from tests.rpcserver.working import kind_of
 
 STEPS = {
@@ -367,6 +367,27 @@ async def test_a_clock_that_went_back_while_no_server_ran(
         clock.sleep_for(61)
         await until_state(anna, job_id, "succeeded")
         assert times.keys() == {every, cron}
+
+
+def test_ids_sort_by_age_over_a_restart(serve: Callable[..., Process], tmp_path: Path) -> None:
+    """Also when the clock has gone back between one server and the next: what is newest is listed first."""
+    guest = write_guest(tmp_path, "later", "import time\ntime_ns = time.time_ns\n" + LATER)
+    credential = run_cli("user", "add", "anna", "--data", str(tmp_path / "data")).stdout.strip()
+    made = []
+    for flags in (("--plugin", str(guest)), ()):
+        process = serve(tmp_path / "data", *flags)
+        made.append(asyncio.run(note(process.url, credential)))
+        assert process.stop() == 0
+    assert made == sorted(made)
+
+
+LATER = "time.time_ns = lambda: time_ns() + 3600 * 10**9\n"
+
+
+async def note(url: str, credential: str) -> str:
+    """Make a session and return its id."""
+    async with Client(url, credential) as client:
+        return await client.create_session("a name" if not await client.list_sessions() else "another name")
 
 
 async def test_who_sets_the_clock_is_told_in_the_log(

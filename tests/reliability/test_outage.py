@@ -67,8 +67,8 @@ async def weeks_ago(data: Path) -> str:
             await anna.call("job.schedule", function="core.user.read", timezone="Europe/Brussels", **when)
         credential = await server.credential("anna")
     with closing(sqlite3.connect(data / "rpcserver.db")) as database, database:
-        now, steady = database.execute("SELECT value FROM server_values WHERE name = 'clock'").fetchone()[0].split()
-        clock = f"{int(now) - WEEK_MS} {int(steady) - WEEK_MS}"
+        clock = database.execute("SELECT value FROM server_values WHERE name = 'clock'").fetchone()[0]
+        clock = " ".join(str(int(said) - WEEK_MS) for said in clock.split())
         database.execute("UPDATE server_values SET value = ? WHERE name = 'clock'", (clock,))
         database.execute("UPDATE schedules SET next_at = next_at - ?", (WEEK_MS,))
     return credential

@@ -38,7 +38,7 @@ from jobs.authority import SERVER
 from jobs.model import JobEvent, Request
 from jobs.runner import EmbeddedRunner
 from rpcserver.errors import describe_for_job
-from store import Store, Tx, new_id, now_ms
+from store import Store, Tx, new_id
 from store.sqlite import DATABASE
 
 CONCURRENT = 100
@@ -85,10 +85,10 @@ async def _bare() -> None:
 
 def _loop(store: Store) -> One:
     def both(tx: Tx) -> None:
-        now = now_ms()
+        now = tx.clock.now_ms()
         job_id = new_id("j_")
         columns = (job_id, "noop", "local", "running", "u_bench", None, None, None, 0, 1, 1, 0, 0, None, "{}")
-        rows.insert(tx, (*columns, None, None, None, None, None, now, now, None, "[]"))
+        rows.insert(tx, (*columns, None, None, None, None, None, now, now, None, None, "[]"))
         rows.finish(tx, job_id, 1, "succeeded", "null", None)
 
     async def one() -> None:
@@ -101,12 +101,12 @@ def _committing(database: aiosqlite.Connection, lock: asyncio.Lock, *, every_ste
     """Return one job done without group commit: committed at its end, or at every step."""
 
     async def one() -> None:
-        now, job_id = now_ms(), new_id("j_")
+        now, job_id = time.time_ns() // 1_000_000, new_id("j_")
         async with lock:  # else the jobs of others would share the commit, by accident
             await database.execute(INSERT, (job_id, now, now))
             if every_step:
                 await database.commit()
-            await database.execute(END, (now_ms(), job_id))
+            await database.execute(END, (time.time_ns() // 1_000_000, job_id))
             await database.commit()
 
     return one

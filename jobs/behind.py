@@ -27,7 +27,6 @@ from jobs.outside import CALLS, Outside
 from jobs.questions import WAIT, WaitForPerson
 from jobs.script_runs import inputs
 from jobs.world import OpenCall
-from store import now_ms
 
 TIMEOUT_S = 60.0
 
@@ -135,7 +134,7 @@ async def read_attribute(outside: Outside, job: JobContext, data: ReadAttribute)
             return Answer(None, "off")
         raise
     answer = await outside.read(job, asked)
-    return replace(answer, as_of=now_ms()) if answer.state == "ok" and answer.as_of is None else answer
+    return replace(answer, as_of=outside.clock.now_ms()) if answer.state == "ok" and answer.as_of is None else answer
 
 
 async def write_attribute(outside: Outside, job: JobContext, data: WriteAttribute) -> Answer | Commit[Answer]:
@@ -165,7 +164,7 @@ async def run_script(outside: Outside, job: JobContext, data: RunScript) -> Trie
     """
     script = await job.read(lambda core: core(scripts.get, data.script_id))
     asked = await _tried(job, "script", script.id, data.token_id)
-    given = inputs(script, asked, data.value)
+    given = inputs(script, asked, data.value, outside.clock.now_ms())
     given |= {"local": dict(script.initial_state), "state": script.state, "data": {}}
     if data.params is not None:
         given["params"] = data.params

@@ -23,6 +23,7 @@ from jobs.remembered import Reply
 from jobs.remoting import Remotes
 from jobs.script_runs import ScriptRuns
 from jobs.scripting import ScriptEngine
+from store import Clock
 
 # What a job that asks outside has to declare, besides its own calls.
 CALLS = (
@@ -39,12 +40,14 @@ class Outside:
     """The scripts' sandbox, the remotes' client and the people, behind one door.
 
     Args:
+        clock: what tells the time.
         on_asked, on_resolved: told of a question to a person, and of its end, once that is stored, as (the user who is
             to hear it, what it is about).
     """
 
-    def __init__(self, engine: ScriptEngine, remotes: Remotes, on_asked: Tell, on_resolved: Tell) -> None:
-        self.scripts = ScriptRuns(engine)
+    def __init__(self, engine: ScriptEngine, remotes: Remotes, clock: Clock, on_asked: Tell, on_resolved: Tell) -> None:
+        self.clock = clock
+        self.scripts = ScriptRuns(engine, clock)
         self.remotes = remotes
         self.persons = Persons(on_asked, on_resolved)
         self._being_written: Counter[tuple[str, str]] = Counter()

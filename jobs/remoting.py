@@ -6,8 +6,7 @@ Nothing of what is sent or answered is logged or stored. Source: sessions.md 4.2
 import asyncio
 import random
 import re
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -21,7 +20,7 @@ from jobs.errors import RemoteCooling, RemoteUnavailable
 from jobs.mapping import Letter, Response, letter, taken
 from jobs.rates import Rates
 from jobs.remembered import Remembered, Reply, key_of
-from store import Pool, now_ms
+from store import Clock, Pool
 
 REPEATABLE_CODES = (408, 425, 429, 500, 502, 503, 504)
 MAX_HEAD_CHARACTERS = 16 * 1024  # of address and headers: what servers usually take
@@ -69,20 +68,21 @@ class Remotes:
     """Calls remotes, and remembers answers for as long as their definitions say.
 
     Args:
+        clock: what tells the time.
         names, answers: threads that look names up, and that read long answers; None: some of its own.
     """
 
     def __init__(
         self,
         limits: RemoteLimits,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Clock,
         *,
         names: Pool | None = None,
         answers: Pool | None = None,
     ) -> None:
         self._answers = answers or Pool("answers", 1)
         self._limits = limits
-        self._clock = clock
+        self._now_ms, self._clock = clock.now_ms, clock.monotonic
         self._client = HttpClient(
             limits.networks, limits.ca_file, limits.answer_bytes, names or Pool("names", 1), self._answers
         )
@@ -107,7 +107,7 @@ class Remotes:
             tries: what was tried is added to it.
         """
         tries = [] if tries is None else tries
-        began_at = now_ms()
+        began_at = self._now_ms()
         try:
             return await self._call(remote, owner_name, asked, value, is_write and may_repeat, is_write, tries)
         except RemoteUnavailable as error:
@@ -163,7 +163,7 @@ class Remotes:
         if is_write:
             self._remembered.forget(remote.id, asked.token_id)
         elif (known := self._remembered.fresh(key)) is not None:
-            return _cached(known, tries)
+            return self._cached(known, tries)
         try:
             reply = await self._send(remote, asked.caller_id, to_send, is_write, may_repeat, tries)
         except RemoteUnavailable as error:
@@ -173,7 +173,7 @@ class Remotes:
             )
             if stale is None or not is_enough:
                 raise
-            return _cached(stale, tries)
+            return self._cached(stale, tries)
         is_kept = definition.cache_s or definition.is_cache_used_on_failure or definition.is_cache_used_in_cool_down
         if is_kept and not is_write:
             self._remembered.keep(key, reply, remote, asked.token_id)
@@ -193,11 +193,11 @@ class Remotes:
         most = remote.definition.tries if may_repeat else 1
         await self._client.open()  # not in the remote's time
         with self._rates.call(remote, caller_id):
-            began, began_at = self._clock(), now_ms()
+            began, began_at = self._clock(), self._now_ms()
             try:
                 async with asyncio.timeout(limit_s) as limit:
                     for number in range(most):
-                        began, began_at = self._clock(), now_ms()
+                        began, began_at = self._clock(), self._now_ms()
                         try:
                             return await self._try(remote, to_send, tries, began, began_at)
                         except RemoteUnavailable as error:
@@ -218,7 +218,7 @@ class Remotes:
             response = await self._client.exchange(to_send)
             code = response.code
             if not (200 <= code < 300 or code in remote.definition.good_codes):
-                raise _refusal(response)
+                raise _refusal(response, self._now_ms())
             if len(response.text) > LONG_TEXT:
                 value = await self._answers.run(taken, remote.definition, to_send, response)
             else:
@@ -229,7 +229,11 @@ class Remotes:
             raise
         duration_ms = round((self._clock() - began) * 1000)
         tries.append(Try("succeeded", code, duration_ms, began_at))
-        return Reply(value, code, duration_ms, as_of=now_ms())
+        return Reply(value, code, duration_ms, as_of=self._now_ms())
+
+    def _cached(self, reply: Reply, tries: list[Try]) -> Reply:
+        tries.append(Try("cached", reply.code, 0, self._now_ms()))
+        return reply
 
     def _pause(self, error: RemoteUnavailable, number: int) -> float | None:
         """Return the seconds to wait before the next try; None when another one would not help."""
@@ -260,23 +264,18 @@ def _origin(parts: Any) -> tuple[str, str, int]:
     return parts.scheme, (parts.hostname or "").rstrip("."), parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def _cached(reply: Reply, tries: list[Try]) -> Reply:
-    tries.append(Try("cached", reply.code, 0, now_ms()))
-    return reply
-
-
-def _refusal(response: Response) -> RemoteUnavailable:
-    wait_s = _retry_after(response) if response.code in REPEATABLE_CODES else None
+def _refusal(response: Response, now_ms: int) -> RemoteUnavailable:
+    wait_s = _retry_after(response, now_ms) if response.code in REPEATABLE_CODES else None
     asks = "" if wait_s is None else f" and wants to be left alone for {wait_s:g} s"
     return RemoteUnavailable(f"it answered with status {response.code}{asks}", response.code, wait_s)
 
 
-def _retry_after(response: Response) -> float | None:
+def _retry_after(response: Response, now_ms: int) -> float | None:
     """Return the seconds of the header Retry-After, which is a number or a date (RFC 9110, 10.2.3)."""
     text = response.headers.get("retry-after", "").strip()
     if re.fullmatch(r"[0-9]{1,9}", text):
         return float(text)
     try:
-        return max(0.0, round(parsedate_to_datetime(text).timestamp() - time.time(), 3))
+        return max(0.0, round(parsedate_to_datetime(text).timestamp() - now_ms / 1000, 3))
     except (ValueError, TypeError, OverflowError):
         return None

@@ -5,9 +5,9 @@ Source: sessions.md 4.3.
 """
 
 import asyncio
-import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -18,7 +18,7 @@ from jobs.answers import Answer
 from jobs.context import JobContext
 from jobs.errors import ScriptFailed, ScriptLimit
 from jobs.scripting import Outcome, ScriptEngine
-from store import now_ms
+from store import Clock
 
 CALLS = ("core.script.load", "core.script.keep", "core.session.recall", "core.session.remember")
 GOOD_UNTIL = "good_until"
@@ -26,16 +26,25 @@ MAX_CACHED = 500
 _KEPT = ("local", "state", "data")
 
 
-class ScriptRuns:
-    """Runs scripts for attributes and rules. `engine` is their sandbox."""
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """An answer that holds: when it came, and until when on the steady scale."""
 
-    def __init__(self, engine: ScriptEngine, clock: Callable[[], float] = time.monotonic) -> None:
+    value: Any
+    as_of: int
+    steady_until: float
+
+
+class ScriptRuns:
+    """Runs scripts for attributes and rules. `engine` is their sandbox, `clock` tells the time."""
+
+    def __init__(self, engine: ScriptEngine, clock: Clock) -> None:
         self.engine = engine
         self._clock = clock
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._began: dict[str, float] = {}
-        # (script, text, token or "" for all, set) -> (answer, when it came)
-        self._cached: OrderedDict[tuple[str, str, str, str | None], tuple[Any, int]] = OrderedDict()
+        # (script, text, token or "" for all, set) -> answer
+        self._cached: OrderedDict[tuple[str, str, str, str | None], _Kept] = OrderedDict()
 
     async def answer(
         self, job: JobContext, asked: Behind, value: Any, data_set_id: str | None, *, is_write: bool
@@ -53,7 +62,9 @@ class ScriptRuns:
             elif (cached := self._find(script, asked, before)) is not None:
                 return cached
             self._cool_down(script)
-            outcome = await self._run(job, script, {**inputs(script, asked, value), **before}, _KEPT)
+            outcome = await self._run(
+                job, script, {**inputs(script, asked, value, self._clock.now_ms()), **before}, _KEPT
+            )
             if any(not isinstance(outcome.kept[name], dict) for name in _KEPT):
                 raise ScriptFailed("local, state and data must stay objects")
             # What a write took away of them is stored as well, should the script not have said anything new.
@@ -61,13 +72,13 @@ class ScriptRuns:
             await _keep(job, asked, data_set_id, stored, outcome.kept)
             if not is_write:
                 self._remember(script, asked, outcome)
-        return Answer(outcome.value, as_of=now_ms())
+        return Answer(outcome.value, as_of=self._clock.now_ms())
 
     async def judge(self, job: JobContext, asked: Behind) -> Any:
         """Run the script of a rule, which remembers nothing of it."""
         script, local = await self._load(job, asked)
         self._cool_down(script)
-        given = {**inputs(script, asked, None), "local": local, "state": script.state, "data": {}}
+        given = {**inputs(script, asked, None, self._clock.now_ms()), "local": local, "state": script.state, "data": {}}
         return (await self._run(job, script, given, ())).value
 
     async def _load(self, job: JobContext, asked: Behind) -> tuple[Script, dict[str, Any]]:
@@ -82,7 +93,7 @@ class ScriptRuns:
         return await self.engine.run(script.text, given, keeps, job.user_id)
 
     def _cool_down(self, script: Script) -> None:
-        now = self._clock()
+        now = self._clock.monotonic()
         left_s = self._began.get(script.id, float("-inf")) + script.cool_down_s - now
         if script.cool_down_s and left_s > 0:
             raise ScriptLimit(f"it ran a moment ago: wait {left_s:.3g} s", retry_after_s=left_s)
@@ -90,19 +101,21 @@ class ScriptRuns:
             self._began[script.id] = now
 
     def _find(self, script: Script, asked: Behind, before: Mapping[str, Any]) -> Answer | None:
-        scope = _scope(asked, before)
-        found = self._cached.get((script.id, script.text, *scope)) if scope is not None else None
-        if found is not None:
-            return Answer(found[0], "cached", as_of=found[1])
-        left_s = self._began.get(script.id, float("-inf")) + script.cool_down_s - self._clock()
+        scope, until = _held(asked, before)
+        found = self._cached.get((script.id, script.text, *scope))
+        # It was to hold for so long as well: a clock that was set back since makes that no longer.
+        if found is not None and self._clock.now_ms() < until and self._clock.steady_ms() < found.steady_until:
+            return Answer(found.value, "cached", as_of=found.as_of)
+        left_s = self._began.get(script.id, float("-inf")) + script.cool_down_s - self._clock.monotonic()
         if script.cool_down_s and left_s > 0 and asked.earlier_at is not None:
             return Answer(asked.earlier, "cached", as_of=asked.earlier_at)
         return None
 
     def _remember(self, script: Script, asked: Behind, outcome: Outcome) -> None:
-        scope = _scope(asked, outcome.kept)
-        if scope is not None:
-            self._cached[(script.id, script.text, *scope)] = (outcome.value, now_ms())
+        scope, until = _held(asked, outcome.kept)
+        now, steady = self._clock.both_ms()
+        if now < until:
+            self._cached[(script.id, script.text, *scope)] = _Kept(outcome.value, now, steady + until - now)
             while len(self._cached) > MAX_CACHED:
                 self._cached.popitem(last=False)
 
@@ -111,8 +124,8 @@ class ScriptRuns:
             del self._cached[key]
 
 
-def inputs(script: Script, asked: Behind, value: Any) -> dict[str, Any]:
-    """Return the variables a script sees, without those it remembers by."""
+def inputs(script: Script, asked: Behind, value: Any, now: int) -> dict[str, Any]:
+    """Return the variables a script sees, without those it remembers by; `now` is UTC milliseconds."""
     return {
         "value": value,
         "token": asked.attributes,
@@ -121,18 +134,17 @@ def inputs(script: Script, asked: Behind, value: Any) -> dict[str, Any]:
         "owner": {"id": asked.owner_id, "name": asked.owner_name},
         "caller": {"id": asked.caller_id, "name": asked.caller_name},
         "params": script.extra_params,
-        "now": now_ms(),
+        "now": now,
     }
 
 
-def _scope(asked: Behind, kept: Mapping[str, Any]) -> tuple[str, str | None] | None:
-    """Return for which token and set an answer holds now, ("", None) for all; None when it does not hold."""
+def _held(asked: Behind, kept: Mapping[str, Any]) -> tuple[tuple[str, str | None], float]:
+    """Return for which token and set an answer holds, ("", None) for all, and until when, in UTC milliseconds."""
     for name, scope in (("local", (asked.token_id, asked.set_id)), ("state", ("", None))):
         until = kept[name].get(GOOD_UNTIL)
         if until is not None:
-            is_time = isinstance(until, int | float) and not isinstance(until, bool)
-            return scope if is_time and until > now_ms() else None
-    return None
+            return scope, until if isinstance(until, int | float) and not isinstance(until, bool) else 0
+    return ("", None), 0
 
 
 def _without_good_until(held: dict[str, Any]) -> dict[str, Any]:

@@ -20,8 +20,8 @@ def outside(settings: Settings, store: Store, events: Events, pools: Pools) -> O
         await store.write(lambda tx: events.append(tx, "remote.answered", f"user:{user_id}", notice))
 
     scripts = MontyEngine(script_limits(settings), pools.scripts)
-    remotes = Remotes(_remotes(settings), names=pools.names, answers=pools.answers)
-    return Outside(scripts, remotes, asked, resolved)
+    remotes = Remotes(_remotes(settings), store.clock, names=pools.names, answers=pools.answers)
+    return Outside(scripts, remotes, store.clock, asked, resolved)
 
 
 def script_limits(settings: Settings) -> ScriptLimits:

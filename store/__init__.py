@@ -1,6 +1,6 @@
 """Where rows live: transactions on SQLite, the schema, ids, the clock. Knows no table's meaning."""
 
-from store.clock import STEP_MS, Clock, now_ms, pause
+from store.clock import STEP_MS, Clock, pause
 from store.disk import make_folder, sync_folder
 from store.errors import (
     BackupError,
@@ -55,7 +55,6 @@ __all__ = [
     "make_folder",
     "named",
     "new_id",
-    "now_ms",
     "pause",
     "sync_folder",
 ]

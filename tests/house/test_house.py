@@ -42,6 +42,10 @@ MODULE_STATE = {("store/ids.py", "_last"), ("store/ids.py", "_noise"), ("core/ca
 HAND_ON = {"store/writer.py", "store/pools.py", "jobs/stretches.py"}
 
 
+# Our own clock; the language, which imports nothing of ours; and a guest, for what git writes of when.
+MAY_READ_THE_WALL_CLOCK = {"store/clock.py", "play/ourtime.py", "plugins/checkouts.py"}
+
+
 def name_of(path: Path) -> str:
     """Return a path as the house speaks of it."""
     return path.relative_to(ROOT).as_posix()
@@ -129,6 +133,15 @@ def test_nothing_runs_in_threads_that_all_share(path: Path) -> None:
             is_shared = name in ("to_thread", "run_in_executor", "set_default_executor", "ThreadPoolExecutor")
             is_lookup = name in ("getaddrinfo", "getnameinfo") and ast.unparse(node) != f"socket.{name}"
             assert not is_shared and not is_lookup, f"line {node.lineno}: {ast.unparse(node)}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_the_wall_clock_is_read_at_one_place(path: Path) -> None:
+    """Whoever wants a moment, or counts a duration, has been given the clock (`store.clock`) and says which it is."""
+    wall = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today", "date.today"}
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Call) and name_of(path) not in MAY_READ_THE_WALL_CLOCK:
+            assert ast.unparse(node.func).removeprefix("datetime.datetime") not in wall, f"line {node.lineno}"
 
 
 def _catches(handler: ast.ExceptHandler, name: str) -> bool:

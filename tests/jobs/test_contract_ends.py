@@ -17,7 +17,7 @@ from jobs.authority import SERVER
 from jobs.errors import JobFailed, ResultTooLarge, UnknownFunction
 from jobs.model import JobRow, job
 from jobs.user import OPERATOR
-from store import StoreFull, Tx, now_ms
+from store import StoreFull, Tx
 from tests.jobs.conftest import ANNA, Engine, Start
 from tests.jobs.contract import Text, World
 
@@ -380,7 +380,7 @@ async def test_a_full_disk_stops_no_schedules(engine: Engine, monkeypatch: pytes
     engine.world.gate.set()
     anna = await engine.store.write(lambda tx: users.create(Scene(tx, OPERATOR), "anna"))
     await engine.runner.schedules.create(
-        "gated", {"text": "due"}, anna.id, SERVER, None, schedules.moment(now_ms() + 100)
+        "gated", {"text": "due"}, anna.id, SERVER, None, schedules.moment(engine.store.clock.now_ms() + 100)
     )
     write = engine.store.write
 

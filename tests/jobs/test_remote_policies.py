@@ -10,6 +10,7 @@ from core.activity import Try
 from jobs.errors import RemoteCooling, RemoteUnavailable
 from jobs.remembered import Reply
 from jobs.remoting import RemoteLimits, Remotes
+from store import Clock
 from tests.jobs.test_remoting import LOOPBACK, asked, remote_to
 from tests.webserver import Web, reply
 
@@ -27,7 +28,7 @@ async def web() -> AsyncIterator[Web]:
 async def remotes(web: Web) -> AsyncIterator[Remotes]:
     """Remotes that may go to that server, quick to try again, with a second's time for all tries."""
     hosts = (f"http://127.0.0.1:{web.port}",)
-    made = Remotes(RemoteLimits(hosts, LOOPBACK, write_timeout_s=1.0, backoff_s=0.01, calls_per_user=20))
+    made = Remotes(RemoteLimits(hosts, LOOPBACK, write_timeout_s=1.0, backoff_s=0.01, calls_per_user=20), Clock())
     yield made
     await made.close()
 
@@ -254,7 +255,7 @@ async def test_answers_in_other_character_sets(web: Web, remotes: Remotes, body:
 async def test_what_is_sent_is_bounded(web: Web) -> None:
     """A body, an address or headers longer than they may be are not sent."""
     hosts = (f"http://127.0.0.1:{web.port}",)
-    remotes = Remotes(RemoteLimits(hosts, LOOPBACK, sent_bytes=1000))
+    remotes = Remotes(RemoteLimits(hosts, LOOPBACK, sent_bytes=1000), Clock())
 
     async def is_sent(length: int, **definition: Any) -> bool:
         remote = remote_to(f"http://127.0.0.1:{web.port}/api", **definition)

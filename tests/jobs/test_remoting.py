@@ -15,6 +15,7 @@ from core.remotes import Remote
 from core.sources import Source
 from jobs.errors import RemoteUnavailable
 from jobs.remoting import RemoteLimits, Remotes, RemoteSecret
+from store import Clock
 from tests.webserver import Web, certify, reply
 
 LOOPBACK = ("127.0.0.0/8",)
@@ -47,7 +48,7 @@ async def remotes(web: Web) -> AsyncIterator[Remotes]:
     """Remotes that may go to that server."""
     secrets = {"key": RemoteSecret("s3cr3t-key", ("127.0.0.1",), ("owner",))}
     limits = RemoteLimits((f"http://127.0.0.1:{web.port}",), LOOPBACK, secrets, answer_bytes=5000, calls_per_user=20)
-    made = Remotes(limits)
+    made = Remotes(limits, Clock())
     yield made
     await made.close()
 
@@ -86,7 +87,7 @@ async def test_nothing_goes_where_the_operator_did_not_allow(web: Web, remotes: 
     for target in (f"http://127.0.0.1:{web.port + 1}/", f"https://127.0.0.1:{web.port}/", "http://localhost/"):
         with pytest.raises(RemoteUnavailable, match="does not allow"):
             await remotes.call(remote_to(target), "owner", asked(), 1, is_write=True)
-    shut = Remotes(RemoteLimits((f"http://127.0.0.1:{web.port}",)))
+    shut = Remotes(RemoteLimits((f"http://127.0.0.1:{web.port}",)), Clock())
     with pytest.raises(RemoteUnavailable, match="could not be reached"):
         await shut.call(remote_to(url(web)), "owner", asked(), 1, is_write=True)
     await shut.close()
@@ -227,8 +228,8 @@ async def test_https_is_checked_against_the_name(tmp_path: Path) -> None:
     await asyncio.to_thread(certify, key, cert)
     web = await Web().start((cert, key))
     hosts = (f"https://localhost:{web.port}", f"https://127.0.0.1:{web.port}")
-    trusting = Remotes(RemoteLimits(hosts, (*LOOPBACK, "::1/128"), ca_file=str(cert)))
-    doubting = Remotes(RemoteLimits(hosts, (*LOOPBACK, "::1/128")))
+    trusting = Remotes(RemoteLimits(hosts, (*LOOPBACK, "::1/128"), ca_file=str(cert)), Clock())
+    doubting = Remotes(RemoteLimits(hosts, (*LOOPBACK, "::1/128")), Clock())
     good, wrong_name = (remote_to(f"https://{host}:{web.port}/") for host in ("localhost", "127.0.0.1"))
     assert (await trusting.call(good, "owner", asked(), 1, is_write=True)).code == 200
     for remotes, remote in ((trusting, wrong_name), (doubting, good)):

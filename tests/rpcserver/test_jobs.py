@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from rpcserver.client import CallError, Client
-from store import now_ms
 from tests.conftest import Running, run_server
 from tests.rpcserver.working import GUEST, kind_of, start
 
@@ -211,10 +210,10 @@ async def test_held_jobs_stay_held_over_a_restart(tmp_path: Path) -> None:
         assert (await anna.call("job.wait", job_id=held))["state"] == "succeeded"
 
 
-async def test_schedules_run_jobs(anna: Client, bob: Client) -> None:
+async def test_schedules_run_jobs(server: Running, anna: Client, bob: Client) -> None:
     """A schedule runs its function when due; it is listed, private, and can be deleted."""
     heard = await anna.subscribe("job.completed")
-    once = await anna.call("job.schedule", function="guest.steps", at=now_ms() + 50)
+    once = await anna.call("job.schedule", function="guest.steps", at=server.clock.now_ms() + 50)
     cron = await anna.call("job.schedule", function="guest.steps", cron="0 7 * * 1", timezone="Europe/Paris")
     every = await anna.call("job.schedule", function="guest.steps", every_s=3600)
     event = await heard.next()
@@ -224,7 +223,7 @@ async def test_schedules_run_jobs(anna: Client, bob: Client) -> None:
     assert items[once["schedule_id"]]["next_at"] is None
     monday = items[cron["schedule_id"]]
     assert (monday["cron"], monday["timezone"]) == ("0 7 * * 1", "Europe/Paris")
-    assert items[every["schedule_id"]]["next_at"] > now_ms()
+    assert items[every["schedule_id"]]["next_at"] > server.clock.now_ms()
     assert (await bob.call("schedules.list"))["items"] == []
     assert await kind_of(bob.call("schedule.delete", schedule_id=cron["schedule_id"])) == "SCHEDULE_NOT_FOUND"
     assert await anna.call("schedule.delete", schedule_id=cron["schedule_id"]) is True

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from rpcserver.client import Client
-from tests.conftest import run_server
+from tests.clocks import HOUR_S, MONTH_S
+from tests.conftest import Running, run_server
 from tests.rpcserver.test_places import a_place, a_rule, refused
 
 
@@ -107,6 +108,21 @@ async def test_an_answer_ends_with_time_a_write_or_another_text(anna: Client) ->
     )
     await anna.call("core.script.edit", script_id=script, text="'new'")
     assert await things.read(anna, long) == ("new", "ok")
+
+
+@pytest.mark.parametrize("step_s", [-2 * HOUR_S, -2 * MONTH_S, 2 * HOUR_S])
+async def test_an_answer_holds_no_longer_because_the_clock_is_set(server: Running, anna: Client, step_s: float) -> None:
+    """Set back, it holds for as long as it was to hold; set past its moment, it holds no more."""
+    things = await Things.open(anna)
+    token = await things.make(await scripted(anna, COUNT + "local['good_until'] = now + 60000\nstate['n']"))
+    cooling = await things.make(await scripted(anna, COUNT + "state['n']", name="cools", cool_down_s=60))
+    assert [await things.read(anna, token), await things.read(anna, cooling)] == [(1, "ok"), (1, "ok")]
+    server.clock.set_by(step_s)
+    assert await things.read(anna, token) == ((1, "cached") if step_s < 0 else (2, "ok"))
+    assert await things.read(anna, cooling) == (1, "cached")
+    server.clock.sleep_for(61)
+    assert await things.read(anna, token) == (2 if step_s < 0 else 3, "ok")
+    assert await things.read(anna, cooling) == (2, "ok")
 
 
 async def test_runs_too_near_together(anna: Client, bob: Client) -> None:

@@ -51,7 +51,7 @@ EACH, STEPS, LOOP, LOCAL = (
 )
 INSERT = (
     "INSERT INTO jobs (id, function, lane, state, owner_id, priority, attempt, is_interactive, data, created_at,"
-    " started_at) VALUES (?, 'noop', 'local', 'running', 'u_bench', 0, 1, 1, '{}', ?, ?)"
+    " started_at, authority) VALUES (?, 'noop', 'local', 'running', 'u_bench', 0, 1, 1, '{}', ?, ?, '[]')"
 )
 END = (
     "UPDATE jobs SET state = 'succeeded', result = 'null', finished_at = ? WHERE id = ? AND attempt = 1"

@@ -91,7 +91,8 @@ CREATE INDEX presence_place ON presence (set_id, token_id);
 CREATE INDEX presence_token ON presence (token_id);
 
 -- Credentials, stored only as SHA-256. made_by: the narrow credential that made it, with which it goes. is_over: it has
--- expired, and what it brought was taken back. Written by rpcserver.auth and rpcserver.credentials.
+-- expired, and what it brought was taken back. is_lent: to a command of the operator's. Written by rpcserver.auth and
+-- rpcserver.credentials.
 CREATE TABLE credentials (
     id         TEXT PRIMARY KEY,
     user_id    TEXT NOT NULL REFERENCES users (id),
@@ -101,7 +102,8 @@ CREATE TABLE credentials (
     expires_at BIGINT,
     created_at BIGINT NOT NULL,
     made_by    TEXT,
-    is_over    INTEGER NOT NULL DEFAULT 0 CHECK (is_over IN (0, 1))
+    is_over    INTEGER NOT NULL DEFAULT 0 CHECK (is_over IN (0, 1)),
+    is_lent    INTEGER NOT NULL DEFAULT 0 CHECK (is_lent IN (0, 1))
 );
 CREATE INDEX credentials_user ON credentials (user_id);
 CREATE INDEX credentials_expiry ON credentials (is_over, expires_at) WHERE expires_at IS NOT NULL;

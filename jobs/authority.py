@@ -42,6 +42,7 @@ class Grant:
         expires_at: UTC milliseconds; None: until revoked.
         is_metered: what is done with it is counted, and its user can read what that was.
         clock: whose wall says when it expires.
+        is_lent: for as long as a command of the operator's takes; what it brings is the user's own and outlives it.
         end: why it allows nothing any more.
     """
 
@@ -53,6 +54,7 @@ class Grant:
     expires_at: int | None = None
     holder_id: str | None = None
     is_metered: bool = False
+    is_lent: bool = False
     end: End | None = None
 
     def may(self, name: str) -> bool:
@@ -82,9 +84,10 @@ class Grant:
     @property
     def stored(self) -> str | dict[str, object]:
         """What is kept of it with what it brought: its id, or, where there is no row to look it up, all of it."""
-        if self.id:
+        if self.id and not self.is_lent:
             return self.id
-        return {"user_id": self.user_id, "label": self.label, "scopes": self.scopes, "expires_at": self.expires_at}
+        expires_at = None if self.is_lent else self.expires_at
+        return {"user_id": self.user_id, "label": self.label, "scopes": self.scopes, "expires_at": expires_at}
 
 
 @dataclass(frozen=True, slots=True)

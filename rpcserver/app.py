@@ -180,10 +180,15 @@ class App:
             return (
                 None
                 if user is None
-                else auth.issue(tx, user.id, "command line", expires_at=tx.clock.now_ms() + LOAN_MS)
+                else auth.issue(tx, user.id, "command line", expires_at=tx.clock.now_ms() + LOAN_MS, is_lent=True)
             )
 
-        return await self.store.write(lend) or await self.add_user("owner")
+        lent = await self.store.write(lend)
+        if lent is None:
+            await self.give_back(str(await self.add_user("owner")))  # nobody was shown it
+            lent = await self.store.write(lend)
+        assert lent is not None  # the owner was made
+        return lent
 
     async def give_back(self, credential: str) -> bool:
         """End a credential that was lent."""

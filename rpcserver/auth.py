@@ -24,7 +24,7 @@ SUBPROTOCOL = "rpcserver.v1"
 BEARER_SUBPROTOCOL = "base64url.bearer.rpcserver."
 PREFIX = "rpc_"
 _FIND = (
-    "SELECT c.id, c.user_id, c.label, c.scopes, c.expires_at, t.holder_id, t.is_metered, h.is_frozen, h.name"
+    "SELECT c.id, c.user_id, c.label, c.scopes, c.expires_at, t.holder_id, t.is_metered, h.is_frozen, h.name, c.is_lent"
     " FROM credentials c LEFT JOIN credential_terms t ON t.credential_id = c.id"
     " LEFT JOIN users h ON h.id = t.holder_id WHERE "
 )
@@ -73,17 +73,19 @@ def issue(
     scopes: tuple[str, ...] = EVERYTHING,
     expires_at: int | None = None,
     made_by: str | None = None,
+    is_lent: bool = False,
 ) -> Secret:
     """Make a credential and return its text, which is nowhere kept.
 
     Args:
         expires_at: UTC milliseconds; None: until revoked.
         made_by: the narrow credential that makes it.
+        is_lent: the operator acts in the user's name with it, for as long as a command takes.
     """
     text = Secret(PREFIX + secrets.token_urlsafe(32))
     tx.run(
-        "INSERT INTO credentials (id, user_id, hash, label, scopes, expires_at, created_at, made_by)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO credentials (id, user_id, hash, label, scopes, expires_at, created_at, made_by, is_lent)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         new_id("c_"),
         user_id,
         hash_of(text),
@@ -92,6 +94,7 @@ def issue(
         expires_at,
         tx.clock.now_ms(),
         made_by,
+        int(is_lent),
     )
     return text
 
@@ -209,5 +212,13 @@ def _principal(tx: Tx, row: Row | None) -> Principal | None:
 def _grant(row: Row, clock: Clock) -> Grant:
     credential_id, user_id, label, scopes, expires_at, holder_id, is_metered, *_ = row
     return Grant(
-        credential_id, user_id, label, tuple(orjson.loads(scopes)), clock, expires_at, holder_id, bool(is_metered)
+        credential_id,
+        user_id,
+        label,
+        tuple(orjson.loads(scopes)),
+        clock,
+        expires_at,
+        holder_id,
+        bool(is_metered),
+        is_lent=bool(row[9]),
     )

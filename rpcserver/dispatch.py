@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from core.durations import LONGEST_S
 from jobs.clock import CURRENT, Clock
-from jobs.errors import CredentialEnded, JobsError
+from jobs.errors import JobsError
 from jobs.fitting import fitted
 from jobs.model import problems
 from jobs.nearest import nearest
@@ -156,11 +156,7 @@ class Dispatcher:
         method = call.method
         if self.is_draining:
             raise ShuttingDown
-        if method.needs_auth and not method.is_operator:
-            if method.is_open:
-                call.principal.authority.require()
-            else:
-                call.principal.authority.require(method.name)
+        _permit(call)
         if method.is_own and connection.is_inside:
             raise NotFromInside(method.name)
         if self.maintenance is not None and method.needs_auth and not connection.is_operator:
@@ -200,8 +196,8 @@ class Dispatcher:
             return False
         if call.timer is not None:
             try:
-                call.authority.require()  # it stood in line: what allowed it may have ended
-            except CredentialEnded as error:
+                _permit(call)  # it stood in line: what allowed it may have ended
+            except JobsError as error:
                 self._finish(call, describe(error))
                 return False
         return self._start(call) if call.span is None else call.span.run(self._start, call)
@@ -360,6 +356,13 @@ class Dispatcher:
             await self._turns.take_back(call, call.key)
             if call.clock.is_stopped:
                 self._give_turn(call)  # asked again meanwhile
+
+
+def _permit(call: Call) -> None:
+    """Raise Unauthenticated, or what the caller's authority raises, unless they may make this call now."""
+    method = call.method
+    if method.needs_auth and not method.is_operator:
+        call.principal.authority.require(*(() if method.is_open else (method.name,)))
 
 
 def _read_meta(call: Call, meta: Any) -> None:

@@ -3,7 +3,9 @@
 The tables are made from the registries: what is added to them is tried without anybody thinking of it.
 """
 
+import ast
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -626,3 +628,54 @@ async def test_credentials_are_bounded(tmp_path: Path) -> None:
         anna = await server.client("anna")
         kinds = [await kind_of(anna.call("credential.create", label="x")) for _ in range(3)]
         assert kinds == ["ok", "ok", "CREDENTIAL_LIMIT"]
+
+
+async def test_nothing_is_looked_up_for_a_credential_without_limits(
+    probed: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check of a connection's calls and jobs is made in memory: no ledger is read, and nothing counted."""
+    anna = await probed.client("anna")
+    set_id = (await anna.call("auth.whoami"))["home_set"]
+    ledger = probed.app.credentials
+    for name in ("load", "spend", "admit", "note"):
+        monkeypatch.setattr(type(ledger), name, lambda *_, name=name: pytest.fail(name))
+    await anna.call("session.get")
+    await anna.ls()
+    await anna.call("core.set.show", set_id=set_id)
+    await anna.call("job.run", function="core.set.show", data={"set_id": set_id})
+
+
+# Where something is run by the server itself, or a name is taken as asked for already. A new place is a new way in: it
+# belongs into the tables above before it stands here.
+BY_THE_SERVER = Counter(
+    {
+        "jobs/runner.py": 1,  # a row as it is made, of who has none
+        "rpcserver/app.py": 6,  # what the operator, the start and the end of sessions do
+        "rpcserver/calls.py": 1,  # the operator's calls
+        "rpcserver/methods/core.py": 1,  # the same, as jobs
+    }
+)
+ASKED_ALREADY = Counter(
+    {
+        "jobs/runner.py": 1,  # a retry asks for the function itself
+        "rpcserver/calls.py": 1,  # the dispatcher asked for the method
+        "rpcserver/methods/core.py": 1,
+        "rpcserver/methods/job.py": 1,  # job.run asks for the function
+        "rpcserver/walking.py": 2,  # what filters and guards run: no scope has to include it
+    }
+)
+
+
+def test_nobody_gets_round_the_check() -> None:
+    """What is done by the server itself, or said to be asked for already, is done at these places alone."""
+    root = Path(__file__).parents[2]
+    by_server, asked = Counter[str](), Counter[str]()
+    for path in (path for room in ("jobs", "rpcserver", "plugins") for path in (root / room).rglob("*.py")):
+        name = path.relative_to(root).as_posix()
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Name) and node.id == "SERVER" and name != "jobs/authority.py":
+                by_server[name] += 1
+            if isinstance(node, ast.keyword) and node.arg == "admitted":
+                asked[name] += not (isinstance(node.value, ast.Constant) and node.value.value == "")
+    assert by_server == BY_THE_SERVER
+    assert asked == ASKED_ALREADY

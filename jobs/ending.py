@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("jobs")
 
+LONGEST_BACKOFF_S = 24 * 3600.0
 _JSON = TypeAdapter(Any)
 _SIZED = (str, bytes, bytearray, list, tuple, dict, set, frozenset)
 
@@ -71,6 +72,11 @@ def badly(run: "Run", tx: Tx, state: str, error: BaseException) -> None:
     tx.after_commit(lambda: run.engine.audience.ended(run.id, None, told))
 
 
+async def badly_at_last(run: "Run", state: str, error: BaseException) -> None:
+    """End a run as failed or cancelled as soon as that can be stored. Raises StoreFailed or StoreClosed."""
+    await at_last(run.engine.store, lambda tx: badly(run, tx, state, error))
+
+
 async def again_or_badly(run: "Run", error: BaseException) -> None:
     """Put an attempt of the long lane that did not succeed back into the queue, or end its job.
 
@@ -83,12 +89,11 @@ async def again_or_badly(run: "Run", error: BaseException) -> None:
     if run.withdrawn is not None and not run.is_cancelling:
         await _withdrawn(run, run.withdrawn)
         return
-    if isinstance(error, JobFailed | JobTimeout) and not run.is_cancelling and run.attempt <= run.spec.retries:
+    if not run.is_cancelling and _may_be_again(run, error):
         if await _again(run, error):
             return
         run.is_cancelling = True  # somebody's wish was stored while this attempt ended
-    state = "cancelled" if run.is_cancelling else "failed"
-    await at_last(run.engine.store, lambda tx: badly(run, tx, state, error))
+    await badly_at_last(run, "cancelled" if run.is_cancelling else "failed", error)
 
 
 async def _withdrawn(run: "Run", why: CredentialEnded) -> None:
@@ -96,11 +101,19 @@ async def _withdrawn(run: "Run", why: CredentialEnded) -> None:
     is_held = isinstance(why, AccountFrozen) and run.spec.on_crash == "retry"
     described = json.dumps(run.engine.describe(why))
     if not (is_held and await run.engine.dispatcher.requeue(run.id, run.attempt, 0, described)):
-        await at_last(run.engine.store, lambda tx: badly(run, tx, "cancelled", why))
+        await badly_at_last(run, "cancelled", why)
+
+
+def _may_be_again(run: "Run", error: BaseException) -> bool:
+    if isinstance(error, StoreError):
+        # The disk stopped it, as a crash would have.
+        return run.spec.on_crash == "retry" and run.attempt < run.spec.retries + run.engine.limits.max_attempts
+    return isinstance(error, JobFailed | JobTimeout) and run.attempt <= run.spec.retries
 
 
 async def _again(run: "Run", error: BaseException) -> bool:
-    delay_s = run.spec.backoff_s * 2 ** (run.attempt - 1) * random.uniform(0.8, 1.2)  # noqa: S311 (jitter)
+    delay_s = min(run.spec.backoff_s * 2 ** (run.attempt - 1), LONGEST_BACKOFF_S)
+    delay_s *= random.uniform(0.8, 1.2)  # noqa: S311 (jitter)
     why = json.dumps(hidden(run.engine.describe(error), run.secrets))
     return await run.engine.dispatcher.requeue(run.id, run.attempt, delay_s, why)
 
@@ -120,10 +133,10 @@ def _text(run: "Run", result: Any) -> str:
 
 def _write(run: "Run", tx: Tx, state: str, result: str | None, error: str | None) -> bool:
     last = None if run.said is None else run.said.last
-    if run.is_stored:
-        is_end = rows.finish(tx, run.id, run.attempt, state, result, error, last)
-    else:
-        # Its caller may have given up twice, and the end that was on its way then is there.
+    is_end = run.is_stored and rows.finish(tx, run.id, run.attempt, state, result, error, last)
+    if not is_end and (not run.is_stored or run.spec.lane == "local"):
+        # One without a row gets it here: it had to wait for nothing, or the disk was full when it began to. It may
+        # have its end already, when its caller gave up twice.
         is_end = rows.insert_if_new(tx, run.values(state, result, error, last, is_over=True))
     if not is_end:
         return False

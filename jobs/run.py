@@ -28,8 +28,9 @@ from jobs.errors import (
 )
 from jobs.model import JobEvent, JobRow, JobSpec, NamedBy, Request, problems
 from jobs.progress import OnProgress, Voice
+from jobs.storing import again_until_stored
 from jobs.stretches import go_on
-from store import Row, StoreError, Tx, new_id
+from store import Row, StoreError, Tx, named, new_id
 
 if TYPE_CHECKING:
     from jobs.runner import EmbeddedRunner
@@ -141,8 +142,9 @@ class Run:
             if task.cancelling() > self._baseline:
                 raise  # the caller, or a job around this one, is being stopped
             raise self.withdrawn or JobCancelled(self.id, self.spec.name) from error
-        except StoreError:
-            raise  # the row cannot be written either; recovery finds it
+        except StoreError as error:
+            self._end_later("failed", error)  # its row cannot be written now, either
+            raise
         except FORESEEN as error:
             # A move whose rules were not asked has done nothing, and is made again by whoever wanted it: that run
             # has the row.
@@ -369,7 +371,15 @@ class Run:
     async def _end_badly(self, state: str, error: BaseException) -> None:
         if self.said is not None:
             self.said.hush()
-        await self.engine.store.write(lambda tx: ending.badly(self, tx, state, error))
+        try:
+            await self.engine.store.write(lambda tx: ending.badly(self, tx, state, error))
+        except StoreError:
+            self._end_later(state, error)  # the caller hears of its own error, not of the disk's
+
+    def _end_later(self, state: str, error: BaseException) -> None:
+        """Have the end stored as soon as that can be, if there is a row that waits for it."""
+        if self.is_stored:
+            self.engine.finish_later(self.id, ending.badly_at_last(self, state, error))
 
     async def _tried(self) -> BaseException | None:
         """Make the attempt and store its end; return why it did not succeed."""
@@ -377,7 +387,9 @@ class Run:
             if self.is_cancelling:
                 return asyncio.CancelledError()  # between its row and its first step
             self.data = self._decoded(self.data)
-            await self._succeed(await self._attempt(_this_task()))
+            outcome = await self._attempt(_this_task())
+            # What it came to is kept until the disk takes it: it is not done a second time for that.
+            await again_until_stored(self.engine.store, lambda: self._succeed(outcome))
             self.is_error = False
             return None
         except asyncio.CancelledError as error:
@@ -415,7 +427,10 @@ class Run:
             if child.task is not None:
                 child.task.cancel()  # it was started, and not waited for
 
-    def _unforeseen(self, error: BaseException) -> JobFailed:
+    def _unforeseen(self, error: BaseException) -> JobFailed | StoreError:
+        meaning = named(error)
+        if isinstance(meaning, StoreError):
+            return meaning  # a full disk, or no descriptor left: whoever met it, in the same words
         ref = new_id("r_")
         # The text of an error may repeat what the job was handed: with secrets its kind has to do.
         what: dict[str, Any] = {"error": type(error).__name__} if self.secrets else {"exc_info": error}

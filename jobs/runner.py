@@ -5,12 +5,13 @@ Source: jobs.md 6.1 and 6.3.
 
 import asyncio
 import json
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from contextlib import AsyncExitStack, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import structlog
 from pydantic import BaseModel, ValidationError
 
 from core.errors import CoreError
@@ -38,6 +39,7 @@ from jobs.errors import (
     TooManyJobs,
     UnknownFunction,
 )
+from jobs.fence import fenced
 from jobs.fitting import fitted
 from jobs.hiding import HIDDEN_DATA
 from jobs.limits import Limits
@@ -50,6 +52,8 @@ from jobs.storing import at_last
 from store import OWNER, Pool, Store, StoreError, Tx
 
 TAKEN_AT_ONCE = 200
+log = structlog.get_logger("jobs")
+
 Announce = Callable[[Tx, JobEvent], None]
 Describe = Callable[[BaseException], dict[str, Any]]
 
@@ -101,6 +105,7 @@ class EmbeddedRunner:
         self._specs: dict[str, JobSpec] = {}
         self._stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
+        self._late: set[asyncio.Task[None]] = set()
         for spec in specs:
             self.register(spec)
 
@@ -134,11 +139,25 @@ class EmbeddedRunner:
     async def stop(self) -> None:
         """Stop the jobs of the long lane where they are: their rows stay, and the next start decides."""
         self.is_stopping = True
-        for task in self._tasks:
+        for task in (*self._tasks, *self._late):
             task.cancel()
         late = asyncio.get_running_loop().call_later(self.limits.stuck_s, stuck.tell, self)
         await self._stack.aclose()
+        if self._late:
+            await asyncio.wait(self._late)
         late.cancel()
+
+    def finish_later(self, job_id: str, work: Coroutine[Any, Any, None]) -> None:
+        """Have the end of a job stored by and by; if the server stops before, the next start finds its row."""
+        task = asyncio.get_running_loop().create_task(self._finish(job_id, work))
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
+
+    async def _finish(self, job_id: str, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await fenced("job_not_ended", work, job_id=job_id)
+        except StoreError as error:
+            log.error("job_not_ended", job_id=job_id, reason=str(error))
 
     async def run(
         self,

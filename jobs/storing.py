@@ -1,20 +1,32 @@
-"""Writes that are not given up while the disk is full."""
+"""Writes that are not given up while the disk is full, or fails now and then."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from store import Store, StoreFull, Tx
+from store import Store, StoreFailed, StoreFull, Tx
 
 T = TypeVar("T")
 
-STORE_FULL_RETRY_S = 1.0
+FIRST_RETRY_S = 0.1
+LONGEST_RETRY_S = 5.0
 
 
 async def at_last(store: Store, fn: Callable[[Tx], T]) -> T:
-    """Write as soon as there is room. Raises StoreFailed, StoreClosed or what `fn` raises."""
+    """Write as soon as that can be. Raises StoreFailed when the store is broken, StoreClosed, or what `fn` raises."""
+    return await again_until_stored(store, lambda: store.write(fn))
+
+
+async def again_until_stored(store: Store, write: Callable[[], Awaitable[T]]) -> T:
+    """Do something that writes, again and again while the disk does not take it; see `at_last`."""
+    pause_s = FIRST_RETRY_S
     while True:
         try:
-            return await store.write(fn)
+            return await write()
         except StoreFull:
-            await asyncio.sleep(STORE_FULL_RETRY_S)
+            pass
+        except StoreFailed:
+            if store.is_broken:
+                raise
+        await asyncio.sleep(pause_s)
+        pause_s = min(pause_s * 2, LONGEST_RETRY_S)

@@ -42,6 +42,7 @@ class World:
         self.most_running = 0
         self.gate = asyncio.Event()
         self.entered = asyncio.Event()
+        self.failures: list[BaseException] = []  # of the notes to come
         self.stray: asyncio.Future[Any] | None = None
 
     def specs(self) -> list[JobSpec]:
@@ -82,6 +83,10 @@ class World:
             job("asks_badly", Text, lane="long")(self.asks_badly),
             job("asks_anew", Text, lane="long", retries=1, backoff_s=0.001)(self.asks_anew),
             job("deaf", Text, lane="long", timeout_s=60)(self.deaf),
+            job("gated_note", Text, calls=["core.token.create"], lane="long")(self.gated_note),
+            job("gated_note_again", Text, calls=["core.token.create"], lane="long", on_crash="retry")(self.gated_note),
+            job("gated_note_at_once", Text, calls=["core.token.create"])(self.gated_note),
+            job("gated_refusal", Text)(self.gated_refusal),
         ]
 
     async def echo(self, job: JobContext, data: Text) -> str:
@@ -110,6 +115,20 @@ class World:
         finally:
             self.running -= 1
         return data.text
+
+    async def gated_note(self, job: JobContext, data: Text) -> Commit[str]:
+        """Wait until the gate is open, then make a token together with the end."""
+        self.entered.set()
+        await self.gate.wait()
+        if self.failures:
+            raise self.failures.pop()
+        return await self.note(job, data)
+
+    async def gated_refusal(self, job: JobContext, data: Text) -> None:
+        """Wait until the gate is open, then fail in words meant for the caller."""
+        self.entered.set()
+        await self.gate.wait()
+        raise JobError("not today")
 
     async def refuses(self, job: JobContext, data: Text) -> None:
         """Fail in words meant for the caller."""

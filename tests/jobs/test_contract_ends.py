@@ -345,7 +345,7 @@ async def test_a_job_that_takes_the_server_down_is_lost_at_last(start: Start) ->
 
 async def test_a_full_disk_is_no_outage(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job that cannot be started, ended or tried again for want of space is, as soon as there is space."""
-    monkeypatch.setattr(storing, "STORE_FULL_RETRY_S", 0.01)
+    monkeypatch.setattr(storing, "FIRST_RETRY_S", 0.01)
     write, refused = engine.store.write, 0
 
     def full(fn: Callable[..., Any]) -> asyncio.Future[Any]:

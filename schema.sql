@@ -217,7 +217,7 @@ CREATE TABLE session_env (
 -- data, result, error, progress: JSON. attempt counts the starts, and fences: only the newest may end the job.
 -- run_at: not before (delay, retry), steady. age_from: its end, steady. is_held: waits for somebody's approval.
 -- retry_of: the ended job this one repeats. authority: JSON array of the credentials that brought it, an id each, or all
--- there is of one without a row; empty: the server itself.
+-- there is of one without a row; empty: the server itself. crashes: how often the server was killed while it ran.
 CREATE TABLE jobs (
     id             TEXT PRIMARY KEY,
     function       TEXT NOT NULL,
@@ -243,14 +243,16 @@ CREATE TABLE jobs (
     started_at     BIGINT,
     finished_at    BIGINT,
     age_from       BIGINT,
-    authority      TEXT NOT NULL
+    authority      TEXT NOT NULL,
+    crashes        INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX jobs_owner ON jobs (owner_id, id);
 CREATE INDEX jobs_session ON jobs (session_id, id) WHERE session_id IS NOT NULL;
 CREATE INDEX jobs_parent ON jobs (parent_id) WHERE parent_id IS NOT NULL;
 CREATE INDEX jobs_live ON jobs (owner_id, id) WHERE state IN ('queued', 'running', 'waiting_input');
 CREATE INDEX jobs_age ON jobs (state, age_from) WHERE age_from IS NOT NULL;
-CREATE UNIQUE INDEX jobs_dedup ON jobs (owner_id, function, dedup_key) WHERE dedup_key IS NOT NULL;
+CREATE UNIQUE INDEX jobs_dedup ON jobs (owner_id, function, dedup_key)
+    WHERE dedup_key IS NOT NULL AND state NOT IN ('failed', 'cancelled', 'lost');
 
 -- What jobs said on their way, the newest lines of each. Written by jobs.rows.
 CREATE TABLE job_lines (
@@ -303,7 +305,8 @@ CREATE TABLE callbacks (
 CREATE INDEX callbacks_next ON callbacks (next_at) WHERE next_at IS NOT NULL;
 
 -- Jobs to come: at a time, at an interval, or by a cron line. next_at: of an interval steady.
--- authority: as of jobs. Written by jobs.schedules.
+-- authority: as of jobs. skipped, skipped_from: runs since the last one that were not submitted. crashes: kills in a row.
+-- Written by jobs.schedules.
 CREATE TABLE schedules (
     id             TEXT PRIMARY KEY,
     owner_id       TEXT NOT NULL REFERENCES users (id),
@@ -318,9 +321,13 @@ CREATE TABLE schedules (
     last_job_id    TEXT,
     missed         BIGINT NOT NULL DEFAULT 0,
     created_at     BIGINT NOT NULL,
-    authority      TEXT NOT NULL
+    authority      TEXT NOT NULL,
+    skipped        INTEGER NOT NULL DEFAULT 0,
+    skipped_from   BIGINT,
+    crashes        INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX schedules_owner ON schedules (owner_id, id);
+CREATE INDEX schedules_last_job ON schedules (last_job_id) WHERE last_job_id IS NOT NULL;
 CREATE INDEX schedules_next ON schedules (kind, next_at) WHERE next_at IS NOT NULL;
 
 -- What was announced, in order of commit; a row before it is a message. Written by rpcserver.events.

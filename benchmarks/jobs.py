@@ -87,8 +87,8 @@ def _loop(store: Store) -> One:
     def both(tx: Tx) -> None:
         now = tx.clock.now_ms()
         job_id = new_id("j_")
-        columns = (job_id, "noop", "local", "running", "u_bench", None, None, None, 0, 1, 1, 0, 0, None, "{}")
-        rows.insert(tx, (*columns, None, None, None, None, None, now, now, None, None, "[]"))
+        before = (job_id, "noop", "local", "running", "u_bench", None, None, None, 0, 1, 1, 0, 0, None, "{}")
+        rows.insert(tx, (*before, None, None, None, None, None, now, now, None, None, "[]", 0))
         rows.finish(tx, job_id, 1, "succeeded", "null", None)
 
     async def one() -> None:

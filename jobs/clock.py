@@ -1,11 +1,15 @@
 """Time limits that stand still while a person is asked, and the chain of those that do so together.
 
+Whatever else is waited for, another job, a host, a thread, an hour, takes time but no slot (`elsewhere`).
+
 A question stops the clock of the job that asks, and of everything that waits for that job: the jobs around it, the
 plugin that runs it, the call. Its end lets them go on; what was given away meanwhile, such as a call's turn on its
 session, is waited for before the asker goes on (`back`).
 """
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Protocol
 
@@ -18,6 +22,12 @@ class Stoppable(Protocol):
 
     def go_on(self) -> None:
         """Count again, unless it was stopped a second time meanwhile."""
+
+    def leave(self) -> None:
+        """Let others have the slot while something is waited for; time goes on. Ended by `come_back`, then `back`."""
+
+    def come_back(self) -> None:
+        """Want the slot again."""
 
     async def back(self) -> None:
         """Wait for what was given away meanwhile."""
@@ -79,6 +89,16 @@ class Clock:
         if self._around is not None:
             self._around.go_on()
 
+    def leave(self) -> None:
+        """Let others have the slot of what is around it."""
+        if self._around is not None:
+            self._around.leave()
+
+    def come_back(self) -> None:
+        """Want that slot again."""
+        if self._around is not None:
+            self._around.come_back()
+
     async def back(self) -> None:
         """Wait for what was given away around it."""
         if self._around is not None:
@@ -91,3 +111,17 @@ class Clock:
     @property
     def _running(self) -> asyncio.Timeout | None:
         return None if self._limit is None or self._limit.expired() else self._limit
+
+
+@asynccontextmanager
+async def elsewhere(around: Stoppable | None) -> AsyncIterator[None]:
+    """Let others have the slot inside the block, in which something is waited for that the slot is of no use to."""
+    if around is None:
+        yield
+        return
+    around.leave()
+    try:
+        yield
+    finally:
+        around.come_back()
+        await around.back()

@@ -1,7 +1,7 @@
 """What a running job holds: its declared core calls, its reports, its questions, and jobs of its own."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,6 +10,7 @@ from core.errors import UndeclaredCall
 from jobs import processes
 from jobs.asks import Form
 from jobs.authority import Authority
+from jobs.clock import elsewhere
 from jobs.model import NamedBy, Request
 from jobs.processes import Finished
 from store import Tx
@@ -173,7 +174,17 @@ class JobContext:
 
     async def in_thread(self, fn: Callable[..., T], *args: Any) -> T:
         """Run what blocks, `fn(*args)`, in one of the server's threads for jobs. Raises PoolBusy, PoolLate."""
-        return await self._live.engine.threads.run(fn, *args)
+        async with self.waiting():
+            return await self._live.engine.threads.run(fn, *args)
+
+    def waiting(self) -> AbstractAsyncContextManager[None]:
+        """Let others have the job's slot inside the block, in which it only waits; its time goes on."""
+        return elsewhere(self._live.timer)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait for a while; the job leaves its slot to others meanwhile."""
+        async with self.waiting():
+            await self._live.engine.store.clock.sleep(seconds)
 
     async def process(self, *arguments: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Finished:
         """Run a command, its lines going to the job's log; it ends with the job, and with the server."""

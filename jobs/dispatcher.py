@@ -4,7 +4,7 @@ Source: jobs.md 6.3. The row is the truth; a dispatcher only says which job goes
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
@@ -57,11 +57,14 @@ class EmbeddedDispatcher:
         self._patient: deque[str] = deque()
         self._queue = FairQueue(slots, per_user, limit)
         self._started: dict[str, Waiting] = {}
+        self._away: Counter[str] = Counter()  # jobs that gave their slot away, and for how many things they wait
+        self._away_of: Counter[str] = Counter()  # how many of a user's have
+        self._coming: dict[str, asyncio.Future[None]] = {}  # those that wait for a slot to go on in
         self._wake = asyncio.Event()
 
     def waiting_of(self, owner_id: str) -> int:
-        """Return how many jobs of a user wait."""
-        return self._queue.waiting_of[owner_id]
+        """Return how many jobs of a user wait, for a slot or, having begun, for something else."""
+        return self._queue.waiting_of[owner_id] + self._away_of[owner_id]
 
     async def submit(self, jobs: Sequence[JobRow]) -> list[str]:
         """Store the rows and, once they are on disk, queue those that are new and not held."""
@@ -103,15 +106,53 @@ class EmbeddedDispatcher:
         self._queue.drop(job_id)
 
     def pause(self, job_id: str) -> None:
-        """Let others have the slot of a job that waits for an answer; one that runs in its caller's task has none."""
-        if job_id in self._started:
-            self._queue.stop(self._started[job_id])
+        """Let others have the slot of a job that waits; one that runs in its caller's task has none."""
+        job = self._started.get(job_id)
+        if job is None:
+            return
+        self._away[job_id] += 1
+        if self._away[job_id] > 1:
+            return
+        self._away_of[job.owner_id] += 1
+        if not self._drop_coming(job_id):
+            self._queue.stop(job)
             self._wake.set()
 
     def resume(self, job_id: str) -> None:
-        """Count the job as running again; it goes on at once, even if the slots are all taken."""
-        if job_id in self._started:
-            self._queue.start(self._started[job_id])
+        """Have a job that waits for nothing any more stand in line for a slot, before its user's other jobs."""
+        if job_id not in self._away:
+            return
+        self._away[job_id] -= 1
+        if not self._away[job_id]:
+            self._is_back(self._started[job_id])
+            self._coming[job_id] = asyncio.get_running_loop().create_future()
+            self._queue.put(self._started[job_id], is_back=True)
+            self._wake.set()
+
+    def _is_back(self, job: Waiting) -> bool:
+        """Have a job be away no more, and tell whether it was."""
+        if self._away.pop(job.id, None) is None:
+            return False
+        self._away_of[job.owner_id] -= 1
+        if not self._away_of[job.owner_id]:
+            del self._away_of[job.owner_id]
+        return True
+
+    async def back(self, job_id: str) -> None:
+        """Wait until a job that is back has a slot."""
+        coming = self._coming.get(job_id)
+        if coming is not None:
+            await asyncio.shield(coming)
+
+    def _drop_coming(self, job_id: str) -> bool:
+        """Have a job stand in line no more, and tell whether it did."""
+        coming = self._coming.pop(job_id, None)
+        if coming is None:
+            return False
+        self._queue.drop(job_id)
+        if not coming.done():
+            coming.set_result(None)
+        return True
 
     async def worker(self, execute: Execute) -> None:
         """Start jobs as slots come free."""
@@ -121,6 +162,9 @@ class EmbeddedDispatcher:
                 while self._patient:
                     tasks.create_task(_run(execute, self._patient.popleft()))
                 while (job := self._queue.take(self._store.clock.steady_ms())) is not None:
+                    if (coming := self._coming.pop(job.id, None)) is not None:
+                        coming.set_result(None)
+                        continue
                     self._started[job.id] = job
                     tasks.create_task(self._execute(job, execute))
                 due = self._queue.next_due()
@@ -130,9 +174,11 @@ class EmbeddedDispatcher:
         try:
             await _run(execute, job.id)
         finally:
+            has_no_slot = self._is_back(job) or self._drop_coming(job.id)
             if self._started.get(job.id) is job:  # else its next attempt has begun already
                 del self._started[job.id]
-            self._queue.stop(job)
+            if not has_no_slot:
+                self._queue.stop(job)
             self._wake.set()
 
 

@@ -137,6 +137,7 @@ class JobRow:
     finished_at: int | None
     age_from: int | None
     authority: str
+    crashes: int = 0
 
     @property
     def is_over(self) -> bool:

@@ -113,9 +113,10 @@ class Outside:
         """Call a remote, and record each try, however it ends. Raises RemoteUnavailable."""
         tries: list[Try] = []
         try:
-            return await self.remotes.call(
-                remote, owner_name, asked, value, is_write=is_write, tries=tries, may_repeat=may_repeat
-            )
+            async with job.waiting():
+                return await self.remotes.call(
+                    remote, owner_name, asked, value, is_write=is_write, tries=tries, may_repeat=may_repeat
+                )
         finally:
             if tries:
                 await job.write(lambda core: core(activity.note, remote.id, asked.token_id or None, tries))

@@ -4,6 +4,7 @@ A plain data structure: no clock, no input or output.
 """
 
 import heapq
+import math
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ class FairQueue:
 
     Args:
         slots: how many jobs may run at once.
-        per_user: how many of them may be one user's.
+        per_user: how many of them may be one user's; never more than that user leaves to others.
         limit: how many of one function may run at once, None for any number.
     """
 
@@ -36,7 +37,7 @@ class FairQueue:
         self.per_user = per_user
         self._limit = limit
         # owner -> function -> heap of (-priority, order of arrival, job)
-        self._waiting: dict[str, dict[str, list[tuple[int, int, Waiting]]]] = {}
+        self._waiting: dict[str, dict[str, list[tuple[float, int, Waiting]]]] = {}
         self._turns: deque[str] = deque()
         # What waits, by id. A job that is dropped leaves this at once, and its heap when its turn comes.
         self._jobs: dict[str, Waiting] = {}
@@ -48,14 +49,16 @@ class FairQueue:
         self.running = 0
         self.waiting_of: Counter[str] = Counter()
 
-    def put(self, job: Waiting) -> None:
-        """Add a job, unless it waits already."""
+    def put(self, job: Waiting, *, is_back: bool = False) -> None:
+        """Add a job, unless it waits already; one that is back goes before its user's others."""
         if job.id in self._jobs:
             return
         self._arrivals += 1
         self._jobs[job.id] = job
         self.waiting_of[job.owner_id] += 1
-        if job.run_at is not None:
+        if is_back:
+            self._make_ready(job, self._arrivals, -math.inf)
+        elif job.run_at is not None:
             heapq.heappush(self._delayed, (job.run_at, self._arrivals, job))
         else:
             self._make_ready(job, self._arrivals)
@@ -86,7 +89,9 @@ class FairQueue:
                 break
             owner = self._turns[0]
             self._turns.rotate(-1)
-            if self._by_owner[owner] < self.per_user and (taken := self._pop(owner)) is not None:
+            # Of eight slots one user has four, the next one two: there is one for whoever comes.
+            room = min(self.per_user, self.slots - self.running)
+            if self._by_owner[owner] < room and (taken := self._pop(owner)) is not None:
                 self.start(taken)
                 return taken
         return None
@@ -96,25 +101,25 @@ class FairQueue:
         return self._delayed[0][0] if self._delayed else None
 
     def start(self, job: Waiting) -> None:
-        """Count a job as running: also one that goes on after it waited for an answer."""
+        """Count a job as running."""
         self.running += 1
         self._by_owner[job.owner_id] += 1
         self._by_function[job.function] += 1
 
     def stop(self, job: Waiting) -> None:
-        """Count a job as running no more: it ended, or it waits for an answer and leaves its slot to others."""
+        """Count a job as running no more: it ended, or it waits and leaves its slot to others."""
         self.running -= 1
         for counter, key in ((self._by_owner, job.owner_id), (self._by_function, job.function)):
             counter[key] -= 1
             if counter[key] <= 0:
                 del counter[key]
 
-    def _make_ready(self, job: Waiting, arrival: int) -> None:
+    def _make_ready(self, job: Waiting, arrival: int, order: float | None = None) -> None:
         if job.owner_id not in self._waiting:
             self._waiting[job.owner_id] = {}
             self._turns.append(job.owner_id)
         heap = self._waiting[job.owner_id].setdefault(job.function, [])
-        heapq.heappush(heap, (-job.priority, arrival, job))
+        heapq.heappush(heap, (-job.priority if order is None else order, arrival, job))
 
     def _pop(self, owner: str) -> Waiting | None:
         by_function = self._waiting[owner]

@@ -4,6 +4,7 @@ Source: jobs.md 6.1 (crash, rules 4 and 10).
 """
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -18,38 +19,64 @@ if TYPE_CHECKING:
 log = structlog.get_logger("jobs")
 
 LOST = {"kind": "JOB_LOST", "message": "The server stopped while the job ran. Run it again.", "code": -32019}
+LOST_AGAIN = {
+    "kind": "JOB_LOST",
+    "message": (
+        "The server went down more than once while the job ran, so it is not run again by itself: run it again if it"
+        " was not the reason."
+    ),
+    "code": -32019,
+}
 CANCELLED = {"kind": "CANCELLED", "message": "The job was cancelled.", "code": -32800}
+AT_ONCE = 200
 PRUNED_AT_ONCE = 200
 LINES_AT_ONCE = 500
 
 
-async def recover(runner: "EmbeddedRunner") -> None:
+async def recover(runner: "EmbeddedRunner", was_killed: bool) -> None:
     """Queue again what may run again, and end the rest as `lost`, telling its owner.
 
     One process owns the data folder, so whatever is not ended at its start is an orphan of the one before.
+
+    Args:
+        was_killed: the last server did not end by itself: what ran then may be why.
     """
-
-    def sweep(tx: Tx) -> tuple[list[JobRow], int]:
-        waiting, lost = [], 0
-        for row in rows.live(tx):
-            if row.is_cancelling:
-                runner.end_row(tx, row, "cancelled", "job.cancelled", CANCELLED)
-            elif row.state == "queued":
-                waiting.append(row)
-            elif _may_run_again(runner, row):
-                rows.requeue(tx, row.id, row.attempt, None)
-                waiting.append(replace(row, state="queued", run_at=None))
-            else:
-                runner.end_row(tx, row, "lost", "job.failed", LOST)
-                lost += 1
-        return waiting, lost
-
-    waiting, lost = await runner.store.write(sweep)
-    for row in waiting:
-        if not row.is_held:
-            runner.dispatcher.put(row)
+    after = ("", "")
+    waiting = lost = 0
+    while some := await runner.store.read(partial(rows.live, after=after, limit=AT_ONCE)):
+        after = (some[-1].owner_id, some[-1].id)
+        queued, ended = await runner.store.write(partial(_sweep, runner, was_killed, some))
+        waiting, lost = waiting + len(queued), lost + ended
+        for row in queued:
+            if not row.is_held:
+                runner.dispatcher.put(row)
     if lost or waiting:
-        log.warning("jobs_taken_up", waiting=len(waiting), lost=lost)
+        log.warning("jobs_taken_up", waiting=waiting, lost=lost)
+
+
+def _sweep(runner: "EmbeddedRunner", was_killed: bool, some: list[JobRow], tx: Tx) -> tuple[list[JobRow], int]:
+    """Take up some jobs, or end them; return those that wait now, and how many are lost."""
+    waiting, lost = list[JobRow](), 0
+    for row in some:
+        crashes = row.crashes
+        if was_killed and row.state == "running":
+            crashes = rows.note_crash(tx, row.id)
+            runner.schedules.note_crash(tx, row.id, runner.limits.max_crashes)
+        if row.is_cancelling:
+            runner.end_row(tx, row, "cancelled", "job.cancelled", CANCELLED)
+        elif row.state == "queued":
+            waiting.append(row)
+        elif not _may_run_again(runner, row):
+            runner.end_row(tx, row, "lost", "job.failed", LOST)
+            lost += 1
+        elif crashes >= runner.limits.max_crashes:
+            log.error("job_lost", job_id=row.id, function=row.function, owner_id=row.owner_id, crashes=crashes)
+            runner.end_row(tx, row, "lost", "job.failed", {**LOST_AGAIN, "crashes": crashes})
+            lost += 1
+        else:
+            rows.requeue(tx, row.id, row.attempt, None)
+            waiting.append(replace(row, state="queued", run_at=None))
+    return waiting, lost
 
 
 async def upkeep(runner: "EmbeddedRunner") -> None:
@@ -77,9 +104,6 @@ def _prune(tx: Tx, succeeded: int, others: int) -> bool:
 
 
 def _may_run_again(runner: "EmbeddedRunner", row: JobRow) -> bool:
-    # A job inside another is run again by that one, if at all; one that takes the server down with it every time
-    # must not do so for ever.
+    # A job inside another is run again by that one, if at all.
     spec = runner.spec(row.function)
-    if spec is None or row.parent_id is not None or row.attempt >= spec.retries + runner.limits.max_attempts:
-        return False
-    return spec.on_crash == "retry" and spec.lane == "long"
+    return spec is not None and row.parent_id is None and spec.on_crash == "retry" and spec.lane == "long"

@@ -9,9 +9,9 @@ from store import Row, Tx
 COLUMNS = (
     "id, function, lane, state, owner_id, session_id, parent_id, retry_of, priority, attempt, is_interactive, is_held,"
     " is_cancelling, dedup_key, data, progress, result, error, callback, run_at, created_at, started_at, finished_at,"
-    " age_from, authority"
+    " age_from, authority, crashes"
 )
-_INSERT = f"INSERT INTO jobs ({COLUMNS}) VALUES ({', '.join('?' * 25)})"  # noqa: S608 (constants)
+_INSERT = f"INSERT INTO jobs ({COLUMNS}) VALUES ({', '.join('?' * 26)})"  # noqa: S608 (constants)
 LIVE_STATES = ("queued", "running", "waiting_input")
 _LIVE = "state IN ('queued', 'running', 'waiting_input')"  # as the index has it
 ENDED_BADLY = ("failed", "cancelled", "lost")
@@ -31,10 +31,14 @@ def insert_if_new(tx: Tx, row_values: Row) -> bool:
 
 
 def add(tx: Tx, row: JobRow) -> tuple[str, bool]:
-    """Add a job unless its owner has one of that function and dedup key; return the id, and whether it is new."""
+    """Add a job unless its owner has one of that function and dedup key; return the id, and whether it is new.
+
+    One that ended badly answers for its key no more.
+    """
     if row.dedup_key is not None:
         found = tx.one(
-            "SELECT id FROM jobs WHERE owner_id = ? AND function = ? AND dedup_key = ?",
+            "SELECT id FROM jobs WHERE owner_id = ? AND function = ? AND dedup_key = ?"
+            " AND state NOT IN ('failed', 'cancelled', 'lost')",
             row.owner_id,
             row.function,
             row.dedup_key,
@@ -152,6 +156,18 @@ def _parent(tx: Tx, job_id: str) -> str | None:
     return None if row is None else row[0]
 
 
+def note_crash(tx: Tx, job_id: str) -> int:
+    """Count that the server was killed while the job ran, and return how often that was."""
+    row = tx.one("UPDATE jobs SET crashes = crashes + 1 WHERE id = ? RETURNING crashes", job_id)
+    return int(row[0]) if row else 0
+
+
+def state_of(tx: Tx, job_id: str) -> str | None:
+    """Return in what state a job is, None for one whose row is not kept."""
+    row = tx.one("SELECT state FROM jobs WHERE id = ?", job_id)
+    return row[0] if row else None
+
+
 def set_progress(tx: Tx, job_id: str, progress: str) -> None:
     """Keep how far a live job is."""
     tx.run(f"UPDATE jobs SET progress = ? WHERE id = ? AND {_LIVE}", progress, job_id)  # noqa: S608 (a constant)
@@ -251,9 +267,12 @@ def defer(tx: Tx, user_id: str, approver_id: str | None) -> None:
         tx.run("INSERT INTO deferrals (user_id, approver_id) VALUES (?, ?)", user_id, approver_id)
 
 
-def live(tx: Tx) -> list[JobRow]:
-    """Return the jobs that had not ended: at start, those the last server left."""
-    rows = tx.all(f"SELECT {COLUMNS} FROM jobs WHERE {_LIVE} ORDER BY id")  # noqa: S608 (constants)
+def live(tx: Tx, after: tuple[str, str], limit: int) -> list[JobRow]:
+    """Return up to `limit` jobs that have not ended, by owner and id, those after a pair of them."""
+    rows = tx.all(
+        f"SELECT {COLUMNS} FROM jobs WHERE {_LIVE} AND (owner_id, id) > (?, ?) ORDER BY owner_id, id LIMIT ?",  # noqa: S608
+        *(*after, limit),
+    )
     return [JobRow(*row) for row in rows]
 
 

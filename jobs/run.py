@@ -289,6 +289,7 @@ class Run:
             *(self.created_at, None if is_queued else self.created_at),
             *((clock.now_ms(), clock.steady_ms()) if is_over else (None, None)),
             request.authority.stored,
+            0,
         )
 
     def tell(self, tx: Tx, topic: str, details: dict[str, Any]) -> None:
@@ -399,6 +400,11 @@ class Run:
         except FORESEEN as error:
             return error
 
+    @property
+    def timer(self) -> Clock:
+        """The clock of this attempt, and all that stands still with it."""
+        return self._time()
+
     def _time(self) -> Clock:
         if self._clock is None:
             self._clock = Clock(self.spec.timeout_s, _Around(self) if self.parent is None else self.parent._time())
@@ -453,15 +459,25 @@ class _Around:
             run.caller.stop(run.id)
 
     def go_on(self) -> None:
-        """Take the slot again."""
+        """Want the slot again."""
         run = self.run
         run.engine.dispatcher.resume(run.id)
         run.engine.audience.goes_on(run.id)
         if run.caller is not None:
             run.caller.go_on()
 
+    def leave(self) -> None:
+        """Let others have the slot; whoever waits for the end of this job has given away his own."""
+        self.run.engine.dispatcher.pause(self.run.id)
+
+    def come_back(self) -> None:
+        """Want the slot again."""
+        self.run.engine.dispatcher.resume(self.run.id)
+
     async def back(self) -> None:
-        """Wait for what the caller gave away."""
+        """Wait for a slot, unless all that is left is to end, and for what the caller gave away."""
+        if not self.run.is_overdue:
+            await self.run.engine.dispatcher.back(self.run.id)
         if self.run.caller is not None:
             await self.run.caller.back()
 

@@ -21,7 +21,7 @@ from jobs.asks import Asks
 from jobs.audience import Audience
 from jobs.authority import SERVER, Authority, Ledger, NoLedger
 from jobs.callbacks import Callbacks, no_callbacks
-from jobs.clock import CURRENT
+from jobs.clock import CURRENT, elsewhere
 from jobs.dispatcher import EmbeddedDispatcher
 from jobs.engine import Mode, Then
 from jobs.errors import (
@@ -120,16 +120,17 @@ class EmbeddedRunner:
             raise ValueError(f"job function {spec.name!r} is registered twice")
         self._specs[spec.name] = spec
 
-    async def start(self, *, is_server: bool = True) -> None:
+    async def start(self, *, is_server: bool = True, was_killed: bool = True) -> None:
         """Take up what the last server left, then run what comes. Call `stop` from the same task.
 
         Args:
             is_server: False for a command that has jobs of its own to run and leaves all others, and what is due, to
                 the next server: it may not even know their functions.
+            was_killed: the last server did not end by itself.
         """
         self._is_server = is_server
         if is_server:
-            await recovery.recover(self)
+            await recovery.recover(self, was_killed)
         group = await self._stack.enter_async_context(asyncio.TaskGroup())
         work = [self.dispatcher.worker(self._execute), stuck.watch(self)]
         if is_server:
@@ -216,13 +217,19 @@ class EmbeddedRunner:
         with self.audience.watched(job_id, run.on_progress):
             return await self.result(job_id)
 
-    async def submit(self, function: str, data: BaseModel | dict[str, Any], request: Request) -> str:
-        """Queue a job and return its id once its row is on disk. Raises also TooManyJobs."""
+    async def submit(
+        self, function: str, data: BaseModel | dict[str, Any], request: Request, *, dedup_key: str | None = None
+    ) -> str:
+        """Queue a job and return its id once its row is on disk. Raises also TooManyJobs.
+
+        Args:
+            dedup_key: as an earlier row has it, instead of the request's own.
+        """
         spec = self._wanted(function, request)
         run = Run(self, spec, _checked(spec, data), request)
         if self._is_counted(spec, request):
             self.ledger.note(await self._count(spec, request), "ok")
-        return await self._submit(run)
+        return await self._submit(run, dedup_key)
 
     async def result(self, job_id: str) -> Any:
         """Wait for a job's end and return its result, or raise what it raised. Raises JobNotFound.
@@ -230,12 +237,9 @@ class EmbeddedRunner:
         Whoever waits stands still while the job asks a person.
         """
         waiting = CURRENT.get()
-        try:
+        async with elsewhere(waiting):
             with nullcontext() if waiting is None else self.audience.patient(job_id, waiting):
                 end = await self.audience.end(job_id, lambda: self.get(job_id))
-        finally:
-            if waiting is not None:
-                await waiting.back()
         if isinstance(end, tuple):
             return _outcome(*end)
         if end is None:
@@ -246,9 +250,10 @@ class EmbeddedRunner:
 
     async def wait(self, job_id: str, timeout_s: float | None = None) -> JobRow:
         """Wait until the job has ended, or the time is over, and return its row as it is then. Raises JobNotFound."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self.audience.end(job_id, lambda: self.get(job_id))
+        async with elsewhere(CURRENT.get()):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self.audience.end(job_id, lambda: self.get(job_id))
         row = await self.get(job_id)
         if row is None:
             raise JobNotFound(job_id)
@@ -296,7 +301,7 @@ class EmbeddedRunner:
             callback=row.callback,
             admitted=row.function,
         )
-        return await self.submit(row.function, json.loads(row.data), request)
+        return await self.submit(row.function, json.loads(row.data), request, dedup_key=row.dedup_key)
 
     async def release(self, job_id: str) -> bool:
         """Let a held job go; False when it was not held."""
@@ -410,8 +415,10 @@ class EmbeddedRunner:
         spec = self._specs.get(function)
         return spec is not None and spec.is_patient
 
-    async def _submit(self, run: Run) -> str:
+    async def _submit(self, run: Run, dedup_key: str | None = None) -> str:
         row = run.row("queued")
+        if dedup_key is not None:
+            row = replace(row, dedup_key=dedup_key)
         return await self.store.write(lambda tx: self.add(tx, row))
 
     def add(self, tx: Tx, row: JobRow) -> str:

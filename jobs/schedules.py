@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import structlog
 
+from jobs import rows
 from jobs.authority import Authority, Ledger
 from jobs.cron import CronLine, cron_line
 from jobs.errors import (
@@ -39,7 +40,7 @@ Build = Callable[[str, dict[str, Any], Request], JobRow]
 Add = Callable[[Tx, JobRow], str]
 _COLUMNS = (
     "id, owner_id, session_id, function, data, kind, spec, is_catching_up, next_at, last_at, last_job_id, missed,"
-    " created_at, authority"
+    " created_at, authority, skipped, skipped_from, crashes"
 )
 MIN_INTERVAL_S = 1.0
 MAX_INTERVAL_S = timedelta(days=366).total_seconds()
@@ -55,7 +56,9 @@ STORE_RETRY_S = 1.0
 class Schedule:
     """A row of `schedules`. `spec`: a cron line with its time zone, seconds, or UTC milliseconds, by `kind`.
 
-    `next_at` is a moment; of an interval it is on the steady scale.
+    `next_at` is a moment; of an interval it is on the steady scale. `skipped`: runs since the last one that were not
+    submitted, as that one had not begun yet, the first of them at the moment `skipped_from`. `crashes`: how often in a
+    row the server was killed while a job of it ran.
     """
 
     id: str
@@ -72,6 +75,9 @@ class Schedule:
     missed: int
     created_at: int
     authority: str = "[]"
+    skipped: int = 0
+    skipped_from: int | None = None
+    crashes: int = 0
 
     def after(self, at: int) -> int | None:
         """Return when it is due next after a time, both on its own scale; None when it is over."""
@@ -187,7 +193,7 @@ class Schedules:
             if row is not None and row[0] >= self._max_per_user:
                 raise TooManySchedules(self._max_per_user)
             tx.run(
-                f"INSERT INTO schedules ({_COLUMNS}) VALUES ({', '.join('?' * 14)})",  # noqa: S608 (constants)
+                f"INSERT INTO schedules ({_COLUMNS}) VALUES ({', '.join('?' * 17)})",  # noqa: S608 (constants)
                 *(getattr(schedule, name) for name in Schedule.__slots__),
             )
             tx.after_commit(self._wake.set)
@@ -297,25 +303,52 @@ class Schedules:
             if missed:
                 self._tell(tx, schedule, missed)
             if not is_late or schedule.is_catching_up:
-                try:
-                    job_id = self._submit(tx, schedule)
-                except CredentialEnded as error:
-                    self.withdraw(tx, schedule, error)
-                    return
-                if job_id is not None:
-                    tx.run("UPDATE schedules SET last_job_id = ? WHERE id = ?", job_id, schedule.id)
+                self._run_or_skip(tx, schedule)
 
         await self._store.write(fire)
         return True
 
-    def _tell(self, tx: Tx, schedule: Schedule, missed: int) -> None:
-        since = schedule.next_at or 0
-        details = {
-            "schedule_id": schedule.id,
-            "missed": missed,
-            "from": tx.clock.moment(since) if schedule.kind == "interval" else since,
-            "until": tx.clock.now_ms(),
-        }
+    def _run_or_skip(self, tx: Tx, schedule: Schedule) -> None:
+        """Submit a job, unless the one before waits still: then another would only wait behind it."""
+        before = None if schedule.last_job_id is None else rows.state_of(tx, schedule.last_job_id)
+        try:
+            job_id = None if before == "queued" else self._submit(tx, schedule)
+        except CredentialEnded as error:
+            self.withdraw(tx, schedule, str(error))
+            return
+        if job_id is None:
+            now = tx.clock.now_ms()
+            tx.run(
+                "UPDATE schedules SET missed = missed + 1, skipped = skipped + 1,"
+                " skipped_from = coalesce(skipped_from, ?) WHERE id = ?",
+                *(now, schedule.id),
+            )
+            if not schedule.skipped:
+                self._tell(tx, schedule, 1)  # the others with the next run, together
+            return
+        if schedule.skipped > 1:
+            self._tell(tx, schedule, schedule.skipped - 1, schedule.skipped_from)
+        tx.run(
+            "UPDATE schedules SET last_job_id = ?, skipped = 0, skipped_from = NULL, crashes = ? WHERE id = ?",
+            *(job_id, 0 if before == "succeeded" else schedule.crashes, schedule.id),
+        )
+
+    def note_crash(self, tx: Tx, job_id: str, most: int) -> None:
+        """Count that the server was killed while a job ran; a schedule under which it was so often starts no more."""
+        tx.run("UPDATE schedules SET crashes = crashes + 1 WHERE last_job_id = ?", job_id)
+        found = tx.all(
+            f"SELECT {_COLUMNS} FROM schedules WHERE last_job_id = ? AND crashes >= ? AND next_at IS NOT NULL",  # noqa: S608
+            *(job_id, most),
+        )
+        for schedule in (Schedule(*row) for row in found):
+            log.error("schedule_withdrawn", schedule_id=schedule.id, function=schedule.function, job_id=job_id)
+            self.withdraw(tx, schedule, f"The server went down {schedule.crashes} times while a job of it ran.")
+
+    def _tell(self, tx: Tx, schedule: Schedule, missed: int, since: int | None = None) -> None:
+        due = schedule.next_at or 0
+        if since is None:
+            since = tx.clock.moment(due) if schedule.kind == "interval" else due
+        details = {"schedule_id": schedule.id, "missed": missed, "from": since, "until": tx.clock.now_ms()}
         owner, function, session_id = schedule.owner_id, schedule.function, schedule.session_id
         self._announce(tx, JobEvent("schedule.missed", owner, None, function, session_id, details, schedule.authority))
 
@@ -326,12 +359,12 @@ class Schedules:
 
     def _withdraw_all(self, tx: Tx, schedules: Sequence[Schedule], why: CredentialEnded) -> None:
         for schedule in schedules:
-            self.withdraw(tx, schedule, why)
+            self.withdraw(tx, schedule, str(why))
 
-    def withdraw(self, tx: Tx, schedule: Schedule, why: CredentialEnded) -> None:
-        """Have a schedule start nothing more, as a credential that brought it has ended; it stays to be looked at."""
+    def withdraw(self, tx: Tx, schedule: Schedule, why: str) -> None:
+        """Have a schedule start nothing more, and tell its owner; it stays to be looked at."""
         tx.run("UPDATE schedules SET next_at = NULL WHERE id = ?", schedule.id)
-        details = {"schedule_id": schedule.id, "reason": str(why)}
+        details = {"schedule_id": schedule.id, "reason": why}
         owner, function, session_id = schedule.owner_id, schedule.function, schedule.session_id
         event = JobEvent("schedule.withdrawn", owner, None, function, session_id, details, schedule.authority)
         self._announce(tx, event)

@@ -95,20 +95,20 @@ class Git:
         path = data.url.partition("#")[0].partition("?")[0]
         is_page = any(mark in path for mark in ("/blob/", "/src/", "/tree/"))
         is_file = path.startswith("https://") and path.endswith(_SINGLE) and not is_page
-        return await self._in_thread(data, self._file if is_file else self._repository)
+        return await self._in_thread(job, data, self._file if is_file else self._repository)
 
     async def clone(self, job: JobContext, data: Checkout) -> dict[str, Any]:
         """Clone a repository, or use the checkout there is; `pull` and `reset` bring that up to date."""
-        folder = await self._in_thread(data, partial(self._repository, is_whole=True))
+        folder = await self._in_thread(job, data, partial(self._repository, is_whole=True))
         return {"path": folder, **await self._hosts.threads.run(checkouts.status, Path(folder))}
 
     async def pull(self, job: JobContext, data: Checkout) -> dict[str, Any]:
         """Bring the newest commits."""
-        return await self._on_each(data, lambda remote, folder: checkouts.pull(remote, folder, data.branch or ""))
+        return await self._on_each(job, data, lambda remote, folder: checkouts.pull(remote, folder, data.branch or ""))
 
     async def reset(self, job: JobContext, data: Checkout) -> dict[str, Any]:
         """Throw local changes away and take what the remote has."""
-        return await self._on_each(data, lambda remote, folder: checkouts.reset(remote, folder, data.branch or ""))
+        return await self._on_each(job, data, lambda remote, folder: checkouts.reset(remote, folder, data.branch or ""))
 
     async def list(self, job: JobContext, data: Checkout) -> list[str]:
         """Return the checkouts below the coderoot, as `<provider>/<account>/<name>`."""
@@ -121,13 +121,13 @@ class Git:
         author = data.author or "rpcserver <rpcserver@localhost>"
         if not re.fullmatch(r"[^<>\n\x00]+ <[^<>\s\x00]+>", author):
             raise JobError("An author is written as: Name <name@example.org>.")
-        return await self._on_each(data, lambda _, folder: checkouts.commit(folder, data.message, author))
+        return await self._on_each(job, data, lambda _, folder: checkouts.commit(folder, data.message, author))
 
     async def push(self, job: JobContext, data: Checkout) -> dict[str, Any]:
         """Send commits to the remote."""
-        return await self._on_each(data, checkouts.push)
+        return await self._on_each(job, data, checkouts.push)
 
-    async def _on_each(self, data: Checkout, act: Callable[[Remote, Path], Any]) -> dict[str, Any]:
+    async def _on_each(self, job: JobContext, data: Checkout, act: Callable[[Remote, Path], Any]) -> dict[str, Any]:
         def run(data: Checkout, meter: Meter) -> dict[str, Any]:
             root = Path(data.coderoot)
             names = [_folder(_parsed(data.url))] if data.url else _checkouts(root, data.name)
@@ -141,16 +141,17 @@ class Git:
                 done[str(name)] = act(self._remote(address, data, meter), root / name)
             return done
 
-        return await self._in_thread(data, run)
+        return await self._in_thread(job, data, run)
 
-    async def _in_thread(self, data: Checkout, run: Callable[[Checkout, Meter], T]) -> T:
+    async def _in_thread(self, job: JobContext, data: Checkout, run: Callable[[Checkout, Meter], T]) -> T:
         """Run in a thread; when the job is stopped, so is the fetch, at the next bytes it gets."""
         if data.branch and not _BRANCH.fullmatch(data.branch):
             raise JobError("That cannot be the name of a branch, a tag or a commit.")
         stopped = threading.Event()
         try:
             meter = Meter(self._hosts.max_bytes, stopped, self._hosts.threads.beat)
-            return await self._hosts.threads.run(run, data, meter)
+            async with job.waiting():
+                return await self._hosts.threads.run(run, data, meter)
         except asyncio.CancelledError:
             stopped.set()
             raise

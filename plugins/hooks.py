@@ -183,6 +183,7 @@ class Play:
         may: tells whether the scopes of whoever plays and of whoever brought the action include a name; require: raises
             unless they do.
         run_named: runs a job function that the script names, as `job.run` does, and as far as scopes let it.
+        sleep: waits so many seconds; the play leaves its slot to others meanwhile.
         handled: set it to claim the action without looping over `find`; unset it to leave the action to others.
     """
 
@@ -197,6 +198,7 @@ class Play:
     may: Callable[[str], bool]
     require: Callable[[str], None]
     run_named: RunJob
+    sleep: Callable[[float], Awaitable[None]]
     handled: bool = False
     holds_secret: Callable[[Any], bool] = lambda _: False
 

@@ -3,7 +3,6 @@
 `play.include` is followed when a playbook is added, so that its mistakes show before anything runs.
 """
 
-import asyncio
 import json
 from typing import Any
 
@@ -46,7 +45,7 @@ async def wait(play: Play) -> Any:
         seconds = params.get_float("seconds")
         if not 0 <= seconds <= MAX_WAIT_S:
             raise JobError(f"play.wait waits 0 to {MAX_WAIT_S:g} seconds.")
-        await asyncio.sleep(seconds)
+        await play.sleep(seconds)
     return None
 
 

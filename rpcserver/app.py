@@ -395,7 +395,8 @@ async def opened(settings: Settings, *, is_server: bool = False, clock: Clock | 
             await app.events.load()
             await app.answers.load()
             app.has_asking_rules = await store.read(guards.any_asks)
-            await app.runner.start(is_server=is_server)
+            was_killed = is_server and not await store.write(identity.was_stopped)
+            await app.runner.start(is_server=is_server, was_killed=was_killed)
             telling = tasks.create_task(app.notices.run())
             try:
                 await _recover(app)
@@ -403,6 +404,8 @@ async def opened(settings: Settings, *, is_server: bool = False, clock: Clock | 
             finally:
                 telling.cancel()
                 await app.runner.stop()
+                if is_server:
+                    await _note_stop(store)
                 await app.outside.close()
                 await pools.close()
                 await app.keep_clock()
@@ -413,6 +416,13 @@ async def opened(settings: Settings, *, is_server: bool = False, clock: Clock | 
         raise
     finally:
         await store.close()
+
+
+async def _note_stop(store: Store) -> None:
+    try:
+        await store.write(identity.note_stop)
+    except StoreError as error:
+        log.warning("stop_not_noted", reason=str(error))  # the next start takes it for a kill
 
 
 @asynccontextmanager

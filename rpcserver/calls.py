@@ -243,6 +243,16 @@ class Call:
         if self.connection.around is not None:
             self.connection.around.go_on()
 
+    def leave(self) -> None:
+        """Let others have the slot of the job that makes this call, if one does."""
+        if self.connection.around is not None:
+            self.connection.around.leave()
+
+    def come_back(self) -> None:
+        """Want that slot again."""
+        if self.connection.around is not None:
+            self.connection.around.come_back()
+
     async def back(self) -> None:
         """Wait for the turn that was given away: it comes before all calls that have not begun."""
         await self.app.dispatcher.take_turn_back(self)

@@ -29,6 +29,16 @@ def load(tx: Tx) -> Identity:
     return Identity(epoch, cursor_key, (int(now), int(steady), int(newest)))
 
 
+def note_stop(tx: Tx) -> None:
+    """Keep that the server ended by itself."""
+    _put(tx, "stopped", "1")
+
+
+def was_stopped(tx: Tx) -> bool:
+    """Tell whether the last server ended by itself, rather than being killed, once: the next one is told no."""
+    return tx.run("DELETE FROM server_values WHERE name = 'stopped'") == 1
+
+
 def renew(tx: Tx) -> None:
     """Begin another epoch: what clients remember of the one before cannot be resumed."""
     tx.run("UPDATE server_values SET value = ? WHERE name = 'epoch'", new_id("e_"))

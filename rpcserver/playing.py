@@ -424,6 +424,7 @@ class Player:
             scene.principal.may,
             scene.principal.authority.require,
             partial(_run_named, job, secrets),
+            job.sleep,
             holds_secret=lambda value: holds(value, known),
         )
 

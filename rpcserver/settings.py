@@ -188,12 +188,12 @@ class Settings(BaseSettings):
     action_timeout_s: float = 30.0
     """What a plugin may take in the action filter, the jobs it waits for included."""
 
-    job_slots: int = 8
-    """Long jobs that run at once."""
+    job_slots: int = 16
+    """Long jobs that run at once; what waits, for a person, a host or another job, takes none."""
     job_slots_per_user: int = 8
-    """Long jobs of one user that run at once."""
+    """Long jobs of one user that run at once; never more than are left to others."""
     max_waiting_jobs_per_user: int = 10_000
-    """Long jobs one user may have waiting."""
+    """Long jobs one user may have that wait: to begin, for a person, for another job."""
     max_schedules_per_user: int = 1000
     """Schedules of one user."""
     max_job_result_bytes: int = 1024 * 1024
@@ -201,7 +201,9 @@ class Settings(BaseSettings):
     max_job_lines: int = 1000
     """Lines of its log kept of a job, the newest."""
     max_job_attempts: int = 20
-    """How often a job is run again because the server went down under it, before it is lost."""
+    """How often a job is run again because the disk failed under it, before it fails."""
+    max_job_crashes: int = 2
+    """How often the server may be killed while a job runs: then it is lost, and not run again by itself."""
     job_gentle_s: float = 5.0
     """What a job asked gently to end may take before it is stopped."""
     job_stuck_s: float = 5.0

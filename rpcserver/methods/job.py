@@ -46,7 +46,8 @@ async def run(call: Call, params: RunParams) -> dict[str, Any]:
     The time a person is asked is not the job's: it goes on in state `waiting_input`, and `job.wait` waits for its end.
 
     A job that fails while the call waits is the call's error, with the job's id. The same `dedup_key` gives the same
-    job, in whatever state it is by now, as long as its record is kept.
+    job, in whatever state it is by now, as long as its record is kept; one that failed, was cancelled or lost is run
+    anew, and `job.retry` takes its key over.
     """
     spec = _runnable(call, params.function)
     request = await _request(call, params, spec)

@@ -60,10 +60,12 @@ def start(tmp_path: Path, request: pytest.FixtureRequest) -> Start:
     """Start engines on the same folder, one after another."""
 
     @asynccontextmanager
-    async def begin(world: World | None = None, clock: Clock | None = None, **limits: Any) -> AsyncIterator[Engine]:
+    async def begin(
+        world: World | None = None, clock: Clock | None = None, was_killed: bool = True, **limits: Any
+    ) -> AsyncIterator[Engine]:
         store = await Store.open(tmp_path / "data", clock=clock)
         engine = Engine(store, world or World(), Limits(**limits), request.param)
-        await engine.runner.start()
+        await engine.runner.start(was_killed=was_killed)
         try:
             yield engine
         finally:

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import threading
 from collections import Counter
 from contextlib import suppress
 from typing import Any
@@ -44,6 +45,8 @@ class World:
         self.entered = asyncio.Event()
         self.failures: list[BaseException] = []  # of the notes to come
         self.stray: asyncio.Future[Any] | None = None
+        self.thread_gate = threading.Event()
+        self.bell = asyncio.Event()
 
     def specs(self) -> list[JobSpec]:
         """Return the job functions, bound to this world."""
@@ -87,6 +90,11 @@ class World:
             job("gated_note_again", Text, calls=["core.token.create"], lane="long", on_crash="retry")(self.gated_note),
             job("gated_note_at_once", Text, calls=["core.token.create"])(self.gated_note),
             job("gated_refusal", Text)(self.gated_refusal),
+            job("sleeps", Text, lane="long", timeout_s=600)(self.sleeps),
+            job("joins", Text, lane="long", timeout_s=600)(self.joins),
+            job("threads", Text, lane="long", timeout_s=600)(self.threads),
+            job("naps", Text, lane="long", timeout_s=600)(self.naps),
+            job("asks_again", Text, lane="long", on_crash="retry")(self.asks_first),
         ]
 
     async def echo(self, job: JobContext, data: Text) -> str:
@@ -273,3 +281,27 @@ class World:
         while not job.is_cancelling:  # noqa: ASYNC110 (what a job that polls looks like)
             await asyncio.sleep(0.001)
         return "ended by itself"
+
+    async def sleeps(self, job: JobContext, data: Text) -> None:
+        """Wait for a day."""
+        self.entered.set()
+        await job.sleep(86_400)
+
+    async def joins(self, job: JobContext, data: Text) -> None:
+        """Wait for the end of another job."""
+        self.entered.set()
+        await job._live.engine.wait(data.text)
+
+    async def threads(self, job: JobContext, data: Text) -> None:
+        """Wait for a thread that waits for the gate."""
+        self.entered.set()
+        await job.in_thread(self.thread_gate.wait, 20)
+
+    async def naps(self, job: JobContext, data: Text) -> None:
+        """Wait for the bell without a slot, then count among those that work."""
+        async with job.waiting():
+            await self.bell.wait()
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        await self.gate.wait()
+        self.running -= 1

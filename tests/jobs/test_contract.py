@@ -267,7 +267,7 @@ async def test_the_log_keeps_its_newest_lines(start: Start) -> None:
 async def test_a_restart_takes_up_what_was_promised(start: Start) -> None:
     """Queued jobs run after a restart; interrupted ones run again or are lost, as their function says, once."""
     world = World()
-    async with start(world, slots=2) as engine:
+    async with start(world, slots=4) as engine:
         again = await engine.runner.submit("gated", {"text": "again"}, ANNA)
         lost = await engine.runner.submit("gated_once", {"text": "lost"}, ANNA)
         queued = await engine.runner.submit("gated_once", {"text": "queued"}, ANNA)

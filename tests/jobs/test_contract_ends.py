@@ -333,12 +333,12 @@ async def test_cancelled_jobs_wait_no_more(start: Start) -> None:
 
 async def test_a_job_that_takes_the_server_down_is_lost_at_last(start: Start) -> None:
     """What is interrupted at every start is not tried for ever."""
-    async with start(max_attempts=2) as engine:
+    async with start(max_crashes=2) as engine:
         job_id = await engine.runner.submit("gated", {"text": "x"}, ANNA)
         await engine.world.entered.wait()
-    async with start(max_attempts=2) as engine:
+    async with start(max_crashes=2) as engine:
         await engine.world.entered.wait()
-    async with start(max_attempts=2) as engine:
+    async with start(max_crashes=2) as engine:
         row = await engine.runner.get(job_id)
         assert row is not None and (row.state, row.attempt) == ("lost", 2)
 

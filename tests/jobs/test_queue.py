@@ -1,5 +1,7 @@
 """The queue of waiting jobs against a model of it: who goes next, what counts, and what was taken away."""
 
+import math
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -8,7 +10,7 @@ from jobs.queue import FairQueue, Waiting
 
 OWNERS, FUNCTIONS = ("anna", "bob", "carol"), ("f", "g")
 LIMITS = {"f": None, "g": 1}
-SLOTS, PER_USER = 3, 2
+SLOTS, PER_USER = 5, 3
 
 
 class Queueing(RuleBasedStateMachine):
@@ -20,6 +22,7 @@ class Queueing(RuleBasedStateMachine):
         self.waiting: dict[str, Waiting] = {}
         self.running: dict[str, Waiting] = {}
         self.paused: dict[str, Waiting] = {}
+        self.back: set[str] = set()  # those that have begun before
         self.order: dict[str, int] = {}
         self.passed_over: dict[str, int] = {}
         self.now = 0
@@ -72,10 +75,13 @@ class Queueing(RuleBasedStateMachine):
     @rule(data=st.data())
     @precondition(lambda self: self.paused)
     def resume(self, data: st.DataObject) -> None:
-        """Have it go on, whatever the slots say."""
+        """Have it stand in line for a slot, before its user's other jobs."""
         job = self.paused.pop(data.draw(st.sampled_from(sorted(self.paused))))
-        self.running[job.id] = job
-        self.queue.start(job)
+        self.count += 1
+        self.waiting[job.id] = job
+        self.order[job.id] = self.count
+        self.back.add(job.id)
+        self.queue.put(job, is_back=True)
 
     @rule()
     def take(self) -> None:
@@ -105,15 +111,15 @@ class Queueing(RuleBasedStateMachine):
     def _may_start(self, job: Waiting) -> bool:
         running = self.running.values()
         limit = LIMITS[job.function]
+        left = SLOTS - len(self.running)
         return (
-            (job.run_at is None or job.run_at <= self.now)
-            and len(self.running) < SLOTS
-            and sum(other.owner_id == job.owner_id for other in running) < PER_USER
+            (job.run_at is None or job.run_at <= self.now or job.id in self.back)
+            and sum(other.owner_id == job.owner_id for other in running) < min(PER_USER, left)
             and (limit is None or sum(other.function == job.function for other in running) < limit)
         )
 
-    def _rank(self, job: Waiting) -> tuple[int, int]:
-        return -job.priority, self.order[job.id]
+    def _rank(self, job: Waiting) -> tuple[float, int]:
+        return -math.inf if job.id in self.back else -job.priority, self.order[job.id]
 
 
 TestQueueing = Queueing.TestCase
@@ -127,3 +133,17 @@ def test_dropped_jobs_take_no_room() -> None:
         queue.put(Waiting(str(number), "anna", "f", 0, 10**12))
         queue.drop(str(number))
     assert len(queue._delayed) < 2_000
+
+
+def test_one_user_takes_as_many_slots_as_he_leaves() -> None:
+    """Of eight slots the first has four, the next two, the next one; there is one for whoever comes."""
+    queue = FairQueue(8, 8, LIMITS.get)
+    for owner in ("anna", "bob", "carol"):
+        for number in range(10):
+            queue.put(Waiting(f"{owner}{number}", owner, "f", 0, None))
+        while queue.take(0) is not None:
+            pass
+    assert [queue._by_owner[owner] for owner in ("anna", "bob", "carol")] == [4, 2, 1]
+    queue.put(Waiting("dora", "dora", "f", 0, None))
+    taken = queue.take(0)
+    assert taken is not None and taken.owner_id == "dora"

@@ -76,15 +76,15 @@ def _p99(times: list[float]) -> float:
 
 def measure(folder: Path, kinds: list[str], rounds: int, seconds: float) -> dict[str, list[Figures]]:
     """Return, by kind of flood and for the quiet user alone, the figures of each round."""
-    credentials = asyncio.run(_populate(folder))
+    credentials = asyncio.run(populate(folder))
     server = start("server", folder, None, "-m", "rpcserver", "serve", "--data", str(folder / "data"), "--port", "0")[0]
     try:
-        session_id = asyncio.run(_quiet_session(server.url, credentials[QUIET]))
+        session_id = asyncio.run(quiet_session(server.url, credentials[QUIET]))
         found: dict[str, list[Figures]] = {kind: [] for kind in (QUIET, *kinds)}
         for number in range(rounds):
             for kind in found:
                 with _flooded(kind, server.url, credentials[kind], folder):
-                    figures = _probed(server.url, credentials[QUIET], session_id, seconds)
+                    figures = probed(server.url, credentials[QUIET], session_id, seconds)
                 found[kind].append(figures)
                 shown = "  ".join(f"{use} {figures[use]:8.1f}" for use in USES)
                 print(f"round {number + 1} {kind:16} {shown}", file=sys.stderr, flush=True)
@@ -93,7 +93,8 @@ def measure(folder: Path, kinds: list[str], rounds: int, seconds: float) -> dict
         server.stop()
 
 
-def _probed(url: str, credential: str, session_id: str, seconds: float) -> Figures:
+def probed(url: str, credential: str, session_id: str, seconds: float) -> Figures:
+    """Have a process of its own make the quiet user's calls, and return its figures."""
     command = [sys.executable, "-m", "benchmarks.fairness", "probe", url, credential, session_id, str(seconds)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=LONGEST_S + seconds)
@@ -127,7 +128,7 @@ def _flooded(kind: str, url: str, credential: str, folder: Path) -> Iterator[Non
             raise LoadError(f"the flood {kind!r} ended early: {(folder / 'flood.log').read_text()[-1000:]}")
 
 
-async def _populate(folder: Path) -> dict[str, str]:
+async def populate(folder: Path) -> dict[str, str]:
     """Make the quiet user with a set of files, and a user for each kind of flood; return their credentials."""
     few, many = _files(folder / "files", FILES), _files(folder / "many", CROWD)
     async with opened(Settings.load(data=folder / "data")) as app:
@@ -150,7 +151,8 @@ def _silent(done: float, total: float | None, message: str) -> None:
     pass
 
 
-async def _quiet_session(url: str, credential: str) -> str:
+async def quiet_session(url: str, credential: str) -> str:
+    """Make the quiet user's session."""
     async with Client(url, credential) as client:
         return await client.create_session("quiet")
 

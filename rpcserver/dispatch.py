@@ -7,7 +7,7 @@ Source: house.md 2; protocol.md 2 and 3.
 import asyncio
 import inspect
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
@@ -37,6 +37,7 @@ from rpcserver.jsonrpc import Invalid, Request, Response
 from rpcserver.metrics import INVALID, UNKNOWN
 from rpcserver.refusals import NotFromInside, RateLimited
 from rpcserver.replies import Reply
+from rpcserver.scheduler import Paced
 from rpcserver.turns import Turns
 from store import OWNER
 
@@ -49,6 +50,8 @@ log = structlog.get_logger("rpc")
 
 MAX_KEY_CHARACTERS = 200
 NOBODY = "nobody"  # whose turn it is for all who have not said who they are
+AT_ONCE_BYTES = 2 * 1024  # of a message that is read without a stop
+STRANGER_BATCH_BYTES = 64 * 1024  # that the answers to a batch may have before authentication
 
 
 class Dispatcher:
@@ -73,19 +76,33 @@ class Dispatcher:
         self._is_stopped = False
         self._running: set[asyncio.Task[None]] = set()
 
-    def receive(self, connection: Connection, frame: bytes) -> None:
-        """Take one message; every reply it asks for is sent sooner or later, a batch's in one message."""
+    def receive(self, connection: Connection, frame: bytes) -> Iterator[None] | None:
+        """Take one message; every reply it asks for is sent sooner or later, a batch's in one message.
+
+        A short call is begun at once; of a long message or a batch the steps that are left are returned.
+        """
         limits = self._app.settings
-        if connection.principal is None and len(frame) > limits.max_unauthenticated_bytes:
-            error = jsonrpc.too_large(limits.max_unauthenticated_bytes, len(frame))
+        size = len(frame)
+        if size > limits.max_unauthenticated_bytes and not connection.is_known:
+            error = jsonrpc.too_large(limits.max_unauthenticated_bytes, size)
             connection.send_soon(jsonrpc.encode_error(None, error))
+            return None
+        if size <= AT_ONCE_BYTES and (item := jsonrpc.plain(frame, limits.max_depth)) is not None:
+            self._take(connection, item, connection.reply)
+            return None
+        steps = jsonrpc.parsing(frame, limits.max_batch_items, limits.max_depth, limits.max_message_values)
+        return self._take_all(connection, steps)
+
+    def _take_all(self, connection: Connection, steps: jsonrpc.Steps) -> Iterator[None]:
+        items, is_batch = yield from steps
+        if not is_batch:
+            self._take(connection, items[0], connection.reply)
             return
-        items, is_batch = jsonrpc.parse(frame, limits.max_batch_items, limits.max_depth, limits.max_message_values)
-        reply = (
-            replies.Batch(len(items), limits.max_response_bytes, connection.reply).add if is_batch else connection.reply
-        )
+        max_bytes = self._app.settings.max_response_bytes if connection.is_known else STRANGER_BATCH_BYTES
+        reply = replies.Batch(len(items), max_bytes, connection).add
         for item in items:
             self._take(connection, item, reply)
+            yield
 
     def stop(self) -> None:
         """Stop the calls that are left, waiting or running; each is answered."""
@@ -113,8 +130,7 @@ class Dispatcher:
 
     def _not_found(self, connection: Connection, item: Request) -> bytes:
         # What is near is looked for only for those we know.
-        is_known = connection.principal is not None or connection.is_operator
-        near = nearest(item.method, self._public) if is_known else ()
+        near = nearest(item.method, self._public) if connection.is_known else ()
         return jsonrpc.encode_error(item.id, jsonrpc.method_not_found(item.method, near))
 
     def _protocol_message(self, connection: Connection, item: Request, reply: Reply) -> None:
@@ -258,7 +274,7 @@ class Dispatcher:
                 outcome.close()
                 raise asyncio.CancelledError
             async with clock.start():
-                result = await outcome
+                result = await Paced(call.connection.share, outcome)
         except TimeoutError as error:
             result = replies.timed_out(call) if clock.is_up else describe(error)
         except asyncio.CancelledError:

@@ -13,6 +13,7 @@ from jobs.clock import CURRENT, Stoppable
 from rpcserver.auth import Principal
 from rpcserver.connection import Connection
 from rpcserver.errors import SHUTTING_DOWN, RpcError
+from rpcserver.scheduler import Share
 from store import new_id
 
 if TYPE_CHECKING:
@@ -28,10 +29,16 @@ class Inside:
     """Stands where a connection stands: who calls, what is under way, and where the answer goes."""
 
     def __init__(
-        self, principal: Principal, answered: asyncio.Future[dict[str, Any]], around: Stoppable | None
+        self,
+        principal: Principal,
+        share: Share,
+        answered: asyncio.Future[dict[str, Any]],
+        around: Stoppable | None,
     ) -> None:
         self.label = new_id("i_")
         self.principal = principal
+        self.share = share
+        self.is_known = True
         self.is_operator = False
         self.is_inside = True
         self.is_open = True
@@ -67,16 +74,16 @@ async def call(app: "App", principal: Principal, method: str, params: dict[str, 
     While the call asks a person, whoever waits for it stands still.
     """
     answered: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-    around = CURRENT.get()
-    connection = Inside(principal, answered, around)
+    around, share = CURRENT.get(), app.server.scheduler.of_user(principal.user.id)
+    connection = Inside(principal, share, answered, around)
     frame = orjson.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
-    app.dispatcher.receive(cast(Connection, connection), frame)
+    _receive(app, connection, frame)
     try:
         answer = await answered
         if "error" in answer and answer["error"]["code"] == SHUTTING_DOWN:
             await asyncio.get_running_loop().create_future()
     except asyncio.CancelledError:
-        app.dispatcher.receive(cast(Connection, connection), _CANCEL)
+        _receive(app, connection, _CANCEL)
         raise
     finally:
         if around is not None:
@@ -87,3 +94,8 @@ async def call(app: "App", principal: Principal, method: str, params: dict[str, 
         kind, is_retryable = details.pop("kind"), details.pop("retryable")
         raise RpcError(error["code"], kind, error["message"], is_retryable=is_retryable, **details)
     return answer["result"]
+
+
+def _receive(app: "App", connection: Inside, frame: bytes) -> None:
+    for _ in app.dispatcher.receive(cast(Connection, connection), frame) or ():
+        pass

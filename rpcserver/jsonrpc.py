@@ -7,6 +7,7 @@ Source: the JSON-RPC 2.0 specification; protocol.md 2 and 9.
 
 import inspect
 import json
+import math
 from collections import OrderedDict
 from collections.abc import Collection, Generator, Iterable, Mapping
 from dataclasses import dataclass
@@ -61,6 +62,7 @@ class Invalid:
 
 
 Item = Request | Response | Invalid
+Steps = Generator[None, None, tuple[list[Item], bool]]
 
 
 class Names(inspect.Signature):
@@ -84,9 +86,25 @@ class Names(inspect.Signature):
         return super().bind(*args, **kwargs)
 
 
+def plain(frame: bytes, max_depth: int) -> Item | None:
+    """Return the item of a message that is one and has no fault; None for any other, which `parsing` looks at."""
+    try:
+        message = orjson.loads(frame)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(message, dict):
+        return None
+    keys, fault = _walk([(message, 1)], max_depth, math.inf)
+    return None if fault is not None or frame.count(b":") != keys else _item(message)
+
+
 def parse(frame: bytes, max_items: int, max_depth: int, max_values: int = MAX_VALUES) -> tuple[list[Item], bool]:
     """Return what `parsing` returns, at once."""
-    steps = parsing(frame, max_items, max_depth, max_values)
+    return whole(parsing(frame, max_items, max_depth, max_values))
+
+
+def whole(steps: Steps) -> tuple[list[Item], bool]:
+    """Go all the steps, and return what comes of them."""
     while True:
         try:
             next(steps)
@@ -95,9 +113,7 @@ def parse(frame: bytes, max_items: int, max_depth: int, max_values: int = MAX_VA
             return parsed
 
 
-def parsing(
-    frame: bytes, max_items: int, max_depth: int, max_values: int = MAX_VALUES
-) -> Generator[None, None, tuple[list[Item], bool]]:
+def parsing(frame: bytes, max_items: int, max_depth: int, max_values: int = MAX_VALUES) -> Steps:
     """Return the items of one message, and whether they came as a batch; stop every now and then on the way.
 
     A message that cannot be used as a whole gives one `Invalid` and is no batch.
@@ -240,16 +256,29 @@ def _told(error: ErrorObject, value: Any) -> Invalid:
 
 
 def _checked(value: Any, max_depth: int) -> Generator[None, None, tuple[int, Item]]:
-    """Return how many keys the value holds at all depths, and the item it stands for.
-
-    The number is negative when the text has to be looked at: a large float may have been an integer there.
-    """
-    keys = steps = 0
+    """Return how many keys the value holds at all depths, and the item it stands for."""
     stack = [(value, 1)]
-    while stack:
+    keys = 0
+    while True:
+        found, fault = _walk(stack, max_depth, STEP)
+        keys += found
+        if fault is not None:
+            return keys, _told(_invalid(fault), value)
+        if not stack:
+            return keys, _item(value)
+        yield
+
+
+def _walk(stack: list[tuple[Any, int]], max_depth: int, most: float) -> tuple[int, str | None]:
+    """Look at the parts in the stack, and those inside of them, until many are done; return their keys, and a fault.
+
+    The number of keys is negative when the text has to be looked at: a large float may have been an integer there.
+    """
+    keys = done = 0
+    while stack and done < most:
         part, depth = stack.pop()
         if depth > max_depth:
-            return keys, _told(_invalid(f"it is nested deeper than {max_depth}"), value)
+            return keys, f"it is nested deeper than {max_depth}"
         if isinstance(part, dict):
             keys += len(part)
             children: Any = part.values()
@@ -259,14 +288,11 @@ def _checked(value: Any, max_depth: int) -> Generator[None, None, tuple[int, Ite
             if isinstance(child, dict | list):
                 stack.append((child, depth + 1))
             elif isinstance(child, int) and not MIN_INT <= child <= MAX_INT:
-                return keys, _told(_invalid(OUTSIDE), value)
+                return keys, OUTSIDE
             elif isinstance(child, float) and not MIN_INT < child < MAX_INT:
                 keys -= _MANY
-        steps += 1 + len(children)
-        if steps > STEP:
-            steps = 0
-            yield
-    return keys, _item(value)
+        done += 1 + len(children)
+    return keys, None
 
 
 def _known_id(value: Any) -> Id:

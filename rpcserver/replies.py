@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 import structlog
@@ -27,6 +27,20 @@ log = structlog.get_logger("rpc")
 Reply = Callable[[bytes | None], None]
 
 
+class Outlet(Protocol):
+    """What a batch needs of a connection."""
+
+    @property
+    def is_open(self) -> bool:
+        """Messages can still be sent."""
+
+    def hold_back(self, size: int) -> None:
+        """Count bytes that will be sent later; a negative number: that are sent now."""
+
+    def reply(self, message: bytes | None) -> None:
+        """Send an answer."""
+
+
 class Batch:
     """Gathers the replies of a batch and sends them as one message; notifications have none.
 
@@ -34,24 +48,29 @@ class Batch:
         max_bytes: how long they may be together; what is over becomes an error.
     """
 
-    def __init__(self, items: int, max_bytes: int, send: Callable[[bytes], None]) -> None:
+    def __init__(self, items: int, max_bytes: int, outlet: Outlet) -> None:
         self._left = items
         self._max_bytes = max_bytes
-        self._send = send
+        self._outlet = outlet
         self._bytes = 0
         self._replies: list[bytes] = []
 
     def add(self, reply: bytes | None) -> None:
         """Take one reply; the last one sends them all."""
         self._left -= 1
+        if not self._outlet.is_open:
+            self._replies.clear()
+            return
         if reply is not None:
             if self._bytes + len(reply) > self._max_bytes:
                 id = orjson.Fragment(reply.rpartition(b'"id":')[2][:-1])
                 reply = orjson.dumps({"jsonrpc": "2.0", "error": _too_large(self._max_bytes).as_dict(), "id": id})
             self._bytes += len(reply)
             self._replies.append(reply)
+            self._outlet.hold_back(len(reply))
         if self._left == 0 and self._replies:
-            self._send(jsonrpc.encode_batch(self._replies))
+            self._outlet.hold_back(-self._bytes)
+            self._outlet.reply(jsonrpc.encode_batch(self._replies))
 
 
 def encoded(call: "Call", outcome: Any) -> bytes | None:

@@ -5,21 +5,25 @@ Source: protocol.md 1 and 7.
 
 import asyncio
 import socket
+import ssl
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
-from websockets.asyncio.server import Server as SocketServer
-from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
 
 from jobs.errors import CredentialEnded
 from rpcserver import __version__, jsonrpc, start_checks, visibility
+from rpcserver.addresses import address_key
 from rpcserver.auth import SUBPROTOCOL, Principal
-from rpcserver.connection import Connection
-from rpcserver.crowds import Crowds
+from rpcserver.connection import Bounds, Connection
+from rpcserver.crowds import Crowds, Pool
+from rpcserver.listening import Listener, bound
 from rpcserver.meters import Meter
 from rpcserver.refusals import TooManyConnections
+from rpcserver.scheduler import Paced, Scheduler
 from rpcserver.settings import Settings
 from rpcserver.upgrade import Upgrade, select_subprotocol
 
@@ -34,7 +38,12 @@ REVOKED = 4501
 FROZEN = 4503
 TOO_MANY = 4504
 RESTART = 1012
-TURNS_TO_REGISTER = 3
+CLOSE_S = 10.0  # for a client to answer a close
+HANDSHAKES = 256  # besides the connections there may be: of those that are refused, and of pages
+PROBES_BESIDE = 16  # connections of an address that are told why they are too many
+TLS_S = 0.001  # of the loop's time that a handshake of TLS takes
+STRANGER_CALLS_PER_S = 20.0
+NOTSENT_BYTES = 128 * 1024  # in the system's hands, so that it is seen whether the client takes bytes
 _SHUT: dict[str | None, tuple[int, str]] = {
     "revoked": (REVOKED, "the credential was revoked"),
     "frozen": (FROZEN, "the account is frozen"),
@@ -47,10 +56,24 @@ class Server:
     def __init__(self, app: "App") -> None:
         settings = app.settings
         self._app = app
-        self._sockets: SocketServer | None = None
+        self._listener: Listener | None = None
+        self._tls: ssl.SSLContext | None = None
+        self._upgrade = Upgrade(app, self)
         self._connections: set[Connection] = set()
-        self.users = Crowds(settings.max_connections_per_user, settings.calls_per_s_per_user)
+        self._adopting: set[asyncio.Task[None]] = set()
+        self.handler_tasks: set[asyncio.Task[None]] = set()  # as websockets wants them, one a socket
+        self.scheduler = Scheduler()
+        self.users = Crowds(
+            settings.max_connections_per_user,
+            settings.calls_per_s_per_user,
+            settings.max_unfinished_bytes_per_user,
+            settings.max_outbox_bytes_per_user,
+        )
         self.addresses = Crowds(settings.connections_per_address, settings.calls_per_s_per_address)
+        self._strangers_pools = Pool(settings.max_strangers_bytes), Pool(settings.max_strangers_bytes)
+        self._bounds = Bounds(
+            settings.max_outbox_bytes, settings.max_outbox_age_s, settings.max_response_bytes, settings.heartbeat_s
+        )
         self._mortal: set[Connection] = set()
         self._shut: set[Connection] = set()  # being closed
         self._sweep: asyncio.Handle | None = None
@@ -63,30 +86,21 @@ class Server:
         Port 0 takes a free one; `url` tells which.
         """
         settings = self._app.settings
-        where: dict[str, Any] = {"host": settings.host, "port": settings.port}
-        tls = start_checks.tls_context(settings)
+        self._tls = start_checks.tls_context(settings)
         try:
-            self._sockets = await serve(
-                self._serve,
-                **({"sock": listening} if listening is not None else where),
-                create_connection=self._connection,  # type: ignore[arg-type]
-                compression=None,  # deflate halves throughput and quadruples memory per connection
-                max_size=settings.max_message_bytes,
-                open_timeout=settings.open_timeout_s,
-                ping_interval=settings.heartbeat_s,
-                ping_timeout=settings.heartbeat_s,
-                process_request=Upgrade(self._app, self).process,
-                select_subprotocol=select_subprotocol,
-                server_header=None,
-                ssl=tls,
-            )
+            sockets = [listening] if listening is not None else await bound(settings.host, settings.port)
         except OSError as error:
             raise start_checks.cannot_listen(error, settings) from error
-        bound = next(iter(self._sockets.sockets))
-        host, port = bound.getsockname()[:2]
+        self._listener = Listener(sockets, self.scheduler.strangers, self._take)
+        self._listener.start()
+        host, port = sockets[0].getsockname()[:2]
         self.port: int = port
-        shown = f"[{host}]" if bound.family == socket.AF_INET6 else host
-        self.url = f"{'wss' if tls else 'ws'}://{shown}:{port}/"
+        shown = f"[{host}]" if sockets[0].family == socket.AF_INET6 else host
+        self.url = f"{'ws' if self._tls is None else 'wss'}://{shown}:{port}/"
+
+    def is_serving(self) -> bool:
+        """New connections are taken."""
+        return self._listener is not None and self._listener.is_open
 
     @property
     def is_full(self) -> bool:
@@ -121,7 +135,7 @@ class Server:
         if connection.principal is None or not connection.authenticated.is_set():
             if self.users.is_full(principal.user.id):
                 raise TooManyConnections("yours", self.users.limit)
-            self.users.join(principal.user.id, connection)
+            self._know(connection, principal.user.id)
         self._become(connection, principal)
         connection.authenticated.set()
         self._app.asking.admit(connection, principal.user.id)
@@ -150,10 +164,10 @@ class Server:
 
     async def stop(self) -> None:
         """Accept no more, let running calls end, tell the clients when to come back, and close."""
-        if self._sockets is None:
+        if self._listener is None:
             return
         self._app.dispatcher.is_draining = True
-        await self._accept_no_more(self._sockets)
+        self._listener.stop()
         settings = self._app.settings
         await self._wait_until_idle(settings.shutdown_grace_s)
         self._app.dispatcher.stop()
@@ -164,45 +178,92 @@ class Server:
             connection.end(RESTART, "the server restarts", retry_after_ms=1000) for connection in self._connections
         ]
         await asyncio.gather(*closing, return_exceptions=True)
-        await self._sockets.wait_closed()
-
-    async def _accept_no_more(self, sockets: SocketServer) -> None:
-        # A connection accepted in this very turn has no transport yet: a server closed now would drop it without a
-        # word (before Python 3.12). So first only stop to look for more, until what came has reached its handshake,
-        # which the closed server waits for.
-        loop = asyncio.get_running_loop()
-        for listening in sockets.sockets:
-            loop.remove_reader(listening.fileno())
-        for _ in range(TURNS_TO_REGISTER):
-            await asyncio.sleep(0)
-        sockets.close(close_connections=False)
+        while tasks := self._adopting | self.handler_tasks:
+            await asyncio.wait(tasks)
 
     async def _wait_until_idle(self, within_s: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 await self._app.dispatcher.idle.wait()
 
-    def _connection(self, *args: Any, **options: Any) -> Connection:
+    def _take(self, taken: socket.socket) -> bool:
+        """Begin a connection on a socket; False when there are too many, so that it is not worth an answer."""
+        settings = self._app.settings
+        if len(self.handler_tasks) + len(self._adopting) >= settings.max_connections + HANDSHAKES:
+            log.warning("connection_dropped", reason="as many connections and handshakes as there may be")
+            return False
+        try:
+            address = address_key(str(taken.getpeername()[0]))
+        except OSError:
+            return False  # it is gone
+        if not self._upgrade.is_proxy(address) and self.addresses.is_full(address, PROBES_BESIDE):
+            log.warning("connection_dropped", reason="as many connections as an address may have", address=address)
+            return False
+        taken.setblocking(False)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_BYTES)
+        task = asyncio.get_running_loop().create_task(self._adopt(taken, address))
+        self._adopting.add(task)
+        task.add_done_callback(self._adopting.discard)
+        return True
+
+    async def _adopt(self, taken: socket.socket, address: str) -> None:
+        options: dict[str, Any] = {}
+        if self._tls is not None:
+            self.scheduler.strangers.spend(TLS_S)
+            options = {"ssl_handshake_timeout": self._app.settings.open_timeout_s, "ssl_shutdown_timeout": CLOSE_S}
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: self._connection(address), taken, ssl=self._tls, **options
+            )
+        except (OSError, TimeoutError) as error:
+            log.debug("handshake_failed", address=address, reason=str(error))
+
+    def _connection(self, address: str) -> Connection:
         settings = self._app.settings
         connection = Connection(
-            *args,
+            # A little more than a stranger may say at once is read, so that it can be told.
+            ServerProtocol(max_size=2 * settings.max_unauthenticated_bytes, select_subprotocol=select_subprotocol),
+            self,  # what it wants of a server: handler, handler_tasks, is_serving
+            ping_interval=None,  # Connection pings by itself
+            close_timeout=CLOSE_S,
             receive=self._app.dispatcher.receive,
-            clock=self._app.clock,
-            max_outbox_bytes=settings.max_outbox_bytes,
-            max_outbox_age_s=settings.max_outbox_age_s,
-            max_reply_bytes=settings.max_response_bytes,
-            **options,
+            wall=self._app.clock,
+            bounds=self._bounds,
+            share=self.scheduler.of_stranger(address),
+            incoming=self._strangers_pools[0],
+            outgoing=self._strangers_pools[1],
         )
-        if settings.calls_per_s_per_connection:
-            connection.meters = (Meter(settings.calls_per_s_per_connection),)
+        connection.address = address
         return connection
 
-    async def _serve(self, socket_connection: ServerConnection) -> None:
-        connection = socket_connection
-        assert isinstance(connection, Connection)  # made by _connection
+    def place(self, connection: Connection, address: str) -> None:
+        """Count a connection with those of its address; behind a proxy that is known from the request only."""
+        connection.address = address
+        connection.meters = (Meter(STRANGER_CALLS_PER_S),)
+        self.addresses.join(address, connection)
+        connection.belong(self.scheduler.of_stranger(address), *self._strangers_pools)
+
+    async def handler(self, connection: Connection) -> None:
+        """See a connection through, from its request to its end; websockets makes a task of it for each socket."""
+        try:
+            if not self._upgrade.is_proxy(connection.address):
+                self.place(connection, connection.address)
+            async with asyncio.timeout(self._app.settings.open_timeout_s):
+                await Paced(connection.share, connection.handshake(self._upgrade.process, None, None))
+            if connection.protocol.state is OPEN:
+                await self._serve(connection)
+                await connection.close()
+        except (TimeoutError, ConnectionClosed) as error:
+            log.debug("handshake_failed", address=connection.address, reason=str(error))
+        finally:
+            self.addresses.leave(connection.address, connection)
+            connection.transport.abort()
+            self.handler_tasks.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+
+    async def _serve(self, connection: Connection) -> None:
         self._connections.add(connection)
         self._app.metrics.connections += 1
-        self.addresses.join(connection.address, connection)
         try:
             if self._app.dispatcher.is_draining:
                 # Connected while we were closing: the next server is there in a moment.
@@ -210,6 +271,8 @@ class Server:
                 return
             if connection.principal is not None:
                 await self.admit(connection, connection.principal)
+            elif connection.is_operator:
+                self._know(connection, "operator")
             connection.send_soon(jsonrpc.encode_notification("$/hello", self._hello(connection)))
             connection.start()
             if connection.principal is None and not connection.is_operator:
@@ -243,12 +306,24 @@ class Server:
         self._connections.discard(connection)
         self._mortal.discard(connection)
         self._shut.discard(connection)
-        self.addresses.leave(connection.address, connection)
         for subscription in connection.subscriptions.values():
             self._app.events.close(subscription)
         connection.subscriptions.clear()
         if connection.principal is not None:
             self.users.leave(connection.principal.user.id, connection)
+        elif connection.is_operator:
+            self.users.leave("operator", connection)
+
+    def _know(self, connection: Connection, user_id: str) -> None:
+        """Count a connection with those of its user, and let it say as much as users may."""
+        settings = self._app.settings
+        meters = connection.meters[1:]  # no longer a stranger's
+        if settings.calls_per_s_per_connection and not connection.is_operator:
+            meters = (*meters, Meter(settings.calls_per_s_per_connection))
+        connection.meters = meters
+        crowd = self.users.join(user_id, connection)
+        connection.belong(self.scheduler.of_user(user_id), crowd.incoming, crowd.outgoing)
+        connection.protocol.max_message_size = settings.max_message_bytes
 
     def _become(self, connection: Connection, principal: Principal) -> None:
         connection.principal = principal
@@ -316,6 +391,8 @@ def limits(settings: Settings) -> dict[str, float]:
         "max_subscriptions_per_user",
         "max_outbox_bytes",
         "max_outbox_age_s",
+        "max_unfinished_bytes_per_user",
+        "max_outbox_bytes_per_user",
         "max_sessions_per_user",
         "authenticate_timeout_s",
         "call_timeout_s",

@@ -114,6 +114,10 @@ class Settings(BaseSettings):
     """Longest message a client may send."""
     max_unauthenticated_bytes: int = 4096
     """Longest message before the client has authenticated."""
+    max_strangers_bytes: int = 16 * 1024 * 1024
+    """What all that have not authenticated may hold together: of unfinished messages, and of unread answers."""
+    max_unfinished_bytes_per_user: int = 32 * 1024 * 1024
+    """What one user's connections may hold together of messages that have not come to their end."""
     max_response_bytes: int = 8 * 1024 * 1024
     """Longest answer; a longer one becomes an error that says so."""
     max_batch_items: int = 100
@@ -146,6 +150,8 @@ class Settings(BaseSettings):
     """Subscriptions of one user's connections together."""
     max_outbox_bytes: int = 1024 * 1024
     """What may wait for a client that reads slowly, before it is cut off."""
+    max_outbox_bytes_per_user: int = 32 * 1024 * 1024
+    """What may wait for one user's clients together, answers included, before one of them is cut off."""
     max_outbox_age_s: float = 10.0
     """How long a client may not read at all, before it is cut off."""
     progress_interval_s: float = 0.1

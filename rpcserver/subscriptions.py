@@ -18,6 +18,7 @@ from rpcserver.jsonrpc import encode_notification
 Policy = Literal["close", "drop_oldest", "latest"]
 
 MAX_KEPT = {"drop_oldest": 256, "latest": 1}
+ENVELOPE_BYTES = 200  # around an event's data, about
 MAX_KEPT_BYTES = 8 * 1024  # of one subscription; 64 of them together stay below what a stalled client may cost
 
 
@@ -37,6 +38,9 @@ class Outlet(Protocol):
 
     paused: bool
 
+    def owe(self, size: int) -> None:
+        """Count what is read from the log for it later; who is owed too much is cut off."""
+
     def send_soon(self, message: bytes) -> None:
         """Send a message with this turn's others."""
 
@@ -49,16 +53,20 @@ class Subscription:
 
     Args:
         seq: the position after which to begin.
-        policy: what becomes of events while the client does not read: `close` keeps them for it until the connection
-            is cut off; `drop_oldest` keeps the newest few; `latest` keeps one. What was dropped is told by `$/gap`.
+        policy: what becomes of events while the client does not read: with `close` they stay in the log, and it is
+            read from there once the client reads on; `drop_oldest` keeps the newest few; `latest` keeps one. What was
+            dropped is told by `$/gap`.
         sees: whether the connection's credential may hear of an event; None: it may hear of all.
+        catch_up: called when the log is to be read.
     """
 
     __slots__ = (
+        "_catch_up",
         "_gap_from",
         "_gap_to",
         "_head",
         "_kept",
+        "_is_waiting",
         "_kept_bytes",
         "_matches",
         "_max_kept",
@@ -82,6 +90,7 @@ class Subscription:
         outlet: Outlet,
         policy: Policy = "close",
         sees: Callable[[Event], bool] | None = None,
+        catch_up: Callable[["Subscription"], None] = lambda subscription: None,
     ) -> None:
         self.id = id
         self.user_id = user_id
@@ -92,6 +101,8 @@ class Subscription:
         self.is_behind = True
         self.is_open = True
         self.is_lossy = policy != "close"
+        self._catch_up = catch_up
+        self._is_waiting = False
         self._max_kept = MAX_KEPT.get(policy, 0)
         self._kept: deque[Event] = deque()
         self._kept_bytes = 0
@@ -104,7 +115,13 @@ class Subscription:
 
     def tell(self, event: Event) -> None:
         """Hear of an event as it comes. While behind it is left to the replay, which finds it in the log."""
+        if self._is_waiting and self.is_open:
+            self.outlet.owe(len(event.data) + ENVELOPE_BYTES)
         if self.is_behind or not self.is_open or event.seq <= self.seq:
+            return
+        if not self.is_lossy and self.outlet.paused:
+            self.is_behind = self._is_waiting = True
+            self.outlet.owe(len(event.data) + ENVELOPE_BYTES)
             return
         self.seq = event.seq
         if self.is_lossy and (self.outlet.paused or self._kept):
@@ -113,8 +130,10 @@ class Subscription:
             self._say(event)
 
     def replay(self, events: Iterable[Event], upto: int) -> None:
-        """Hear of a page of missed events; `upto` is how far the page looked."""
+        """Hear of a page of missed events, as far as the client reads; `upto` is how far the page looked."""
         for event in events:
+            if self.outlet.paused:
+                return
             if self.is_open and event.seq > self.seq:
                 self.seq = event.seq
                 self._say(event)
@@ -127,7 +146,10 @@ class Subscription:
             self.seq = upto
 
     def go_on(self) -> None:
-        """Say what was kept while the client did not read."""
+        """Say what was kept, or stayed in the log, while the client did not read."""
+        if self._is_waiting:
+            self._is_waiting = False
+            self._catch_up(self)
         while self._kept and not self.outlet.paused:
             if self._gap_from:
                 self._say_gap(self._gap_from, self._gap_to)

@@ -2,15 +2,17 @@
 
 import hmac
 import http
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import structlog
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
 
 from jobs.errors import AccountFrozen
 from rpcserver import auth
@@ -45,6 +47,10 @@ class Upgrade:
         self._hosts = (*settings.hosts, settings.host, *(urlsplit(origin).netloc for origin in origins))
         self._origins = origins
 
+    def is_proxy(self, address: str) -> bool:
+        """Tell whether an address is a proxy's, which says for whom it speaks."""
+        return address in self._trusted
+
     async def process(self, socket_connection: ServerConnection, request: Request) -> Response | None:
         """Return a page or a refusal; None lets the WebSocket be opened."""
         connection = socket_connection
@@ -62,9 +68,10 @@ class Upgrade:
             return respond(403, f"Host {host!r} is not served here. Operator: add it to `hosts`.")
         if not auth.is_origin_allowed(origin, (*self._origins, *self._server.own_origins())):
             return respond(403, f"Pages of {origin!r} may not connect. Operator: add it to `origins`.")
-        peer = str(connection.remote_address[0]) if connection.remote_address else ""
-        forwarded = request.headers.get_all("X-Forwarded-For")
-        connection.address = address_key(forwarded_address(peer, forwarded, self._trusted))
+        if self.is_proxy(connection.address):
+            forwarded = request.headers.get_all("X-Forwarded-For")
+            address = forwarded_address(connection.address, forwarded, self._trusted)
+            self._server.place(connection, address_key(address))
         if not is_page:
             return await self._open(connection, request, path)
         response = await self._page(connection, request, path)
@@ -78,7 +85,7 @@ class Upgrade:
         respond = partial(_refuse, connection)
         if self._server.is_full:
             return respond(503, "The server has as many connections as it may have: try again later.")
-        if self._server.addresses.is_full(connection.address):
+        if self._server.addresses.is_full(connection.address, 1):  # itself is one of them
             limit = self._server.addresses.limit
             return respond(429, f"Your address has {limit} connections, the most allowed: close one first.")
         return await self._identify(connection, request, respond)
@@ -127,9 +134,9 @@ class Upgrade:
         return None
 
 
-def select_subprotocol(connection: ServerConnection, offered: Any) -> Any:
+def select_subprotocol(protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
     """Return our subprotocol where it is offered: never the one that carries a credential, for that is echoed."""
-    return SUBPROTOCOL if SUBPROTOCOL in offered else None
+    return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None
 
 
 def _unwelcome(connection: ServerConnection, error: RpcError) -> Response:

@@ -10,6 +10,7 @@ from rpcserver.dispatch import Call, method
 from rpcserver.errors import TOO_MANY_SUBSCRIPTIONS, RpcError
 from rpcserver.event_models import HistoryParams, SubscribeParams, UnsubscribeParams
 from rpcserver.results import EventPage, Subscribed
+from rpcserver.scheduler import Paced
 from rpcserver.subscriptions import Subscription
 from store import new_id
 
@@ -41,12 +42,14 @@ async def subscribe(call: Call, params: SubscribeParams) -> dict[str, Any]:
     _check_room(call)  # again: others may have come in between
     start = since.seq if since is not None and recovered else events.last_seq
     id = new_id("sub_")
-    sees = visibility.events_of(call.authority)
-    subscription = Subscription(id, call.user_id, params.topics, events.epoch, start, connection, params.policy, sees)
+    sees, catch_up = visibility.events_of(call.authority), partial(_catch_up, call)
+    subscription = Subscription(
+        id, call.user_id, params.topics, events.epoch, start, connection, params.policy, sees, catch_up
+    )
     if connection.is_open:
         events.open(subscription)
         connection.subscriptions[id] = subscription
-        call.after_reply(partial(_go_on, call, subscription))
+        call.after_reply(partial(catch_up, subscription))
     if since is not None:
         call.app.metrics.resumes["recovered" if recovered else "not_recovered"] += 1
     answer: dict[str, Any] = {"subscription": id, "epoch": events.epoch, "seq": start}
@@ -106,9 +109,13 @@ async def history(call: Call, params: HistoryParams) -> dict[str, Any]:
     return {"items": items, "next_cursor": app.cursors.encode([onward] if onward else None, *scope)}
 
 
-def _go_on(call: Call, subscription: Subscription) -> None:
-    app = call.app
-    app.spawn(app.events.replay(subscription, app.settings.max_replay_events))
+def _catch_up(call: Call, subscription: Subscription) -> None:
+    app, share = call.app, call.connection.share
+
+    async def replay() -> None:
+        await Paced(share, app.events.replay(subscription, app.settings.max_replay_events))
+
+    app.spawn(replay())
 
 
 def _check_room(call: Call) -> None:

@@ -25,6 +25,7 @@ from plugins.errors import BadPlugin
 from rpcserver import extras
 from rpcserver.app import job_specs, load_plugins
 from rpcserver.guest_methods import with_guests
+from rpcserver.listening import SPARE_FILES
 from rpcserver.methods import METHODS
 from rpcserver.settings import RUNNING, Settings
 from store import DATABASE, StoreError, StoreLocked, backup
@@ -32,7 +33,6 @@ from store.migrate import SCHEMA_VERSION
 
 # SQLite 3.7.0 to 3.51.2 can corrupt a WAL database when two connections write or checkpoint at the same time.
 SOUND_SQLITE = (3, 51, 3)
-SPARE_FILES = 256  # what a server opens besides its connections
 ASK_WITHIN_S = 5.0
 
 
@@ -219,12 +219,13 @@ def _exposure(settings: Settings) -> Iterator[Finding]:
 
 
 def _open_files(settings: Settings) -> Finding:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # What is allowed at most: `serve` takes as much of it as it needs.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = settings.max_connections + SPARE_FILES
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        remedy = f"LimitNOFILE={needed} in the unit, or `ulimit -n {needed}`; or a smaller max_connections"
-        return Finding("warn", f"open files: {soft}, for {settings.max_connections} connections", remedy)
-    return Finding("ok", f"open files: {'unlimited' if soft == resource.RLIM_INFINITY else soft}")
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        remedy = f"LimitNOFILE={needed} in the unit, or `ulimit -Hn {needed}`; or a smaller max_connections"
+        return Finding("warn", f"open files: {hard}, for {settings.max_connections} connections", remedy)
+    return Finding("ok", f"open files: {'unlimited' if hard == resource.RLIM_INFINITY else hard}")
 
 
 def _plugins(settings: Settings) -> Finding:

@@ -25,10 +25,9 @@ _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _GONE = (errno.ECONNABORTED, errno.EPROTO, errno.EPERM)  # it was gone, or forbidden, before we took it
 
 
-async def bound(host: str, port: int) -> list[socket.socket]:
-    """Return sockets bound to every address of a host. Raises OSError."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+def bound(host: str, port: int) -> list[socket.socket]:
+    """Return sockets bound to every address of a host; called at the start, when nobody waits. Raises OSError."""
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[socket.socket] = []
     try:
         for family, address in dict.fromkeys((one[0], one[4]) for one in found):

@@ -88,7 +88,7 @@ class Server:
         settings = self._app.settings
         self._tls = start_checks.tls_context(settings)
         try:
-            sockets = [listening] if listening is not None else await bound(settings.host, settings.port)
+            sockets = [listening] if listening is not None else bound(settings.host, settings.port)
         except OSError as error:
             raise start_checks.cannot_listen(error, settings) from error
         self._listener = Listener(sockets, self.scheduler.strangers, self._take)

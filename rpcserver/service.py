@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from rpcserver import auth, logs, systemd
+from rpcserver import auth, listening, logs, systemd
 from rpcserver.app import App, running
 from rpcserver.settings import RUNNING, Settings
 
@@ -22,6 +22,7 @@ log = structlog.get_logger("service")
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
     logs.configure(settings.is_log_debug)
+    listening.raise_file_limit(settings.max_connections + listening.SPARE_FILES)
     if sys.platform != "win32":
         run: Any = asyncio.run
         with suppress(ImportError):

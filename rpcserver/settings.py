@@ -136,9 +136,9 @@ class Settings(BaseSettings):
     """Connections of one user."""
     max_connections_per_address: int = 0
     """Connections of one address (IPv6: one /64); 0: as many as in all on one machine, else 1000."""
-    calls_per_s_per_connection: float = 0.0
+    calls_per_s_per_connection: float = 5000.0
     """Calls a second of one connection, with a second's worth at once; 0: no limit."""
-    calls_per_s_per_user: float = 0.0
+    calls_per_s_per_user: float = 20_000.0
     """Calls a second of one user's connections together; 0: no limit."""
     calls_per_s_per_address: float = 0.0
     """Calls a second of one address's connections together; 0: no limit."""

@@ -8,7 +8,7 @@ import tomllib
 import zipfile
 from pathlib import Path
 
-from rpcserver.doctor import SPARE_FILES
+from rpcserver.listening import SPARE_FILES
 from rpcserver.settings import Settings
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

@@ -161,7 +161,7 @@ const created = heard("session.created");
 await isOpen;
 const who = await client.call("auth.authenticate", { credential });
 await client.call("events.subscribe", { topics: ["session.*"] });
-const { session_id } = await client.call("session.create", [name]);
+const { session_id } = await client.call("session.create", [name.replaceAll("/", " ")]);
 const event = await created;
 const listing = await client.call("session.ls", { session_id });
 const moved = await client.call("session.cd", { session_id, to: "home" });

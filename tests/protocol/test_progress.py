@@ -1,6 +1,7 @@
 """Progress, deadlines and cancelling: monotone, thinned out, over before the answer; and every call answered once."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,9 @@ async def test_many_reports_are_few_messages(wire: Wire) -> None:
 
 async def test_at_most_ten_a_second(wire: Wire) -> None:
     """A call that reports every few milliseconds is heard of ten times a second."""
+    began = time.monotonic()
     values = await reported(wire, {"reports": [n / 10 for n in range(60)], "waits": 0.005})
-    assert 3 <= len(values) <= 7
+    assert 3 <= len(values) <= 2 + 10 * (time.monotonic() - began)
     assert [value["done"] for value in values] == sorted(value["done"] for value in values)
 
 

@@ -51,12 +51,16 @@ class Activity:
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """One call that is over: its HTTP status if there was one, and when it began, UTC milliseconds."""
+    """One call that is over: its HTTP status if there was one, and when it began, UTC milliseconds.
+
+    `is_sent`: the remote may have heard of it.
+    """
 
     state: Ending
     code: int | None
     duration_ms: int
     began_at: int
+    is_sent: bool = True
 
 
 @dataclass(frozen=True, slots=True)

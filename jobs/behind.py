@@ -342,6 +342,7 @@ def open_calls() -> list[OpenCall]:
             returns,
             is_paged=False,
             is_operators=False,
+            is_reading=False,
         )
         for name, data, run, _, returns in _JOBS
         if returns is not None

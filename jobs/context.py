@@ -13,7 +13,7 @@ from jobs.authority import Authority
 from jobs.clock import elsewhere
 from jobs.model import NamedBy, Request
 from jobs.processes import Finished
-from store import Tx
+from store import Tx, note_outside
 
 if TYPE_CHECKING:
     from jobs.run import Run
@@ -84,13 +84,17 @@ class JobContext:
         run = self._live
         return await run.engine.store.read(lambda tx: fn(self.core(tx)))
 
-    async def write(self, fn: Callable[[Core], T]) -> T:
-        """Run `fn(core)` in a transaction of its own, stored at once; what belongs to the end goes into a Commit."""
+    async def write(self, fn: Callable[[Core], T], *, is_record: bool = False) -> T:
+        """Run `fn(core)` in a transaction of its own, stored at once; what belongs to the end goes into a Commit.
+
+        Args:
+            is_record: it only records what was asked and answered, which is no effect of the job.
+        """
         run = self._live
         if run.spec.lane == "memory":
             raise RuntimeError(f"job {run.spec.name!r} is in the memory lane, which only reads")
         run.authority.require()
-        return await run.engine.store.write(lambda tx: self.checked(fn(self.core(tx))))
+        return await run.engine.store.write(lambda tx: self.checked(fn(self.core(tx))), is_record=is_record)
 
     async def run(
         self, function: str, data: dict[str, Any], *, secrets: tuple[str, ...] = (), named_by: NamedBy = ""
@@ -189,6 +193,7 @@ class JobContext:
     async def process(self, *arguments: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Finished:
         """Run a command, its lines going to the job's log; it ends with the job, and with the server."""
         run = self._live
+        note_outside()
         return await processes.run(arguments, cwd=cwd, env=env, on_line=run.voice().log)
 
     def core(self, tx: Tx) -> Core:

@@ -7,12 +7,14 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
 from core import activity, known, remotes
 from core.activity import Try
 from core.behind import Behind
+from core.calls import Core
 from core.remotes import Remote
 from jobs import questions, script_runs
 from jobs.answers import Answer
@@ -23,7 +25,7 @@ from jobs.remembered import Reply
 from jobs.remoting import Remotes
 from jobs.script_runs import ScriptRuns
 from jobs.scripting import ScriptEngine
-from store import Clock
+from store import Clock, note_outside
 
 # What a job that asks outside has to declare, besides its own calls.
 CALLS = (
@@ -71,7 +73,7 @@ class Outside:
             answer = await self._read_remote(job, asked)
         if answer.state in ("ok", "cached"):
             name = asked.source.kept_as(asked.attribute)
-            await job.write(lambda core: core(known.know, asked.token_id, name, answer.value))
+            await job.write(lambda core: core(known.know, asked.token_id, name, answer.value), is_record=True)
         return answer
 
     async def write(self, job: JobContext, asked: Behind, value: Any, data_set_id: str | None = None) -> Answer:
@@ -83,7 +85,7 @@ class Outside:
             return await self._ask_person(job, remote, asked, value)
         name = asked.source.kept_as(asked.attribute)
         with self._writing(asked.token_id, name):
-            await job.write(lambda core: core(known.forget_answers, asked.token_id, name))
+            await job.write(lambda core: core(known.forget_answers, asked.token_id, name), is_record=True)
             reply = await self.call(job, remote, owner_name, asked, value, is_write=True)
         return Answer(reply.value, as_of=reply.as_of)
 
@@ -93,7 +95,7 @@ class Outside:
             return await self.scripts.judge(job, asked)
         remote, owner_name = await self._load(job, asked)
         if remote.kind != "manual":
-            return (await self.call(job, remote, owner_name, asked, None, is_write=True)).value
+            return (await self.call(job, remote, owner_name, asked, None, is_write=True, is_question=True)).value
         if asked.earlier is None:
             await self._ask_person(job, remote, asked, f"to pass {asked.name}")
             return {"allow": False, "message": "somebody has been asked: come again when he has answered."}
@@ -108,9 +110,14 @@ class Outside:
         value: Any,
         *,
         is_write: bool,
+        is_question: bool = False,
         may_repeat: bool = True,
     ) -> Reply:
-        """Call a remote, and record each try, however it ends. Raises RemoteUnavailable."""
+        """Call a remote, and record each try, however it ends. Raises RemoteUnavailable.
+
+        Args:
+            is_question: it only asks, with the time a write has.
+        """
         tries: list[Try] = []
         try:
             async with job.waiting():
@@ -118,8 +125,11 @@ class Outside:
                     remote, owner_name, asked, value, is_write=is_write, tries=tries, may_repeat=may_repeat
                 )
         finally:
+            if is_write and not is_question and any(one.is_sent for one in tries):
+                note_outside()
             if tries:
-                await job.write(lambda core: core(activity.note, remote.id, asked.token_id or None, tries))
+                noting = partial(_note, remote_id=remote.id, token_id=asked.token_id or None, tries=tries)
+                await job.write(noting, is_record=True)
 
     async def _read_remote(self, job: JobContext, asked: Behind) -> Answer:
         remote, owner_name = await self._load(job, asked)
@@ -167,6 +177,10 @@ class Outside:
             self._being_written[token_id, name] -= 1
             if not self._being_written[token_id, name]:
                 del self._being_written[token_id, name]
+
+
+def _note(core: Core, remote_id: str, token_id: str | None, tries: list[Try]) -> None:
+    core(activity.note, remote_id, token_id, tries)
 
 
 def _pending(asked: Behind, activity_id: str | None) -> Answer:

@@ -84,7 +84,7 @@ class Progress:
             rows.set_progress(tx, self._job_id, json.dumps(value))
             self._tell(tx, value)
 
-        self._store.write(keep).add_done_callback(_ignore)
+        self._store.write(keep, is_record=True).add_done_callback(_ignore)
 
 
 class Lines:
@@ -124,7 +124,7 @@ class Lines:
             if not done.cancelled() and done.exception() is not None:
                 self._unstored[:0] = batch  # for the next time, or the end
 
-        self._store.write(lambda tx: self._add(tx, batch)).add_done_callback(stored)
+        self._store.write(lambda tx: self._add(tx, batch), is_record=True).add_done_callback(stored)
 
     def _add(self, tx: Tx, batch: list[Line]) -> None:
         if not batch:

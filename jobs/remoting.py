@@ -112,7 +112,7 @@ class Remotes:
             return await self._call(remote, owner_name, asked, value, is_write and may_repeat, is_write, tries)
         except RemoteUnavailable as error:
             if not tries:
-                tries.append(Try("failed", error.code, 0, began_at))
+                tries.append(Try("failed", error.code, 0, began_at, is_sent=False))
             raise
 
     def check(self, url: str) -> None:
@@ -232,7 +232,7 @@ class Remotes:
         return Reply(value, code, duration_ms, as_of=self._now_ms())
 
     def _cached(self, reply: Reply, tries: list[Try]) -> Reply:
-        tries.append(Try("cached", reply.code, 0, self._now_ms()))
+        tries.append(Try("cached", reply.code, 0, self._now_ms(), is_sent=False))
         return reply
 
     def _pause(self, error: RemoteUnavailable, number: int) -> float | None:

@@ -26,7 +26,7 @@ from jobs.errors import (
     JobTimeout,
     TooDeep,
 )
-from jobs.model import JobEvent, JobRow, JobSpec, NamedBy, Request, problems
+from jobs.model import Commit, JobEvent, JobRow, JobSpec, NamedBy, Request, problems
 from jobs.progress import OnProgress, Voice
 from jobs.storing import again_until_stored
 from jobs.stretches import go_on
@@ -173,7 +173,7 @@ class Run:
     async def store_first(self) -> None:
         """Have the row on disk before the job starts: the promise of the long lane, kept inside another job too."""
         self.is_stored = True
-        await self.engine.store.write(lambda tx: rows.insert(tx, self.values("running")))
+        await self.engine.store.write(lambda tx: rows.insert(tx, self.values("running")), is_record=True)
 
     def interrupt(self) -> None:
         """Stop the attempt, if one is under way; an end that is being stored is not touched."""
@@ -345,7 +345,8 @@ class Run:
             self.is_stored = True
             # A job inside this one may ask already, before the row of this one is due.
             row = self.values("waiting_input" if self._time().is_stopped else "running")
-            self.engine.store.write(lambda tx: rows.insert(tx, row)).add_done_callback(_note_unstored)
+            stored = self.engine.store.write(lambda tx: rows.insert(tx, row), is_record=True)
+            stored.add_done_callback(_note_unstored)
 
     def _decoded(self, data: BaseModel | str) -> BaseModel:
         try:
@@ -358,7 +359,9 @@ class Run:
     async def _succeed(self, outcome: Any) -> Any:
         if self.said is not None:
             self.said.hush()
-        commit = self.engine.store.write(lambda tx: ending.well(self, tx, outcome))
+        # One of ours that stores nothing as it ends has only looked; of a plugin's nobody knows what it did outside.
+        is_look = self.spec.is_internal and not isinstance(outcome, Commit) and self.then is None
+        commit = self.engine.store.write(lambda tx: ending.well(self, tx, outcome), is_record=is_look)
         try:
             return await asyncio.shield(commit)
         except asyncio.CancelledError:
@@ -373,7 +376,7 @@ class Run:
         if self.said is not None:
             self.said.hush()
         try:
-            await self.engine.store.write(lambda tx: ending.badly(self, tx, state, error))
+            await self.engine.store.write(lambda tx: ending.badly(self, tx, state, error), is_record=True)
         except StoreError:
             self._end_later(state, error)  # the caller hears of its own error, not of the disk's
 

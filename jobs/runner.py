@@ -398,7 +398,7 @@ class EmbeddedRunner:
         return request.authority.is_metered and self._has_name(spec, request)
 
     async def _count(self, spec: JobSpec, request: Request) -> Collection[str]:
-        spent = await self.store.write(lambda tx: self.ledger.spend(tx, request.authority, spec.name))
+        spent = await self.store.write(lambda tx: self.ledger.spend(tx, request.authority, spec.name), is_record=True)
         if spent.refusal is not None:
             raise spent.refusal
         return spent.entries

@@ -112,6 +112,7 @@ class OpenCall:
     returns: Any
     is_paged: bool
     is_operators: bool
+    is_reading: bool
 
 
 def open_calls() -> list[OpenCall]:
@@ -121,7 +122,11 @@ def open_calls() -> list[OpenCall]:
         fields = parameters(call)
         is_paged = fields.pop("after", None) is not None
         doc = inspect.cleandoc(call.__doc__ or "")
-        found.append(OpenCall(call.name, doc, fields, _returned(call, is_paged), is_paged, call.name in OPERATORS))
+        found.append(
+            OpenCall(
+                call.name, doc, fields, _returned(call, is_paged), is_paged, call.name in OPERATORS, call.is_reading
+            )
+        )
     return found
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from rpcserver.jsontext import Id
 from rpcserver.progress import Progress
 from rpcserver.replies import Reply
 from rpcserver.tracing import Span
+from store import new_id
 
 if TYPE_CHECKING:
     from rpcserver.app import App
@@ -144,12 +145,15 @@ class Call:
         "clock",
         "connection",
         "deadline_s",
+        "has_asked",
+        "has_begun",
         "has_turn",
         "id",
         "idempotency_key",
         "is_cancelled",
         "is_over",
         "job_id",
+        "jobs",
         "key",
         "meta",
         "method",
@@ -176,7 +180,10 @@ class Call:
         self.is_cancelled = False
         self.is_over = False
         self.has_turn = False
-        self.job_id: str | None = None  # the job in which it asked a person
+        self.has_begun = False
+        self.has_asked = False
+        self.job_id: str | None = None  # the job it began last, or in which it asked a person: answers name it
+        self.jobs: list[str] = []  # of the long lane, which it has begun: they go on without it
         self.started = 0.0
         self.span: Span | None = None
         self.task: asyncio.Task[None] | None = None
@@ -218,6 +225,46 @@ class Call:
         """How long, from its beginning, it waits for a job that goes on without it."""
         return max(0.05, self.deadline_s - MARGIN_S)
 
+    def is_long(self, function: str) -> bool:
+        """Tell whether a job function is of the long lane."""
+        spec = self.app.runner.spec(function)
+        return spec is not None and spec.lane == "long"
+
+    async def submit(self, function: str, data: BaseModel | dict[str, Any], request: jobs.Request) -> str:
+        """Queue a job that this call begins, and return its id, or that of an earlier one of the same dedup key.
+
+        However the call ends, its answer names the job; cancelled by its caller, it takes the job with it.
+        """
+        request = replace(request, job_id=request.job_id or new_id("j_"))
+        submitting = asyncio.ensure_future(self.app.runner.submit(function, data, request))
+        try:
+            job_id = await asyncio.shield(submitting)
+        except asyncio.CancelledError:
+            # Its row is on its way, and cannot be called back.
+            await asyncio.wait([submitting])
+            if submitting.exception() is None:
+                self._began(submitting.result(), request)
+            raise
+        self._began(job_id, request)
+        return job_id
+
+    def _began(self, job_id: str, request: jobs.Request) -> None:
+        self.job_id = job_id
+        if job_id == request.job_id:
+            self.jobs.append(job_id)
+
+    async def result(self, job_id: str) -> Any:
+        """Wait for a job that this call has begun, telling its caller how far it is, and return its result."""
+        runner = self.app.runner
+        with runner.audience.watched(job_id, self.progress):
+            return await runner.result(job_id)
+
+    async def run(self, function: str, data: BaseModel | dict[str, Any], request: jobs.Request) -> Any:
+        """Run a job as a part of this call and return its result."""
+        if not self.is_long(function):
+            return await self.app.runner.run(function, data, request)
+        return await self.result(await self.submit(function, data, request))
+
     def progress(self, done: float, total: float | None, message: str) -> None:
         """Tell the caller how far the call is, if he gave a `_meta.progress_token`."""
         if self._progress is None:
@@ -233,7 +280,7 @@ class Call:
 
         That is the time its work may take. When the caller's patience is over, the job's id is the answer.
         """
-        self.job_id = job_id
+        self.job_id, self.has_asked = job_id, True
         self.app.dispatcher.asks(self)
         if self.connection.around is not None:
             self.connection.around.stop(job_id)

@@ -218,7 +218,7 @@ class Credentials:
 
     async def admit(self, authority: Authority, name: str) -> Collection[str]:
         """Count what is about to be done, and return the entries in the logs. Raises CallsSpent for one too many."""
-        spent: Spent = await self._store.write(lambda tx: self.spend(tx, authority, name))
+        spent: Spent = await self._store.write(lambda tx: self.spend(tx, authority, name), is_record=True)
         if spent.refusal is not None:
             raise spent.refusal
         return spent.entries

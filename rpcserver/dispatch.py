@@ -39,7 +39,7 @@ from rpcserver.refusals import NotFromInside, RateLimited
 from rpcserver.replies import Reply
 from rpcserver.scheduler import Paced
 from rpcserver.turns import Turns
-from store import OWNER
+from store import OWNER, StoreError
 
 if TYPE_CHECKING:
     from rpcserver.app import App
@@ -210,7 +210,7 @@ class Dispatcher:
     def _run(self, call: Call) -> bool:
         """Start a call and tell whether it goes on in a task of its own."""
         if call.is_cancelled or self._is_stopped:
-            self._finish(call, replies.cancelled() if call.is_cancelled else replies.server_cancelled())
+            self._finish(call, replies.interrupted(call))
             return False
         if call.timer is not None:
             try:
@@ -275,12 +275,15 @@ class Dispatcher:
             if call.is_cancelled or self._is_stopped:
                 outcome.close()
                 raise asyncio.CancelledError
+            call.has_begun = True
             async with clock.start():
                 result = await Paced(call.connection.share, outcome)
         except TimeoutError as error:
             result = replies.timed_out(call) if clock.is_up else describe(error)
         except asyncio.CancelledError:
-            result = replies.cancelled() if call.is_cancelled else replies.server_cancelled()
+            if call.is_cancelled:
+                await self._cancel_jobs(call)
+            result = replies.interrupted(call)
         except Exception as error:
             result = describe(error)
         clock.end()
@@ -304,13 +307,23 @@ class Dispatcher:
             call.task.cancel()
         elif call.key is not None and not call.has_turn:
             self._leave_line(call, call.key)
-            self._finish(call, replies.cancelled())
+            self._finish(call, replies.cancelled(call))
+
+    async def _cancel_jobs(self, call: Call) -> None:
+        """Stop the jobs that a cancelled call has begun; one of an earlier call's dedup key is not its own."""
+        for job_id in call.jobs:
+            try:
+                await asyncio.shield(self._app.runner.cancel(job_id))
+            except StoreError as error:
+                log.warning("job_not_cancelled", job_id=job_id, reason=str(error))
+            except asyncio.CancelledError:
+                return  # the server stops, and the jobs with it
 
     def _expire(self, call: Call) -> None:
         # For a call that still stands in line, or that asked a person; any other has its own clock.
         if call.is_over:
             return
-        if call.task is not None and call.job_id is not None:
+        if call.task is not None and call.has_asked and call.job_id is not None:
             self._spawn(self._answer_unfinished(call, call.job_id))
         elif call.key is not None and not call.has_turn and call.task is None:
             self._leave_line(call, call.key)
@@ -337,7 +350,7 @@ class Dispatcher:
         if connection.calls.get(call.id) is call:
             del connection.calls[call.id]
         took_s = time.monotonic() - call.started
-        if took_s > self._app.settings.slow_call_s and call.job_id is None:
+        if took_s > self._app.settings.slow_call_s and not call.has_asked:
             log.warning("slow_call", method=call.method.name, ms=round(took_s * 1000), connection=connection.label)
         call.answer(replies.encoded(call, outcome))
 

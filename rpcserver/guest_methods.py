@@ -51,7 +51,7 @@ def _method_of(guest: str, brought: GuestMethod) -> Method:
 
 def _seen(call: Call) -> MethodCall:
     async def run(function: str, data: dict[str, Any]) -> Any:
-        return await call.app.runner.run(function, data, replace(call.job_request(), named_by="plugin"))
+        return await call.run(function, data, replace(call.job_request(), named_by="plugin"))
 
     async def ask(method: str, /, **params: Any) -> Any:
         return await inside.call(call.app, call.principal, method, params)

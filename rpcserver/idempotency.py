@@ -1,5 +1,6 @@
-"""Idempotency keys: a call made twice under one key runs once, and both are answered alike.
+"""Idempotency keys: a call made twice under one key has its effect once, and both are answered alike.
 
+A refusal that had no effect is forgotten: the key is free again. What is kept is not called retryable.
 The key is on disk before the call begins, the answer before it is sent. A call whose server was killed in between is
 never run again: whoever asks hears that its outcome is not known. Source: protocol.md 2; written by this module only:
 idempotency_keys.
@@ -8,22 +9,25 @@ idempotency_keys.
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 import structlog
 
+from rpcserver import replies
 from rpcserver.calls import Call
-from rpcserver.errors import CANCELLED, CONFLICT, IDEMPOTENCY_CONFLICT, SERVER_CANCELLED, ErrorObject, describe
+from rpcserver.errors import CONFLICT, IDEMPOTENCY_CONFLICT, ErrorObject, describe
 from rpcserver.refusals import KeyConflict
-from store import Store, Tx
+from store import EFFECTS, Effects, Store, Tx
 
 log = structlog.get_logger("rpc")
 
 OPERATOR = "operator"
-# Nothing was stored, and it was not for what the call says: another try may go better.
-_FORGOTTEN = ("STORAGE_FULL", "STORAGE_FAILED", "SHUTTING_DOWN")
+# What code that is not ours did before it ended so is not known: it counts as an effect.
+_UNKNOWN = frozenset(
+    ("INTERNAL", "JOB_FAILED", "JOB_TIMEOUT", "PLUGIN_ERROR", "RESULT_TOO_LARGE", "TIMED_OUT", "CANCELLED")
+)
 
 
 @dataclass(slots=True)
@@ -72,7 +76,7 @@ class Answers:
             return result
         except asyncio.CancelledError:
             # Cancelled, or out of time: that is the answer from now on, as it is this caller's.
-            result = _stopped(call)
+            result = replies.interrupted(call)
             self._store.write(lambda tx: _finish(tx, place, result)).add_done_callback(_note_unwritten)
             raise
         finally:
@@ -102,12 +106,20 @@ class Answers:
                 return describe(KeyConflict())
             if result is not None:
                 return result.encode()
-            return ErrorObject(**orjson.loads(error)) if error is not None else _stopped(call)
-        outcome = await run(call)
+            return ErrorObject(**orjson.loads(error)) if error is not None else replies.interrupted(call)
+        effects = Effects()
+        outside = EFFECTS.set(effects)
+        try:
+            outcome = await run(call)
+        finally:
+            EFFECTS.reset(outside)
         answer = outcome if isinstance(outcome, ErrorObject | bytes) else _encoded(outcome)
-        if isinstance(answer, ErrorObject) and answer.data.get("kind") in _FORGOTTEN:
-            self._store.write(lambda tx: _forget(tx, place)).add_done_callback(_note_unwritten)
-            return answer
+        if isinstance(answer, ErrorObject):
+            is_unknown = answer.data.get("kind") in _UNKNOWN or self._running[place].outcome.done()
+            if not (effects.are_any or is_unknown):
+                self._store.write(lambda tx: _forget(tx, place)).add_done_callback(_note_unwritten)
+                return answer
+            answer = _not_again(answer)
         kept = _not_kept() if call.method.has_secret and not isinstance(answer, ErrorObject) else answer
         await self._store.write(lambda tx: _finish(tx, place, kept))
         return answer
@@ -178,10 +190,10 @@ def _row_text(error: ErrorObject) -> str:
     return orjson.dumps(error.as_dict()).decode()
 
 
-def _stopped(call: Call) -> ErrorObject:
-    code = CANCELLED if call.is_cancelled else SERVER_CANCELLED
-    message = "The first call under this key was stopped: look what became of it, then call again with a new key."
-    return ErrorObject(code, message, {"kind": "CANCELLED", "retryable": False})
+def _not_again(error: ErrorObject) -> ErrorObject:
+    """Return an error as it is kept: the same key has no other answer, so that trying again is of no use."""
+    data = {name: value for name, value in error.data.items() if name != "retry_after_ms"}
+    return replace(error, data={**data, "retryable": False})
 
 
 def _not_kept() -> ErrorObject:

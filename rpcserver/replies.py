@@ -105,12 +105,6 @@ def _too_large(limit: int, size: int | None = None) -> ErrorObject:
     return describe(RpcError(RESPONSE_TOO_LARGE, "RESPONSE_TOO_LARGE", message))
 
 
-def timed_out(call: "Call") -> ErrorObject:
-    """Return the error for a call whose time is over."""
-    message = f"{call.method.name} took longer than {call.deadline_s:g} s and was stopped."
-    return describe(RpcError(TIMED_OUT, "TIMED_OUT", message, is_retryable=True))
-
-
 def unfinished(call: "Call", job_id: str, state: str) -> Any:
     """Return the answer to a call whose time is over while a job of it asks a person, or did; the job goes on."""
     if call.method.unfinished is not None:
@@ -127,11 +121,36 @@ def wait_for(job_id: str) -> dict[str, Any]:
     return {"method": "job.wait", "params": {"job_id": job_id}}
 
 
-def cancelled() -> ErrorObject:
+def interrupted(call: "Call") -> ErrorObject:
+    """Return the error for a call that was stopped by its caller, its deadline, or the server."""
+    if call.is_cancelled:
+        return cancelled(call)
+    return timed_out(call) if call.clock is not None and call.clock.is_up else server_cancelled(call)
+
+
+def timed_out(call: "Call") -> ErrorObject:
+    """Return the error for a call whose time is over."""
+    message = f"{call.method.name} took longer than {call.deadline_s:g} s and was stopped."
+    return ErrorObject(TIMED_OUT, message, _stopped(call, "TIMED_OUT"))
+
+
+def cancelled(call: "Call") -> ErrorObject:
     """Return the error for a call its caller cancelled."""
-    return ErrorObject(CANCELLED, "Request cancelled", {"kind": "CANCELLED", "retryable": True})
+    return ErrorObject(CANCELLED, "Request cancelled", _stopped(call, "CANCELLED"))
 
 
-def server_cancelled() -> ErrorObject:
+def server_cancelled(call: "Call") -> ErrorObject:
     """Return the error for a call the server stopped."""
-    return ErrorObject(SERVER_CANCELLED, "Server cancelled", {"kind": "SERVER_CANCELLED", "retryable": True})
+    return ErrorObject(SERVER_CANCELLED, "Server cancelled", _stopped(call, "SERVER_CANCELLED"))
+
+
+def _stopped(call: "Call", kind: str) -> dict[str, Any]:
+    """Return what is told of a stopped call: what may have had an effect is not to be made again unseen."""
+    if not (call.has_begun and call.method.is_change):
+        return {"kind": kind, "retryable": True}
+    data: dict[str, Any] = {"kind": kind, "retryable": False}
+    if call.job_id is None:
+        return {**data, "reason": "What it had done until then stays: look what became of it before you call again."}
+    if call.is_cancelled or call.job_id not in call.jobs:
+        return {**data, "job_id": call.job_id, "reason": "job.get tells what became of its job."}
+    return {**data, "job_id": call.job_id, "next": wait_for(call.job_id), "reason": "Its job goes on."}

@@ -109,7 +109,8 @@ async def create(
 ) -> Session:
     """Make a session: the row, the job, the row filled in with what the job made, and whatever `also` stores."""
     app = call.app
-    inserting = app.store.write(lambda tx: sessions.insert(tx, new, app.settings.max_sessions_per_user))
+    # What is taken away again, should it come to nothing, is no effect.
+    inserting = app.store.write(lambda tx: sessions.insert(tx, new, app.settings.max_sessions_per_user), is_record=True)
 
     def fill(tx: Tx, made: SessionSets) -> Session:
         session = sessions.fill(tx, session_id, made.working_set_id, made.pallet_set_id, made.data_set_id)
@@ -139,7 +140,7 @@ async def create(
         # The row must not survive as a session that can be used, nor one whose insertion nobody waited for;
         # a kill here is mended at the next start.
         session_id = await inserting
-        await app.store.write(lambda tx: sessions.remove(tx, session_id))
+        await app.store.write(lambda tx: sessions.remove(tx, session_id), is_record=True)
         raise
 
 
@@ -196,8 +197,7 @@ def request_of(call: Call, session: Session) -> Request:
 
 def run_unasked(call: Call, session: Session, function: str, data: dict[str, Any]) -> Awaitable[Any]:
     """Run a job for a plugin's filter or guard: the server asks it, whoever calls, and no scope has to include it."""
-    request = replace(request_of(call, session), named_by="plugin", admitted=function)
-    return call.app.runner.run(function, data, request)
+    return call.run(function, data, replace(request_of(call, session), named_by="plugin", admitted=function))
 
 
 class GuestJobs:
@@ -215,21 +215,11 @@ class GuestJobs:
 
     async def __call__(self, function: str, data: dict[str, Any]) -> Any:
         """Run a job. A long one goes on when the caller's time is over; one the caller cancels is cancelled."""
-        runner = self._call.app.runner
-        spec = runner.spec(function)
         request = replace(request_of(self._call, self._session), named_by="plugin", admitted="")
-        if spec is None or spec.lane != "long":
-            return await runner.run(function, data, request)
-        self.last = await runner.submit(function, data, request)
-        if self._is_detached:
-            return {"job_id": self.last}
-        try:
-            with runner.audience.watched(self.last, self._call.progress):
-                return await runner.result(self.last)
-        except asyncio.CancelledError:
-            if self._call.is_cancelled:
-                await asyncio.shield(runner.cancel(self.last))
-            raise
+        if not self._call.is_long(function):
+            return await self._call.app.runner.run(function, data, request)
+        self.last = await self._call.submit(function, data, request)
+        return {"job_id": self.last} if self._is_detached else await self._call.result(self.last)
 
 
 async def go(call: Call, session: Session, way: Way, set_id: str | None = None, path: str | None = None) -> Session:
@@ -299,7 +289,7 @@ async def _ask_entering(call: Call, new: NewSession, session_id: str, set_id: st
     request = call.job_request(session_id, is_interactive=new.is_interactive)
 
     def run(function: str, data: dict[str, Any]) -> Awaitable[Any]:
-        return call.app.runner.run(function, data, replace(request, named_by="plugin", admitted=function))
+        return call.run(function, data, replace(request, named_by="plugin", admitted=function))
 
     passage = Passage(newcomer, None, set_id, run)
     refused = await call.app.bus.refusal("set_entering", passage)

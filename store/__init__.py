@@ -2,6 +2,7 @@
 
 from store.clock import STEP_MS, Clock, pause
 from store.disk import make_folder, sync_folder
+from store.effects import EFFECTS, Effects, note_outside
 from store.errors import (
     BackupError,
     CorruptStore,
@@ -27,11 +28,13 @@ from store.tx import Row, Tx
 
 __all__ = [
     "DATABASE",
+    "EFFECTS",
     "LOCK",
     "STEP_MS",
     "BackupError",
     "Clock",
     "CorruptStore",
+    "Effects",
     "NewerStore",
     "NoDescriptors",
     "OWNER",
@@ -55,6 +58,7 @@ __all__ = [
     "make_folder",
     "named",
     "new_id",
+    "note_outside",
     "pause",
     "sync_folder",
 ]

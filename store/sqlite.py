@@ -17,6 +17,7 @@ import aiosqlite
 
 from store.clock import Clock
 from store.disk import make_folder
+from store.effects import EFFECTS
 from store.errors import (
     CorruptStore,
     StoreClosed,
@@ -169,13 +170,19 @@ class Store:
             raise
         return cls(folder, connection, pool, lock, max_batch, clock, threads)
 
-    def write(self, fn: Callable[[Tx], T]) -> asyncio.Future[T]:
+    def write(self, fn: Callable[[Tx], T], *, is_record: bool = False) -> asyncio.Future[T]:
         """Run `fn` in a transaction; awaiting gives its result once it is on disk.
+
+        Args:
+            is_record: it only records what is tried, and would be the same again: no effect of the work it belongs to.
 
         Raises what `fn` raised (nothing of it is stored then), StoreFull, StoreFailed or StoreClosed.
         Cancelling the wait does not undo the write: it was promised to the writer.
         """
-        return self._writer.submit(fn)
+        promised = self._writer.submit(fn)
+        if not is_record and (effects := EFFECTS.get()) is not None:
+            effects.note(promised)
+        return promised
 
     async def read(self, fn: Callable[[Tx], T]) -> T:
         """Run `fn` over one snapshot of what is committed. A write in it is an error.

@@ -9,7 +9,9 @@ from rpcserver.job_models import AnswerParams, ListAsksParams
 from rpcserver.results import AskPage
 
 
-@method("asks.list", ListAsksParams, result=AskPage, errors=("INVALID_CURSOR",), examples=examples.ASKS)
+@method(
+    "asks.list", ListAsksParams, is_change=False, result=AskPage, errors=("INVALID_CURSOR",), examples=examples.ASKS
+)
 async def list_(call: Call, params: ListAsksParams) -> dict[str, Any]:
     """Return the open questions to the caller, the oldest first; those of one session, if named."""
     scope = ("asks", call.user_id, params.session_id)

@@ -41,7 +41,14 @@ async def update(call: Call, params: UpdateContextParams) -> dict[str, Any]:
     return contexts.shown(await call.app.store.write(lambda tx: contexts.update(tx, user_id, name, changes)))
 
 
-@method("contexts.list", PageParams, result=ContextPage, errors=("INVALID_CURSOR",), examples=examples.CONTEXTS)
+@method(
+    "contexts.list",
+    PageParams,
+    is_change=False,
+    result=ContextPage,
+    errors=("INVALID_CURSOR",),
+    examples=examples.CONTEXTS,
+)
 async def list_(call: Call, params: PageParams) -> dict[str, Any]:
     """Return the caller's contexts, by name."""
     scope = ("contexts", call.user_id)

@@ -34,7 +34,7 @@ def _method(open_call: OpenCall) -> Method:
         params,
         handler,
         is_operator=open_call.is_operators,
-        is_change=not open_call.is_paged,
+        is_change=not open_call.is_reading,
         has_secret=open_call.name == "core.user.create",
         result=_result(open_call),
         errors=(*kinds.JOB, *kinds.CORE),

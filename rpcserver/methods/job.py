@@ -53,9 +53,11 @@ async def run(call: Call, params: RunParams) -> dict[str, Any]:
     request = await _request(call, params, spec)
     runner = call.app.runner
     if params.wait and not _needs_row(call, params, spec):
+        if spec.lane == "local":
+            call.job_id = request.job_id
         result = await runner.run(spec.name, params.data, request, on_progress=call.progress)
         return {"job_id": request.job_id, "state": "succeeded", "result": orjson.Fragment(as_json(result))}
-    job_id = await runner.submit(spec.name, params.data, request)
+    job_id = await call.submit(spec.name, params.data, request)
     if not params.wait:
         state = "queued" if job_id == request.job_id else (await _own(call, job_id)).state
         return {"job_id": job_id, "state": state}
@@ -81,6 +83,7 @@ async def get(call: Call, params: JobParams) -> dict[str, Any]:
 @method(
     "job.wait",
     WaitParams,
+    is_change=False,
     timeout_s=24 * 3600.0,
     result=JobRecord,
     errors=("JOB_NOT_FOUND",),
@@ -128,6 +131,7 @@ async def release(call: Call, params: JobParams) -> bool:
 @method(
     "job.log",
     LogParams,
+    is_change=False,
     timeout_s=24 * 3600.0,
     result=JobLog,
     errors=("JOB_NOT_FOUND",),

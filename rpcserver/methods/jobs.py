@@ -63,7 +63,7 @@ def _listed(specs: list[JobSpec]) -> dict[str, orjson.Fragment]:
     return {spec.name: orjson.Fragment(orjson.dumps(views.job_function(spec))) for spec in specs}
 
 
-@method("jobs.stats", NoParams, result=JobStatistics, examples=examples.STATS)
+@method("jobs.stats", NoParams, is_change=False, result=JobStatistics, examples=examples.STATS)
 def stats(call: Call, params: NoParams) -> dict[str, Any]:
     """Return, of the caller's jobs by function and since the server started: runs, errors, and how long they took.
 
@@ -73,7 +73,14 @@ def stats(call: Call, params: NoParams) -> dict[str, Any]:
     return {"items": [counts for counts in table if call.authority.may(counts["function"])]}
 
 
-@method("schedules.list", PageParams, result=SchedulePage, errors=("INVALID_CURSOR",), examples=examples.SCHEDULES)
+@method(
+    "schedules.list",
+    PageParams,
+    is_change=False,
+    result=SchedulePage,
+    errors=("INVALID_CURSOR",),
+    examples=examples.SCHEDULES,
+)
 async def list_schedules(call: Call, params: PageParams) -> dict[str, Any]:
     """Return the caller's schedules, the oldest first."""
     scope = ("schedules", call.user_id)

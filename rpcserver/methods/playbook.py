@@ -67,6 +67,7 @@ async def priorities_add(call: Call, params: PrioritiesParams) -> dict[str, str]
 @method(
     "session.playbook_find",
     FindParams,
+    is_change=False,
     result=PlaybookPage,
     errors=(*kinds.SESSION, "INVALID_CURSOR"),
     examples=examples.FIND,
@@ -104,7 +105,9 @@ def _shown(tx: Tx, session_id: str, numbers: list[int]) -> list[dict[str, Any]]:
     return found
 
 
-@method("session.heroscript", HeroscriptParams, result=str, errors=kinds.SESSION, examples=examples.PICTURE)
+@method(
+    "session.heroscript", HeroscriptParams, is_change=False, result=str, errors=kinds.SESSION, examples=examples.PICTURE
+)
 async def heroscript(call: Call, params: HeroscriptParams) -> str:
     """Return the session and its playbook as heroscript: played in another session, it makes both again."""
     session = await walking.the_session(call, params.session_id)
@@ -143,7 +146,7 @@ async def play(call: Call, params: PlayParams) -> dict[str, Any]:
     context = await app.store.read(lambda tx: contexts.find(tx, session.core_user_id, session.context_name))
     data = playing.PlayData(session_id=session.id, filter=params.filter)
     is_interactive = bool(session.is_interactive) and (context is None or bool(context.is_interactive))
-    job_id = await app.runner.submit(playing.PLAY, data, call.job_request(session.id, is_interactive=is_interactive))
+    job_id = await call.submit(playing.PLAY, data, call.job_request(session.id, is_interactive=is_interactive))
     if params.detach:
         return {"job_id": job_id, "state": "queued"}
     return await _result(call, job_id)

@@ -25,7 +25,7 @@ from rpcserver.stores import CONFIG, SECRETS, keys, session_store
 T = TypeVar("T")
 
 
-@method("session.db.get", KeyParams, result=str, errors=kinds.KEYS_READ, examples=shown.SESSION_GET)
+@method("session.db.get", KeyParams, is_change=False, result=str, errors=kinds.KEYS_READ, examples=shown.SESSION_GET)
 async def session_get(call: Call, params: KeyParams) -> str:
     """Return a value of the session's own store."""
     return await _in_session(call, params.session_id, lambda store: store.get(params.key))
@@ -43,7 +43,9 @@ async def session_delete(call: Call, params: KeyParams) -> bool:
     return await _in_session(call, params.session_id, lambda store: store.delete(params.key))
 
 
-@method("session.db.exists", KeyParams, result=bool, errors=kinds.KEYS_READ, examples=shown.SESSION_HAS)
+@method(
+    "session.db.exists", KeyParams, is_change=False, result=bool, errors=kinds.KEYS_READ, examples=shown.SESSION_HAS
+)
 async def session_exists(call: Call, params: KeyParams) -> bool:
     """Tell whether there is a value under a key."""
     return await _in_session(call, params.session_id, lambda store: store.exists(params.key))
@@ -52,6 +54,7 @@ async def session_exists(call: Call, params: KeyParams) -> bool:
 @method(
     "session.db.keys",
     KeysParams,
+    is_change=False,
     result=KeyPage,
     errors=kinds.KEYS_LIST,
     examples=shown.SESSION_KEYS,
@@ -70,7 +73,9 @@ async def session_destroy(call: Call, params: StoreParams) -> bool:
     return await call.app.stores.destroy(session.core_user_id, session.context_name, session_store(session.id))
 
 
-@method("context.db.get", ContextKeyParams, result=str, errors=kinds.KEYS_READ, examples=shown.CONTEXT_GET)
+@method(
+    "context.db.get", ContextKeyParams, is_change=False, result=str, errors=kinds.KEYS_READ, examples=shown.CONTEXT_GET
+)
 async def context_get(call: Call, params: ContextKeyParams) -> str:
     """Return a value of the context's store; a secret is never returned, only used where a script refers to it."""
     if params.secret:
@@ -90,7 +95,14 @@ async def context_delete(call: Call, params: ContextKeyParams) -> bool:
     return await _in_context(call, params, lambda store: store.delete(params.key))
 
 
-@method("context.db.exists", ContextKeyParams, result=bool, errors=kinds.KEYS_READ, examples=shown.CONTEXT_HAS)
+@method(
+    "context.db.exists",
+    ContextKeyParams,
+    is_change=False,
+    result=bool,
+    errors=kinds.KEYS_READ,
+    examples=shown.CONTEXT_HAS,
+)
 async def context_exists(call: Call, params: ContextKeyParams) -> bool:
     """Tell whether there is a value under a key."""
     return await _in_context(call, params, lambda store: store.exists(params.key))
@@ -99,6 +111,7 @@ async def context_exists(call: Call, params: ContextKeyParams) -> bool:
 @method(
     "context.db.keys",
     ContextKeysParams,
+    is_change=False,
     result=KeyPage,
     errors=kinds.KEYS_LIST,
     examples=shown.CONTEXT_KEYS,

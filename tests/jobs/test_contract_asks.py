@@ -114,7 +114,7 @@ async def test_an_answer_in_the_very_moment_of_expiry_counts(engine: Engine, mon
     ask = (await asked(engine))[0]
     write = engine.store.write
 
-    def slow(fn: Callable[[Tx], Any]) -> asyncio.Future[Any]:
+    def slow(fn: Callable[[Tx], Any], *, is_record: bool = False) -> asyncio.Future[Any]:
         def slowly(tx: Tx) -> Any:
             result = fn(tx)
             time.sleep(0.7)

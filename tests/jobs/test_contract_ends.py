@@ -36,7 +36,7 @@ class Held:
         self.reached = asyncio.Event()
         monkeypatch.setattr(engine.store, "write", self.write)
 
-    def write(self, fn: Callable[..., Any]) -> asyncio.Future[Any]:
+    def write(self, fn: Callable[..., Any], *, is_record: bool = False) -> asyncio.Future[Any]:
         """Stand in for `store.write`."""
         if self._is_open or self._left:
             self._left -= not self._is_open
@@ -348,7 +348,7 @@ async def test_a_full_disk_is_no_outage(engine: Engine, monkeypatch: pytest.Monk
     monkeypatch.setattr(storing, "FIRST_RETRY_S", 0.01)
     write, refused = engine.store.write, 0
 
-    def full(fn: Callable[..., Any]) -> asyncio.Future[Any]:
+    def full(fn: Callable[..., Any], *, is_record: bool = False) -> asyncio.Future[Any]:
         nonlocal refused
         refused += 1
         future = asyncio.get_running_loop().create_future()
@@ -384,7 +384,7 @@ async def test_a_full_disk_stops_no_schedules(engine: Engine, monkeypatch: pytes
     )
     write = engine.store.write
 
-    def full(fn: Callable[..., Any]) -> asyncio.Future[Any]:
+    def full(fn: Callable[..., Any], *, is_record: bool = False) -> asyncio.Future[Any]:
         future = asyncio.get_running_loop().create_future()
         future.set_exception(StoreFull())
         return future

@@ -216,3 +216,21 @@ async def test_closed_doors_are_told_over_the_wire(beyond: Running, web: Web) ->
     assert (await refused(lamp.anna, "core.token.edit_attribute", **attach)).kind == "SOURCE_CLOSED"
     assert await dump(beyond.app.store) == before
     assert await lamp.read(lamp.bob) == (1, "ok")
+
+
+async def test_what_a_remote_may_have_heard_is_not_said_twice(beyond: Running, web: Web) -> None:
+    """Under a key: a write that was sent and failed is kept, and not retryable; one that was not sent runs again."""
+    lamp = await Lamp.make(beyond, web, method="PUT", retries=0)
+    write = {**lamp.which, "value": "on"}
+    counting = web.answer
+    web.answer = lambda request: reply(b"", "503 No")
+    first = await refused(lamp.anna, "core.attribute.write", idempotency_key="sent", **write)
+    assert (first.kind, first.data["retryable"]) == ("REMOTE_UNAVAILABLE", False)
+    web.answer = counting
+    again = await refused(lamp.anna, "core.attribute.write", idempotency_key="sent", **write)
+    assert again.as_dict() == first.as_dict() and len(web.seen) == 1
+    await lamp.anna.call("core.remote.edit", remote_id=lamp.remote, is_on=False)
+    off = await refused(lamp.anna, "core.attribute.write", idempotency_key="off", **write)
+    assert (off.kind, off.data["retryable"]) == ("REMOTE_UNAVAILABLE", True)
+    await lamp.anna.call("core.remote.edit", remote_id=lamp.remote, is_on=True)
+    assert (await lamp.anna.call("core.attribute.write", idempotency_key="off", **write))["value"] == 2

@@ -3,7 +3,7 @@
 -- A time said to be steady is on the scale that nobody sets: the end or beginning of a duration (store.clock).
 -- Ids are opaque text, sortable by age. Each table is written by the modules named in its comment alone.
 
--- Server-wide values: the event epoch and the key that signs cursors, made once; what the clocks said. Written by rpcserver.identity.
+-- Server-wide values: the key that signs cursors, made once; what the clocks said. Written by rpcserver.identity.
 CREATE TABLE server_values (
     name  TEXT PRIMARY KEY,
     value TEXT NOT NULL
@@ -341,6 +341,15 @@ CREATE TABLE events (
     age_from BIGINT NOT NULL
 );
 CREATE INDEX events_audience ON events (audience, seq);
+
+-- The runs of servers that wrote these events, in order. epoch: by which clients name it. last_seq: the newest event when
+-- the next run began, NULL for the newest run: a position beyond it was given by a run that is not in this history.
+-- Written by rpcserver.events.
+CREATE TABLE event_runs (
+    number   INTEGER PRIMARY KEY,
+    epoch    TEXT NOT NULL UNIQUE,
+    last_seq BIGINT
+);
 
 -- What a credential is good for beyond scopes and expiry, and what was used of it; a plain one has no row.
 -- renewal_ms: the life auth.refresh begins anew. interval_began_at: steady. Written by rpcserver.credentials.

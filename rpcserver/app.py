@@ -107,7 +107,7 @@ class App:
         self.notices = Notices(bus, settings.max_waiting_notices)
         self.cursors = Cursors(known.cursor_key)
         kept = Kept(settings.max_events, settings.max_event_age_s)
-        self.events = Events(store, known.epoch, kept, presence.users_in, sessions.places, sets.readable_among)
+        self.events = Events(store, kept, presence.users_in, sessions.places, sets.readable_among)
         self.sessions = Sessions(store)
         self.credentials = Credentials(store, settings.max_logged_calls)
         self.answers = Answers(store, settings.idempotency_age_s, settings.max_keys_per_user)
@@ -319,6 +319,11 @@ class App:
             ahead_ms += step_ms
             log.warning("clock_was_set", by_s=round(step_ms / 1000, 1))
             await self.keep_clock()
+            try:
+                # So finds itself a machine that goes on from a snapshot: what it gave since is not in its memory.
+                await self.events.begin_run()
+            except StoreError as error:
+                log.warning("epoch_not_begun", reason=str(error))
 
     async def keep_clock(self) -> None:
         """Keep what the clocks say: the next server goes on from there."""
@@ -393,6 +398,8 @@ async def opened(settings: Settings, *, is_server: bool = False, clock: Clock | 
             app = App(settings, store, bus, known, tasks, pools)
             await app.stores.settle()
             await app.events.load()
+            if is_server:
+                await app.events.begin_run()
             await app.answers.load()
             app.has_asking_rules = await store.read(guards.any_asks)
             was_killed = is_server and not await store.write(identity.was_stopped)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from rpcserver import identity
+from rpcserver import events
 from rpcserver.settings import RUNNING
 from store import DATABASE, LOCK, BackupError, Store, backup, sync_folder
 
@@ -51,7 +51,7 @@ def write(folder: Path, file: Path) -> int:
 
 
 def restore(file: Path, folder: Path, *, is_replacing: bool = False) -> Path | None:
-    """Make a data folder from a backup; its event epoch is another, so that no client resumes into the past.
+    """Make a data folder from a backup; it knows no epoch, so that no client resumes into the past.
 
     Args:
         is_replacing: move what is in the folder aside, and return where to.
@@ -69,16 +69,16 @@ def restore(file: Path, folder: Path, *, is_replacing: bool = False) -> Path | N
     try:
         _unpack(file, fresh)
         backup.check_database(fresh / DATABASE)
-        asyncio.run(_begin_epoch(fresh))
+        asyncio.run(_forget_epochs(fresh))
         return _put(fresh, folder, is_taken)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-async def _begin_epoch(folder: Path) -> None:
+async def _forget_epochs(folder: Path) -> None:
     store = await Store.open(folder)  # brings an older backup to this version, or refuses a newer one
     try:
-        await store.write(identity.renew)
+        await store.write(events.forget_runs)
     finally:
         await store.close()
 

@@ -63,7 +63,7 @@ class Subscription:
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         while (event := await self._queue.get()) is not None:
-            self.seq = event.seq
+            self.epoch, self.seq = event.epoch, event.seq
             yield event
         self._queue.put_nowait(None)  # it stays closed, for whoever looks next
 
@@ -74,7 +74,7 @@ class Subscription:
         if event is None:
             self._queue.put_nowait(None)
             raise Disconnected("the connection was closed")
-        self.seq = event.seq
+        self.epoch, self.seq = event.epoch, event.seq
         return event
 
     async def close(self) -> bool:

@@ -16,7 +16,7 @@ import orjson
 import structlog
 
 from rpcserver.subscriptions import Event, Subscription
-from store import Row, Store, StoreError, Tx
+from store import Row, Store, StoreError, Tx, new_id
 
 log = structlog.get_logger("events")
 
@@ -25,6 +25,7 @@ Places = Callable[[Tx, str], list[str]]
 MaySee = Callable[[Tx, str, list[str]], set[str]]
 
 EVERYBODY = "all"
+RUNS_KEPT = 1000
 FORGOTTEN_AT_ONCE = 500  # events or listeners of one transaction
 TRIMMED_EVERY = 100  # events; each time more than that may go
 _COLUMNS = "seq, topic, audience, data, at"
@@ -51,14 +52,14 @@ class Events:
     def __init__(
         self,
         store: Store,
-        epoch: str,
         kept: Kept,
         present: Present,
         places: Places,
         may_see: MaySee,
     ) -> None:
-        self.epoch = epoch
+        self.epoch = ""  # of this run; a server has one from its start on
         self.last_seq = 0
+        self._ended: dict[str, int] = {}  # the epochs of earlier runs, and how far their events go in this history
         self._store = store
         self._clock = store.clock
         self._kept = kept
@@ -83,6 +84,31 @@ class Events:
         for user_id, from_seq, heard_at in listeners:
             self._listeners[user_id] = from_seq
             self._heard_at[user_id] = heard_at
+
+    async def begin_run(self) -> None:
+        """Begin an epoch: positions given from now on can be told from those of a history that was rolled back.
+
+        Whatever put an older state of the database in place (a copy of the folder or of the file, a snapshot of the
+        disk, a log that lost its end), the events after it get numbers that were given before. A position is its
+        epoch and its number: one beyond what this history has of that epoch was given by another.
+        """
+        epoch = new_id("e_")
+
+        def begin(tx: Tx) -> None:
+            newest = _newest(tx)
+            tx.run("UPDATE event_runs SET last_seq = ? WHERE last_seq IS NULL", newest)
+            tx.run("INSERT INTO event_runs (epoch) VALUES (?)", epoch)
+            tx.run("DELETE FROM event_runs WHERE number <= (SELECT max(number) FROM event_runs) - ?", RUNS_KEPT)
+            ended = tx.all("SELECT epoch, last_seq FROM event_runs WHERE last_seq IS NOT NULL")
+            tx.after_commit(lambda: self._began(epoch, dict(ended)))
+
+        await self._store.write(begin)
+
+    def _began(self, epoch: str, ended: dict[str, int]) -> None:
+        self.epoch, self._ended = epoch, ended
+        for subscribed in self._by_user.values():
+            for subscription in subscribed:
+                subscription.name(epoch)
 
     def append(self, tx: Tx, topic: str, audience: str, data: dict[str, Any]) -> None:
         """Add an event to the transaction that makes it true, if anybody could come to hear of it.
@@ -159,7 +185,8 @@ class Events:
     async def can_resume(self, user_id: str, epoch: str, seq: int) -> bool:
         """Tell whether every event of a user after a position is still kept."""
         from_seq = self._listeners.get(user_id)
-        if epoch != self.epoch or from_seq is None or not from_seq <= seq <= self.last_seq:
+        end = self.last_seq if epoch == self.epoch else self._ended.get(epoch)
+        if from_seq is None or end is None or not from_seq <= seq <= end:
             return False
         return await self._store.read(lambda tx: seq >= _oldest(tx) - 1)
 
@@ -291,6 +318,11 @@ class Events:
             for subscription in self._by_user.get(user_id, ()):
                 if subscription.wants(event):
                     subscription.tell(event)
+
+
+def forget_runs(tx: Tx) -> None:
+    """Forget every epoch: no position that was ever given can be resumed."""
+    tx.run("DELETE FROM event_runs")
 
 
 def _forget_events(tx: Tx, cutoff: int, upto: int) -> bool:

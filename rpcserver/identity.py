@@ -1,4 +1,4 @@
-"""What one data folder is known by for life: the event epoch, the key that signs cursors, the clock that goes on.
+"""What one data folder is known by for life: the key that signs cursors, and the clock that goes on.
 
 Rows of server_values.
 """
@@ -6,27 +6,22 @@ Rows of server_values.
 import secrets
 from dataclasses import dataclass
 
-from store import Tx, ids, new_id
+from store import Tx, ids
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The epoch names this run of events: one restored from a backup gets another.
+    """`clock` is what the clocks of the last server said when it ended: the wall clock, the steady scale, its ids."""
 
-    `clock` is what the clocks of the last server said when it ended: the wall clock, the steady scale, and its ids.
-    """
-
-    epoch: str
     cursor_key: bytes
     clock: tuple[int, int, int]
 
 
 def load(tx: Tx) -> Identity:
     """Return the values, making them the first time."""
-    epoch = _value(tx, "epoch", new_id("e_"))
     cursor_key = bytes.fromhex(_value(tx, "cursor_key", secrets.token_hex(32)))
     now, steady, newest = _value(tx, "clock", _clock(tx)).split()
-    return Identity(epoch, cursor_key, (int(now), int(steady), int(newest)))
+    return Identity(cursor_key, (int(now), int(steady), int(newest)))
 
 
 def note_stop(tx: Tx) -> None:
@@ -37,11 +32,6 @@ def note_stop(tx: Tx) -> None:
 def was_stopped(tx: Tx) -> bool:
     """Tell whether the last server ended by itself, rather than being killed, once: the next one is told no."""
     return tx.run("DELETE FROM server_values WHERE name = 'stopped'") == 1
-
-
-def renew(tx: Tx) -> None:
-    """Begin another epoch: what clients remember of the one before cannot be resumed."""
-    tx.run("UPDATE server_values SET value = ? WHERE name = 'epoch'", new_id("e_"))
 
 
 def keep_clock(tx: Tx) -> None:

@@ -107,7 +107,11 @@ class Subscription:
         self._kept: deque[Event] = deque()
         self._kept_bytes = 0
         self._gap_from = self._gap_to = 0
-        self._head = orjson.dumps({"subscription": id, "epoch": epoch})[:-1]
+        self.name(epoch)
+
+    def name(self, epoch: str) -> None:
+        """Give the epoch with all that is said from now on."""
+        self._head = orjson.dumps({"subscription": self.id, "epoch": epoch})[:-1]
 
     def wants(self, event: Event) -> bool:
         """Tell whether an event is one of its topics, and one that its connection's credential may hear of."""

@@ -1,24 +1,59 @@
 """What a remote calls, and how: its address, what is sent, what of the answer is taken. Source: sessions.md 4.1, 4.2.
 
-Secrets stand here by name alone, as `secret:NAME`; the operator keeps their values.
+Secrets stand here by name alone, as `secret:NAME`; the operator keeps their values. Of the JSON Schema of a person's
+answer, those words are known that are checked in a time that grows with the answer alone: the whole of it would let
+whoever makes a remote have patterns that never end, and references that are fetched from elsewhere (protocol.md 5).
 """
 
+import json
+import re
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+import jsonschema
+
 from core.durations import Duration, Pause
 from core.errors import BadRemote
-from core.schemas import check_schema
-from core.sent import NAME, PATH, sent, taken
 
 MAX_URL_CHARACTERS = 2000
 MAX_NAMES = 100
 MAX_RETRIES = 5
 REPEATABLE = ("GET", "PUT", "DELETE")  # a second one changes nothing: RFC 9110, 9.2.2
 _FORBIDDEN_HEADERS = ("host", "content-length", "transfer-encoding", "connection", "cookie", "upgrade", "expect", "te")
+# How a source of what is sent is written, by its kind.
+SENT = {
+    "value": "value or value.PATH",
+    "token": "token or token.PATH",
+    "caller": "caller.id or caller.name",
+    "owner": "owner.id or owner.name",
+    "type": "type",
+    "earlier": "earlier or earlier.PATH",
+    "constant": "constant:TEXT",
+    "secret": "secret:NAME",
+}
+TAKEN = ("data", "header", "code")
+PATH = re.compile(r"[\w@:-]+(?:\.[\w@:-]+)*")
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+MAX_SCHEMA_BYTES = 4096
+MAX_ANSWER_BYTES = 16 * 1024
+MAX_SCHEMA_DEPTH = 8
+SCHEMA_WORDS = frozenset({
+    *("type", "enum", "const", "title", "description", "default", "examples"),
+    *("properties", "required", "additionalProperties", "minProperties", "maxProperties"),
+    *("items", "minItems", "maxItems"),
+    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength"),
+})  # fmt: skip
 
 Identity = Literal["token", "type", "attribute", "owner", "caller", "attributes", "earlier"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What stands for one thing sent or taken: its kind, and the path, name or text behind it."""
+
+    kind: str
+    rest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +144,81 @@ def checked(kind: str, definition: Definition) -> Definition:
     return definition
 
 
+def sent(text: str) -> Part:
+    """Return what a source such as `token.PATH`, `constant:TEXT` or `secret:NAME` means. Raises BadRemote."""
+    part = split(text)
+    if part.kind not in SENT:
+        raise BadRemote(f"{text[:80]!r} is none of {', '.join(SENT)}")
+    if part.kind in ("value", "token", "earlier"):
+        is_good = not part.rest or PATH.fullmatch(part.rest) is not None
+    elif part.kind in ("caller", "owner"):
+        is_good = part.rest in ("", "id", "name")
+    elif part.kind == "secret":
+        is_good = NAME.fullmatch(part.rest) is not None
+    else:
+        is_good = part.kind == "constant" or not part.rest
+    if not is_good:
+        raise BadRemote(f"{text[:80]!r} cannot be read: write {SENT[part.kind]}")
+    return part
+
+
+def taken(text: str) -> Part:
+    """Return what `data.PATH`, `header:NAME` or `code` means. Raises BadRemote."""
+    part = split(text)
+    if part.kind not in TAKEN:
+        raise BadRemote(f"{text[:80]!r} is none of {', '.join(TAKEN)}")
+    if part.kind == "data" and part.rest and not PATH.fullmatch(part.rest):
+        raise BadRemote(f"{part.rest[:80]!r} is not a path of names and numbers joined by dots")
+    elif part.kind == "header" and not NAME.fullmatch(part.rest):
+        raise BadRemote(f"{part.rest[:80]!r} is not the name of a header")
+    elif part.kind == "code" and part.rest:
+        raise BadRemote("`code` stands alone")
+    return part
+
+
+def split(text: str) -> Part:
+    """Return kind and rest, unchecked: `constant`, `secret` and `header` are followed by a colon."""
+    head, colon, rest = text.partition(":")
+    if colon and head in ("constant", "secret", "header"):
+        return Part(head, rest)
+    head, _, rest = text.partition(".")
+    return Part(head, rest)
+
+
 def _check_manual(definition: Definition) -> None:
     if not definition.question:
         raise BadRemote("a manual remote needs a question")
     if not 1 <= definition.timeout_s <= 7 * 24 * 3600:
         raise BadRemote("timeout_s must be from 1 to 604800")
     if definition.schema is not None:
-        check_schema(definition.schema)
+        _check_schema(definition.schema)
     if definition.choices is not None and not 1 <= len(definition.choices) <= MAX_NAMES:
         raise BadRemote(f"there must be from 1 to {MAX_NAMES} choices")
+
+
+def _check_schema(schema: dict[str, Any]) -> None:
+    if len(json.dumps(schema)) > MAX_SCHEMA_BYTES:
+        raise BadRemote(f"its schema is longer than {MAX_SCHEMA_BYTES} bytes")
+    _check_words(schema, 1)
+    try:
+        jsonschema.Draft202012Validator.check_schema(schema)
+    except jsonschema.SchemaError as error:
+        raise BadRemote(f"its schema is none: {error.message[:200]}") from error
+
+
+def _check_words(schema: Any, depth: int) -> None:
+    if isinstance(schema, bool):
+        return
+    if not isinstance(schema, dict) or depth > MAX_SCHEMA_DEPTH:
+        raise BadRemote(f"its schema must be made of objects, at most {MAX_SCHEMA_DEPTH} deep")
+    for word in schema:
+        if word not in SCHEMA_WORDS:
+            raise BadRemote(f"its schema holds {word[:80]!r}; known are {', '.join(sorted(SCHEMA_WORDS))}")
+    properties = schema.get("properties", {})
+    inner = list(properties.values()) if isinstance(properties, dict) else []
+    inner += [schema[word] for word in ("items", "additionalProperties") if word in schema]
+    for one in inner:
+        _check_words(one, depth + 1)
 
 
 def _check_url(url: str) -> None:

@@ -13,9 +13,8 @@ from urllib.parse import parse_qsl, quote, quote_plus, urlencode, urlsplit
 
 import orjson
 
-from core import sent
 from core.behind import Behind
-from core.definitions import Definition
+from core.definitions import Definition, Part, split
 from jobs.errors import RemoteUnavailable
 
 MAX_DEPTH = 64
@@ -66,7 +65,7 @@ def letter(definition: Definition, asked: Behind, value: Any, secret: Callable[[
         return used[-1]
 
     def meant(source: str) -> Any:
-        return _meant(sent.split(source), asked, value, hidden)
+        return _meant(split(source), asked, value, hidden)
 
     mapped = {name: meant(source) for name, source in (definition.to_remote or {"value": "value"}).items()}
     if definition.call_identity:
@@ -104,14 +103,12 @@ def filled(url: str, segments: Mapping[str, Any]) -> str:
 def taken(definition: Definition, to_send: Letter, response: Response) -> Any:
     """Return what of an answer counts. Raises RemoteUnavailable when it cannot be read, or `take` is not there."""
     needs_data = not definition.from_remote or any(
-        sent.split(source).kind == "data" for source in definition.from_remote.values()
+        split(source).kind == "data" for source in definition.from_remote.values()
     )
     found = bounded(read(definition.answer, to_send.hide(response.text)), to_send) if needs_data else None
     if not definition.from_remote:
         return follow(found, definition.take)
-    return {
-        name: _taken(sent.split(source), found, to_send, response) for name, source in definition.from_remote.items()
-    }
+    return {name: _taken(split(source), found, to_send, response) for name, source in definition.from_remote.items()}
 
 
 def plain(held: Any) -> str:
@@ -172,7 +169,7 @@ def bounded(found: Any, to_send: Letter, depth: int = 0) -> Any:
     return found
 
 
-def _meant(part: sent.Part, asked: Behind, value: Any, secret: Callable[[str], str]) -> Any:
+def _meant(part: Part, asked: Behind, value: Any, secret: Callable[[str], str]) -> Any:
     if part.kind == "constant":
         return part.rest
     if part.kind == "secret":
@@ -220,7 +217,7 @@ def _authorization(
     return f"Basic {packed}"
 
 
-def _taken(part: sent.Part, found: Any, to_send: Letter, response: Response) -> Any:
+def _taken(part: Part, found: Any, to_send: Letter, response: Response) -> Any:
     if part.kind == "code":
         return response.code
     if part.kind == "header":

@@ -322,11 +322,12 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _numbers_make_sense(self) -> Self:
-        # A limit of zero or less would stop everything, or nothing; where 0 means "no limit", 0 is the default.
+        # A limit of zero or less would stop everything, or nothing; where 0 means "no limit", it says so.
         for name, field in type(self).model_fields.items():
             value, default = getattr(self, name), field.default
             if isinstance(default, int | float) and not isinstance(default, bool) and name != "port":
-                if not math.isfinite(value) or value < 0 or (value == 0 and default > 0):
+                may_be_zero = default == 0 or "0: no limit" in (field.description or "")
+                if not math.isfinite(value) or value < 0 or (value == 0 and not may_be_zero):
                     raise ValueError(f"{name} must be a number above 0, not {value}")
                 if name.endswith("_s") and not SHORTEST_S <= value <= LONGEST_S:
                     raise ValueError(f"{name} must be {SHORTEST_S:g} to {LONGEST_S:.0f} seconds, not {value}")

@@ -106,8 +106,8 @@ async def test_a_worker_that_dies_fails_that_script_alone() -> None:
 
 
 async def test_a_user_has_so_many_waiting(engine: MontyEngine) -> None:
-    """More than that are refused at once; others' scripts are not."""
-    loops = [asyncio.create_task(engine.run("while True: pass", {}, (), "anna")) for _ in range(5)]
+    """One runs and five wait; more are refused at once, and others' scripts are not."""
+    loops = [asyncio.create_task(engine.run("while True: pass", {}, (), "anna")) for _ in range(6)]
     await asyncio.sleep(0)
     with pytest.raises(ScriptLimit, match="wait already"):
         await engine.run("1", {}, (), "anna")

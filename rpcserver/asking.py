@@ -17,7 +17,7 @@ from rpcserver.connection import Connection
 from rpcserver.credentials import Credentials
 from rpcserver.errors import describe
 from rpcserver.jsonrpc import encode_notification
-from rpcserver.refusals import ClientDeclined, ClientGone
+from rpcserver.requests import ClientDeclined, ClientGone
 from store import Clock
 
 log = structlog.get_logger("wire")
@@ -94,7 +94,7 @@ class Asking:
             for _ in range(MAX_TRIES):
                 wanted = question if problem is None else {**question, "problem": problem}
                 # However long it takes: who waits for the answer ends the question, and we are told (`resolved`).
-                answer = await connection.requests.ask(METHOD, wanted, None)
+                answer = await connection.requests.ask(METHOD, wanted)
                 try:
                     await self._answer(connection, ask_id, user_id, answer)
                     return

@@ -60,10 +60,6 @@ class Description:
         """Return the document of every method that users may be allowed to call."""
         return self._document([method for method in self._methods if not method.is_operator])
 
-    def for_caller(self, principal: Principal | None, is_operator: bool = False) -> dict[str, Any]:
-        """Return the document of what the caller may call; for None: before authentication."""
-        return self._document([one for one in self._methods if one.is_for(principal, is_operator)])
-
     async def text_for(self, principal: Principal | None, is_operator: bool = False) -> bytes:
         """Return the document for a caller as JSON, made once for all who may call the same."""
         methods = [one for one in self._methods if one.is_for(principal, is_operator)]

@@ -1,17 +1,12 @@
 """What the edge refuses to callers: for their credential, their number, or what they said before."""
 
-from typing import Any
-
 from rpcserver.errors import (
     BUSY,
-    DECLINED,
     FORBIDDEN,
     IDEMPOTENCY_CONFLICT,
     NOT_FOUND,
     RATE_LIMITED,
-    SERVER_CANCELLED,
     SHUTTING_DOWN,
-    TIMED_OUT,
     RpcError,
 )
 
@@ -93,27 +88,3 @@ class KeyConflict(RpcError):
     def __init__(self) -> None:
         message = "This idempotency key was used for another method or other params: take a new key for a new call."
         super().__init__(IDEMPOTENCY_CONFLICT, "IDEMPOTENCY_CONFLICT", message)
-
-
-class ClientDeclined(RpcError):
-    """The client answered a request of the server with an error."""
-
-    def __init__(self, method: str, error: dict[str, Any]) -> None:
-        self.error = error
-        super().__init__(DECLINED, "CLIENT_DECLINED", f"The client declined {method}.", client_error=error)
-
-
-class ClientSilent(RpcError):
-    """The client did not answer a request of the server in time."""
-
-    def __init__(self, method: str, timeout_s: float) -> None:
-        message = f"The client did not answer {method} within {timeout_s:g} s."
-        super().__init__(TIMED_OUT, "CLIENT_SILENT", message, is_retryable=True)
-
-
-class ClientGone(RpcError):
-    """The connection was closed before the client answered a request of the server."""
-
-    def __init__(self, method: str) -> None:
-        message = f"The connection was closed before the client answered {method}."
-        super().__init__(SERVER_CANCELLED, "CLIENT_GONE", message, is_retryable=True)

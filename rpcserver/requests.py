@@ -1,4 +1,4 @@
-"""Requests of the server to a client: an id space of their own, and a deadline each. Source: protocol.md 5."""
+"""Requests of the server to a client, in an id space of their own. Source: protocol.md 5."""
 
 import asyncio
 import itertools
@@ -8,9 +8,23 @@ from typing import Any
 import structlog
 
 from rpcserver.jsonrpc import Invalid, Response, encode_notification, encode_request
-from rpcserver.refusals import ClientDeclined, ClientGone, ClientSilent
 
 log = structlog.get_logger("wire")
+
+
+class ClientDeclined(Exception):
+    """The client answered a request of the server with an error."""
+
+    def __init__(self, method: str, error: dict[str, Any]) -> None:
+        self.error = error
+        super().__init__(f"The client declined {method}.")
+
+
+class ClientGone(Exception):
+    """The connection was closed before the client answered a request of the server."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__(f"The connection was closed before the client answered {method}.")
 
 
 class Requests:
@@ -25,12 +39,11 @@ class Requests:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    async def ask(self, method: str, params: Mapping[str, Any], timeout_s: float | None) -> Any:
-        """Send a request and return the client's result. Without a time-out it waits until it is cancelled.
+    async def ask(self, method: str, params: Mapping[str, Any]) -> Any:
+        """Send a request and return the client's result. When the wait is cancelled, the client is told.
 
         Raises:
             ClientDeclined: the client answered with an error.
-            ClientSilent: it did not answer in time; it is told that the answer is no longer wanted.
             ClientGone: the connection was closed first.
         """
         if self._is_gone:
@@ -40,12 +53,7 @@ class Requests:
         self._waiting[id] = (method, answer)
         self._send(encode_request(id, method, params))
         try:
-            async with asyncio.timeout(timeout_s) as limit:
-                return await answer
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
-            raise ClientSilent(method, timeout_s or 0.0) from error
+            return await answer
         finally:
             if self._waiting.pop(id, None) is not None:
                 self._send(encode_notification("$/cancelRequest", {"id": id}))

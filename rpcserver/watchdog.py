@@ -36,7 +36,6 @@ class Watchdog:
         self._alive = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
-        self.blocked = 0
         self.max_s = 0.0
 
     def start(self) -> None:
@@ -65,7 +64,6 @@ class Watchdog:
                 if self._stop.is_set():
                     return
             blocked_s = time.monotonic() - asked
-            self.blocked += 1
             self.max_s = max(self.max_s, blocked_s)
             log.warning("loop_blocked", ms=round(blocked_s * 1000), **seen)
 

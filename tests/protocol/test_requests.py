@@ -1,4 +1,4 @@
-"""The server asks the client: ids of its own, a deadline each, and no way to wait for one another."""
+"""The server asks the client: ids of its own, and no way to wait for one another."""
 
 import asyncio
 from typing import Any
@@ -9,8 +9,9 @@ import rpcserver.app
 from rpcserver.client import CallError, Client
 from rpcserver.connection import Connection
 from rpcserver.dispatch import Call, method
+from rpcserver.errors import RpcError
 from rpcserver.models import Params
-from rpcserver.refusals import ClientGone
+from rpcserver.requests import ClientDeclined, ClientGone
 from tests.builders import Wire
 from tests.conftest import Running
 
@@ -19,7 +20,6 @@ class Ask(Params):
     """Params of test.ask."""
 
     depth: int = 0
-    timeout_s: float = 5.0
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,10 @@ def methods(monkeypatch: pytest.MonkeyPatch) -> None:
     @method("test.ask", Ask)
     async def ask(call: Call, params: Ask) -> Any:
         """Ask the client and return its answer."""
-        return await call.connection.requests.ask("client.ask", {"depth": params.depth}, params.timeout_s)
+        try:
+            return await call.connection.requests.ask("client.ask", {"depth": params.depth})
+        except ClientDeclined as error:
+            raise RpcError(-32018, "DECLINED", "no", client_error=error.error) from error
 
     monkeypatch.setattr(rpcserver.app, "METHODS", (*rpcserver.app.METHODS, ask))
 
@@ -51,7 +54,7 @@ async def test_the_client_answers(anna: Client) -> None:
     anna.on("client.ask", decline)
     with pytest.raises(CallError) as caught:
         await anna.call("test.ask")
-    assert caught.value.kind == "CLIENT_DECLINED" and caught.value.data["client_error"]["message"] == "no"
+    assert caught.value.kind == "DECLINED" and caught.value.data["client_error"]["message"] == "no"
 
 
 async def test_a_client_without_a_handler_says_so(anna: Client) -> None:
@@ -74,14 +77,15 @@ async def test_ids_are_the_servers_own(server: Running) -> None:
     await wire.close()
 
 
-async def test_a_silent_client_is_given_up(server: Running) -> None:
-    """After the deadline the call fails, and the client is told that nobody waits any more."""
+async def test_a_cancelled_question_is_taken_back(server: Running) -> None:
+    """The client is told that nobody waits any more; an answer that comes all the same is left alone."""
     wire = await Wire.open(server.url, await server.credential("anna"))
-    await wire.send({"jsonrpc": "2.0", "id": 1, "method": "test.ask", "params": {"timeout_s": 0.02}})
+    await wire.send({"jsonrpc": "2.0", "id": 1, "method": "test.ask"})
     asked = await wire.receive()
+    await wire.send({"jsonrpc": "2.0", "method": "$/cancelRequest", "params": {"id": 1}})
     told = await wire.receive()
     assert told == {"jsonrpc": "2.0", "method": "$/cancelRequest", "params": {"id": asked["id"]}}
-    assert (await wire.receive())["error"]["data"]["kind"] == "CLIENT_SILENT"
+    assert (await wire.receive())["error"]["data"]["kind"] == "CANCELLED"
     await wire.send({"jsonrpc": "2.0", "id": asked["id"], "result": "too late"})
     assert (await wire.call("server.ping", id=2))["result"] == "pong"
     await wire.close()
@@ -90,7 +94,7 @@ async def test_a_silent_client_is_given_up(server: Running) -> None:
 async def test_a_client_that_goes_ends_the_wait(server: Running) -> None:
     """The question fails at once when its connection is gone."""
     wire = await Wire.open(server.url, await server.credential("anna"))
-    await wire.send({"jsonrpc": "2.0", "id": 1, "method": "test.ask", "params": {"timeout_s": 60}})
+    await wire.send({"jsonrpc": "2.0", "id": 1, "method": "test.ask"})
     await wire.receive()
     assert server.app.dispatcher.in_flight == 1
     wire.socket.transport.abort()
@@ -107,7 +111,7 @@ async def test_a_client_that_is_gone_is_not_asked(server: Running, anna: Client)
     await anna.close()
     await gone.wait_closed()
     with pytest.raises(ClientGone):
-        await gone.requests.ask("client.ask", {}, 60)
+        await gone.requests.ask("client.ask", {})
 
 
 async def test_attached_connections_are_found(server: Running, anna: Client) -> None:
@@ -119,7 +123,7 @@ async def test_attached_connections_are_found(server: Running, anna: Client) -> 
     found = server.app.server.attached(user_id, session_id)
     assert len(found) == 1 and isinstance(found[0], Connection)
     anna.on("client.ask", lambda params: "me")
-    assert await found[0].requests.ask("client.ask", {}, 5) == "me"
+    assert await found[0].requests.ask("client.ask", {}) == "me"
 
 
 @pytest.mark.parametrize("answer", ['"result":5,"error":null', '"error":null,"result":5'])
@@ -149,7 +153,7 @@ async def test_a_wrong_answer_ends_the_question_and_is_not_answered(server: Runn
     await wire.send({"jsonrpc": "2.0", "id": 1, "method": "test.ask"})
     asked = await wire.receive()
     answer = await wire.ask(f'{{"jsonrpc":"2.0","id":"{asked["id"]}",{members}}}')
-    assert (answer["id"], answer["error"]["data"]["kind"]) == (1, "CLIENT_DECLINED")
+    assert (answer["id"], answer["error"]["data"]["kind"]) == (1, "DECLINED")
     await wire.close()
 
 

@@ -78,10 +78,10 @@ async def test_whoever_is_attached_is_asked_at_once(server: Running, anna: Clien
     anna.on("ask.resolved", lambda params: taken_back.put_nowait(params["state"]))
     await tab.get_session(session_id)
     job_id = await start(anna, "guest.asks", session_id=session_id)
-    names = {(await asked.get())[0] for _ in range(2)}
-    assert names == {"anna", "tab"}
-    again = (await asked.get())[1]
-    assert "problem" in again and again["text"] == "Your name?"
+    first = [await asked.get() for _ in range(3)]  # tab answers wrongly, and is asked again before or after anna is
+    assert sorted(name for name, _ in first) == ["anna", "tab", "tab"]
+    assert [name for name, params in first if "problem" in params] == ["tab"]
+    assert {params["text"] for _, params in first} == {"Your name?"}
     assert await taken_back.get() == "answered"
     while (await asked.get())[1]["text"] != "How old?":
         pass

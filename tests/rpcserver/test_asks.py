@@ -63,11 +63,15 @@ async def test_whoever_is_attached_is_asked_at_once(server: Running, anna: Clien
     asked: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue()
     taken_back: asyncio.Queue[str] = asyncio.Queue()
 
+    anna_asked = asyncio.Event()
+
     def answering(name: str, answers: list[Any]) -> Any:
         async def handler(params: dict[str, Any]) -> Any:
             await asked.put((name, params))
             if not answers:
+                anna_asked.set()
                 await asyncio.Event().wait()
+            await anna_asked.wait()  # whoever is quicker, both are asked before one answers
             return answers.pop(0)
 
         return handler
@@ -78,10 +82,10 @@ async def test_whoever_is_attached_is_asked_at_once(server: Running, anna: Clien
     anna.on("ask.resolved", lambda params: taken_back.put_nowait(params["state"]))
     await tab.get_session(session_id)
     job_id = await start(anna, "guest.asks", session_id=session_id)
-    first = [await asked.get() for _ in range(3)]  # tab answers wrongly, and is asked again before or after anna is
-    assert sorted(name for name, _ in first) == ["anna", "tab", "tab"]
-    assert [name for name, params in first if "problem" in params] == ["tab"]
-    assert {params["text"] for _, params in first} == {"Your name?"}
+    names = {(await asked.get())[0] for _ in range(2)}
+    assert names == {"anna", "tab"}
+    again = (await asked.get())[1]
+    assert "problem" in again and again["text"] == "Your name?"
     assert await taken_back.get() == "answered"
     while (await asked.get())[1]["text"] != "How old?":
         pass

@@ -22,6 +22,10 @@ from tests.builders import make_place
 from tests.clocks import LOOK_EVERY_S, SetClock
 from tests.installed import Installed, build_wheel, default_environment
 
+# Whoever is started in the background ignores this, and so does all that they start; those that end on it are tested.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:

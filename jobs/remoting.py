@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from core.activity import Try
 from core.behind import Behind
 from core.remotes import Remote
+from jobs.breaker import Breaker
 from jobs.dialing import HttpClient, Unreached
 from jobs.errors import RemoteCooling, RemoteUnavailable
 from jobs.mapping import Letter, Response, letter, taken
@@ -23,6 +24,8 @@ from jobs.remembered import Remembered, Reply, key_of
 from store import Clock, Pool
 
 REPEATABLE_CODES = (408, 425, 429, 500, 502, 503, 504)
+LATE_TIMES = 3  # for one caller, before a remote is left out
+REST_S = 10.0
 MAX_HEAD_CHARACTERS = 16 * 1024  # of address and headers: what servers usually take
 LONG_TEXT = 16 * 1024  # characters: reading more would keep the loop, so it is done in a thread
 _HIDDEN = re.compile(r"%(?:2e|2f|5c)|[\\]", re.IGNORECASE)
@@ -81,6 +84,7 @@ class Remotes:
         answers: Pool | None = None,
     ) -> None:
         self._answers = answers or Pool("answers", 1)
+        self.breaker = Breaker(LATE_TIMES, REST_S, lambda: self._clock())
         self._limits = limits
         self._now_ms, self._clock = clock.now_ms, clock.monotonic
         self._client = HttpClient(
@@ -189,6 +193,11 @@ class Remotes:
     async def _send(
         self, remote: Remote, caller_id: str, to_send: Letter, is_write: bool, may_repeat: bool, tries: list[Try]
     ) -> Reply:
+        thing = ("remote", remote.id)
+        wait_s = self.breaker.wait_s(thing, caller_id)
+        if wait_s:
+            message = f"it took too long, and is left out for another {wait_s:.0f} s"
+            raise RemoteUnavailable(message, retry_after_s=wait_s)
         limit_s = self._limits.write_timeout_s if is_write else self._limits.read_timeout_s
         most = remote.definition.tries if may_repeat else 1
         await self._client.open()  # not in the remote's time
@@ -199,8 +208,12 @@ class Remotes:
                     for number in range(most):
                         began, began_at = self._clock(), self._now_ms()
                         try:
-                            return await self._try(remote, to_send, tries, began, began_at)
+                            reply = await self._try(remote, to_send, tries, began, began_at)
+                            self.breaker.answered(thing, caller_id)
+                            return reply
                         except RemoteUnavailable as error:
+                            if not isinstance(error, Unreached):
+                                self.breaker.answered(thing, caller_id)
                             pause_s = self._pause(error, number)
                             left_s = (limit.when() or 0) - asyncio.get_running_loop().time()
                             if number + 1 == most or pause_s is None or pause_s >= left_s:
@@ -209,6 +222,7 @@ class Remotes:
                         self._rates.take(remote, caller_id)
             except TimeoutError as error:
                 tries.append(Try("failed", None, round((self._clock() - began) * 1000), began_at))
+                self.breaker.late(thing, caller_id)
                 raise RemoteUnavailable(f"it took longer than {limit_s:g} s") from error
         raise AssertionError("the last try answers or raises")
 

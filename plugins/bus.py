@@ -4,6 +4,7 @@ The one place, with the runner and the dispatcher, that catches every exception:
 """
 
 import inspect
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -15,10 +16,11 @@ import pluggy
 import structlog
 from pydantic import BaseModel
 
+from jobs.breaker import Breaker
 from jobs.clock import CURRENT, Clock
 from jobs.errors import FORESEEN, JobError
 from play.filters import ActionFilter
-from plugins.errors import BadPlugin, PluginError
+from plugins.errors import BadPlugin, LeftOut, PluginError, PluginLate
 from plugins.hooks import (
     PROJECT,
     Action,
@@ -37,6 +39,8 @@ from plugins.hooks import (
 log = structlog.get_logger("plugins")
 
 _SECRETIVE = frozenset({"play_action", "authenticate"})
+LATE_TIMES = 2  # for one user, before a plugin is left out
+REST_S = 30.0
 
 
 class Bus:
@@ -62,6 +66,7 @@ class Bus:
         self._foreseen = foreseen
         self._heard: dict[str, bool] = {}
         self._filters: dict[str, ActionFilter] = {}  # by what plugins said they play
+        self.breaker = Breaker(LATE_TIMES, REST_S, time.monotonic)
 
     @property
     def names(self) -> list[str]:
@@ -105,11 +110,13 @@ class Bus:
         for name, guest in self._guests("session_pallet"):
             before = list(pallet.commands)
             try:
-                added = await self._ask(name, "session_pallet", guest, self._filter_timeout_s, pallet=pallet)
+                added = await self._ask_or_leave_out(
+                    name, "session_pallet", guest, self._filter_timeout_s, pallet=pallet
+                )
                 pallet.commands = _checked(name, pallet.commands, added)
             except PluginError as error:
                 pallet.commands = before
-                log.warning("plugin_failed", plugin=error.plugin, hook=error.hook, reason=str(error))
+                _note(error)
         return sorted(pallet.commands, key=lambda command: (command.sort, command.name, command.id))
 
     async def action(self, action: Action) -> str | None:
@@ -122,10 +129,12 @@ class Bus:
         for name, guest in self._guests("session_action"):
             move = action.move
             try:
-                answer = await self._ask(name, "session_action", guest, self._action_timeout_s, action=action)
+                answer = await self._ask_or_leave_out(
+                    name, "session_action", guest, self._action_timeout_s, lambda: action.handled, action=action
+                )
                 _check_answer(name, answer, action.move)
             except PluginError as error:
-                log.warning("plugin_failed", plugin=error.plugin, hook=error.hook, reason=str(error))
+                _note(error)
                 said = str(error.cause if isinstance(error.cause, JobError) else error)
                 action.response[name] = {"error": said.encode("utf-8", "replace").decode()}
                 action.handled, action.move = handled_by is not None, move
@@ -186,11 +195,11 @@ class Bus:
         count = 0
         for name, guest in self._guests(hook):
             try:
-                verdict = await self._ask(name, hook, guest, self._filter_timeout_s, passage=passage)
+                verdict = await self._ask_or_leave_out(name, hook, guest, self._filter_timeout_s, passage=passage)
             except PluginError as error:
                 if first is None:
                     raise
-                log.warning("plugin_failed", plugin=error.plugin, hook=error.hook, reason=str(error))
+                _note(error)
                 verdict = str(error)
             if verdict is not None:
                 first = first or (name, str(verdict))
@@ -201,9 +210,11 @@ class Bus:
         """Ask whose a foreign credential is; return (guest, answer) of the first that knows it, None if nobody does."""
         for name, guest in self._guests("authenticate"):
             try:
-                answer = await self._ask(name, "authenticate", guest, self._filter_timeout_s, credential=credential)
+                answer = await self._ask_or_leave_out(
+                    name, "authenticate", guest, self._filter_timeout_s, credential=credential
+                )
             except PluginError as error:
-                log.warning("plugin_failed", plugin=error.plugin, hook=error.hook, reason=str(error))
+                _note(error)
                 continue
             if isinstance(answer, Identity):
                 return name, answer
@@ -216,7 +227,9 @@ class Bus:
         for name, guest in self._guests(hook):
             offered = orjson.loads(orjson.dumps(answer))  # his own: what he does to it counts if he returns it
             try:
-                given = await self._ask(name, hook, guest, self._filter_timeout_s, session=session, answer=offered)
+                given = await self._ask_or_leave_out(
+                    name, hook, guest, self._filter_timeout_s, session=session, answer=offered
+                )
                 if given is None:
                     continue
                 if not isinstance(given, dict):
@@ -224,16 +237,16 @@ class Bus:
                 _check_json(name, hook, given)
                 answer = given
             except PluginError as error:
-                log.warning("plugin_failed", plugin=error.plugin, hook=error.hook, reason=str(error))
+                _note(error)
         return answer
 
     async def tell(self, hook: str, **arguments: Any) -> None:
         """Tell every guest of something that has happened; what one makes of it harms nobody."""
         for name, guest in self._guests(hook):
             try:
-                await self._ask(name, hook, guest, self._filter_timeout_s, **arguments)
+                await self._ask_or_leave_out(name, hook, guest, self._filter_timeout_s, **arguments)
             except PluginError as error:
-                log.warning("plugin_failed", plugin=error.plugin, hook=error.hook, reason=str(error))
+                _note(error)
 
     async def method(self, guest: str, method: GuestMethod, call: MethodCall, params: BaseModel) -> Any:
         """Run a guest's method and return what it answers. Raises PluginError."""
@@ -263,6 +276,36 @@ class Bus:
         found = getattr(self._manager.hook, hook).get_hookimpls()
         return sorted(found, key=lambda item: (not item.tryfirst) + item.trylast)
 
+    async def _ask_or_leave_out(
+        self,
+        name: str,
+        hook: str,
+        guest: Any,
+        timeout_s: float,
+        is_own: Callable[[], bool] = lambda: False,
+        **arguments: Any,
+    ) -> Any:
+        """Ask a guest that everybody passes, unless it has kept them too long. Raises LeftOut or PluginError.
+
+        Args:
+            is_own: tells afterwards that the guest took the matter on: then the time is that of the matter.
+        """
+        thing = (name, hook)
+        wait_s = self.breaker.wait_s(thing)
+        if wait_s:
+            raise LeftOut(name, hook, wait_s)
+        try:
+            answer = await self._ask(name, hook, guest, timeout_s, **arguments)
+        except PluginLate:
+            if not is_own():
+                self.breaker.late(thing)
+            raise
+        except PluginError:
+            self.breaker.answered(thing)
+            raise
+        self.breaker.answered(thing)
+        return answer
+
     async def _ask(self, name: str, hook: str, guest: Any, timeout_s: float | None, **arguments: Any) -> Any:
         clock = Clock(timeout_s, CURRENT.get())
         outside = CURRENT.set(clock)
@@ -273,8 +316,9 @@ class Bus:
                     answer = await answer
             return answer
         except TimeoutError as error:
-            reason = f"took longer than {timeout_s:g} s" if clock.is_up else "raised TimeoutError"
-            raise PluginError(name, hook, reason, error) from error
+            if clock.is_up:
+                raise PluginLate(name, hook, f"took longer than {timeout_s:g} s", error) from error
+            raise PluginError(name, hook, "raised TimeoutError", error) from error
         except (Exception, SystemExit) as error:
             if hook in _SECRETIVE or isinstance(error, self._foreseen):
                 # Not the error itself: its text may repeat what the guest was asked with, which may be a secret.
@@ -286,6 +330,11 @@ class Bus:
             clock.end()
             CURRENT.reset(outside)
             await clock.back()  # whatever became of the guest: who comes next acts in the call's turn
+
+
+def _note(error: PluginError) -> None:
+    if not isinstance(error, LeftOut):  # that was said when it was left out
+        log.warning("plugin_failed", plugin=error.plugin, hook=error.hook, reason=str(error))
 
 
 def _call_with(implementation: Any) -> Any:

@@ -2,7 +2,9 @@
 
 PluginsError
 ├── BadPlugin    refused at the door: it cannot be loaded, or a hook of it does not fit
-└── PluginError  a guest raised or took too long while the server waited for it
+└── PluginError  a guest raised while the server waited for it
+    ├── PluginLate   it took too long
+    └── LeftOut      it took too long before, and was not asked
 """
 
 
@@ -27,3 +29,14 @@ class PluginError(PluginsError):
         self.cause = cause
         self.job_id: str | None = None
         super().__init__(f"The plugin {plugin!r} {reason} in {hook}.")
+
+
+class PluginLate(PluginError):
+    """A plugin took longer than it may."""
+
+
+class LeftOut(PluginError):
+    """A plugin took too long before, and is left out for a while."""
+
+    def __init__(self, plugin: str, hook: str, wait_s: float) -> None:
+        super().__init__(plugin, hook, f"took too long, and is left out for another {wait_s:.0f} s,")

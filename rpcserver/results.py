@@ -175,14 +175,22 @@ class Identity(BaseModel):
     expires_at: int | None
 
 
+class LeftOut(BaseModel):
+    """What took too long and is not asked for a while: a plugin and its hook, or a remote by its id."""
+
+    what: str
+    tried_again_in_s: float
+
+
 class ServerInfo(BaseModel):
-    """The server as `server.info` tells it."""
+    """The server as `server.info` tells it; `left_out`: for the caller or for everybody."""
 
     version: str
     protocol: str
     uptime_s: float
     limits: dict[str, float]
     plugins: list[str]
+    left_out: list[LeftOut]
     methods: list[str]
 
 

@@ -19,6 +19,11 @@ def info(call: Call, params: NoParams) -> dict[str, Any]:
         "uptime_s": round(time.monotonic() - app.started, 3),
         "limits": app.server.limits,
         "plugins": app.bus.names,
+        "left_out": [
+            {"what": " ".join(thing), "tried_again_in_s": round(wait_s, 3)}
+            for breaker in (app.bus.breaker, app.outside.remotes.breaker)
+            for thing, wait_s in breaker.left_out().items()
+        ],
         "methods": sorted(one.name for one in app.dispatcher.methods.values() if one.is_for(call.principal, False)),
     }
 

@@ -308,9 +308,12 @@ class App:
         except StoreError as error:
             log.warning("stores_not_swept", reason=str(error))
 
-    async def watch_clock(self) -> None:
-        """Notice, until cancelled, when the wall clock is set: it is told, and kept for the start after a kill."""
-        ahead_ms = self.clock.ahead_ms
+    async def watch_clock(self, ahead_ms: int) -> None:
+        """Notice, until cancelled, when the wall clock is set: it is told, and kept for the start after a kill.
+
+        Args:
+            ahead_ms: how far ahead it was at the start.
+        """
         while True:
             await asyncio.sleep(CLOCK_CHECK_S)
             step_ms = self.clock.ahead_ms - ahead_ms
@@ -442,7 +445,7 @@ async def running(
     """
     start_checks.check(settings)
     async with opened(settings, is_server=True, clock=clock) as app:
-        keeping = (app.upkeep(), app.watch_clock(), app.withdrawal.run(), app.ends.run(), app.sweep())
+        keeping = (app.upkeep(), app.watch_clock(app.clock.ahead_ms), app.withdrawal.run(), app.ends.run(), app.sweep())
         housekeeping = [app.spawn(work) for work in keeping]
         try:
             async with _listening(app, listening):

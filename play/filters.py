@@ -1,7 +1,10 @@
-"""Which actions a filter such as `git.*,site:page` means. Source: heroscript specification, section 5.1."""
+"""Which actions a filter such as `git.*,site:page` means, and in which order actions are played.
+
+Source: heroscript specification, section 5.1.
+"""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 Matcher = Callable[[str], bool]
@@ -46,6 +49,20 @@ class ActionFilter:
                 self._known.clear()
             known = self._known[pair] = any(of_actor(actor) and of_name(name) for of_actor, of_name in self._items)
         return known
+
+
+class Order:
+    """Filters by number: an action is played in the order of the lowest number whose filter matches it."""
+
+    __slots__ = ("_filters",)
+
+    def __init__(self, priorities: Mapping[int, str]) -> None:
+        """Args: priorities: comma lists of filters by number."""
+        self._filters = [(number, ActionFilter(priorities[number])) for number in sorted(priorities)]
+
+    def of(self, actor: str, name: str) -> int | None:
+        """Give the number of an action; None when no filter matches it."""
+        return next((number for number, wanted in self._filters if wanted.matches(actor, name)), None)
 
 
 def _item(pair: str) -> tuple[Matcher, Matcher] | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from play.action import DEFAULT_PRIORITY, Action
 from play.errors import FindError, SourceError
-from play.filters import ActionFilter
+from play.filters import ActionFilter, Order
 from play.includes import Includes
 from play.params import Params
 from play.reading import UNLIMITED, Limits, Reading
@@ -239,10 +239,10 @@ class PlayBook:
         if priorities is not None:
             self.priorities = {}
             self.priorities_add(priorities)
-        filters = [(number, ActionFilter(",".join(self.priorities[number]))) for number in sorted(self.priorities)]
+        order = Order({number: ",".join(filters) for number, filters in self.priorities.items()})
         chosen = []
         for action in self.actions:
-            number = next((nr for nr, wanted in filters if wanted.matches(action.actor, action.name)), None)
+            number = order.of(action.actor, action.name)
             action.priority = DEFAULT_PRIORITY if number is None else number
             if number is not None or not prio_only:
                 chosen.append(action)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from play import Action, PlayBook, parse
-from play.filters import ActionFilter
 from rpcserver.sources import Written
 from store import Tx
 
@@ -205,11 +204,6 @@ def read(tx: Tx, session_id: str, number: int) -> Step | None:
         number,
     )
     return Step(*row) if row else None
-
-
-def orders(tx: Tx, session_id: str) -> list[tuple[int, ActionFilter]]:
-    """Return the numbers in force with what each is for, the lowest first."""
-    return [(number, ActionFilter(text)) for number, text in sorted(priorities(tx, session_id).items())]
 
 
 def begin(tx: Tx, session_id: str, number: int, job_id: str, handled_by: str | None) -> None:

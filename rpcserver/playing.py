@@ -30,7 +30,7 @@ from jobs.nearest import nearest
 from play import Action, PlayError
 from play.action import DEFAULT_PRIORITY
 from play.errors import TooLarge
-from play.filters import ActionFilter
+from play.filters import ActionFilter, Order
 from plugins.errors import PluginError
 from plugins.hooks import Play, SessionView
 from rpcserver import contexts, inside, playbooks, sources
@@ -72,19 +72,19 @@ class Left:
     """What is left of a playbook: the numbers of its actions, in the order in which they are to be played.
 
     Args:
-        orders: the priorities in force, the lowest first.
+        order: that of the priorities in force.
         filter: which actions count.
         most: how many are kept of each priority; None: all.
     """
 
-    def __init__(self, orders: list[tuple[int, ActionFilter]], filter: str, most: int | None = None) -> None:
+    def __init__(self, order: Order, filter: str, most: int | None = None) -> None:
         self._wanted = ActionFilter(filter)
         self._most = most
-        self.begin_anew(orders)
+        self.begin_anew(order)
 
-    def begin_anew(self, orders: list[tuple[int, ActionFilter]]) -> None:
+    def begin_anew(self, order: Order) -> None:
         """Forget everything: the priorities are others."""
-        self._orders = orders
+        self._order = order
         self._by_order: dict[int, deque[int]] = {}
         self.seen = 0
 
@@ -95,8 +95,8 @@ class Left:
             self.seen = number
             if not self._wanted.matches(actor, name):
                 continue
-            order = next((nr for nr, matching in self._orders if matching.matches(actor, name)), DEFAULT_PRIORITY)
-            numbers = self._by_order.setdefault(order, deque())
+            order = self._order.of(actor, name)
+            numbers = self._by_order.setdefault(DEFAULT_PRIORITY if order is None else order, deque())
             if self._most is None or len(numbers) < self._most:
                 numbers.append(number)
                 kept.append(number)
@@ -159,7 +159,7 @@ class Player:
             actions: what is not added yet, and would be.
         """
         store, bus = self._app.store, self._app.bus
-        left = Left(await store.read(lambda tx: playbooks.orders(tx, session_id)), filter, most=SHOWN)
+        left = Left(Order(await store.read(lambda tx: playbooks.priorities(tx, session_id))), filter, most=SHOWN)
         total, new = 0, dict[int, Written]()
         async with aclosing(scanned(self._app, session_id)) as pages:
             async for page in pages:
@@ -270,7 +270,7 @@ class Player:
         return {"done": done, "failed": failed, "left": remaining - failed, "results": self._told(steps)}
 
     async def _left(self, session_id: str, filter: str) -> Left:
-        left = Left(await self._app.store.read(lambda tx: playbooks.orders(tx, session_id)), filter)
+        left = Left(Order(await self._app.store.read(lambda tx: playbooks.priorities(tx, session_id))), filter)
         async with aclosing(scanned(self._app, session_id)) as pages:
             async for page in pages:
                 left.take_in(page)
@@ -278,7 +278,7 @@ class Player:
 
     async def _look_again(self, left: Left, session_id: str, is_order: bool) -> None:
         if is_order:
-            left.begin_anew(await self._app.store.read(lambda tx: playbooks.orders(tx, session_id)))
+            left.begin_anew(Order(await self._app.store.read(lambda tx: playbooks.priorities(tx, session_id))))
         async with aclosing(scanned(self._app, session_id, after=left.seen)) as pages:
             async for page in pages:
                 left.take_in(page)

@@ -5,11 +5,12 @@ Source: seeds/sessions.md, seeds/play-session.md, sessions.md 2.14 (states).
 
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
+from play import OurTime
+from play.session import named_by_time
 from rpcserver import playbooks
 from rpcserver.errors import RevisionConflict, SessionLimit, SessionNameTaken, SessionNotFound, SessionNotReady
 from store import Store, Tx, new_id
@@ -84,7 +85,10 @@ def insert(tx: Tx, new: NewSession, limit: int) -> str:
         raise SessionNameTaken(new.name)
     session_id = new_id("s_")
     now = tx.clock.now_ms()
-    name = new.name or _name_by_date(tx, new, now)
+    # The seed: "default will be based on a date when run".
+    name = new.name or named_by_time(
+        OurTime(now // 1000), lambda name: _is_named(tx, new.user_id, new.context_name, name)
+    )
     tx.run(
         f"INSERT INTO sessions ({_COLUMNS}) VALUES ({', '.join('?' * 20)})",  # noqa: S608 (constants)
         session_id,
@@ -346,16 +350,6 @@ def _is_named(tx: Tx, user_id: str, context_name: str, name: str) -> bool:
         "SELECT 1 FROM sessions WHERE core_user_id = ? AND context_name = ? AND name = ?", user_id, context_name, name
     )
     return row is not None
-
-
-def _name_by_date(tx: Tx, new: NewSession, now: int) -> str:
-    # The seed: "default will be based on a date when run". Two in one second are told apart by a number.
-    base = datetime.fromtimestamp(now / 1000, UTC).strftime("%Y_%m_%d_%H_%M_%S")
-    name, number = base, 1
-    while _is_named(tx, new.user_id, new.context_name, name):
-        number += 1
-        name = f"{base}_{number}"
-    return name
 
 
 def _walk(history: tuple[str, ...], set_id: str) -> tuple[str, ...]:

@@ -68,12 +68,14 @@ def test_stores_belong_to_the_session_or_the_context(context: Context) -> None:
 
 
 def test_writes_itself_as_heroscript(context: Context) -> None:
-    """The session, its parameters, then its playbook."""
+    """Its context, itself, its parameters, its priorities, then what is left of its playbook."""
     session = context.session_new("one", params="a:1 x", start="2024-01-02 03:04")
     session.playbook_priorities_add({1: "c.*"})
     session.plbook.add("!!a.b\n!!c.d")
     assert session.heroscript() == (
-        "!!core.session_define name:one start:'2024-01-02 03:04'\n\n!!core.params_session_set x a:1\n\n"
-        "!!c.d id:2\n\n!!a.b id:1\n"
+        "!!core.context_define name:default interactive:true\n\n"
+        "!!core.session_define name:one context:default start:'2024-01-02 03:04:00' interactive:true\n\n"
+        "!!core.params_session_set x a:1\n\n!!session.priorities_add nr:1 filter:'c.*'\n\n"
+        "!!a.b id:1\n\n!!c.d id:2\n"
     )
     assert str(session) == "session:0:default:one start:'2024-01-02 03:04'"

@@ -28,6 +28,13 @@ CREATE INDEX tokens_owner ON tokens (owner_id);
 CREATE INDEX tokens_sources ON tokens (owner_id)
     WHERE instr(attributes, '"script"') > 0 OR instr(attributes, '"remote"') > 0;
 
+-- How much each user keeps: tokens, and the bytes of their names and values. Written by core.quota.
+CREATE TABLE usage (
+    user_id     TEXT PRIMARY KEY,
+    tokens      BIGINT NOT NULL,
+    token_bytes BIGINT NOT NULL
+);
+
 -- A person or program known to the core. group_id: his own group, whose people read what is private of his and whose
 -- admins write it. Written by core.users.
 CREATE TABLE users (

@@ -9,6 +9,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from core.errors import UndeclaredCall
 from core.notices import Notice, Tell
+from core.quota import Quota
 from store import Tx
 
 P = ParamSpec("P")
@@ -17,11 +18,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """In whose name and in which transaction a core call runs, and who is told of what happens."""
+    """In whose name and transaction a core call runs, who is told of what happens, and how much users may keep."""
 
     tx: Tx
     user_id: str
     tell: Tell | None = None
+    quota: Quota = Quota()
 
     def say(
         self,

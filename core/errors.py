@@ -39,6 +39,7 @@ CoreError
 ├── NotMember              the token does not stand in that set
 ├── TokenInUse             the token defines a set or is a user's: it cannot be deleted or given away
 ├── TooMany                a set, token or type has as many of these as it may have
+├── QuotaExceeded          a user keeps as much as one may
 ├── StillUsed              something else refers to it
 ├── OwnGroup               the group is a user's own: it stays, and he stays an admin of it
 └── UndeclaredCall         a job made a core call it did not declare
@@ -346,6 +347,14 @@ class TooMany(CoreError):
     def __init__(self, what: str, limit: int) -> None:
         self.limit = limit
         super().__init__(f"There may be {limit} {what}, and there are: delete one first.")
+
+
+class QuotaExceeded(CoreError):
+    """The user keeps as much as allowed; `data.limit` names the limit, `data.used` how much."""
+
+    def __init__(self, limit: str, most: int, used: int, advice: str) -> None:
+        self.limit, self.most, self.used = limit, most, used
+        super().__init__(f"That would be more than the {most} that {limit} allows, of which {used} are used: {advice}.")
 
 
 class StillUsed(CoreError):

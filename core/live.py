@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from core import attributes, groups, sets, tokens
+from core import attributes, groups, quota, sets, tokens
 from core.attributes import STANDARD, Attribute
 from core.calls import Scene, core_call
 from core.errors import (
@@ -108,7 +108,11 @@ def edit(
     if set_id is not None:
         sets.show(scene, set_id)
     guard_change(scene, token, attribute, {**token.values, attribute: value}, set_id)
+    before = tokens.size_of(scene.tx, token_id)[1]
     _put(scene.tx, token, attribute, value, set_id)
+    grown = tokens.size_of(scene.tx, token_id)[1] - before
+    quota.require(scene.tx, scene.quota, token.owner_id, 0, grown)
+    quota.note(scene.tx, token.owner_id, 0, grown)
     scene.say("value_changed", set_id=set_id, token_id=token_id, attribute=attribute)
     is_asked = source is not None
     return Edited(tokens.touch(scene.tx, token_id), None if is_asked else value, "unknown" if is_asked else "ok")

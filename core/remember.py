@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-from core import members, sets, tokens
+from core import members, quota, sets, tokens
 from core.calls import Scene, core_call
 from core.durations import Duration
 from core.errors import TokenNotFound, TooMany
@@ -50,6 +50,7 @@ def remember(
         return
     if kept >= MAX_ENTRIES:
         raise TooMany("things a session remembers", MAX_ENTRIES)
+    quota.require(scene.tx, scene.quota, scene.user_id, 1, 1)
     held: dict[str, Any] = {"value": value}
     if set_id is not None:
         held["set_id"] = sets.show(scene, set_id).id

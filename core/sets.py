@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from core import members, tokens
+from core import members, quota, tokens
 from core.access import Rights, rights
 from core.calls import Scene, core_call
 from core.conditions import Coming
@@ -61,6 +61,7 @@ def create(
     if parent is not None:
         guard_set(scene, "child_adding", parent, token_id or "", Coming("set", {}) if token_id is None else None)
     if token_id is None:
+        quota.require(scene.tx, scene.quota, scene.user_id, 1, 1)
         token_id = tokens.insert(scene.tx, "set", scene.user_id, name or "", {}, is_public=is_public, is_human=is_human)
     elif parent is not None and members.holds(scene.tx, parent.id, token_id, kind="member"):
         members.take(scene.tx, parent.id, token_id)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core import attributes as catalog
-from core import members, types
+from core import members, quota, types
 from core.access import Access, Rights, allow, asker, readable_by, rights
 from core.calls import Scene, core_call
 from core.errors import AttributeNotFound, NotWritable, TokenInUse, TokenNotFound, UserNotFound
@@ -66,6 +66,7 @@ def create(
     values = attributes or {}
     check_values(scene, type, values)
     guard_making(scene, type, name, values, set_id)
+    quota.require(scene.tx, scene.quota, scene.user_id, 1, 1)
     types.freeze(scene, type)
     token_id = insert(scene.tx, type, scene.user_id, name, values, is_public=is_public, is_human=is_human)
     scene.say("token_created", set_id=set_id, token_id=token_id)
@@ -101,6 +102,10 @@ def give(scene: Scene, token_id: str, user_id: str) -> None:
     )
     if kept is not None:
         raise TokenInUse(token_id)
+    size = size_of(scene.tx, token_id)[1]
+    quota.require(scene.tx, scene.quota, user_id, 1, size)
+    quota.note(scene.tx, token.owner_id, -1, -size)
+    quota.note(scene.tx, user_id, 1, size)
     scene.tx.run("UPDATE tokens SET owner_id = ?, revision = revision + 1 WHERE id = ?", user_id, token_id)
     # What the new owner was granted before he owns outright now.
     scene.tx.run("DELETE FROM grants WHERE token_id = ? AND user_id = ?", token_id, user_id)
@@ -150,18 +155,19 @@ def insert(
     is_human: bool = True,
 ) -> str:
     """Add the row and return the new id."""
-    token_id = new_id("t_")
+    token_id, values = new_id("t_"), json.dumps(attributes)
     tx.run(
         f"INSERT INTO tokens ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?)",  # noqa: S608 (a constant)
         token_id,
         type,
         owner_id,
         checked_name(name),
-        json.dumps(attributes),
+        values,
         int(is_public),
         int(is_human),
         tx.clock.now_ms(),
     )
+    quota.note(tx, owner_id, 1, len(name) + len(values))
     return token_id
 
 
@@ -179,7 +185,19 @@ def erase(tx: Tx, token_id: str) -> None:
         raise TokenInUse(token_id)
     tx.run("DELETE FROM members WHERE token_id = ?", token_id)
     tx.run("DELETE FROM grants WHERE token_id = ?", token_id)
-    tx.run("DELETE FROM tokens WHERE id = ?", token_id)
+    owner_id, size = size_of(tx, token_id)
+    if tx.run("DELETE FROM tokens WHERE id = ?", token_id):
+        quota.note(tx, owner_id, -1, -size)
+
+
+def size_of(tx: Tx, token_id: str) -> tuple[str, int]:
+    """Return whose a token is, and how much it counts for: its name and values, those held in single sets too."""
+    row = tx.one(
+        "SELECT owner_id, length(name) + length(attributes) + (SELECT coalesce(sum(length(value)), 0) FROM live_values"
+        " WHERE token_id = tokens.id) FROM tokens WHERE id = ?",
+        token_id,
+    )
+    return (row[0], row[1]) if row else ("", 0)
 
 
 def store_values(tx: Tx, token_id: str, values: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from core import members, sets, tokens
+from core import members, quota, sets, tokens
 from core.calls import Scene, core_call
 from core.guards import guard_set
 from core.names import sort_key
@@ -35,6 +35,9 @@ def add(scene: Scene, nodes: Iterable[Node], is_public: bool, filled: dict[str, 
     """
     now = scene.tx.clock.now_ms()
     rows = list(nodes)
+    size = sum(len(node.name) + len(node.attributes) for node in rows)
+    quota.require(scene.tx, scene.quota, scene.user_id, len(rows), size)
+    quota.note(scene.tx, scene.user_id, len(rows), size)
     scene.tx.many(
         "INSERT INTO tokens (id, type, owner_id, name, attributes, is_public, is_human, revision, created_at)"
         " VALUES (?, ?, ?, ?, ?, ?, 1, 1, ?)",

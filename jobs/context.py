@@ -199,7 +199,7 @@ class JobContext:
     def core(self, tx: Tx) -> Core:
         """Return the job's declared core calls in this transaction."""
         run = self._live
-        scene = Scene(tx, run.request.owner_id, run.engine.hear)
+        scene = Scene(tx, run.request.owner_id, run.engine.hear, run.engine.quota)
         return Core(scene, run.spec.name, run.spec.calls, self._stop)
 
     def checked(self, outcome: T) -> T:

@@ -15,6 +15,7 @@ class Limits:
         gentle_s: what a job asked gently to end may take before it is stopped.
         stuck_s: how long a job that is stopped may go on without the log naming it.
         max_crashes: how often the server may be killed while a job runs, before that is lost.
+        max_kept_per_user: records of ended jobs; of more the oldest are forgotten.
         max_attempts: how often a job may be started, its retries not counted, when the disk fails under it.
         keep_succeeded_s, keep_others_s: how long rows of ended jobs are kept.
     """
@@ -30,6 +31,7 @@ class Limits:
     stuck_s: float = 5.0
     max_crashes: int = 2
     max_attempts: int = 20
+    max_kept_per_user: int = 200_000
     keep_succeeded_s: float = 24 * 3600.0
     keep_others_s: float = 7 * 24 * 3600.0
     prune_every_s: float = 3600.0

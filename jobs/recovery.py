@@ -30,6 +30,7 @@ LOST_AGAIN = {
 CANCELLED = {"kind": "CANCELLED", "message": "The job was cancelled.", "code": -32800}
 AT_ONCE = 200
 PRUNED_AT_ONCE = 200
+BOUNDED_EVERY_S = 60.0
 LINES_AT_ONCE = 500
 
 
@@ -94,8 +95,30 @@ async def upkeep(runner: "EmbeddedRunner") -> None:
 
 
 def _prune(tx: Tx, succeeded: int, others: int) -> bool:
-    """Delete some of the jobs that ended before these times, with all that belongs to them; tell if there were any."""
-    old = rows.ended_before(tx, succeeded, others, PRUNED_AT_ONCE)
+    """Delete some of the jobs that ended before these times; tell if there were any."""
+    return _forget(tx, rows.ended_before(tx, succeeded, others, PRUNED_AT_ONCE))
+
+
+async def keep_bounded(runner: "EmbeddedRunner") -> None:
+    """Delete the oldest ended jobs of whoever has more of them than are kept, some at a time, until cancelled."""
+    limits, store = runner.limits, runner.store
+    while True:
+        await store.clock.sleep(BOUNDED_EVERY_S)
+        for owner_id in runner.stats.busy():
+            try:
+                last = await store.read(partial(rows.newest_over, owner_id=owner_id, most=limits.max_kept_per_user))
+                while last is not None and await store.write(partial(_prune_owner, owner_id, last)):
+                    pass
+            except StoreError as error:
+                log.warning("jobs_not_pruned", reason=str(error))
+
+
+def _prune_owner(owner_id: str, last: str, tx: Tx) -> bool:
+    return _forget(tx, rows.ended_up_to(tx, owner_id, last, PRUNED_AT_ONCE))
+
+
+def _forget(tx: Tx, old: list[str]) -> bool:
+    """Delete jobs with all that belongs to them, as many as is done at once; tell if there were any."""
     bare = rows.forget_lines(tx, old, LINES_AT_ONCE)
     asks.forget(tx, bare)
     callbacks.forget(tx, bare)

@@ -319,6 +319,27 @@ def ended_before(tx: Tx, succeeded_before: int, others_before: int, limit: int) 
     return [row[0] for row in old]
 
 
+def kept(tx: Tx, owner_id: str, most: int) -> int:
+    """Return how many records of a user's jobs are kept, those that have not ended too; of very many only how many."""
+    row = tx.one("SELECT count(*) FROM (SELECT 1 FROM jobs WHERE owner_id = ? LIMIT ?)", owner_id, most + 1)
+    return int(row[0]) if row else 0
+
+
+def newest_over(tx: Tx, owner_id: str, most: int) -> str | None:
+    """Return the newest of a user's jobs that has as many newer ones as may be kept; None: there is none."""
+    row = tx.one("SELECT id FROM jobs WHERE owner_id = ? ORDER BY id DESC LIMIT 1 OFFSET ?", owner_id, most)
+    return row[0] if row else None
+
+
+def ended_up_to(tx: Tx, owner_id: str, job_id: str, limit: int) -> list[str]:
+    """Return up to `limit` of a user's jobs that have ended, the oldest first, not newer than this one."""
+    rows = tx.all(
+        "SELECT id FROM jobs WHERE owner_id = ? AND id <= ? AND age_from IS NOT NULL ORDER BY id LIMIT ?",
+        *(owner_id, job_id, limit),
+    )
+    return [row[0] for row in rows]
+
+
 def forget_lines(tx: Tx, job_ids: Sequence[str], limit: int) -> list[str]:
     """Delete up to `limit` log lines of jobs, and return the jobs that have none left."""
     bare = []

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from core.errors import CoreError
 from core.notices import Tell
+from core.quota import Quota
 from jobs import recovery, rows, stuck
 from jobs.asks import Asks
 from jobs.audience import Audience
@@ -67,6 +68,7 @@ class EmbeddedRunner:
         hear: called inside a transaction with what a job's core calls did to the world.
         ledger: keeps the credentials that bring jobs.
         threads: what jobs run in them that blocks; None: some of its own.
+        quota: how much users may keep in the core.
     """
 
     def __init__(
@@ -80,7 +82,9 @@ class EmbeddedRunner:
         hear: Tell | None = None,
         ledger: Ledger | None = None,
         threads: Pool | None = None,
+        quota: Quota | None = None,
     ) -> None:
+        self.quota = quota or Quota()
         self.threads = threads or Pool("jobs", 2)
         self.store = store
         self.announce = announce
@@ -134,7 +138,7 @@ class EmbeddedRunner:
         group = await self._stack.enter_async_context(asyncio.TaskGroup())
         work = [self.dispatcher.worker(self._execute), stuck.watch(self)]
         if is_server:
-            work += [recovery.upkeep(self), self.schedules.run(), self.callbacks.run()]
+            work += [recovery.upkeep(self), recovery.keep_bounded(self), self.schedules.run(), self.callbacks.run()]
         self._tasks = [group.create_task(each) for each in work]
 
     async def stop(self) -> None:

@@ -4,10 +4,11 @@ A run is an attempt; one that was cancelled is no error.
 """
 
 import math
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from typing import Any
 
 KEPT = 512  # durations kept of each function, the newest
+MANY = 1000  # runs
 MAX_USERS = 5000  # whoever was idle longest is forgotten first
 
 
@@ -25,6 +26,7 @@ class Stats:
 
     def __init__(self) -> None:
         self._users: OrderedDict[str, dict[str, _Counts]] = OrderedDict()
+        self._recent: Counter[str] = Counter()
 
     def note(self, user_id: str, function: str, seconds: float, is_error: bool) -> None:
         """Count one run."""
@@ -38,9 +40,17 @@ class Stats:
         counts = functions.get(function)
         if counts is None:
             counts = functions[function] = _Counts()
+        self._recent[user_id] += 1
         counts.runs += 1
         counts.errors += is_error
         counts.seconds.append(seconds)
+
+    def busy(self) -> list[str]:
+        """Return who has run many jobs since they were last returned."""
+        found = [user_id for user_id, count in self._recent.items() if count >= MANY]
+        for user_id in found:
+            del self._recent[user_id]
+        return found
 
     def table(self, user_id: str) -> list[dict[str, Any]]:
         """Return a user's counts, by function: runs, errors, p50_ms and p99_ms of the newest durations."""

@@ -283,6 +283,13 @@ class Store:
             return (self._folder / self._asked(key, id)).exists()
         return False
 
+    def size(self, key: str) -> int | None:
+        """Give the bytes that the value under a key takes, None when there is none."""
+        try:
+            return (self._folder / _file_name(_normal(key))).stat().st_size
+        except FileNotFoundError:
+            return None
+
     def delete(self, key: str | None = None, *, id: int | None = None) -> bool:
         """Remove a value, by key or by id, so that neither finds it; tells whether there was one."""
         with self._collection.locked(), suppress(MissingKey):

@@ -10,9 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+from core.errors import QuotaExceeded
 from rpcserver import playbooks
 from rpcserver.errors import INVALID_PARAMS, RESPONSE_TOO_LARGE, RpcError
-from rpcserver.refusals import QuotaExceeded
 from rpcserver.sessions import Session
 from rpcserver.sources import Actions, Written
 from store import Tx

@@ -18,6 +18,7 @@ import structlog
 from core import guards, presence, sets, users
 from core.calls import Scene
 from core.errors import UserNotFound
+from core.quota import Quota
 from core.users import User
 from jobs import behind, importer, world, worldimport
 from jobs import session as session_jobs
@@ -132,9 +133,16 @@ class App:
             partial(hear, self),
             self.credentials,
             pools.jobs,
+            Quota(settings.max_tokens_per_user, settings.max_token_bytes_per_user),
         )
         self.sources = Sources(settings, self.runner, pools.playbooks)
-        self.stores = Stores(settings.data / "stores", _secret(settings), pools.stores)
+        self.stores = Stores(
+            settings.data / "stores",
+            _secret(settings),
+            pools.stores,
+            settings.max_store_keys_per_user,
+            settings.max_store_bytes_per_user,
+        )
         self.adding = Adding(self)
         self.player = Player(self)
         self.runner.register(self.player.spec())

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from core.errors import QuotaExceeded
 from store import Tx
 
 _COLUMNS = "user_id, name, number, coderoot, params, is_interactive, created_at"
@@ -31,13 +32,16 @@ class Context:
         return self.name
 
 
-def ensure(tx: Tx, user_id: str, name: str) -> Context:
-    """Return the user's context, making it when it is not there."""
+def ensure(tx: Tx, user_id: str, name: str, most: int) -> Context:
+    """Return the user's context, making it when it is not there and there are not `most`. Raises QuotaExceeded."""
     found = find(tx, user_id, name)
     if found is not None:
         return found
-    row = tx.one("SELECT coalesce(max(number), -1) + 1 FROM contexts WHERE user_id = ?", user_id)
-    made = Context(user_id, name, row[0] if row else 0, None, "{}", 1, tx.clock.now_ms())
+    row = tx.one("SELECT coalesce(max(number), -1) + 1, count(*) FROM contexts WHERE user_id = ?", user_id)
+    number, count = row or (0, 0)
+    if count >= most:
+        raise QuotaExceeded("max_contexts_per_user", most, count, "take one of those that contexts.list shows")
+    made = Context(user_id, name, number, None, "{}", 1, tx.clock.now_ms())
     tx.run(
         f"INSERT INTO contexts ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 (a constant)
         *(getattr(made, column) for column in Context.__slots__),
@@ -63,9 +67,9 @@ def page(tx: Tx, user_id: str, limit: int, after: str | None) -> list[Context]:
     return [Context(*row) for row in rows]
 
 
-def update(tx: Tx, user_id: str, name: str, changes: dict[str, Any]) -> Context:
+def update(tx: Tx, user_id: str, name: str, changes: dict[str, Any], most: int) -> Context:
     """Change coderoot, params or is_interactive, and return the context."""
-    current = ensure(tx, user_id, name)
+    current = ensure(tx, user_id, name, most)
     tx.run(
         "UPDATE contexts SET coderoot = ?, params = ?, is_interactive = ? WHERE user_id = ? AND name = ?",
         changes.get("coderoot", current.coderoot),
@@ -74,7 +78,7 @@ def update(tx: Tx, user_id: str, name: str, changes: dict[str, Any]) -> Context:
         user_id,
         name,
     )
-    return ensure(tx, user_id, name)
+    return ensure(tx, user_id, name, most)
 
 
 def shown(context: Context) -> dict[str, Any]:

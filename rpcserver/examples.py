@@ -205,7 +205,9 @@ _SERVER = {
     "protocol": "rpcserver.v1",
     "uptime_s": 12.5,
     "limits": {"max_message_bytes": 1048576, "max_batch_items": 100},
+    "usage": {"max_tokens_per_user": {"used": 3, "most": 2000000}},
     "plugins": ["navigation", "bookmarks"],
+    "left_out": [],
     "methods": ["server.ping"],
 }
 _OPENRPC = {

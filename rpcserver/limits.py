@@ -22,6 +22,7 @@ def job_limits(settings: Settings) -> Limits:
         max_lines=settings.max_job_lines,
         gentle_s=settings.job_gentle_s,
         stuck_s=settings.job_stuck_s,
+        max_kept_per_user=settings.max_jobs_kept_per_user,
         max_crashes=settings.max_job_crashes,
         max_attempts=settings.max_job_attempts,
         keep_succeeded_s=settings.keep_succeeded_jobs_s,

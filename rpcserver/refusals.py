@@ -67,14 +67,6 @@ class TooManyConnections(RpcError):
         super().__init__(BUSY, "TOO_MANY_CONNECTIONS", message, limit=limit)
 
 
-class QuotaExceeded(RpcError):
-    """The user keeps as much of something as one may."""
-
-    def __init__(self, limit: str, most: int, used: int, advice: str) -> None:
-        message = f"You would keep more than the {most} that {limit} allows, of which {used} are used: {advice}."
-        super().__init__(BUSY, "QUOTA_EXCEEDED", message, limit=limit, most=most, used=used)
-
-
 class Maintenance(RpcError):
     """The operator has stopped the service for a while."""
 

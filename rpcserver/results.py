@@ -182,13 +182,24 @@ class LeftOut(BaseModel):
     tried_again_in_s: float
 
 
+class Used(BaseModel):
+    """How much the caller keeps of something, and the most that may be kept."""
+
+    used: int
+    most: int
+
+
 class ServerInfo(BaseModel):
-    """The server as `server.info` tells it; `left_out`: for the caller or for everybody."""
+    """The server as `server.info` tells it.
+
+    `usage` is the caller's, by the name of the setting; `left_out` for the caller or for everybody.
+    """
 
     version: str
     protocol: str
     uptime_s: float
     limits: dict[str, float]
+    usage: dict[str, Used]
     plugins: list[str]
     left_out: list[LeftOut]
     methods: list[str]

@@ -253,6 +253,18 @@ class Settings(BaseSettings):
     remote_calls_per_user: int = 120
     """Calls of remotes one user may cause in a minute."""
 
+    max_tokens_per_user: int = 2_000_000
+    """Tokens of one user, those that define sets too."""
+    max_token_bytes_per_user: int = 2 * 1024 * 1024 * 1024
+    """Bytes the names and values of one user's tokens may have together."""
+    max_store_keys_per_user: int = 100_000
+    """Keys in all key-value stores of one user."""
+    max_store_bytes_per_user: int = 2 * 1024 * 1024 * 1024
+    """Bytes in all key-value stores of one user."""
+    max_contexts_per_user: int = 1000
+    """Contexts of one user."""
+    max_jobs_kept_per_user: int = 200_000
+    """Records of ended jobs kept for one user; of more the oldest are forgotten first."""
     max_sessions_per_user: int = 100
     """Sessions of one user."""
     max_history: int = 200

@@ -11,11 +11,14 @@ import os
 import shutil
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+from core.errors import QuotaExceeded
 from play.errors import BadKey, MissingKey
 from play.kvs import Collection, Store
 from rpcserver.auth import Secret
@@ -28,6 +31,15 @@ _KEY_FILE = "secrets.key"
 _KEPT_OPEN = 1000
 
 
+@dataclass(slots=True)
+class Kept:
+    """How much a user keeps in all stores together. `lock`: one change of it at a time."""
+
+    keys: int = 0
+    bytes: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
 class Stores:
     """The stores of a data folder.
 
@@ -36,9 +48,12 @@ class Stores:
         secret: seals everything stored from now on; None: only the contexts' secrets are sealed, with a key of the
             data folder's own that its operator alone can read.
         threads: in which files are read and written.
+        max_keys, max_bytes: what one user may keep in all stores together.
     """
 
-    def __init__(self, root: Path, secret: Secret | None, threads: Pool) -> None:
+    def __init__(self, root: Path, secret: Secret | None, threads: Pool, max_keys: int, max_bytes: int) -> None:
+        self._max_keys, self._max_bytes = max_keys, max_bytes
+        self._kept: dict[str, Kept] = {}
         self._threads = threads
         self._root = root
         self._secret = secret
@@ -68,6 +83,24 @@ class Stores:
         """Run `fn(store)` in a thread and return what it returns; the store is made when it is not there."""
         return await self._run(lambda: fn(self._store(user_id, context_name, name)))
 
+    async def set(self, user_id: str, context_name: str, name: str, key: str, value: str) -> int:
+        """Store a value under a key and return its number. Raises QuotaExceeded."""
+        return await self._run(lambda: self._set(user_id, context_name, name, key, value))
+
+    async def delete(self, user_id: str, context_name: str, name: str, key: str) -> bool:
+        """Remove a value and tell whether there was one."""
+        return await self._run(lambda: self._delete(user_id, context_name, name, key))
+
+    async def kept(self, user_id: str) -> tuple[int, int]:
+        """Return how many keys a user keeps, and their bytes."""
+
+        def look() -> tuple[int, int]:
+            kept = self._kept_by(user_id)
+            with kept.lock:
+                return kept.keys, kept.bytes
+
+        return await self._run(look)
+
     async def destroy(self, user_id: str, context_name: str, name: str) -> bool:
         """Remove a store with all its values; tell whether there was one."""
         place = (user_id, context_name, name)
@@ -76,6 +109,7 @@ class Stores:
             return await self._run(lambda: self._collection(user_id, context_name).delete(name))
         finally:
             self._open.pop(place, None)  # somebody may have opened it in between
+            self._kept.pop(user_id, None)  # counted anew when it matters
 
     async def secret(self, user_id: str, context_name: str, key: str) -> Secret:
         """Return one of a context's secrets. Raises MissingKey, or BadKey."""
@@ -91,6 +125,48 @@ class Stores:
         except OSError as error:
             meaning = named(error)
             raise (meaning if isinstance(meaning, StoreError) else StoreFailed()) from error
+
+    def _set(self, user_id: str, context_name: str, name: str, key: str, value: str) -> int:
+        kept, store = self._kept_by(user_id), self._store(user_id, context_name, name)
+        with kept.lock:
+            before = store.size(key)
+            grown = len(value.encode("utf-8", "replace")) - (before or 0)
+            advice = "delete keys, or destroy stores"
+            if before is None and kept.keys >= self._max_keys:
+                raise QuotaExceeded("max_store_keys_per_user", self._max_keys, kept.keys, advice)
+            if grown > 0 and kept.bytes + grown > self._max_bytes:
+                raise QuotaExceeded("max_store_bytes_per_user", self._max_bytes, kept.bytes, advice)
+            number = store.set(key, value)
+            kept.keys += before is None
+            kept.bytes += (store.size(key) or 0) - (before or 0)
+        return number
+
+    def _delete(self, user_id: str, context_name: str, name: str, key: str) -> bool:
+        kept, store = self._kept_by(user_id), self._store(user_id, context_name, name)
+        with kept.lock:
+            before = store.size(key) or 0
+            was_there = store.delete(key)
+            if was_there:
+                kept.keys -= 1
+                kept.bytes -= before
+        return was_there
+
+    def _kept_by(self, user_id: str) -> "Kept":
+        """Return what a user keeps, counted once and then kept up; there is no more than the bounds to be counted."""
+        kept = self._kept.get(user_id)
+        if kept is None:
+            self._collection(user_id, CONFIG)  # a user id that names no folder is refused
+            counted = Kept()
+            for path in (self._root / user_id).glob("*/*/*"):
+                if path.name[0] != "." and path.parent.name[0] != ".":
+                    with suppress(FileNotFoundError):
+                        counted.bytes += path.stat().st_size
+                        counted.keys += 1
+            with self._opening:
+                while len(self._kept) >= _KEPT_OPEN:
+                    self._kept.pop(next(iter(self._kept)))
+                kept = self._kept.setdefault(user_id, counted)
+        return kept
 
     def _settle(self) -> None:
         if self._root.is_dir():

@@ -10,13 +10,19 @@ from rpcserver.play_models import ContextParams, UpdateContextParams
 from rpcserver.play_results import ContextPage, ContextRecord
 
 
-@method("context.get", ContextParams, result=ContextRecord, errors=kinds.STORAGE, examples=examples.CONTEXT)
+@method(
+    "context.get",
+    ContextParams,
+    result=ContextRecord,
+    errors=(*kinds.STORAGE, "QUOTA_EXCEEDED"),
+    examples=examples.CONTEXT,
+)
 async def get(call: Call, params: ContextParams) -> dict[str, Any]:
     """Return a context of the caller's; it is made when there is none of that name."""
-    user_id, name = call.user_id, params.context_name
+    user_id, name, most = call.user_id, params.context_name, call.app.settings.max_contexts_per_user
     found = await call.app.store.read(lambda tx: contexts.find(tx, user_id, name))
     if found is None:
-        found = await call.app.store.write(lambda tx: contexts.ensure(tx, user_id, name))
+        found = await call.app.store.write(lambda tx: contexts.ensure(tx, user_id, name, most))
     return contexts.shown(found)
 
 
@@ -24,12 +30,12 @@ async def get(call: Call, params: ContextParams) -> dict[str, Any]:
     "context.update",
     UpdateContextParams,
     result=ContextRecord,
-    errors=(*kinds.STORAGE, "BAD_SCRIPT", "CODEROOT_REFUSED"),
+    errors=(*kinds.STORAGE, "BAD_SCRIPT", "CODEROOT_REFUSED", "QUOTA_EXCEEDED"),
     examples=examples.UPDATE_CONTEXT,
 )
 async def update(call: Call, params: UpdateContextParams) -> dict[str, Any]:
     """Change what the sessions of a context share: where checkouts lie, parameters, whether they may ask."""
-    user_id, name = call.user_id, params.context_name
+    user_id, name, most = call.user_id, params.context_name, call.app.settings.max_contexts_per_user
     changes: dict[str, Any] = {}
     if params.coderoot is not None:
         sources.code_folder(call.app.settings, user_id, name, params.coderoot)
@@ -38,7 +44,7 @@ async def update(call: Call, params: UpdateContextParams) -> dict[str, Any]:
         changes["params"] = playparams.read(params.params)
     if params.interactive is not None:
         changes["is_interactive"] = params.interactive
-    return contexts.shown(await call.app.store.write(lambda tx: contexts.update(tx, user_id, name, changes)))
+    return contexts.shown(await call.app.store.write(lambda tx: contexts.update(tx, user_id, name, changes, most)))
 
 
 @method(

@@ -3,21 +3,22 @@
 import time
 from typing import Any, Literal
 
-from rpcserver import __version__, examples
+from rpcserver import __version__, examples, usage
 from rpcserver.dispatch import Call, method
 from rpcserver.models import IdentifyParams, NoParams
 from rpcserver.results import ServerInfo
 
 
 @method("server.info", NoParams, is_change=False, result=ServerInfo, examples=examples.INFO)
-def info(call: Call, params: NoParams) -> dict[str, Any]:
-    """Return the server's version, limits, plugins, uptime, and the methods the caller may call."""
+async def info(call: Call, params: NoParams) -> dict[str, Any]:
+    """Return the server's version, limits and what the caller uses of them, plugins, uptime, and methods to call."""
     app = call.app
     return {
         "version": __version__,
         "protocol": "rpcserver.v1",
         "uptime_s": round(time.monotonic() - app.started, 3),
         "limits": app.server.limits,
+        "usage": {} if call.connection.is_operator else await usage.of_user(app, call.user_id),
         "plugins": app.bus.names,
         "left_out": [
             {"what": " ".join(thing), "tried_again_in_s": round(wait_s, 3)}

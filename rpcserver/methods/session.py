@@ -76,7 +76,7 @@ async def create(call: Call, params: CreateParams) -> dict[str, Any]:
     actions = await read(call, params.context_name, params.coderoot, source) if is_given else Actions()
 
     def with_context(tx: Tx, session: Session) -> None:
-        contexts.ensure(tx, call.user_id, params.context_name)
+        contexts.ensure(tx, call.user_id, params.context_name, call.app.settings.max_contexts_per_user)
         tx.after_commit(call.app.ends.wake.set)
 
     session = await walking.create(call, new, params.set_id, with_context)
@@ -322,7 +322,7 @@ async def update(call: Call, params: UpdateParams) -> dict[str, Any]:
         code_folder(app.settings, call.user_id, context_name, params.coderoot)
 
     def change(tx: Tx) -> Session:
-        contexts.ensure(tx, session.core_user_id, context_name)
+        contexts.ensure(tx, session.core_user_id, context_name, app.settings.max_contexts_per_user)
         changed = sessions.update(tx, session, given, params.if_revision)
         app.events.append(tx, "session.changed", f"user:{session.core_user_id}", {"session_id": session.id})
         tx.after_commit(app.ends.wake.set)

@@ -34,13 +34,13 @@ async def session_get(call: Call, params: KeyParams) -> str:
 @method("session.db.set", SetParams, result=int, errors=kinds.KEYS_WRITE, examples=shown.SESSION_SET)
 async def session_set(call: Call, params: SetParams) -> int:
     """Store a value in the session's own store, and return its number there, which stays."""
-    return await _in_session(call, params.session_id, lambda store: store.set(params.key, params.value))
+    return await call.app.stores.set(*await _session_store(call, params.session_id), params.key, params.value)
 
 
 @method("session.db.delete", KeyParams, result=bool, errors=kinds.KEYS_WRITE, examples=shown.SESSION_HAS)
 async def session_delete(call: Call, params: KeyParams) -> bool:
     """Remove a value; true when there was one."""
-    return await _in_session(call, params.session_id, lambda store: store.delete(params.key))
+    return await call.app.stores.delete(*await _session_store(call, params.session_id), params.key)
 
 
 @method(
@@ -86,13 +86,13 @@ async def context_get(call: Call, params: ContextKeyParams) -> str:
 @method("context.db.set", ContextSetParams, result=int, errors=kinds.KEYS_WRITE, examples=shown.CONTEXT_SET)
 async def context_set(call: Call, params: ContextSetParams) -> int:
     """Store a value in the context's store, or, sealed, among its secrets; return its number there, which stays."""
-    return await _in_context(call, params, lambda store: store.set(params.key, params.value))
+    return await call.app.stores.set(call.user_id, params.context_name, _name(params), params.key, params.value)
 
 
 @method("context.db.delete", ContextKeyParams, result=bool, errors=kinds.KEYS_WRITE, examples=shown.CONTEXT_HAS)
 async def context_delete(call: Call, params: ContextKeyParams) -> bool:
     """Remove a value; true when there was one."""
-    return await _in_context(call, params, lambda store: store.delete(params.key))
+    return await call.app.stores.delete(call.user_id, params.context_name, _name(params), params.key)
 
 
 @method(
@@ -129,8 +129,12 @@ async def context_destroy(call: Call, params: ContextStoreParams) -> bool:
 
 
 async def _in_session(call: Call, session_id: str | None, fn: Callable[[Store], T]) -> T:
+    return await call.app.stores.use(*await _session_store(call, session_id), fn)
+
+
+async def _session_store(call: Call, session_id: str | None) -> tuple[str, str, str]:
     session = await walking.the_session(call, session_id)
-    return await call.app.stores.use(session.core_user_id, session.context_name, session_store(session.id), fn)
+    return session.core_user_id, session.context_name, session_store(session.id)
 
 
 async def _in_context(call: Call, params: ContextStoreParams, fn: Callable[[Store], T]) -> T:

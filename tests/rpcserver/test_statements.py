@@ -52,7 +52,7 @@ FEW = {
 # Methods that no common call is: only the operator makes them, or they end the connection.
 NOT_COMMON = {
     *("operator.import", "operator.backup", "server.maintenance"),
-    *("auth.logout", "core.user.auth.destroy"),
+    "auth.logout",
 }
 
 

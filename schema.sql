@@ -401,6 +401,14 @@ CREATE INDEX tickets_credential ON tickets (credential_id);
 CREATE INDEX tickets_user ON tickets (user_id);
 CREATE INDEX tickets_expiry ON tickets (expires_at);
 
+-- Credentials and tickets that are over. forget_at: steady. Written by rpcserver.former.
+CREATE TABLE former_secrets (
+    hash      TEXT PRIMARY KEY,
+    why       TEXT NOT NULL CHECK (why IN ('revoked', 'expired', 'used')),
+    forget_at BIGINT NOT NULL
+);
+CREATE INDEX former_secrets_age ON former_secrets (forget_at);
+
 -- Calls made with an idempotency key, and their first answer; result and error NULL while the call runs.
 -- owner_id: a user's id, or 'operator'. age_from: steady. Written by rpcserver.idempotency.
 CREATE TABLE idempotency_keys (

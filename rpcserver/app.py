@@ -43,6 +43,7 @@ from rpcserver import (
     credentials,
     errors,
     extras,
+    former,
     identity,
     limits,
     sessions,
@@ -307,6 +308,7 @@ class App:
 
     def _forget_ended(self, tx: Tx) -> bool:
         is_more = self.clock.is_settled and credentials.forget(tx, self.settings.keep_expired_credentials_s)
+        is_more = former.forget(tx) or is_more
         return tickets.forget(tx) or is_more
 
     async def sweep(self) -> None:

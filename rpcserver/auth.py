@@ -110,6 +110,11 @@ def find_id(tx: Tx, text: str) -> str | None:
     return None if row is None else str(row[0])
 
 
+def hashes(tx: Tx, credential_id: str) -> list[str]:
+    """Return the hash of a credential, unless it was only lent."""
+    return [hash for (hash,) in tx.all("SELECT hash FROM credentials WHERE id = ? AND is_lent = 0", credential_id)]
+
+
 def id_of(tx: Tx, text: str) -> str:
     """Return the id of a credential that was made just now."""
     found = find_id(tx, text)

@@ -18,8 +18,10 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import CONNECTING, OPEN
 
 from jobs.clock import Stoppable
+from jobs.errors import CredentialEnded
 from rpcserver.auth import Principal
 from rpcserver.crowds import Pool
+from rpcserver.errors import RpcError
 from rpcserver.framing import Cutter
 from rpcserver.jsonrpc import Invalid, Response, encode_notification
 from rpcserver.meters import Meter
@@ -98,6 +100,7 @@ class Connection(ServerConnection):
         self.address = ""
         self.principal: Principal | None = None
         self.is_operator = False
+        self.refusal: RpcError | CredentialEnded | None = None  # why a page that was let in is shown out
         self.is_inside = False
         self.client: dict[str, Any] = {}
         self.calls: dict[Any, Call] = {}

@@ -14,7 +14,7 @@ import structlog
 from core import users
 from jobs.authority import EVERYTHING, Authority, End, Grant, Spent
 from jobs.errors import CallsSpent, CallsSpentForNow, CredentialExpired, CredentialRevoked
-from rpcserver import auth
+from rpcserver import auth, former
 from rpcserver.auth import Principal, Secret
 from rpcserver.refusals import CredentialNotFound, NotRenewable
 from store import Store, Tx, new_id
@@ -105,6 +105,7 @@ def revoke(tx: Tx, credential_id: str, user_id: str | None) -> list[Grant]:
         credential_id,
     )
     grants = [auth.grant_of(tx, id) for (id,) in ids]
+    former.keep(tx, [hash for (id,) in ids for hash in auth.hashes(tx, id)], "revoked")
     tx.many("DELETE FROM credentials WHERE id = ?", ids)
     return grants
 
@@ -124,13 +125,14 @@ def is_any_expired(tx: Tx) -> bool:
 
 def forget(tx: Tx, keep_s: float) -> bool:
     """Delete some credentials that expired long ago; tell whether there may be more."""
-    deleted = tx.run(
-        "DELETE FROM credentials WHERE id IN"
-        " (SELECT id FROM credentials WHERE expires_at <= ? AND is_over = 1 LIMIT ?)",
+    rows = tx.all(
+        "SELECT id, hash FROM credentials WHERE expires_at <= ? AND is_over = 1 LIMIT ?",
         tx.clock.now_ms() - int(keep_s * 1000),
         AT_ONCE,
     )
-    return deleted == AT_ONCE
+    former.keep(tx, [hash for _, hash in rows], "expired")
+    tx.many("DELETE FROM credentials WHERE id = ?", [(id,) for id, _ in rows])
+    return len(rows) == AT_ONCE
 
 
 def renew(tx: Tx, credential_id: str) -> int:

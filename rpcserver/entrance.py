@@ -1,8 +1,10 @@
 """The door: whose a credential or ticket is, asked of our rows first and of other identity systems then.
 
-An address that fails too often has to wait, whatever it brings. Source: protocol.md 1; promises S2.
+What is known to be good gets in from anywhere, and what is known to be over is told so. Only what nobody knows is a
+guess: an address that brings many different ones has to wait. Source: protocol.md 1; promises S2.
 """
 
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -10,21 +12,23 @@ import structlog
 from core import users
 from core.errors import CoreError
 from core.users import User
+from jobs.errors import CredentialExpired, CredentialRevoked
 from plugins.bus import Bus
 from plugins.hooks import Identity
-from rpcserver import auth, tickets
-from rpcserver.auth import PREFIX, Principal
+from rpcserver import auth, former, tickets
+from rpcserver.auth import PREFIX, Principal, hash_of
 from rpcserver.credentials import Credentials
 from rpcserver.errors import Unauthenticated
 from rpcserver.meters import Attempts
-from rpcserver.refusals import RateLimited
+from rpcserver.refusals import RateLimited, TicketSpent
 from rpcserver.tickets import TICKET_PREFIX
-from store import Store
+from store import Store, Tx
 
 log = structlog.get_logger("auth")
 
 WINDOW_S = 60.0
-UNKNOWN = "The credential is unknown, revoked or expired: ask the operator for another."
+UNKNOWN = "The credential is unknown: ask the operator for another."
+VOUCHED = 10_000  # credentials of other systems that are remembered as good
 
 
 class Entrance:
@@ -49,26 +53,47 @@ class Entrance:
         self._credentials = credentials
         self._make_user = make_user
         self._attempts = Attempts(max_failed_per_minute, WINDOW_S)
+        self._vouched: OrderedDict[str, None] = OrderedDict()  # hashes, the last ones
 
     async def identify(self, text: str, address: str) -> Principal:
         """Return whose the credential is.
 
-        Raises Unauthenticated, AccountFrozen to whoever has a good one, or RateLimited for an address that fails often.
+        Raises CredentialEnded for one that is over, Unauthenticated for an unknown one, or RateLimited for one more
+        from an address that brings many of those.
         """
-        self._check(address)
-        principal = await self._credentials.looked_up(self._found(text))
-        return principal or self._refuse(address)
+        principal = await self._credentials.looked_up(self._found(text, address))
+        return principal or self._refuse(text, address)
 
     async def redeem(self, ticket: str, address: str) -> Principal:
         """Return whose the ticket is, and take it: it opens once. Raises as `identify` does."""
-        self._check(address)
-        redeemed = self._store.write(lambda tx: tickets.redeem(tx, ticket))
-        return await self._credentials.looked_up(redeemed) or self._refuse(address)
+        principal = None
+        # Looked for first: what is only read costs no commit, and strangers ask for it.
+        if await self._store.read(lambda tx: tickets.is_there(tx, ticket)):
+            redeemed = self._store.write(lambda tx: tickets.redeem(tx, ticket))
+            principal = await self._credentials.looked_up(redeemed)
+        if principal is None:
+            await self._store.read(lambda tx: _tell_why(tx, ticket))
+        return principal or self._refuse(ticket, address)
 
-    async def _found(self, text: str) -> Principal | None:
-        principal = await self._store.read(lambda tx: auth.find(tx, text))
+    async def _found(self, text: str, address: str) -> Principal | None:
+        def look(tx: Tx) -> Principal | None:
+            principal = auth.find(tx, text)
+            if principal is None:
+                _tell_why(tx, text)
+            return principal
+
+        principal = await self._store.read(look)
         if principal is None and not text.startswith((PREFIX, TICKET_PREFIX)):
+            key = hash_of(text)
+            # Others are asked for what was good before, and else not more often than may be guessed.
+            if key not in self._vouched and self._attempts.wait_s(address, key):
+                return None
             principal = await self._vouched_for(text)
+            if principal is not None:
+                self._vouched[key] = None
+                self._vouched.move_to_end(key)
+                if len(self._vouched) > VOUCHED:
+                    self._vouched.popitem(last=False)
         return principal
 
     async def _vouched_for(self, text: str) -> Principal | None:
@@ -93,14 +118,22 @@ class Entrance:
             log.warning("user_not_made", plugin=guest, user=identity.user_name, reason=str(error))
             return None
 
-    def _check(self, address: str) -> None:
-        wait_s = self._attempts.wait_s(address)
+    def _refuse(self, text: str, address: str) -> Principal:
+        key = hash_of(text)
+        wait_s = self._attempts.wait_s(address, key)
         if wait_s:
-            raise RateLimited(wait_s, "Too many attempts failed from this address: wait before the next.")
-
-    def _refuse(self, address: str) -> Principal:
-        # Again: of many attempts at once only the first few learn anything.
-        self._check(address)
-        self._attempts.note(address)
+            raise RateLimited(wait_s, "Too many different credentials of this address were wrong: wait for the next.")
+        self._attempts.note(address, key)
         log.warning("credential_refused", address=address)
         raise Unauthenticated(UNKNOWN)
+
+
+def _tell_why(tx: Tx, text: str) -> None:
+    """Raise what has become of a credential or ticket that opens nothing, if that is known."""
+    why = "expired" if auth.find_id(tx, text) else former.why(tx, hash_of(text))
+    if why == "revoked":
+        raise CredentialRevoked
+    if why is not None and text.startswith(TICKET_PREFIX):
+        raise TicketSpent(why)
+    if why is not None:
+        raise CredentialExpired

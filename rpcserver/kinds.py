@@ -21,6 +21,7 @@ RAISED: dict[str, tuple[int, str]] = {
     "SCOPE_TOO_WIDE": (e.FORBIDDEN, "A credential makes none that reaches further than itself."),
     "CREDENTIAL_LIMIT": (e.BUSY, "There are as many credentials in the user's name as allowed: revoke one."),
     "NOT_RENEWABLE": (e.FORBIDDEN, "The credential ends when it ends."),
+    "TICKET_SPENT": (e.UNAUTHENTICATED, "The ticket was used, or is too old: have another made."),
     "CREDENTIAL_NOT_FOUND": (e.NOT_FOUND, "No such credential, or not the caller's."),
     "RATE_LIMITED": (e.RATE_LIMITED, "Too many calls or failed attempts; try again after `data.retry_after_ms`."),
     "IDEMPOTENCY_CONFLICT": (e.IDEMPOTENCY_CONFLICT, "The key was used for another method or other params."),

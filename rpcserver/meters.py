@@ -4,7 +4,7 @@ Source: protocol.md 2 (limits), promises S2 and S12; decision 12 says why no pac
 """
 
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 
 _ADDRESSES = 10_000
@@ -33,32 +33,38 @@ class Meter:
 
 
 class Attempts:
-    """Failed attempts by address: after `limit` in `window_s` seconds an address has to wait.
+    """Failed attempts by address: after `limit` different ones in `window_s` seconds an address has to wait.
 
-    Only the addresses seen last are kept, so that many of them cost no memory.
+    One that is repeated, as by a page that was forgotten, counts once. Only the addresses seen last are kept, so that
+    many of them cost no memory.
     """
 
     def __init__(self, limit: int, window_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit = limit
         self._window_s = window_s
         self._clock = clock
-        self._failed: OrderedDict[str, deque[float]] = OrderedDict()
+        self._failed: OrderedDict[str, OrderedDict[str, float]] = OrderedDict()
 
-    def wait_s(self, address: str) -> float:
-        """Return 0 when the address may try now, else for how many seconds it has to wait."""
+    def wait_s(self, address: str, key: str = "") -> float:
+        """Return 0 when the address may try this one now, else for how many seconds it has to wait."""
         failed = self._failed.get(address)
         if failed is None:
             return 0.0
         now = self._clock()
-        while failed and failed[0] <= now - self._window_s:
-            failed.popleft()
+        while failed and (oldest := next(iter(failed.values()))) <= now - self._window_s:
+            failed.popitem(last=False)
         if not failed:
             del self._failed[address]
-        return failed[0] + self._window_s - now if len(failed) >= self._limit else 0.0
+        if key in failed or len(failed) < self._limit:
+            return 0.0
+        return oldest + self._window_s - now
 
-    def note(self, address: str) -> None:
+    def note(self, address: str, key: str) -> None:
         """Count a failed attempt."""
-        self._failed.setdefault(address, deque(maxlen=self._limit)).append(self._clock())
+        failed = self._failed.setdefault(address, OrderedDict())
+        failed.setdefault(key, self._clock())
+        if len(failed) > self._limit:
+            failed.popitem(last=False)
         self._failed.move_to_end(address)
         if len(self._failed) > _ADDRESSES:
             self._failed.popitem(last=False)

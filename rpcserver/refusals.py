@@ -7,6 +7,7 @@ from rpcserver.errors import (
     NOT_FOUND,
     RATE_LIMITED,
     SHUTTING_DOWN,
+    UNAUTHENTICATED,
     RpcError,
 )
 
@@ -25,6 +26,18 @@ class CredentialNotFound(RpcError):
     def __init__(self, credential_id: str) -> None:
         message = f"No credential {credential_id[:80]!r} of yours. credentials.list names yours."
         super().__init__(NOT_FOUND, "CREDENTIAL_NOT_FOUND", message)
+
+
+class TicketSpent(RpcError):
+    """A ticket opens once, and not for long."""
+
+    def __init__(self, why: str) -> None:
+        message = (
+            f"The ticket was {why}: log in again, or have another made."
+            if why == "used"
+            else ("The ticket is too old: log in again, or have another made.")
+        )
+        super().__init__(UNAUTHENTICATED, "TICKET_SPENT", message)
 
 
 class CredentialLimit(RpcError):

@@ -14,15 +14,16 @@ from websockets.exceptions import ConnectionClosed
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
-from jobs.errors import CredentialEnded
+from jobs.errors import AccountFrozen, CredentialEnded
 from rpcserver import __version__, jsonrpc, start_checks, visibility
 from rpcserver.addresses import address_key
 from rpcserver.auth import SUBPROTOCOL, Principal
-from rpcserver.connection import Bounds, Connection
+from rpcserver.connection import TOO_MUCH, Bounds, Connection
 from rpcserver.crowds import Crowds, Pool
+from rpcserver.errors import RpcError, describe
 from rpcserver.listening import Listener, bound
 from rpcserver.meters import Meter
-from rpcserver.refusals import TooManyConnections
+from rpcserver.refusals import RateLimited, TooManyConnections
 from rpcserver.scheduler import Paced, Scheduler
 from rpcserver.settings import Settings
 from rpcserver.upgrade import Upgrade, select_subprotocol
@@ -45,7 +46,7 @@ TLS_S = 0.001  # of the loop's time that a handshake of TLS takes
 STRANGER_CALLS_PER_S = 20.0
 NOTSENT_BYTES = 128 * 1024  # in the system's hands, so that it is seen whether the client takes bytes
 _SHUT: dict[str | None, tuple[int, str]] = {
-    "revoked": (REVOKED, "the credential was revoked"),
+    "revoked": (REVOKED, "log in again: the credential was revoked"),
     "frozen": (FROZEN, "the account is frozen"),
 }
 
@@ -269,6 +270,9 @@ class Server:
                 # Connected while we were closing: the next server is there in a moment.
                 await connection.end(RESTART, "the server restarts", retry_after_ms=1000)
                 return
+            if connection.refusal is not None:
+                await self._show_out(connection, connection.refusal)
+                return
             if connection.principal is not None:
                 await self.admit(connection, connection.principal)
             elif connection.is_operator:
@@ -287,6 +291,21 @@ class Server:
             pass  # gone while we spoke: nothing is lost, its calls finish and their replies are dropped
         finally:
             self._forget(connection)
+
+    async def _show_out(self, connection: Connection, refusal: RpcError | CredentialEnded) -> None:
+        """End a page's connection with a code that says what a status of HTTP would: that is all a page hears of it."""
+        told = describe(refusal)
+        wait_ms = told.data.get("retry_after_ms", 0)
+        if isinstance(refusal, RateLimited):
+            code, reason = TOO_MUCH, told.message
+        elif isinstance(refusal, TooManyConnections):
+            code, reason = TOO_MANY, told.message
+        elif isinstance(refusal, AccountFrozen):
+            code, reason = FROZEN, "the account is frozen"
+        else:
+            code, reason = REVOKED, f"log in again: {told.message}"
+        log.info("connection_refused", code=code, kind=told.data["kind"], reason=told.message)
+        await connection.end(code, reason[:120], reconnect=code == TOO_MUCH, retry_after_ms=wait_ms)
 
     async def _await_authentication(self, connection: Connection) -> None:
         timeout_s = self._app.settings.authenticate_timeout_s

@@ -8,7 +8,7 @@ import secrets
 import orjson
 
 from core import users
-from rpcserver import auth
+from rpcserver import auth, former
 from rpcserver.auth import Principal, Secret, hash_of
 from store import Tx
 
@@ -41,12 +41,15 @@ def issue(tx: Tx, principal: Principal, life_s: float) -> tuple[Secret, int]:
 
 def forget(tx: Tx) -> bool:
     """Delete some tickets that are too old; tell whether there may be more."""
-    deleted = tx.run(
-        "DELETE FROM tickets WHERE hash IN (SELECT hash FROM tickets WHERE expires_at <= ? LIMIT ?)",
-        tx.clock.steady_ms(),
-        AT_ONCE,
-    )
-    return deleted == AT_ONCE
+    rows = tx.all("SELECT hash FROM tickets WHERE expires_at <= ? LIMIT ?", tx.clock.steady_ms(), AT_ONCE)
+    former.keep(tx, [hash for (hash,) in rows], "expired", former.KEEP_TICKETS_S)
+    tx.many("DELETE FROM tickets WHERE hash = ?", rows)
+    return len(rows) == AT_ONCE
+
+
+def is_there(tx: Tx, text: str) -> bool:
+    """Tell whether there is such a ticket, used or too old as it may be in a moment."""
+    return tx.one("SELECT 1 FROM tickets WHERE hash = ?", hash_of(text)) is not None
 
 
 def redeem(tx: Tx, text: str) -> Principal | None:
@@ -59,7 +62,11 @@ def redeem(tx: Tx, text: str) -> Principal | None:
         " expires_at",
         hash_of(text),
     )
-    if row is None or row[5] <= tx.clock.steady_ms():
+    if row is None:
+        return None
+    is_late = row[5] <= tx.clock.steady_ms()
+    former.keep(tx, [hash_of(text)], "expired" if is_late else "used", former.KEEP_TICKETS_S)
+    if is_late:
         return None
     if row[0] is not None:
         return auth.find_by_id(tx, row[0])

@@ -8,20 +8,21 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import orjson
 import structlog
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from jobs.errors import AccountFrozen
+from jobs.errors import CredentialEnded
 from rpcserver import auth
 from rpcserver.addresses import address_key, forwarded_address
-from rpcserver.auth import SUBPROTOCOL
+from rpcserver.auth import BEARER_SUBPROTOCOL, SUBPROTOCOL
 from rpcserver.connection import Connection
-from rpcserver.errors import RpcError
+from rpcserver.errors import RpcError, describe
 from rpcserver.pages import PROBES, Asker, Page, Pages
-from rpcserver.refusals import RateLimited
+from rpcserver.refusals import RateLimited, TooManyConnections
 from rpcserver.start_checks import NO_ORIGIN
 
 if TYPE_CHECKING:
@@ -82,13 +83,18 @@ class Upgrade:
         return response
 
     async def _open(self, connection: Connection, request: Request, path: str) -> Response | None:
-        respond = partial(_refuse, connection)
         if self._server.is_full:
-            return respond(503, "The server has as many connections as it may have: try again later.")
-        if self._server.addresses.is_full(connection.address, 1):  # itself is one of them
-            limit = self._server.addresses.limit
-            return respond(429, f"Your address has {limit} connections, the most allowed: close one first.")
-        return await self._identify(connection, request, respond)
+            return _refuse(connection, 503, "The server has as many connections as it may have: try again later.")
+        try:
+            if self._server.addresses.is_full(connection.address, 1):  # itself is one of them
+                raise TooManyConnections("your address", self._server.addresses.limit)
+            await self._identify(connection, request)
+        except (RpcError, CredentialEnded) as error:
+            if not _is_page(request):
+                return _unwelcome(connection, error)
+            # A page learns nothing of an HTTP status: it is let in, told, and shown out.
+            connection.refusal = error
+        return None
 
     async def _probe(self, connection: Connection, request: Request, path: str) -> Response:
         # Balancers and containers probe by whatever address they know: by a strange one they learn one word only.
@@ -108,30 +114,21 @@ class Upgrade:
         if offered is not None:
             try:
                 principal = await self._app.entrance.identify(offered, connection.address)
-            except RpcError as error:
+            except (RpcError, CredentialEnded) as error:
                 return _unwelcome(connection, error)
-            except AccountFrozen as error:
-                return _refuse(connection, 401, str(error))
         return _answer(connection, await self._pages.page(path, Asker(_is_local(connection, request), principal)))
 
-    async def _identify(self, connection: Connection, request: Request, respond: Respond) -> Response | None:
+    async def _identify(self, connection: Connection, request: Request) -> None:
         offered = auth.offered(request.headers.get("Authorization"), _subprotocols(request))
         if offered is None:
-            return None
-        if hmac.compare_digest(offered.encode(), self._app.operator_secret.encode()):
+            return
+        if hmac.compare_digest(offered.encode("utf-8", "surrogatepass"), self._app.operator_secret.encode()):
             connection.is_operator = True
-            return None
-        try:
-            principal = await self._app.entrance.identify(offered, connection.address)
-        except RpcError as error:
-            return _unwelcome(connection, error)
-        except AccountFrozen as error:
-            return respond(401, str(error))
+            return
+        principal = await self._app.entrance.identify(offered, connection.address)
         if self._server.users.is_full(principal.user.id):
-            limit = self._server.users.limit
-            return respond(429, f"You have {limit} connections, the most allowed: close one first.")
+            raise TooManyConnections("yours", self._server.users.limit)
         connection.principal = principal
-        return None
 
 
 def select_subprotocol(protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
@@ -139,11 +136,21 @@ def select_subprotocol(protocol: ServerProtocol, offered: Sequence[Subprotocol])
     return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None
 
 
-def _unwelcome(connection: ServerConnection, error: RpcError) -> Response:
-    response = _refuse(connection, 429 if isinstance(error, RateLimited) else 401, error.message)
-    if isinstance(error, RateLimited):
-        response.headers["Retry-After"] = str(-(-error.details["retry_after_ms"] // 1000))
+def _unwelcome(connection: ServerConnection, error: RpcError | CredentialEnded) -> Response:
+    """Answer with the error object that a call would have got."""
+    told = describe(error)
+    status = 429 if isinstance(error, RateLimited | TooManyConnections) else 401
+    log.info("connection_refused", status=status, kind=told.data["kind"], reason=told.message)
+    body = orjson.dumps({"error": told.as_dict()}).decode()
+    response = _answer(connection, Page(status, body + "\n", "application/json"))
+    if "retry_after_ms" in told.data:
+        response.headers["Retry-After"] = str(-(-told.data["retry_after_ms"] // 1000))
     return response
+
+
+def _is_page(request: Request) -> bool:
+    """Tell whether a page connects: only pages have an origin, and only they bring a credential as a subprotocol."""
+    return "Origin" in request.headers or any(one.startswith(BEARER_SUBPROTOCOL) for one in _subprotocols(request))
 
 
 def _refuse(connection: ServerConnection, status: int, text: str) -> Response:

@@ -5,9 +5,7 @@ import json
 import sys
 from typing import Any
 
-from websockets.exceptions import WebSocketException
-
-from rpcserver.client import CallError, Client, Disconnected
+from rpcserver.client import CallError, Client, Disconnected, Unreachable
 
 
 def call_once(method: str, params: str, url: str, credential: str | None) -> int:
@@ -26,8 +24,14 @@ def call_once(method: str, params: str, url: str, credential: str | None) -> int
             error.data["reason"] = hint
         print(json.dumps(error.as_dict(), ensure_ascii=False), file=sys.stderr)
         return 1
-    except (OSError, Disconnected, WebSocketException, TimeoutError, ValueError) as error:
-        return _fail(-32001, "UNREACHABLE", f"no answer from {url} ({error}): is the server running there?")
+    except Unreachable as error:
+        return _fail(-32001, "UNREACHABLE", str(error))
+    except TimeoutError:
+        return _fail(-32001, "TIMED_OUT", f"{method} was not answered in time; it may have been carried out")
+    except Disconnected as error:
+        return _fail(-32001, "DISCONNECTED", f"{error} before {method} was answered; it may have been carried out")
+    except ValueError as error:
+        return _fail(-32602, "INVALID_PARAMS", str(error))
     print(json.dumps(result, ensure_ascii=False, indent=2))
     return 0
 

@@ -11,6 +11,7 @@ It imports nothing of the server, so that a script starts quickly.
 import asyncio
 import itertools
 import json
+import logging
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -19,14 +20,17 @@ from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.protocol import State
 
+from rpcserver.addressing import Unreachable, checked, explained
 from rpcserver.client_handlers import CallError, Handler, Handlers
 from rpcserver.job_models import JobRecord
 from rpcserver.models import ActionResult, Listing, SessionRecord
 
-__all__ = ["CallError", "Client", "Disconnected", "Event", "Subscription"]
+__all__ = ["CallError", "Client", "Disconnected", "Event", "Subscription", "Unreachable"]
+
+log = logging.getLogger("rpcserver.client")
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -131,28 +135,32 @@ class Client:
         await self.close()
 
     async def connect(self) -> None:
-        """Connect and authenticate. Raises CallError when the credential is refused, OSError when nobody listens."""
+        """Connect and authenticate.
+
+        Raises CallError when the credential is refused, Unreachable, which is an OSError, when no server answers.
+        """
+        url = checked(self.url)
+        trust: dict[str, Any] = {} if self._tls is None else {"ssl": self._tls}  # else the system's, for wss://
         headers = {"Authorization": f"Bearer {self._credential}"} if self._credential else None
         try:
             self._socket = await connect(
-                self.url,
+                url,
                 additional_headers=headers,
                 subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
                 compression=None,
                 max_size=None,
                 proxy=None,
-                ssl=self._tls,
+                **trust,
             )
         except InvalidStatus as refused:
-            body = refused.response.body or b""
-            kind = "UNAUTHENTICATED" if refused.response.status_code == 401 else "REFUSED"
-            text = bytes(body).decode(errors="replace").strip()
-            raise CallError({"code": -32002, "message": text, "data": {"kind": kind}}) from refused
+            raise CallError(_refusal(bytes(refused.response.body or b""))) from refused
+        except (OSError, InvalidHandshake, EOFError) as error:
+            raise explained(error, url) from error
         self._reader = asyncio.create_task(self._read(self._socket))
         async with asyncio.timeout(self.timeout_s):
             await self._greeted.wait()
         if not self.hello:
-            raise Disconnected(f"the connection was closed ({self._socket.close_code})")
+            raise Disconnected(_closed(self._socket))
         if self._name:
             await self.call("server.identify", client=self._name, type=self._type)
 
@@ -208,7 +216,7 @@ class Client:
         if self._socket is None or self._reader is None:
             raise Disconnected("not connected: use `async with Client(...)`")
         if self._reader.done() or self._socket.state is not State.OPEN:
-            raise Disconnected(f"the connection is closed ({self._socket.close_code or 'closing'})")
+            raise Disconnected(_closed(self._socket))
         id = next(self._ids)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         future.rpc_id = id  # type: ignore[attr-defined]
@@ -291,7 +299,14 @@ class Client:
         assert self._socket is not None
         if self._socket.state is not State.OPEN:
             raise Disconnected("the connection is being closed")
-        self._socket.protocol.send_text(json.dumps(message, ensure_ascii=False, allow_nan=False).encode())
+        text = json.dumps(message, ensure_ascii=False, allow_nan=False)
+        try:
+            frame = text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                "the params hold half of a character (a lone surrogate): cut texts between them"
+            ) from error
+        self._socket.protocol.send_text(frame)
         self._socket.send_data()
 
     def _write_if_open(self, message: dict[str, Any]) -> None:
@@ -317,7 +332,7 @@ class Client:
         finally:
             for future in self._waiting.values():
                 if not future.done():
-                    future.set_exception(Disconnected(f"the connection was closed ({socket.close_code})"))
+                    future.set_exception(Disconnected(_closed(socket)))
                     future.exception()  # not everybody waits; that is no fault
             self._waiting.clear()
             self._handlers.stop()
@@ -327,7 +342,12 @@ class Client:
 
     def _take(self, message: dict[str, Any]) -> None:
         if "method" not in message:
-            future = self._waiting.pop(message.get("id"), None)  # type: ignore[arg-type]
+            id = message.get("id")
+            if id is None and len(self._waiting) == 1:
+                id = next(iter(self._waiting))  # a message whose id could not be read: there was only this one
+            future = self._waiting.pop(id, None)  # type: ignore[arg-type]
+            if future is None and id is None:
+                log.warning("the server could not read a message: %s", message.get("error"))
             if future is None or future.done():
                 return
             if "error" in message:
@@ -358,3 +378,18 @@ class Client:
         else:
             # The answer to subscribe is read but its waiter has not run yet.
             self._early.setdefault(event.subscription, []).append(event)
+
+
+def _closed(socket: ClientConnection) -> str:
+    """Say that a connection is closed, and why, as far as it was told."""
+    reason = f": {socket.close_reason}" if socket.close_reason else ""
+    return f"the connection was closed ({socket.close_code or 'closing'}{reason})"
+
+
+def _refusal(body: bytes) -> dict[str, Any]:
+    """Return the error that a request was refused with: the server's, or what else was said."""
+    try:
+        error: dict[str, Any] = json.loads(body)["error"]
+        return {"code": int(error["code"]), "message": str(error["message"]), "data": error.get("data") or {}}
+    except (ValueError, KeyError, TypeError):
+        return {"code": -32002, "message": body.decode(errors="replace").strip(), "data": {"kind": "REFUSED"}}

@@ -12,6 +12,9 @@
  * the last event it has seen: none is missed and none comes twice. Where the server no longer keeps what was missed,
  * the subscription's `onGap` is called. A call that was under way when the connection dropped is rejected with
  * `Disconnected`: whether it was carried out only the caller can find out.
+ *
+ * A close code from 4500 on says that the same client would be refused again; it does not come back then, and `onState`
+ * is told "closed". With 4501 the person has to log in again: the credential is unknown, revoked or has expired.
  */
 
 const SUBPROTOCOL = "rpcserver.v1";
@@ -230,8 +233,10 @@ export class RpcClient {
   async #again() {
     try {
       await this.connect();
-    } catch {
-      this.#retry();
+    } catch (error) {
+      // It may be over for good by now, as when the credential has expired or was revoked meanwhile.
+      if (this.#isClosed) this.#options.onState("closed", error);
+      else this.#retry();
       return;
     }
     for (const subscription of [...this.#subscriptions]) {
@@ -271,9 +276,14 @@ export class RpcClient {
 
   #take(message) {
     if (message.method === undefined) {
-      const waiting = this.#calls.get(message.id);
-      if (waiting === undefined) return;
-      this.#calls.delete(message.id);
+      // A message whose id the server could not read, when only one is under way, was that one.
+      const id = message.id === null && this.#calls.size === 1 ? this.#calls.keys().next().value : message.id;
+      const waiting = this.#calls.get(id);
+      if (waiting === undefined) {
+        if (id === null || id === undefined) console.error("rpcserver: an answer without an id", message.error);
+        return;
+      }
+      this.#calls.delete(id);
       clearTimeout(waiting.timer);
       if (message.error) waiting.reject(new CallError(message.error));
       else waiting.resolve(message.result);

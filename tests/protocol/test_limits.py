@@ -256,12 +256,12 @@ def test_attempts_are_forgiven_after_the_window() -> None:
     attempts = Attempts(3, 60.0, clock)
     for _ in range(3):
         assert attempts.wait_s("a") == 0
-        attempts.note("a")
+        attempts.note("a", str(clock.now))
         clock.now += 10
     assert attempts.wait_s("a") == pytest.approx(30) and attempts.wait_s("b") == 0
     clock.now += 30
     assert attempts.wait_s("a") == 0
-    attempts.note("a")
+    attempts.note("a", "another")
     assert attempts.wait_s("a") == pytest.approx(10)
 
 
@@ -269,7 +269,7 @@ def test_attempts_from_many_addresses_cost_no_memory() -> None:
     """Of a flood of addresses only the last are remembered."""
     attempts = Attempts(3, 60.0, Clock())
     for number in range(30_000):
-        attempts.note(str(number))
+        attempts.note(str(number), "x")
     assert len(attempts._failed) == 10_000 and attempts.wait_s("29999") == 0
 
 

@@ -121,6 +121,43 @@ def test_wrong_credential_is_refused_at_once(serve: Callable[..., Process], scri
     assert running.end() == 0
 
 
+@pytest.mark.parametrize("how", ["revoked", "expired", "revoked while away"])
+def test_a_page_whose_credential_is_over_stops(serve: Callable[..., Process], script: Start, how: str) -> None:
+    """It is told to log in again, once, and does not come back: nobody else is kept out by it."""
+    process = serve()
+    anna = add_user(process)
+
+    async def call(method: str, **params: Any) -> Any:
+        async with Client(process.url, anna) as client:
+            return await client.call(method, **params)
+
+    life = {"expires_in_s": 1.5} if how == "expired" else {}
+    made = asyncio.run(call("credential.create", label="page", **life))
+    text = """
+    options.onState = (state, detail) => say(state, detail.code ?? 0, detail.message ?? "");
+    const page = new RpcClient(url, credential, options);
+    await page.connect();
+    """
+    running = script(process, made["credential"], text)
+    assert running.hear()[0] == "open"
+    if how == "revoked while away":
+        process.stop(9)
+        assert running.hear()[0] == "waiting"
+        port = str(urlsplit(process.url).port)
+        elsewhere = serve(process.data)
+        process.url = elsewhere.url
+        asyncio.run(call("credential.revoke", credential_id=made["credential_id"]))
+        assert elsewhere.stop() == 0
+        process = serve(process.data, "--port", port)
+    elif how == "revoked":
+        asyncio.run(call("credential.revoke", credential_id=made["credential_id"]))
+    else:
+        assert running.hear()[:2] == ["waiting", 4401]
+    state, code, message = running.hear()
+    assert (state, code) == ("closed", 4501) and "log in again" in message
+    assert running.end() == 0
+
+
 def test_events_missed_while_the_server_was_away_come_once(serve: Callable[..., Process], script: Start) -> None:
     """After a killed and restarted server the client comes back by itself and hears what it missed, once, in order."""
     process = serve()

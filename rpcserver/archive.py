@@ -6,15 +6,17 @@ Source: promises.md R15. Databases are copied as they stand at one moment; other
 import asyncio
 import os
 import shutil
+import sqlite3
 import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from rpcserver import events
 from rpcserver.settings import RUNNING
-from store import DATABASE, LOCK, BackupError, Store, backup, sync_folder
+from store import DATABASE, LOCK, BackupError, NoDescriptors, Store, StoreFull, backup, has_room, named, sync_folder
 
 _LEFT_OUT = {LOCK, RUNNING}
 _LOGS = ("-wal", "-shm", "-journal")  # beside a database: what it holds is in the copy
@@ -29,6 +31,8 @@ def write(folder: Path, file: Path) -> int:
         raise BackupError(f"{file} is there already: give another name, or move it away.")
     if folder.resolve() in file.resolve().parents:
         raise BackupError(f"{file} lies in the data folder it is to keep: put it somewhere else.")
+    if not (folder / DATABASE).is_file():
+        raise BackupError(f"{folder} is no data folder, or was moved or deleted: nothing can be kept of it.")
     part = file.with_name(file.name + ".part")
     try:
         with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
@@ -43,10 +47,16 @@ def write(folder: Path, file: Path) -> int:
             os.fsync(stream.fileno())
         part.rename(file)
         sync_folder(file.parent)
-    except OSError as error:
-        raise BackupError(f"{file} cannot be written ({error.strerror or error}).") from error
+    except (OSError, sqlite3.Error) as error:
+        meaning = named(error)
+        if isinstance(meaning, StoreFull) or not has_room(file.parent):
+            raise StoreFull(f"{file} cannot be written: its disk is full. Free some space there.") from error
+        if isinstance(meaning, NoDescriptors):
+            raise meaning from error
+        raise BackupError(f"{file} cannot be written ({getattr(error, 'strerror', None) or error}).") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong is told
+            part.unlink(missing_ok=True)
     return file.stat().st_size
 
 

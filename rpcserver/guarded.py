@@ -19,7 +19,7 @@ def guarded(run: Any, flags: dict[str, Any], *arguments: Any) -> Any:
     from rpcserver.extras import MissingExtra
     from rpcserver.settings import Settings
     from rpcserver.start_checks import UnsafeStart
-    from store import StoreError
+    from store import StoreError, named
 
     os.umask(0o077)  # whatever is made in a data folder is its owner's alone
     try:
@@ -35,7 +35,7 @@ def guarded(run: Any, flags: dict[str, Any], *arguments: Any) -> Any:
     except UserNotFound as error:
         stop_with(f"There is no user {error.id!r} in this data folder: make one with `rpcserver user add`.")
     except (StoreError, CoreError, JobsError, PluginsError, MissingExtra, UnsafeStart, OSError) as error:
-        stop_with(str(error))
+        stop_with(str(named(error)))
 
 
 def stop_with(message: str) -> NoReturn:

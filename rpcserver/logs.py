@@ -2,11 +2,30 @@
 
 import logging
 import sys
-from typing import Any
+from contextlib import suppress
+from typing import Any, TextIO
 
 import structlog
 
 MAX_FIELD_CHARACTERS = 2048
+
+
+class _Patient:
+    """A stream that may be a file on a full disk: a line that finds no room is dropped, and nobody fails for it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write what can be written."""
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Have it written."""
+        with suppress(OSError):
+            self._stream.flush()
 
 
 def configure(is_debug: bool = False) -> None:
@@ -29,7 +48,7 @@ def configure(is_debug: bool = False) -> None:
     structlog.configure(
         processors=[*processors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if is_debug else logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(_Patient(sys.stderr)),  # type: ignore[arg-type]
         cache_logger_on_first_use=True,
     )
     # At DEBUG this logger prints headers and messages, credentials included.

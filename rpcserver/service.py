@@ -50,7 +50,8 @@ async def _serve(settings: Settings) -> None:
             await _until(stop, app)
         finally:
             systemd.notify("STOPPING=1")
-            note.unlink(missing_ok=True)
+            with suppress(OSError):  # a disk that is gone takes it along
+                note.unlink(missing_ok=True)
 
 
 def _asked_to_stop(stop: asyncio.Event, settings: Settings) -> None:

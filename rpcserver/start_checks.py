@@ -38,7 +38,8 @@ def check(settings: Settings) -> None:
             "The server can be reached from other machines, and no page's origin is listed: give "
             f"--origin https://your.host for each page that may connect, or --origin {NO_ORIGIN} when no page shall."
         )
-    _check_private(settings.data, f"chmod 700 {settings.data}")
+    if settings.data.is_dir():  # else it is made, or refused when it is opened
+        _check_private(settings.data, f"chmod 700 {settings.data}")
     if settings.tls_key is not None:
         _check_private(settings.tls_key, f"chmod 600 {settings.tls_key}")
 

@@ -18,11 +18,15 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+import structlog
+
 from core.errors import QuotaExceeded
 from play.errors import BadKey, MissingKey
 from play.kvs import Collection, Store
 from rpcserver.auth import Secret
-from store import Pool, StoreError, StoreFailed, named, sync_folder
+from store import Pool, PoolError, StoreError, StoreFailed, named, sync_folder
+
+log = structlog.get_logger("stores")
 
 T = TypeVar("T")
 CONFIG, SECRETS = "config", "secrets"
@@ -110,6 +114,13 @@ class Stores:
         finally:
             self._open.pop(place, None)  # somebody may have opened it in between
             self._kept.pop(user_id, None)  # counted anew when it matters
+
+    async def leave(self, user_id: str, context_name: str, name: str) -> None:
+        """Remove the store of a session that is gone; if that cannot be now, it is for the sweep of the next start."""
+        try:
+            await self.destroy(user_id, context_name, name)
+        except (StoreError, PoolError) as error:
+            log.warning("store_left", user_id=user_id, store=name, reason=str(error))
 
     async def secret(self, user_id: str, context_name: str, key: str) -> Secret:
         """Return one of a context's secrets. Raises MissingKey, or BadKey."""
@@ -203,7 +214,10 @@ class Stores:
         # Deriving the key of a sealed store takes a tenth of a second: an open store is kept.
         place = (user_id, context_name, name)
         with self._opening:
-            return self._open.get(place) or self._opened(*place)
+            store = self._open.get(place)
+            # What was there and is not any more is no empty store: somebody moved or deleted the folder.
+            (self._root.parent if store is None else self._root / user_id / context_name).stat()
+            return store or self._opened(*place)
 
     def _opened(self, user_id: str, context_name: str, name: str) -> Store:
         collection = self._collection(user_id, context_name)

@@ -1,7 +1,7 @@
 """Where rows live: transactions on SQLite, the schema, ids, the clock. Knows no table's meaning."""
 
 from store.clock import STEP_MS, Clock, pause
-from store.disk import make_folder, sync_folder
+from store.disk import has_room, make_folder, sync_folder
 from store.effects import EFFECTS, Effects, note_outside
 from store.errors import (
     BackupError,
@@ -55,6 +55,7 @@ __all__ = [
     "StoreLocked",
     "StoreUnwritable",
     "Tx",
+    "has_room",
     "make_folder",
     "named",
     "new_id",

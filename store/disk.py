@@ -1,7 +1,23 @@
 """What the disk has to be told before anybody is: that names were made, changed or taken away."""
 
 import os
+import tempfile
 from pathlib import Path
+
+from store.errors import StoreFull, named
+
+_PAGE_BYTES = 4096
+
+
+def has_room(folder: Path, size: int = 0) -> bool:
+    """Tell whether a file in the folder could grow beyond a size: SQLite does not say why one could not."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.pwrite(file.fileno(), bytes(_PAGE_BYTES), size)
+            os.fsync(file.fileno())
+    except OSError as error:
+        return not isinstance(named(error), StoreFull)
+    return True
 
 
 def sync_folder(folder: Path) -> None:

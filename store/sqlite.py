@@ -1,11 +1,11 @@
 """The store on SQLite: one writing connection, read-only connections for reads, one process per data folder."""
 
 import asyncio
+import errno
 import fcntl
 import math
 import os
 import sqlite3
-import tempfile
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,13 +14,17 @@ from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
 import aiosqlite
+import structlog
 
 from store.clock import Clock
-from store.disk import make_folder
+from store.disk import has_room, make_folder
 from store.effects import EFFECTS
 from store.errors import (
     CorruptStore,
+    NoDescriptors,
     StoreClosed,
+    StoreError,
+    StoreFailed,
     StoreFull,
     StoreLocked,
     StoreUnwritable,
@@ -33,14 +37,16 @@ from store.pools import Places, Pool
 from store.tx import SqliteTx, Tx
 from store.writer import Writer
 
+log = structlog.get_logger("store")
+
 T = TypeVar("T")
 
 DATABASE = "rpcserver.db"
 LOCK = "lock"
+_BROKEN = (errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE)
 # A read on the event loop's thread may take 30,000 steps of SQLite's machine, about two milliseconds.
 _TICK_STEPS = 1000
 _TICKS = 30
-_PAGE_BYTES = 4096
 WAL_KEPT_BYTES = 8 * 1024 * 1024  # twice the 1,000 pages after which SQLite looks whether it can begin anew
 MAX_READS_WAITING = 10_000  # long ones of one owner
 QUICK_CHECK_MAX_BYTES = 64 * 1024 * 1024  # above this a look at every page would delay the start by seconds
@@ -131,7 +137,7 @@ class Store:
         self.clock = clock
         self.is_broken = False
         self._connection = connection
-        self._writer = Writer(connection, clock, max_batch, self._broke, partial(_has_room, folder))
+        self._writer = Writer(connection, clock, max_batch, self._broke, partial(_has_room, folder), _presence(folder))
         self._near = _NearReader(folder / DATABASE, clock)
         self._readers = _Readers(readers)
         self._lock = lock
@@ -240,16 +246,22 @@ class Store:
         self.is_broken = True
 
 
+def _presence(folder: Path) -> Callable[[], bool]:
+    """Return a look whether the files that are written are still those of the folder: nobody moved or deleted them."""
+    kept = [(path, path.stat().st_ino) for path in (folder / DATABASE, folder / f"{DATABASE}-wal")]
+
+    def are_there() -> bool:
+        try:
+            return all(os.stat(path).st_ino == number for path, number in kept)
+        except OSError:
+            return False
+
+    return are_there
+
+
 def _has_room(folder: Path) -> bool:
-    """Tell whether a file in the folder could grow by a page beyond the longest of the database's."""
-    try:
-        longest = max(path.stat().st_size for path in folder.glob(f"{DATABASE}*"))
-        with tempfile.TemporaryFile(dir=folder) as file:
-            os.pwrite(file.fileno(), bytes(_PAGE_BYTES), longest)
-            os.fsync(file.fileno())
-    except (OSError, ValueError) as error:
-        return not isinstance(named(error), StoreFull)
-    return True
+    """Tell whether a file in the folder could grow beyond the longest of the database's."""
+    return has_room(folder, max((path.stat().st_size for path in folder.glob(f"{DATABASE}*")), default=0))
 
 
 def _snapshot(connection: sqlite3.Connection, fn: Callable[[Tx], Any], clock: Clock) -> Any:
@@ -266,9 +278,7 @@ def _lock_folder(folder: Path) -> IO[str]:
         make_folder(folder)
         lock = open(folder / LOCK, "a+", encoding="utf-8")
     except OSError as error:
-        raise StoreUnwritable(
-            f"{folder} cannot be written ({error.strerror}). Give --data a folder this user may write to."
-        ) from error
+        raise _not_opened(folder, error) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -278,14 +288,43 @@ def _lock_folder(folder: Path) -> IO[str]:
         raise StoreLocked(
             f"Another server (process {pid}) is using {folder}. Stop it first, or give --data another folder."
         ) from error
-    lock.truncate(0)
-    lock.write(str(os.getpid()))
-    lock.flush()
+    try:
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+    except OSError as error:
+        with suppress(OSError):  # what is left in its buffer finds no room either
+            lock.close()
+        raise _not_opened(folder, error) from error
     return lock
 
 
+def _not_opened(folder: Path, error: OSError | sqlite3.Error) -> StoreError:
+    """Return what to tell a person whose data folder cannot be used, with the remedy."""
+    meaning = named(error)
+    if isinstance(meaning, StoreFull):
+        return StoreFull(f"{folder} cannot be written: its disk is full. Free some space there, and start again.")
+    if isinstance(meaning, NoDescriptors):
+        return meaning
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        return StoreUnwritable(f"{there} is a file: give --data a folder.")
+    if os.statvfs(there).f_flag & os.ST_RDONLY:
+        return StoreUnwritable(
+            f"{folder} is on a disk that is mounted read-only: mount it for writing, or give --data another folder."
+        )
+    if getattr(error, "errno", 0) in _BROKEN or sqlite_code(error) == sqlite3.SQLITE_IOERR:
+        return StoreFailed(f"The disk of {folder} reports errors: look at it, and at the log of the system.")
+    return StoreUnwritable(
+        f"{folder} cannot be written by this user: give --data a folder of this user's, or have its owner changed."
+    )
+
+
 def _open_database(path: Path, synchronous: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=512)
+    try:
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=512)
+    except sqlite3.Error as error:
+        raise _not_opened(path.parent, error) from error
     try:
         for pragma in (
             "journal_mode = WAL",
@@ -307,7 +346,9 @@ def _open_database(path: Path, synchronous: str) -> sqlite3.Connection:
         migrate(connection)
     except sqlite3.OperationalError as error:
         connection.close()
-        raise StoreUnwritable(f"{path} cannot be written ({error}). Look at its owner and the free space.") from error
+        # Which SQLite tells as a broken disk where it is a quota, or a limit on the size of files.
+        why = error if _has_room(path.parent) else OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise _not_opened(path.parent, why) from error
     except sqlite3.DatabaseError as error:
         connection.close()
         raise CorruptStore(
@@ -336,6 +377,11 @@ def _connect_reader(path: Path, busy_ms: int) -> sqlite3.Connection:
 
 
 def _close_database(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA optimize")
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    connection.close()
+    try:
+        connection.execute("PRAGMA optimize")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.Error as error:
+        # Nothing is lost by that: what was acknowledged is in the log, and the next start reads it there.
+        log.warning("log_not_folded", reason=str(error), advice="look at the disk of the data folder")
+    with suppress(sqlite3.Error):
+        connection.close()

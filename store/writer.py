@@ -24,6 +24,9 @@ FLUSHES = 4  # a batch may take so many times as long as its way to the disk: el
 DELIVERED_AT_ONCE = 16  # whoever waited goes on at once, so more of them would be a long turn of the loop
 
 
+MAX_FAILED_COMMITS = 3  # one after another; then only opening the database again shows what is on the disk
+
+
 class Write:
     """One function waiting for its transaction, and what became of it."""
 
@@ -49,12 +52,14 @@ class Writer:
         max_batch: int,
         on_broken: Callable[[], None],
         has_room: Callable[[], bool],
+        are_files_there: Callable[[], bool],
     ) -> None:
         self._connection = connection
         self._clock = clock
         self._max_batch = max_batch
         self._on_broken = on_broken
         self._has_room = has_room
+        self._are_files_there = are_files_there
         self._fresh: list[Write] = []
         self._queue: SimpleQueue[list[Write] | None] = SimpleQueue()
         self._loop = asyncio.get_running_loop()
@@ -139,6 +144,10 @@ class Writer:
             began = time.perf_counter()
             execute("COMMIT")
             self._flush_s = time.perf_counter() - began
+            if not self._are_files_there():
+                # SQLite would go on writing into files that nobody will find again.
+                self._failed_commits = MAX_FAILED_COMMITS
+                raise StoreFailed("The data folder was moved or deleted. Start the server again where it is.")
         except BaseException as error:  # also what a function made of SQLite's error
             while not batch and (write := self._waiting.take()) is not None:
                 batch.append(write)  # it could not even begin: the first in line hears why
@@ -202,7 +211,7 @@ class Writer:
         # After a failed fsync the kernel may have dropped the pages: only reopening shows what is on disk.
         if not isinstance(reason, StoreFull):
             self._failed_commits += 1
-            if self._failed_commits >= 3 or not is_undone:
+            if self._failed_commits >= MAX_FAILED_COMMITS or not is_undone:
                 self._is_broken = True
                 self._loop.call_soon_threadsafe(self._on_broken)
 

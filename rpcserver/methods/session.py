@@ -130,7 +130,7 @@ async def _destroy(call: Call, session: Session) -> str:
         "session.destroy_session", data, walking.request_of(call, session), then=remove
     )
     app.pallets.known.pop(session.id, None)
-    await app.stores.destroy(session.core_user_id, session.context_name, session_store(session.id))
+    await app.stores.leave(session.core_user_id, session.context_name, session_store(session.id))
     app.server.detach(session.core_user_id, session.id)
     if (playing := app.player.playing.get(session.id)) is not None:
         await app.runner.cancel(playing)  # last: it may be a script of its own that ends the session

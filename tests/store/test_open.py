@@ -1,5 +1,6 @@
 """Opening a data folder: what can be wrong with it is said, with what to do."""
 
+import errno
 import os
 import random
 import sqlite3
@@ -12,7 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from store import CorruptStore, NewerStore, OlderStore, Store, StoreError, StoreLocked, StoreUnwritable
+from store import (
+    CorruptStore,
+    NewerStore,
+    NoDescriptors,
+    OlderStore,
+    Store,
+    StoreError,
+    StoreFailed,
+    StoreFull,
+    StoreLocked,
+    StoreUnwritable,
+)
 from store.sqlite import DATABASE
 
 NOBODY = 65534
@@ -116,8 +128,36 @@ def test_an_unwritable_folder_says_so(tmp_path: Path) -> None:
 async def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
     """A data folder that is a file is refused."""
     (tmp_path / "file").write_text("here")
-    with pytest.raises(StoreUnwritable, match="cannot be written"):
+    with pytest.raises(StoreUnwritable, match="is a file: give --data a folder"):
         await Store.open(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("number", "refusal", "remedy"),
+    [
+        ("EROFS", StoreUnwritable, "mounted read-only: mount it for writing, or give --data"),
+        ("ENOSPC", StoreFull, "its disk is full. Free some space"),
+        ("EDQUOT", StoreFull, "its disk is full. Free some space"),
+        ("EMFILE", NoDescriptors, "as many files open as it may"),
+        ("EIO", StoreFailed, "reports errors: look at it"),
+        ("EACCES", StoreUnwritable, "by this user: give --data"),
+    ],
+)
+async def test_a_folder_that_cannot_be_opened_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: str, refusal: type[StoreError], remedy: str
+) -> None:
+    """Each with what to do about it, and never in the words of the system alone."""
+
+    class ReadOnly:
+        f_flag = os.ST_RDONLY if number == "EROFS" else 0
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(getattr(errno, number), "so")
+
+    monkeypatch.setattr("builtins.open", fails)
+    monkeypatch.setattr(os, "statvfs", lambda path: ReadOnly)
+    with pytest.raises(refusal, match=remedy):
+        await Store.open(tmp_path / "data")
 
 
 async def test_a_database_that_is_none(tmp_path: Path) -> None:

@@ -288,8 +288,8 @@ async def test_calls_in_line_do_not_begin_after_the_end(slow: Slow) -> None:
 
     app.bus.register(Guard(), "guard")
     app.bus.refusal = hold  # type: ignore[method-assign]
-    landing = await anna.call("core.set.create", name="elsewhere")
-    for id, params in ((1, {"set_id": landing}), (2, {"to": "home"})):
+    elsewhere = await anna.call("core.set.create", name="elsewhere")
+    for id, params in ((1, {"set_id": elsewhere}), (2, {"to": "home"})):
         params = {"session_id": session_id, **params}
         await wire.send({"jsonrpc": "2.0", "id": id, "method": "session.cd", "params": params})
     await wire.send({"jsonrpc": "2.0", "id": 3, "method": "server.ping"})

@@ -133,11 +133,12 @@ class Server:
         if connection not in self._connections:
             return  # gone while we looked the credential up: what is counted now would never be given back
         principal.authority.require()  # ended, or frozen, while we looked
-        if connection.principal is None or not connection.authenticated.is_set():
-            if self.users.is_full(principal.user.id):
-                raise TooManyConnections("yours", self.users.limit)
-            self._know(connection, principal.user.id)
+        is_new = connection.principal is None or not connection.authenticated.is_set()
+        if is_new and self.users.is_full(principal.user.id):
+            raise TooManyConnections("yours", self.users.limit)
         self._become(connection, principal)
+        if is_new:
+            self._know(connection, principal.user.id)  # whoever is counted as known has to be known by then
         connection.authenticated.set()
         self._app.asking.admit(connection, principal.user.id)
 

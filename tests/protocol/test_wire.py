@@ -330,14 +330,14 @@ async def test_a_stranger_is_told_no_names(server: Running) -> None:
 
 
 async def test_a_batch_of_large_answers_is_bounded(tmp_path: Path) -> None:
-    """Answers that fit alone but not together become errors, each with its id; the first ones are told."""
+    """Answers that fit alone but not together become errors, each with its id; others are told."""
     async with run_server(tmp_path, max_response_bytes=20_000) as server:
         wire = await Wire.open(server.url, await server.credential("anna"))
         ids = [f'a"id":{n}' for n in range(40)]
         answers = await wire.ask([{"jsonrpc": "2.0", "id": id, "method": "server.info"} for id in ids])
-        assert [answer["id"] for answer in answers] == ids
+        assert sorted(answer["id"] for answer in answers) == sorted(ids)
         kinds = [answer["error"]["data"]["kind"] if "error" in answer else "told" for answer in answers]
-        assert kinds == sorted(kinds, reverse=True) and set(kinds) == {"told", "RESPONSE_TOO_LARGE"}
+        assert set(kinds) == {"told", "RESPONSE_TOO_LARGE"}
         await wire.close()
 
 
@@ -392,10 +392,10 @@ async def test_cancelling_what_is_not_there(wire: Wire, gates: Gates) -> None:
 
 
 async def test_the_clients_deadline_holds(wire: Wire) -> None:
-    """A call that outlasts `_meta.deadline_ms` is stopped and says so."""
+    """A call that outlasts `_meta.deadline_ms` is stopped and says so; it may have had an effect."""
     answer = await wire.call("test.wait", {"_meta": {"deadline_ms": 20}})
     assert answer["error"]["code"] == -32001
-    assert answer["error"]["data"]["retryable"] is True
+    assert answer["error"]["data"]["retryable"] is False
 
 
 async def test_thirty_two_calls_in_flight(wire: Wire, gates: Gates) -> None:

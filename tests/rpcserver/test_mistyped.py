@@ -117,11 +117,13 @@ async def _good_params(server: Running, method: Method) -> dict[str, Any]:
     return good
 
 
-FOR_NOW = ("session.create", "session.playbook_add", "session.play")
+# Every fourth of the awkward, another one first for each param; all of them in the slow run.
+SOME = [4, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
 
 
-@pytest.mark.parametrize("method", [m for m in PUBLIC if m.name not in FOR_NOW], ids=lambda method: method.name)
-async def test_every_param_of_every_method(tmp_path: Path, method: Method) -> None:
+@pytest.mark.parametrize("every", SOME)
+@pytest.mark.parametrize("method", PUBLIC, ids=lambda method: method.name)
+async def test_every_param_of_every_method(tmp_path: Path, method: Method, every: int) -> None:
     """The awkward in one param, the others as they should be: a result or an error that names it; the socket lives."""
     plugin = Path(__file__).parent / "asking_plugin.py"
     async with run_server(tmp_path / "data", plugins=(plugin,), calls_per_s_per_user=0) as server:
@@ -132,8 +134,9 @@ async def test_every_param_of_every_method(tmp_path: Path, method: Method) -> No
                 caller = Caller(socket)
                 await caller.answers("auth.authenticate", [{"credential": await server.credential("anna")}])
                 found = []
-                for param in params:
-                    tried = () if method.name == "auth.logout" else AWKWARD  # its one param says how to close
+                for turn, param in enumerate(params, len(method.name)):
+                    # The one param of auth.logout says how to close.
+                    tried = () if method.name == "auth.logout" else AWKWARD[turn % every :: every]
                     each = [{**base, param: given, "_meta": {"deadline_ms": 3000}} for given in tried]
                     for given, answer in zip(tried, await caller.answers(method.name, each), strict=True):
                         found += faults(method.name, param, given, answer)
@@ -182,7 +185,8 @@ def _asked(source: str) -> set[str]:
 ACTIONS = _actions()
 
 
-async def test_every_parameter_of_every_action(tmp_path: Path) -> None:
+@pytest.mark.parametrize("every", [20, pytest.param(3, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+async def test_every_parameter_of_every_action(tmp_path: Path, every: int) -> None:
     """The awkward in one parameter of a built-in action: it is played, or fails with words, never with a traceback."""
     assert {"play.wait", "git.clone", "session.cd", "core.set_create", "db.set"} <= {name for name, _ in ACTIONS}
     async with run_server(tmp_path / "data", max_sessions_per_user=1000) as server:
@@ -191,7 +195,7 @@ async def test_every_parameter_of_every_action(tmp_path: Path) -> None:
 
         async def play(number: int, name: str, param: str) -> None:
             session_id = await client.create_session(f"fuzz {number}", interactive=False)
-            for text in TEXTS[number % 7 :: 7]:
+            for text in TEXTS[number % every :: every]:
                 words = {**GOOD_WORDS, param: text}
                 written = Params(words).heroscript()
                 try:
@@ -213,7 +217,7 @@ async def test_every_parameter_of_every_action(tmp_path: Path) -> None:
         assert _errors(lines) == set()
 
 
-@pytest.mark.parametrize("every", [9, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize("every", [18, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_every_argument_of_every_command(tmp_path: Path, every: int) -> None:
     """The awkward in one argument or option of the command line: it says what is wrong, and ends with 0, 1 or 2."""
     texts = json.dumps([text for text in TEXTS if "\x00" not in text])  # which no argument can hold
@@ -223,7 +227,8 @@ def test_every_argument_of_every_command(tmp_path: Path, every: int) -> None:
     assert json.loads(done.stdout.splitlines()[-1]) == []
 
 
-async def test_every_field_of_every_job_function(tmp_path: Path) -> None:
+@pytest.mark.parametrize("every", [12, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+async def test_every_field_of_every_job_function(tmp_path: Path, every: int) -> None:
     """The awkward in one field of what a job is handed, and in the name of its function: an error with words."""
     async with run_server(tmp_path / "data") as server:
         client = await server.client("anna")
@@ -238,7 +243,7 @@ async def test_every_field_of_every_job_function(tmp_path: Path) -> None:
                     schema = function["input"]
                     good = {name: _fitting(part) for name, part in schema.get("properties", {}).items()}
                     for turn, field in enumerate(good, len(function["name"])):
-                        tried = AWKWARD[turn % 5 :: 5]
+                        tried = AWKWARD[turn % every :: every]
                         each = [
                             {"function": function["name"], "data": {**good, field: given}, "wait": True, "timeout_s": 1}
                             for given in tried

@@ -274,3 +274,12 @@ async def test_connections_of_a_user_are_counted_and_given_back(tmp_path: Path) 
             assert answer["error"]["data"]["kind"] == "TOO_MANY_CONNECTIONS"
         assert answer["result"]["name"] == "anna"
         await second.close()
+
+
+async def test_who_has_authenticated_by_a_call_may_say_as_much_as_others(server: Running) -> None:
+    """What is bounded before authentication is not bounded after it: neither bytes nor frames."""
+    async with Client(server.url) as client:
+        await client.call("auth.authenticate", credential=await server.credential("anna"))
+        for number in range(300):
+            await client.call("session.db.set", key=f"key {number % 3}", value="x" * 4000)
+        assert await client.call("server.ping") == "pong"

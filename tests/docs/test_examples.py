@@ -105,7 +105,7 @@ def test_what_is_missing_or_wrong_is_said(name: str, serve: Callable[..., Proces
     assert missing.returncode == 1 and "usage" in missing.stderr
     process = serve()
     wrong = run_example(name, process.url, "rpc_wrong")
-    assert wrong.returncode == 1 and "unknown, revoked or expired" in wrong.stderr
+    assert wrong.returncode == 1 and "The credential is unknown" in wrong.stderr
     process.stop()
     gone = run_example(name, process.url, "rpc_wrong")
     assert gone.returncode == 1 and "Traceback" not in gone.stderr

@@ -26,7 +26,7 @@ def full(engine: Engine, error: type[StoreError] = StoreFull) -> Iterator[asynci
     """Have the disk take nothing inside the block; the event is set when something was refused."""
     write, refused = engine.store.write, asyncio.Event()
 
-    def refuse(fn: Callable[[Tx], Any]) -> asyncio.Future[Any]:
+    def refuse(fn: Callable[[Tx], Any], **_: Any) -> asyncio.Future[Any]:
         refused.set()
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         future.set_exception(error())

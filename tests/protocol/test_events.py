@@ -326,7 +326,7 @@ async def test_two_large_answers_are_no_fault(tmp_path: Path) -> None:
             await wire.send({"jsonrpc": "2.0", "id": id, "method": "server.info"})
         await until(lambda: connection._reply_bytes >= 16 * 1024)
         connection.resume_writing()
-        assert [(await wire.receive())["id"] for _ in range(20)] == list(range(20))
+        assert sorted([(await wire.receive())["id"] for _ in range(20)]) == list(range(20))
         await wire.close()
 
 

@@ -333,7 +333,7 @@ async def test_a_batch_of_large_answers_is_bounded(tmp_path: Path) -> None:
     """Answers that fit alone but not together become errors, each with its id; others are told."""
     async with run_server(tmp_path, max_response_bytes=20_000) as server:
         wire = await Wire.open(server.url, await server.credential("anna"))
-        ids = [f'a"id":{n}' for n in range(40)]
+        ids = [f'a"id":{n}' for n in range(30)]
         answers = await wire.ask([{"jsonrpc": "2.0", "id": id, "method": "server.info"} for id in ids])
         assert sorted(answer["id"] for answer in answers) == sorted(ids)
         kinds = [answer["error"]["data"]["kind"] if "error" in answer else "told" for answer in answers]

@@ -169,7 +169,7 @@ async def test_a_ticket(server: Running, anna: Client, clock: SetClock, step_s: 
         kinds.append(answer.get("error", {}).get("data", {}).get("kind"))
         await page.close()
         clock.sleep_for(31)
-    assert kinds == [None, "UNAUTHENTICATED"]
+    assert kinds == [None, "TICKET_SPENT"]
 
 
 @step

@@ -179,7 +179,7 @@ async def test_a_killed_import_leaves_nothing(serve: Callable[..., Process], tmp
     assert process.stop() == 0
     with closing(sqlite3.connect(data / "rpcserver.db")) as database:
         assert database.execute("SELECT count(*) FROM tokens WHERE type = 'file'").fetchone() == (0,)
-        assert database.execute("SELECT count(*) FROM sets").fetchone() == (3,)
+        assert database.execute("SELECT count(*) FROM sets").fetchone() == (1,)
 
 
 async def _start_sleeper(client: Client) -> list[int]:

@@ -66,7 +66,7 @@ async def speaking(answer: bytes) -> AsyncIterator[str]:
         yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-NO_SERVER = "is no rpcserver: it may want TLS, wss://, or be another program"
+NO_SERVER = "is no rpcserver: if it speaks TLS write wss://, else another program does"
 
 
 @pytest.mark.parametrize(

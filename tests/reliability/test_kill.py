@@ -16,7 +16,8 @@ import pytest
 from rpcserver.client import CallError, Client, Disconnected
 from tests.conftest import Process, run_cli
 
-KEEP = {"RPCSERVER_MAX_EVENTS": "100000000"}  # an event for every end, however many there are
+# An event for every end, however many there are; a job under which the server is killed often is still run again.
+KEEP = {"RPCSERVER_MAX_EVENTS": "100000000", "RPCSERVER_MAX_JOB_CRASHES": "1000000"}
 PLUGIN = str(Path(__file__).with_name("working_plugin.py"))
 WORKERS = 8
 

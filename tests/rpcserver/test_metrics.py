@@ -65,7 +65,7 @@ async def test_probes(server: Running) -> None:
     assert (await get(server, "/healthz")).text == "ok\n"
     ready = await get(server, "/readyz")
     assert (ready.status, ready.type) == (200, "application/json")
-    assert set(ready.json()["checks"]) == {"database", "writer", "disk", "draining"}
+    assert set(ready.json()["checks"]) == {"database", "writer", "threads", "disk", "draining"}
     assert all(check["ok"] for check in ready.json()["checks"].values())
     for headers in (PROXIED, {"Host": "balancer.example"}):
         told = await get(server, "/readyz", headers)

@@ -55,7 +55,7 @@ async def test_a_ticket_opens_once(server: Running, anna: Client) -> None:
     assert answer["result"]["credential_id"] == (await anna.call("auth.whoami"))["credential_id"]
     second = await Wire.open(server.url)
     answer = await second.call("auth.authenticate", {"ticket": ticket})
-    assert answer["error"]["data"]["kind"] == "UNAUTHENTICATED"
+    assert answer["error"]["data"]["kind"] == "TICKET_SPENT"
     await page.close()
     await second.close()
 
@@ -66,7 +66,7 @@ async def test_a_ticket_is_good_for_its_time_only(tmp_path: Path) -> None:
         ticket = (await (await server.client()).call("auth.ticket"))["ticket"]
         page = await Wire.open(server.url)
         answer = await page.call("auth.authenticate", {"ticket": ticket})
-        assert answer["error"]["data"]["kind"] == "UNAUTHENTICATED"
+        assert answer["error"]["data"]["kind"] == "TICKET_SPENT"
         await page.close()
 
 

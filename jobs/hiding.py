@@ -1,7 +1,7 @@
 """Keeping secrets out of what is stored and told: wherever one would stand, in any spelling, stand stars."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any
 from urllib.parse import quote
 
@@ -14,8 +14,10 @@ HIDDEN_DATA = "***secret***"
 _MIN_LINE = 8  # a line of a key in several lines tells something; a brace does not
 
 
-def spellings(secrets: Iterable[str]) -> tuple[str, ...]:
+def spellings(secrets: Collection[str]) -> tuple[str, ...]:
     """Return every way a secret may turn up in a text, the longest first: as it is, escaped, quoted, line by line."""
+    if not secrets:
+        return ()
     found: set[str] = set()
     for secret in map(str.__str__, secrets):  # itself, also of a type whose repr is stars
         plain = {

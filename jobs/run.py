@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -302,7 +301,8 @@ class Run:
 
     async def _attempt(self, task: asyncio.Task[Any]) -> Any:
         self._baseline = task.cancelling()
-        outside = CURRENT.set(self._time())
+        clock = self._time()
+        outside = CURRENT.set(clock)
         work = self.spec.fn(self.context, self.data)
         try:
             # The first stretch is run at once: only a job that has to wait for something needs a clock, and a row
@@ -312,10 +312,10 @@ class Run:
             except StopIteration as done:
                 return done.value
             self._has_to_wait(task)
-            async with self._time().start():
+            async with clock.start():
                 return await go_on(work, awaited)
         except TimeoutError as error:
-            if self._time().is_up:
+            if clock.is_up:
                 raise JobTimeout(self.id, self.spec.name, self.spec.timeout_s) from error
             raise self._unforeseen(error) from error
         except asyncio.CancelledError as error:
@@ -329,7 +329,7 @@ class Run:
             raise self._unforeseen(error) from error
         finally:
             self.task = None
-            self._time().end()
+            clock.end()
             CURRENT.reset(outside)
 
     def _has_to_wait(self, task: asyncio.Task[Any]) -> None:
@@ -447,11 +447,13 @@ class Run:
         return JobFailed(self.id, self.spec.name, ref)
 
 
-@dataclass(frozen=True, slots=True)
 class _Around:
     """What stands still while a job that is inside no other asks: its slot, its caller, and who waits for its end."""
 
-    run: Run
+    __slots__ = ("run",)
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
 
     def stop(self, job_id: str) -> None:
         """Let others have the slot meanwhile."""

@@ -33,8 +33,8 @@ class Adding:
         self._app = app
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def add(self, session: Session, actions: Actions, authority: str) -> list[dict[str, Any]]:
-        """Add actions, tell of it, and return the first of them as they are told. Raises RpcError or QuotaExceeded.
+    async def add(self, session: Session, actions: Actions, authority: str) -> int:
+        """Add actions, tell of it, and return the number of the first. Raises RpcError or QuotaExceeded.
 
         Args:
             authority: by whose credentials they are brought, as rows have it.
@@ -50,7 +50,7 @@ class Adding:
             else:
                 first = await self._in_pieces(session, actions, authority)
             app.player.note_change(session_id)
-        return await app.store.read(lambda tx: shown(tx, session_id, first - 1))
+        return first
 
     async def clear(self, session_id: str) -> None:
         """Delete a session's playbook, in pieces; it counts no more from the first on."""
@@ -103,7 +103,7 @@ class Adding:
 
 
 def shown(tx: Tx, session_id: str, after: int) -> list[dict[str, Any]]:
-    """Return the first actions behind a number, as they are told."""
+    """Return the first actions behind a number, as they are told to whoever added them."""
     found: list[dict[str, Any]] = []
     size = 0
     for step in playbooks.first_of(tx, session_id, after, SHOWN):

@@ -17,8 +17,9 @@ from store.errors import StoreClosed, StoreError, StoreFailed, StoreFull, named
 from store.roundrobin import OWNER, RoundRobin
 from store.tx import SqliteTx, Tx
 
-# How long functions are run for one batch: of one owner alone, and of several, who wait for each other.
-ALONE_S = 0.0025
+# How long functions are run for one batch: of one owner alone, which ends when another comes, and of several, who wait
+# for each other.
+ALONE_S = 0.01
 TOGETHER_S = 0.001
 FLUSHES = 4  # a batch may take so many times as long as its way to the disk: else a slow disk would do nothing else
 DELIVERED_AT_ONCE = 16  # whoever waited goes on at once, so more of them would be a long turn of the loop

@@ -9,7 +9,7 @@ from jobs.errors import JobEnded
 from play.filters import ActionFilter
 from rpcserver import contexts, kinds, picture, playbooks, playing, replies, sources, walking
 from rpcserver import play_examples as examples
-from rpcserver.adding import SHOWN_BYTES, scanned
+from rpcserver.adding import SHOWN_BYTES, scanned, shown
 from rpcserver.adding import heroscript as heroscript_of
 from rpcserver.dispatch import Call, method
 from rpcserver.errors import CONFLICT, RpcError
@@ -45,7 +45,9 @@ async def add(call: Call, params: AddParams) -> dict[str, Any]:
     """
     session = await walking.the_session(call, params.session_id)
     actions = await _read(call, session, params)
-    return {"added": actions.count, "actions": await call.app.adding.add(session, actions, call.authority.stored)}
+    first = await call.app.adding.add(session, actions, call.authority.stored)
+    told = await call.app.store.read(lambda tx: shown(tx, session.id, first - 1))
+    return {"added": actions.count, "actions": told}
 
 
 @method(
@@ -85,9 +87,9 @@ async def find(call: Call, params: FindParams) -> dict[str, Any]:
             numbers += [number for number, actor, name in page if wanted.matches(actor, name)]
             if len(numbers) > params.limit:
                 break
-    shown = await call.app.store.read(lambda tx: _shown(tx, session.id, numbers[: params.limit]))
-    cursor = call.app.cursors.encode([shown[-1]["number"]], *scope) if len(numbers) > len(shown) else None
-    return {"items": shown, "next_cursor": cursor}
+    found = await call.app.store.read(lambda tx: _shown(tx, session.id, numbers[: params.limit]))
+    cursor = call.app.cursors.encode([found[-1]["number"]], *scope) if len(numbers) > len(found) else None
+    return {"items": found, "next_cursor": cursor}
 
 
 def _shown(tx: Tx, session_id: str, numbers: list[int]) -> list[dict[str, Any]]:

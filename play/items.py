@@ -56,6 +56,7 @@ _ESCAPE = re.compile(r"\\'|\\\\n|<<BR>>|<BR>")
 _ESCAPE_DOUBLE = re.compile(r"\\['\"]|\\\\n|<<BR>>|<BR>")
 _FOLD = re.compile(rf"{_B}*+\n[{_W}]*+")
 _INDENT = re.compile(r" *+(?=[^ \n])")
+_FENCE = re.compile(rf"```|~~~|---++{_B}*+(?=\n|\Z)")
 _NEXT_ACTION = re.compile(r"\n!(?!\[)")
 _ARGUMENT = " "  # stands for "an argument" where a key could stand
 
@@ -122,6 +123,9 @@ class ItemReader:
         char = text[at : at + 1]
         if char in ("", "\n"):
             return self._end(at)
+        # "A code fence line inside an action ends it", an indented one and a line across the page as well.
+        if gap[1] and _FENCE.match(text, at):
+            return -1 - gap.start(1)
         if char == "#" or text.startswith("//", at):
             return self._line_comment(at)
         if text.startswith("<!--", at):

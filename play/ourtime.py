@@ -9,7 +9,7 @@ from play.errors import MalformedTime
 
 _YEAR_FIRST = r"(?P<y>\d{4})(?P<s>[-/])(?P<m>\d{1,2})(?P=s)(?P<d>\d{1,2})"
 _DAY_FIRST = r"(?P<d2>\d{1,2})(?P<s2>[-/])(?P<m2>\d{1,2})(?P=s2)(?P<y2>\d{4})"
-_CLOCK = r"(?:[ \tT]+(?P<H>\d{1,2})(?::(?P<M>\d{1,2})(?::(?P<S>\d{1,2})(?:\.\d+)?)?)?Z?)?"
+_CLOCK = r"(?:[ \tT]+(?P<H>\d{1,2})(?::(?P<M>\d{1,2})(?::(?P<S>\d{1,2})(?P<f>[.,]\d+)?)?)?Z?)?"
 _ABSOLUTE = re.compile(rf"(?:{_YEAR_FIRST}|{_DAY_FIRST}){_CLOCK}", re.ASCII)
 _EPOCH = re.compile(r"\d{9,12}", re.ASCII)
 _RELATIVE = re.compile(r"(?:[+-]?\d{1,15}[smhdwMQY])+", re.ASCII)
@@ -91,6 +91,8 @@ def _absolute(text: str) -> int:
     if match is None:
         raise MalformedTime(f"{text!r} is no time: write YYYY-MM-DD HH:MM:SS, DD-MM-YYYY or +1h")
     part = match.groupdict(default="")
+    if part["f"]:
+        raise MalformedTime(f"{text!r} is no time: a time has whole seconds, so leave {part['f']!r} out")
     numbers = [part["y"] or part["y2"], part["m"] or part["m2"], part["d"] or part["d2"]]
     clock = [part[name] or "0" for name in "HMS"]
     try:

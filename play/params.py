@@ -173,7 +173,7 @@ class Params(Getters):
         """Tell whether any of `include` matches (or there is none) and none of `exclude` does.
 
         An item is terms joined with `+`, all of which must hold: `key:value`, where the value may be a glob, or an
-        argument. Source: heroscript specification, section 8.
+        argument, which may be one too. Source: heroscript specification, section 8.
         """
         if any(self._holds(item) for item in exclude):
             return False
@@ -219,7 +219,7 @@ class Params(Getters):
         for term in item.split("+"):
             key, colon, wanted = (part.strip() for part in term.partition(":"))
             if not colon:
-                if key not in self.args:
+                if not any(map(glob(key), self.args)):
                     return False
                 continue
             value = self.find_value(key)

@@ -86,7 +86,7 @@ class PlayBook:
         reading = Reading(self._roots, replace, prio, self._limits)
         added = reading.text(text) if place is None else reading.path(self.allowed(Path(place)))
         added = self._followed(reading, added, follow or (lambda _: False), folder)
-        for number, action in enumerate(added, len(self.actions) + 1):
+        for number, action in enumerate(added, self.actions[-1].id + 1 if self.actions else 1):
             action.id = number
         self.actions += added
         self.othertext += reading.othertext

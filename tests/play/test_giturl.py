@@ -12,6 +12,11 @@ from play.giturl import GitUrl
         ("https://github.com/acme/tool", ("github", "acme", "tool", "", "", "")),
         ("https://GitHub.com/acme/tool.git/", ("github", "acme", "tool", "", "", "")),
         ("git@github.com:acme/tool.git", ("github", "acme", "tool", "", "", "")),
+        ("git@code:acme/tool", ("code", "acme", "tool", "", "", "")),
+        ("ssh://git@code:acme/tool", ("code", "acme", "tool", "", "", "")),
+        ("ssh://git@code.example.org:acme/tool.git", ("code.example.org", "acme", "tool", "", "", "")),
+        ("ssh://code/acme/tool", ("code", "acme", "tool", "", "", "")),
+        ("https://code/acme/tool", ("code", "acme", "tool", "", "", "")),
         ("ssh://git@code.example.org:2222/acme/tool.git", ("code.example.org", "acme", "tool", "", "", "")),
         ("github.com/acme/acme.github.io", ("github", "acme", "acme.github.io", "", "", "")),
         ("https://user:pass@github.com/acme/tool", ("github", "acme", "tool", "", "", "")),
@@ -31,7 +36,9 @@ def test_takes_an_address_apart(url: str, parts: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     "url",
     ["", "/tmp/x", "https://github.com/acme", "ext::sh -c x", "ext://a.b/c/d", "file:///tmp/x", "https://github.com/../x",
-     "https://github.com/-u/x", "https://github.com/a/b/tree/main/../../x", "https://-o.example/a\n/b", "https://h.io/a/.git"],
+     "https://github.com/-u/x", "https://github.com/a/b/tree/main/../../x", "https://-o.example/a\n/b", "https://h.io/a/.git",
+     "acme/tool/x", "code:acme/tool", "C:/acme/tool", "https://code.example.org:acme/tool", "ssh://git@code:22:acme/tool",
+     "ssh://git@code:/acme/tool", "ssh://git@code:acme", "https://h.io:0/a/b", "https://h.io:65536/a/b"],
 )  # fmt: skip
 def test_refuses_what_is_unsafe_or_no_address(url: str) -> None:
     """No scheme that runs commands, no part that leaves the folder or is an option."""

@@ -48,7 +48,8 @@ def test_reads_relative_times(text: str, delta: int) -> None:
 @pytest.mark.parametrize(
     "text",
     ["2023-02-29", "2023-13-01", "2023-01-00", "2023/01-02", "23-01-02", "2023", "2023-01-02 24:00", "2023-01-02 1:60",
-     "2023-01-02 :", "tomorrow", "+1", "+h", "+1H", "+1.5h", "+ +1h", "+9999999999Y", "１970-01-01"],
+     "2023-01-02 :", "tomorrow", "+1", "+h", "+1H", "+1.5h", "2024-01-02 10:00:00.123", "2024-01-02 10:00:00,5",
+     "2024-01-02T10:00:00.123Z", "2024-01-02 10:00.5", "1709182800.5", "+ +1h", "+9999999999Y", "１970-01-01"],
 )  # fmt: skip
 def test_refuses_what_is_no_time(text: str) -> None:
     """Impossible dates and unknown units are errors, not guesses."""

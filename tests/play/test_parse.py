@@ -94,6 +94,17 @@ ACTIONS = [
     ("cut-at-hash", "!!shop.buy#2 a:1", ["sal shop.buy"]),
     ("indented-starts-another", "!!a.b x:1\n    !!c.d y:2\n", ["sal a.b", "sal c.d"]),
     ("fences", "text\n```\n!!a.b x:1\n```\nmore\n!!c.d\n", ["sal a.b", "sal c.d"]),
+    (
+        "indented-fences",
+        "- text\n\n  !!a.b x:1\n    ```sh\n    echo 'it's {}'\n    ```\n\n- !!no\n!!c.d\n",
+        ["sal a.b", "sal c.d"],
+    ),
+    (
+        "inside-an-indented-fence",
+        "1. do:\n   ```\n   !!a.b x:1\n     y:2\n   ```\n2. (so)\n!!c.d\n",
+        ["sal a.b", "sal c.d"],
+    ),
+    ("other-fences", "!!a.b\n\t~~~\n\t$ x\n\t~~~\n!!c.d\n  ---\n  (prose)\n!!e.f", ["sal a.b", "sal c.d", "sal e.f"]),
     ("picture", "![a](b)\n!!a.b\n", ["sal a.b"]),
     ("only-one-mark-makes-a-picture", "!![a] k:v\n!!a.b\n", ["sal core.a", "sal a.b"]),
 ]
@@ -103,6 +114,16 @@ ACTIONS = [
 def test_finds_actions(text: str, expected: list[str]) -> None:
     """An action is a line that begins with one to four exclamation marks."""
     assert [f"{action.type} {action.title}" for action in parse(text).actions] == expected
+
+
+def test_a_fence_ends_an_action_and_no_value() -> None:
+    """What stands before it counts, what stands behind it is prose; in a block it is a line like others."""
+    (action,) = parse("!!a.b x:1\n  y:2 arg // said\n  ```\n  z:3\n").actions
+    assert (action.params.get_map(), action.params.args) == ({"x": "1", "y": "2"}, ("arg",))
+    (action,) = parse("!!a.b x:'\n  ```\n  z:3\n  ```\n  '\n").actions
+    assert action.params.get_map() == {"x": "```\nz:3\n```"}
+    with pytest.raises(ParseError):
+        Params.parse("x:1\n```")
 
 
 def test_counts_ids_and_lines() -> None:

@@ -98,6 +98,14 @@ def test_sorts_what_is_added_later(book: PlayBook) -> None:
     assert [action.id for action in book.actions_sorted()] == [6, 3, 5, 1, 2, 4]
 
 
+def test_numbers_on_from_the_last_one() -> None:
+    """Also when some before it were taken out: no id is given to two actions."""
+    book = PlayBook("!!a.one\n!!a.two\n!!a.three")
+    del book.actions[0]
+    book.add("!!a.four\n!!a.five")
+    assert [action.id for action in book] == [2, 3, 4, 5]
+
+
 def test_adds_all_or_nothing(book: PlayBook, tmp_path: Path) -> None:
     """A mistake in any file adds nothing, and the mistakes of all files are reported."""
     (tmp_path / "a.md").write_text("!!good.one\n")

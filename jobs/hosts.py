@@ -109,10 +109,14 @@ class Meter:
         self._stopped = stopped
         self._beat = beat
 
-    def note(self, count: int, what: str = "") -> None:
-        """Take account of some bytes. Raises JobError or Stopped."""
+    def check(self) -> None:
+        """Raise Stopped when nobody waits any more."""
         if self._stopped.is_set():
             raise Stopped
+
+    def note(self, count: int) -> None:
+        """Take account of some bytes. Raises JobError or Stopped."""
+        self.check()
         self._beat()
         self._left -= count
         if self._left < 0:

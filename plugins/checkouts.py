@@ -44,6 +44,9 @@ UNREADABLE = (
 
 _HEADS, _TAGS, _REMOTE = b"refs/heads/", b"refs/tags/", b"refs/remotes/origin/"
 _WHOLE = 2**31 - 1  # commits: what git itself sends for all of them
+_OURS, _ASKED = b"rpcserver", b"asked"
+_NOTE = "asked-"
+_FORGOTTEN_S = 3600.0  # after which files that nobody asked for are deleted
 _SHA = re.compile(r"[0-9a-f]{7,40}")
 
 
@@ -126,6 +129,7 @@ def clone(remote: Remote, folder: Path, branch: str, depth: int | None) -> None:
             config = repo.get_config()
             config.set((b"remote", b"origin"), b"url", remote.url.encode())
             config.set((b"remote", b"origin"), b"fetch", b"+refs/heads/*:refs/remotes/origin/*")
+            config.set((_OURS,), _ASKED, branch.encode())
             config.write_to_path()
             found = _fetch(remote, repo, branch, depth)
             _point(repo, found)
@@ -136,13 +140,13 @@ def clone(remote: Remote, folder: Path, branch: str, depth: int | None) -> None:
         raise
 
 
-def pull(remote: Remote, folder: Path, branch: str) -> str:
-    """Bring the newest commits of a branch; refuses over local changes, and when both sides went on."""
+def pull(remote: Remote, folder: Path) -> str:
+    """Bring what is newest of what was cloned; refuses over local changes, and when both sides went on."""
     with opened(folder) as repo:
         if changed := changes(repo):
             raise JobError(f"{folder.name} has local changes, such as {changed[0]!r}: commit or reset them first.")
         old = repo.head()
-        found = _fetch(remote, repo, branch or _branch(repo), None)
+        found = _fetch(remote, repo, _asked(repo), None)
         if found.sha != old:
             if not _is_behind(repo, old, found.sha):
                 raise JobError(f"{folder.name} and its origin went different ways: reset it, or merge elsewhere.")
@@ -150,13 +154,11 @@ def pull(remote: Remote, folder: Path, branch: str) -> str:
         return found.sha.decode()
 
 
-def reset(remote: Remote | None, folder: Path, branch: str) -> str:
-    """Make a checkout what its remote's branch is, or, without a remote, what was committed; everything else goes."""
+def reset(remote: Remote, folder: Path) -> str:
+    """Make a checkout what its remote has of what was cloned; everything else goes."""
     with opened(folder) as repo:
-        found = Found(b"", repo.head())
-        if remote is not None:
-            found = _fetch(remote, repo, branch or _branch(repo), None)
-            _point(repo, found)
+        found = _fetch(remote, repo, _asked(repo), None)
+        _point(repo, found)
         for entry in os.scandir(folder):
             if entry.name != ".git":
                 if entry.is_dir(follow_symlinks=False):
@@ -193,6 +195,8 @@ def commit(folder: Path, message: str, author: str) -> str | None:
 def push(remote: Remote, folder: Path) -> str:
     """Send the branch's commits to the remote; refuses when the remote has others."""
     with opened(folder) as repo, remote.client() as client:
+        if not _branch(repo):
+            raise JobError(f"{folder.name} is a tag or a commit, to which nothing is sent: clone a branch.")
         name, head = Ref(_HEADS + _branch(repo).encode()), repo.head()
 
         def wanted(refs: dict[Ref, ObjectID]) -> dict[Ref, ObjectID]:
@@ -209,6 +213,50 @@ def push(remote: Remote, folder: Path) -> str:
             if refused:
                 raise JobError(f"The origin of {folder.name} refused: {refused[:200]}")
         return head.decode()
+
+
+def bring(remote: Remote, folder: Path, branch: str) -> Path:
+    """Have the files of a branch, tag or commit as they are now in a folder of their own, and return it.
+
+    It is named by the commit and never changes: whoever reads it is disturbed by nobody.
+    """
+    with remote.client() as client:
+        found = _named(*_refs(client), branch)
+    if found is None or not (folder / found.sha.decode()).is_dir():
+        beside = folder / f".new-{os.urandom(6).hex()}"
+        clone(remote, beside, branch, 1)
+        try:
+            with opened(beside) as repo:
+                found = Found(b"", repo.head())
+            shutil.rmtree(beside / ".git")
+            os.rename(beside, folder / found.sha.decode())
+        except OSError:
+            if found is None or not (folder / found.sha.decode()).is_dir():  # else another call has brought it, too
+                raise
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    return folder / found.sha.decode()
+
+
+def note(folder: Path, key: str, files: Path, path: str) -> None:
+    """Remember below `folder` what was brought for a key, and delete there what no key names and nobody has used."""
+    beside = folder / f".new-{os.urandom(6).hex()}"
+    beside.write_text(f"{files.name}\n{path}", "utf-8")
+    beside.replace(folder / f"{_NOTE}{key}")
+    named = {note.read_text("utf-8").partition("\n")[0] for note in folder.glob(f"{_NOTE}*")}
+    for entry in os.scandir(folder):
+        if entry.is_dir() and entry.name not in named and time.time() - entry.stat().st_mtime > _FORGOTTEN_S:
+            shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def noted(folder: Path, key: str) -> tuple[Path, str] | None:
+    """Return what was brought for a key, files and path inside, while it is there."""
+    try:
+        name, _, path = (folder / f"{_NOTE}{key}").read_text("utf-8").partition("\n")
+        os.utime(folder / name)
+    except FileNotFoundError:
+        return None
+    return folder / name, path
 
 
 def origin(folder: Path) -> str:
@@ -256,10 +304,8 @@ def changes(repo: PlainRepo) -> list[str]:
 
 def _fetch(remote: Remote, repo: PlainRepo, branch: str, depth: int | None) -> Found:
     with remote.client() as client:
-        listed = client.get_refs(b"")
-        refs = {name: sha for name, sha in listed.refs.items() if sha is not None}
-        default = listed.symrefs.get(Ref(b"HEAD"), Ref(b""))
-        found = _named(refs, branch, default)
+        refs, default = _refs(client)
+        found = _named(refs, default, branch)
         if found is None or found.sha not in repo.object_store:
             wants = [found.sha] if found else sorted(set(refs.values()))
             # A shallow checkout is made whole: servers do not agree on how to go on with a part.
@@ -276,7 +322,14 @@ def _fetch(remote: Remote, repo: PlainRepo, branch: str, depth: int | None) -> F
     return Found(found.name, commit_.id)
 
 
-def _named(refs: dict[Ref, ObjectID], branch: str, default: bytes) -> Found | None:
+def _refs(client: HttpGitClient) -> tuple[dict[Ref, ObjectID], bytes]:
+    """Return what a remote has by its full names, and the name of its default branch, empty when it does not say."""
+    listed = client.get_refs(b"")
+    refs = {name: sha for name, sha in listed.refs.items() if sha is not None}
+    return refs, listed.symrefs.get(Ref(b"HEAD"), Ref(b""))
+
+
+def _named(refs: dict[Ref, ObjectID], default: bytes, branch: str) -> Found | None:
     """Return what a branch or tag stands for; None for what may be a commit."""
     if not branch:
         name = default or next((ref for ref in (b"refs/heads/main", b"refs/heads/master") if Ref(ref) in refs), b"")
@@ -348,6 +401,15 @@ def _write(repo: PlainRepo, sha: ObjectID) -> None:
 def _link_as_file(source: Any, target: Any, *_: Any, **__: Any) -> None:
     with open(target, "wb") as file:
         file.write(os.fsencode(source))
+
+
+def _asked(repo: PlainRepo) -> str:
+    """Return the branch, tag or commit that was cloned."""
+    try:
+        asked = repo.get_config().get((_OURS,), _ASKED).decode()
+    except KeyError:
+        asked = ""
+    return asked or _branch(repo)
 
 
 def _branch(repo: PlainRepo) -> str:

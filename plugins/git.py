@@ -1,17 +1,21 @@
 """Guest: the actions `git.*`, also called `gittools.*`: clone, pull, reset, list, commit and push, over https.
 
-Checkouts lie below the session's coderoot as `<provider>/<account>/<name>`. What a script writes can name a
-repository, a branch and a message; it can neither start a program nor leave that folder.
+Checkouts lie below the session's coderoot as `<provider>/<account>/<name>`, that of a branch, tag or commit that was
+asked for as `<name>@<branch>`: none is ever switched from one to another. What playbooks are read from lies apart from
+them, in a folder for each commit. What a script writes can name a repository, a branch and a message; it can neither
+start a program nor leave that folder.
 """
 
 import asyncio
 import hashlib
 import re
 import threading
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 import structlog
 from pydantic import BaseModel, ConfigDict
@@ -34,6 +38,8 @@ JOB_TIMEOUT_S = 3600.0
 _SINGLE = (".hero", ".heroscript", ".md")
 _BRANCH = re.compile(r"(?!.*(?:\.\.|//|@\{))(?![-/.])[\w./@+=-]{1,200}(?<![/.])")
 _NAME = re.compile(r"[A-Za-z0-9_.~-]{1,100}")
+_FETCHED = ".fetched"
+_LOOK_EVERY_S = 0.5  # whether anybody still waits for a checkout
 _ACTIONS = ("clone", "pull", "reset", "list", "commit", "push", "repo_action")
 
 
@@ -54,11 +60,28 @@ class Checkout(BaseModel):
     password: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A repository, what of it was asked for (an empty branch is the remote's default), and a path inside."""
+
+    url: GitUrl
+    remote: Remote
+    branch: str
+    path: str
+
+    @property
+    def folder(self) -> Path:
+        """Where its checkout lies below a coderoot."""
+        return Path(self.url.provider, self.url.account, _folder_name(self.url.name, self.branch))
+
+
 class Git:
     """The guest. `hosts` says which hosts may be called."""
 
     def __init__(self, hosts: Hosts) -> None:
         self._hosts = hosts
+        self._guard = threading.Lock()
+        self._locks: WeakValueDictionary[Path, threading.Lock] = WeakValueDictionary()  # of checkouts in use
 
     @hookimpl
     def register_jobs(self) -> list[JobSpec]:
@@ -91,24 +114,27 @@ class Git:
         return None
 
     async def fetch(self, job: JobContext, data: Checkout) -> str:
-        """Bring what an address names, a repository, a part of one or a single file, and return where it lies."""
+        """Bring what an address names, a repository, a part of one or a single file, and return where it lies.
+
+        What was brought once is used again, unless `pull` or `reset` ask for what is new; whatever others do with
+        checkouts meanwhile does not touch it.
+        """
         path = data.url.partition("#")[0].partition("?")[0]
         is_page = any(mark in path for mark in ("/blob/", "/src/", "/tree/"))
         is_file = path.startswith("https://") and path.endswith(_SINGLE) and not is_page
-        return await self._in_thread(job, data, self._file if is_file else self._repository)
+        return await self._in_thread(job, data, self._file if is_file else self._fetched)
 
     async def clone(self, job: JobContext, data: Checkout) -> dict[str, Any]:
         """Clone a repository, or use the checkout there is; `pull` and `reset` bring that up to date."""
-        folder = await self._in_thread(job, data, partial(self._repository, is_whole=True))
-        return {"path": folder, **await self._hosts.threads.run(checkouts.status, Path(folder))}
+        return await self._in_thread(job, data, self._cloned)
 
     async def pull(self, job: JobContext, data: Checkout) -> dict[str, Any]:
         """Bring the newest commits."""
-        return await self._on_each(job, data, lambda remote, folder: checkouts.pull(remote, folder, data.branch or ""))
+        return await self._on_each(job, data, checkouts.pull)
 
     async def reset(self, job: JobContext, data: Checkout) -> dict[str, Any]:
         """Throw local changes away and take what the remote has."""
-        return await self._on_each(job, data, lambda remote, folder: checkouts.reset(remote, folder, data.branch or ""))
+        return await self._on_each(job, data, checkouts.reset)
 
     async def list(self, job: JobContext, data: Checkout) -> list[str]:
         """Return the checkouts below the coderoot, as `<provider>/<account>/<name>`."""
@@ -130,15 +156,12 @@ class Git:
     async def _on_each(self, job: JobContext, data: Checkout, act: Callable[[Remote, Path], Any]) -> dict[str, Any]:
         def run(data: Checkout, meter: Meter) -> dict[str, Any]:
             root = Path(data.coderoot)
-            names = [_folder(_parsed(data.url))] if data.url else _checkouts(root, data.name)
-            if not names:
-                raise JobError("No checkout is meant: give its url, or a name that git.list shows.")
-            if len(names) > 1 and not data.name:
-                raise JobError("Say which checkout is meant: give its url or name.")
+            names = [self._asked(data, meter).folder] if data.url else _meant(root, data.name, data.branch or "")
             done = {}
             for name in names:
-                address = checkouts.origin(root / name)
-                done[str(name)] = act(self._remote(address, data, meter), root / name)
+                with self._alone(root / name, meter):
+                    remote = Remote(checkouts.origin(root / name), self._hosts, meter, data.user, data.password)
+                    done[str(name)] = act(remote, root / name)
             return done
 
         return await self._in_thread(job, data, run)
@@ -164,27 +187,53 @@ class Git:
         except OSError as error:
             raise JobError(f"The checkout cannot be written: {error.strerror or type(error).__name__}.") from None
 
-    def _repository(self, data: Checkout, meter: Meter, is_whole: bool = False) -> str:
+    @contextmanager
+    def _alone(self, folder: Path, meter: Meter) -> Iterator[None]:
+        """Have a checkout to oneself inside the block, in a thread. Raises Stopped when nobody waits any more."""
+        with self._guard:
+            lock = self._locks.setdefault(folder.resolve(), threading.Lock())
+        while not lock.acquire(timeout=_LOOK_EVERY_S):
+            meter.check()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _asked(self, data: Checkout, meter: Meter) -> Asked:
         url = _parsed(data.url)
-        folder = Path(data.coderoot) / _folder(url)
-        address = _address(url, data.url)
-        remote = self._remote(address, data, meter)
-        branch, path = url.branch, url.path
+        remote = Remote(_address(url, data.url), self._hosts, meter, data.user, data.password)
+        branch, path = data.branch or url.branch, url.path
         if url.branch and url.path and not data.branch:
             branch, path = checkouts.longest_branch(remote, url.branch, url.path)
-        branch = data.branch or branch
-        if not folder.exists():
-            checkouts.clone(remote, folder, branch, data.depth)
-        elif checkouts.origin(folder) != address:
-            raise JobError(f"{_folder(url)} was checked out from another address: name another coderoot.")
-        elif data.reset or (branch and branch != checkouts.status(folder)["branch"]):
-            checkouts.reset(remote, folder, branch)
-        elif data.pull:
-            checkouts.pull(remote, folder, branch)
-        if is_whole or not path:
-            return str(folder)
-        inside = (folder / path).resolve()
-        if not inside.is_relative_to(folder.resolve()) or ".git" in inside.relative_to(folder.resolve()).parts:
+        return Asked(url, remote, branch, path)
+
+    def _cloned(self, data: Checkout, meter: Meter) -> dict[str, Any]:
+        asked = self._asked(data, meter)
+        folder = Path(data.coderoot) / asked.folder
+        with self._alone(folder, meter):
+            if not folder.exists():
+                checkouts.clone(asked.remote, folder, asked.branch, data.depth)
+            elif checkouts.origin(folder) != asked.remote.url:
+                raise JobError(f"{asked.folder} was checked out from another address: name another coderoot.")
+            elif data.reset:
+                checkouts.reset(asked.remote, folder)
+            elif data.pull:
+                checkouts.pull(asked.remote, folder)
+            return {"path": str(folder), **checkouts.status(folder)}
+
+    def _fetched(self, data: Checkout, meter: Meter) -> str:
+        url = _parsed(data.url)
+        folder = Path(data.coderoot) / _FETCHED / url.provider / url.account / url.name
+        # By all that was asked for: where a branch ends and a path begins is for the remote to say.
+        key = hashlib.sha256(repr((_address(url, data.url), data.branch, url.branch, url.path)).encode()).hexdigest()
+        known = None if data.pull or data.reset else checkouts.noted(folder, key[:32])
+        if known is None:
+            asked = self._asked(data, meter)
+            known = checkouts.bring(asked.remote, folder, asked.branch), asked.path
+            checkouts.note(folder, key[:32], *known)
+        files, path = known
+        inside = (files / path).resolve()
+        if not inside.is_relative_to(files.resolve()) or ".git" in inside.relative_to(files.resolve()).parts:
             raise JobError("The path leaves the repository.")
         return str(inside)
 
@@ -199,9 +248,6 @@ class Git:
             beside.write_bytes(content)
             beside.replace(path)
         return str(path)
-
-    def _remote(self, address: str, data: Checkout, meter: Meter) -> Remote:
-        return Remote(address, self._hosts, meter, data.user, data.password)
 
 
 def _parsed(url: str) -> GitUrl:
@@ -223,13 +269,31 @@ def _address(url: GitUrl, given: str) -> str:
     return f"https://{url.host}{port}/{url.account}/{url.name}{suffix}"
 
 
-def _folder(url: GitUrl) -> Path:
-    return Path(url.provider, url.account, url.name)
+def _folder_name(name: str, branch: str) -> str:
+    # No repository has a "@" in its name, no branch a ",".
+    return f"{name}@{branch.replace('/', ',')}" if branch else name
 
 
-def _checkouts(root: Path, name: str) -> list[Path]:
+def _meant(root: Path, name: str, branch: str) -> list[Path]:
+    """Return the checkouts that a name, or none, and a branch mean. Raises JobError when that is not clear."""
+    found = _checkouts(root, _folder_name(name, branch)) if name else []
+    if not found:
+        behind = _folder_name("", branch)
+        found = [
+            path
+            for path in _checkouts(root)
+            if name in ("", path.name.partition("@")[0], str(path).partition("@")[0]) and path.name.endswith(behind)
+        ]
+        if len(found) > 1:
+            raise JobError(f"Say which checkout is meant, by its url or name: {', '.join(map(str, found[:10]))}.")
+    if not found:
+        raise JobError("No checkout is meant: give its url, or a name that git.list shows.")
+    return found
+
+
+def _checkouts(root: Path, name: str = "") -> list[Path]:
     """List the checkouts whose last part, or whole name, is `name`; all of them without one."""
-    found = sorted(path.parent.relative_to(root) for path in root.glob("*/*/*/.git") if not path.is_symlink())
+    found = sorted(path.parent.relative_to(root) for path in root.glob("[!.]*/*/*/.git") if not path.is_symlink())
     return [path for path in found[:MAX_CHECKOUTS] if name in ("", path.name, str(path))]
 
 

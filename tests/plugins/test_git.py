@@ -26,8 +26,12 @@ async def done(client: Client, text: str) -> Any:
     return result["result"]
 
 
-def _read(folder: str) -> str:
-    return Path(folder, "README.md").read_text()
+def _read(folder: str, name: str = "README.md") -> str:
+    return Path(folder, name).read_text()
+
+
+def _write(folder: str, name: str, text: str) -> None:
+    Path(folder, name).write_text(text)
 
 
 async def refused(client: Client, text: str) -> str:
@@ -68,6 +72,95 @@ async def test_branches_tags_and_commits(carla: Client, hub: GitServer) -> None:
         texts.append((Path(cloned["path"]) / "README.md").read_text())
     assert texts == ["side", "tagged", "hello", "side"]
     assert "no branch, tag or commit" in await refused(carla, f"!!git.clone url:{url} branch:nowhere")
+
+
+async def test_no_checkout_is_switched(carla: Client, hub: GitServer) -> None:
+    """Each branch, tag or commit that is asked for lies in a folder of its own, what was changed there too."""
+    hub.commit("acme/tool", {"README.md": "side"}, "refs/heads/feature/side")
+    hub.commit("acme/tool", {"README.md": "tagged"}, "refs/tags/v1")
+    url = hub.url("acme/tool")
+    main = (await done(carla, f"!!git.clone url:{url}"))["path"]
+    _write(main, "README.md", "mine")
+    side = (await done(carla, f"!!git.clone url:{url} branch:feature/side"))["path"]
+    assert (await done(carla, f"!!git.clone url:{url}/tree/feature/side reset:1"))["path"] == side
+    tagged = (await done(carla, f"!!git.clone url:{url} branch:v1"))["path"]
+    assert (_read(main), _read(side), _read(tagged)) == ("mine", "side", "tagged")
+    names = ["localhost/acme/tool", "localhost/acme/tool@feature,side", "localhost/acme/tool@v1"]
+    assert await done(carla, "!!git.list") == names
+    hub.commit("acme/tool", {"README.md": "side 2"}, "refs/heads/feature/side")
+    for which in (f"url:{url} branch:feature/side", "name:tool branch:feature/side", f"name:{names[1]}"):
+        assert list(await done(carla, f"!!git.pull {which}")) == [names[1]]
+    await done(carla, "!!git.reset name:tool@v1")
+    assert (_read(main), _read(side), _read(tagged)) == ("mine", "side 2", "tagged")
+    assert "a tag or a commit" in await refused(carla, "!!git.push name:tool@v1")
+    assert "Say which" in await refused(carla, "!!git.pull branch:''")
+    assert "No checkout" in await refused(carla, "!!git.pull name:tool branch:nowhere")
+
+
+async def test_what_a_url_names_depends_on_no_other_call(carla: Client, hub: GitServer) -> None:
+    """Whatever was cloned, played, changed or deleted before: the default branch where none is said, else that one."""
+    url, branches = hub.url("acme/tool"), {"": "main", "one": "one", "two/three": "two", "v1": "tagged"}
+    for branch, text in branches.items():
+        ref = f"refs/{'tags' if branch == 'v1' else 'heads'}/{branch or 'main'}"
+        hub.commit(
+            "acme/tool", {"a.hero": f"!!play.echo content:{text}", "b/c.hero": f"!!play.echo content:{text}2"}, ref
+        )
+    addresses = {url: "main", f"{url}/tree/two/three/b/c.hero": "two2", f"{url}/tree/v1/a.hero": "tagged"}
+    for branch in ("two/three", "", "v1"):
+        cloned = await done(carla, f"!!git.clone url:{url}" + (f" branch:{branch}" if branch else ""))
+        _write(cloned["path"], "a.hero", "!!play.echo content:changed")
+        for address, expected in addresses.items():
+            played = await carla.call("session.play", session_id=await carla.create_session(playbook_url=address))
+            assert played["results"][0]["result"] == expected
+    text = f"!!play.include git_url:{url}/tree/one/a.hero\n!!play.include git_url:{url}/tree/v1/a.hero"
+    played = await carla.call("session.play", session_id=await carla.create_session(playbook_text=text))
+    assert [item["result"] for item in played["results"] if item["action"] == "play.echo"] == ["one", "tagged"]
+
+
+async def test_many_at_once_on_one_repository(tmp_path: Path, hub: GitServer) -> None:
+    """Two users in one coderoot, each with both branches, played, cloned, pulled, reset: all get what they asked."""
+    branches = ("one", "two")
+    for branch in branches:
+        files = {f"{name}.hero": f"!!play.echo content:{branch}" for name in "abc"}
+        hub.commit("acme/tool", files, f"refs/heads/{branch}")
+    url = hub.url("acme/tool")
+    roots = tmp_path / "shared"
+    roots.mkdir()
+    async with run_server(tmp_path / "data", **hub.settings, code_roots=(roots,)) as server:
+        clients = [await server.client(user) for user in ("carla", "dora")]
+
+        async def walk(client: Client, branch: str, number: int) -> None:
+            session_id = await client.create_session(f"{branch} {number}", coderoot=str(roots / "code"))
+            found = await client.call(
+                "session.play", session_id=session_id, url=f"{url}/tree/{branch}", git_pull=number > 0
+            )
+            assert [item["result"] for item in found["results"]] == [branch] * 3
+            text = "\n".join(
+                f"!!git.{what} url:{url} branch:{branch}" for what in ("clone", "pull", "clone reset:1", "reset")
+            )
+            found = await client.call("session.play", session_id=session_id, text=text)
+            assert [(item["state"], item["error"]) for item in found["results"]] == [("done", None)] * 4
+            assert _read(found["results"][0]["result"]["path"], "a.hero").endswith(branch)
+
+        async with asyncio.TaskGroup() as group:
+            for number, client in enumerate(clients):
+                for branch in branches:
+                    group.create_task(walk(client, branch, number))
+    left = [path for path in roots.rglob("*") if path.name.startswith(".new-")]
+    assert left == []
+
+
+async def test_files_nobody_asks_for_are_deleted(carla: Client, hub: GitServer, tmp_path: Path) -> None:
+    """What a newer pull has replaced goes once nobody has used it for an hour; what is asked for stays."""
+    url = hub.url("acme/tool")
+    for text in ("one", "two", "three"):
+        hub.commit("acme/tool", {"a.hero": f"!!play.echo content:{text}"})
+        for path in (tmp_path / "data" / "code").glob("*/*/.fetched/*/*/*/*"):
+            os.utime(path, (1, 1))
+        played = await carla.call("session.play", url=url, git_pull=True)
+        assert played["results"][0]["result"] == text
+    folders = [path for path in (tmp_path / "data" / "code").glob("*/*/.fetched/*/*/*/*") if path.is_dir()]
+    assert [path.name for path in folders] == [hub.head("acme/tool").decode()]
 
 
 async def test_depth(carla: Client, hub: GitServer) -> None:

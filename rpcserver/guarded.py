@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 def guarded(run: Any, flags: dict[str, Any], *arguments: Any) -> Any:
     """Run with the settings; what a person can mend is one line on standard error and exit status 1."""
+    import logging
     import os
     from tomllib import TOMLDecodeError
 
@@ -24,7 +25,8 @@ def guarded(run: Any, flags: dict[str, Any], *arguments: Any) -> Any:
     os.umask(0o077)  # whatever is made in a data folder is its owner's alone
     try:
         settings = Settings.load(**flags)
-        logs.configure(settings.is_log_debug)  # else log lines would stand among what the command prints
+        # Else log lines would stand among what the command prints.
+        logs.configure(logging.DEBUG if settings.is_log_debug else logging.INFO, settings.max_equal_log_lines)
         return run(settings, *arguments)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import structlog
 from websockets.exceptions import WebSocketException
 
 from play import Action, ParseError, PlayBook
 from play.errors import SourceError
+from rpcserver import logs
 from rpcserver.app import running
 from rpcserver.client import CallError, Client, Disconnected
 from rpcserver.play_screen import Answers, Screen
@@ -119,10 +119,7 @@ class _Session:
 async def _client(settings: Settings, user: str | None, screen: Screen) -> AsyncIterator[Client]:
     """Connect as a user: to the server that has the folder open, or to one that runs inside this process meanwhile."""
     async with AsyncExitStack() as stack:
-        structlog.configure(
-            wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-            logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        )
+        logs.configure(logging.WARNING, settings.max_equal_log_lines)  # the rest is no news to who plays
         try:
             own = settings.model_copy(update={"host": "127.0.0.1", "port": 0})
             is_new = not (settings.data / DATABASE).exists()

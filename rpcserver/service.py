@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -12,11 +13,13 @@ from typing import Any
 
 import structlog
 
-from rpcserver import auth, listening, logs, systemd
+from rpcserver import listening, systemd
 from rpcserver.app import App, running
 from rpcserver.settings import RUNNING, Settings
 
 log = structlog.get_logger("service")
+
+OWNER = "owner"  # the first user of a folder
 
 # The writer's thread gives the interpreter away with every statement, and waits so long to get it back from a busy
 # loop: with Python's own five milliseconds a walk of forty statements would take a fifth of a second beside a flood.
@@ -25,7 +28,6 @@ SWITCH_INTERVAL_S = 0.0001
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
-    logs.configure(settings.is_log_debug)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     listening.raise_file_limit(settings.max_connections + listening.SPARE_FILES)
     if sys.platform != "win32":
@@ -44,12 +46,10 @@ async def _serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _asked_to_stop, stop, settings)
     async with running(settings, systemd.inherited_socket()) as app:
-        owner = await _first_owner(app)
+        await _make_owner(app)
         note = settings.data / RUNNING
         _write_private(note, {"url": app.server.url, "pid": os.getpid(), "operator": str(app.operator_secret)})
         try:
-            if owner is not None:
-                _welcome(app.server.url, *owner)
             print(json.dumps({"event": "ready", "url": app.server.url, "pid": os.getpid()}), flush=True)
             systemd.notify(f"READY=1\nSTATUS=Serving {app.server.url}")
             await _until(stop, app)
@@ -97,18 +97,20 @@ async def _until(stop: asyncio.Event, app: App) -> None:
                 systemd.notify("WATCHDOG=1")
 
 
-async def _first_owner(app: App) -> tuple[str, auth.Secret] | None:
-    """Make an owner in a folder without users, and return his name and credential."""
-    row = await app.store.read(lambda tx: tx.one("SELECT 1 FROM users LIMIT 1"))
-    return None if row else ("owner", await app.add_user("owner"))
-
-
-def _welcome(url: str, name: str, credential: auth.Secret) -> None:
-    # Not a log line: the credential is shown once, to the person who started the server, and kept nowhere.
+async def _make_owner(app: App) -> None:
+    """Make an owner in a folder without users, and show their credential to a person, never to what keeps logs."""
+    if await app.store.read(lambda tx: tx.one("SELECT 1 FROM users LIMIT 1")) is not None:
+        return
+    credential = await app.add_user(OWNER)
+    if not sys.stderr.isatty():
+        await app.give_back(str(credential))  # nobody was shown it
+        command = shlex.join(["rpcserver", "credential", "create", OWNER, "--data", str(app.settings.data)])
+        log.info("first_user", name=OWNER, advice=f"`{command}` prints a credential")
+        return
     print(
-        f"\nA new data folder. Its first user is {name!r}, with this credential (shown only now):\n\n"
+        f"\nA new data folder. Its first user is {OWNER!r}, with this credential (shown only now):\n\n"
         f"    {credential!s}\n\nTry it from another terminal:\n\n"
-        f"    rpcserver call session.ls --url {url} --credential {credential!s}\n",
+        f"    rpcserver call session.ls --url {app.server.url} --credential {credential!s}\n",
         file=sys.stderr,
         flush=True,
     )

@@ -62,6 +62,8 @@ class Settings(BaseSettings):
     """Notices to plugins that may wait; what comes then is not told."""
     is_log_debug: bool = False
     """Log what is of use to who works on the server."""
+    max_equal_log_lines: int = 50
+    """Lines of one event that the log takes in ten seconds; what is over is counted, and told."""
     tls_cert: Path | None = None
     """Certificate chain of this server, a PEM file; with it the server speaks TLS itself."""
     tls_key: Path | None = None

@@ -23,8 +23,10 @@ CONFIGURATION = """# Settings
 
 Each has a default and can be set, from the weakest to the strongest, in `rpcserver.toml` in the data folder (by the
 name below), in the environment (`RPCSERVER_` and the name in capitals), and some by a flag of `rpcserver serve`.
-Lists stand as JSON in the environment: `RPCSERVER_ORIGINS='["https://app.example.org"]'`. An unknown name in the file
-or a value that does not fit stops the start and is named.
+In the environment a list is written in a row, as `RPCSERVER_ORIGINS="https://app.example.org https://b.example"` (paths
+with a `:` between them), or as JSON. Origins, hosts, addresses and networks are brought into one form: capitals, the
+default port and a slash at the end do not matter. An unknown name in the file or a value that does not fit stops the
+start and is named, with the form it should have.
 
 | setting | type | default | |
 |---|---|---|---|

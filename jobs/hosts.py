@@ -163,7 +163,8 @@ def _is_named(host: str, port: int, names: tuple[str, ...]) -> bool:
         pattern, colon, number = name.lower().rpartition(":")
         if not colon or not number.isdecimal():
             pattern, number = name.lower(), str(HTTPS_PORT)
-        if int(number) == port and fnmatch.fnmatchcase(wanted, pattern):
+        # An address of IPv6 stands in brackets, which would be a pattern's own sign.
+        if int(number) == port and fnmatch.fnmatchcase(wanted, pattern.strip("[]")):
             return True
     return False
 

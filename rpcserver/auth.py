@@ -8,8 +8,6 @@ import binascii
 import hashlib
 import secrets
 from dataclasses import dataclass
-from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 import orjson
 
@@ -17,6 +15,7 @@ from core import users
 from core.users import User
 from jobs.authority import EVERYTHING, Authority, Grant
 from jobs.errors import AccountFrozen
+from rpcserver.addresses import is_loopback, split_host
 from store import Clock, Row, Tx, new_id
 
 OPERATORS_SCOPES = ("metrics",)  # what the operator alone gives: no name of anything a user may do
@@ -183,20 +182,13 @@ def is_origin_allowed(origin: str | None, allowed: tuple[str, ...]) -> bool:
 def is_host_allowed(host: str | None, allowed: tuple[str, ...]) -> bool:
     """Tell whether the Host header names this server, so that a foreign name resolved to our address opens nothing.
 
-    Addresses of this machine and `localhost` are always ours.
+    Addresses of this machine and `localhost` are always ours; a name without a port is allowed with any.
     """
-    if not host:
+    found = split_host(host or "")
+    if found is None:
         return False
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return False
-    if host in allowed or name in allowed or name == "localhost":
-        return True
-    try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return False
+    name, port = found
+    return is_loopback(name) or name in allowed or f"{name}:{port}" in allowed
 
 
 def hash_of(text: str) -> str:

@@ -97,11 +97,13 @@ class Connection(ServerConnection):
         self.label = new_id("w_")
         self.opened_at = wall.now_ms()
         self._opened_s = time.monotonic()
-        self.address = ""
+        self.peer = ""  # the address at the other end of the socket, a proxy's maybe
+        self.address = ""  # what it is counted as
         self.principal: Principal | None = None
         self.is_operator = False
         self.refusal: RpcError | CredentialEnded | None = None  # why a page that was let in is shown out
         self.is_inside = False
+        self.is_adopted = False  # its socket is the loop's
         self.client: dict[str, Any] = {}
         self.calls: dict[Any, Call] = {}
         self.in_flight = 0

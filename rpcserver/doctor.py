@@ -10,19 +10,18 @@ import resource
 import shutil
 import socket
 import sqlite3
-import ssl
 import stat
 import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from plugins.errors import BadPlugin
-from rpcserver import extras
+from rpcserver import extras, start_checks
+from rpcserver.addresses import is_loopback
 from rpcserver.app import job_specs, load_plugins
 from rpcserver.guest_methods import with_guests
 from rpcserver.listening import SPARE_FILES
@@ -33,7 +32,6 @@ from store.migrate import SCHEMA_VERSION
 
 # SQLite 3.7.0 to 3.51.2 can corrupt a WAL database when two connections write or checkpoint at the same time.
 SOUND_SQLITE = (3, 51, 3)
-ASK_WITHIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,22 +82,13 @@ def ask_ready(settings: Settings, is_address_given: bool) -> int:
     where = urlsplit(running["url"]) if running is not None else None
     host, port = (settings.host, settings.port) if where is None else (where.hostname or "", where.port or 0)
     is_tls = settings.tls_cert is not None if where is None else where.scheme == "wss"
-    connection = http.client.HTTPConnection(_reachable(host), port, timeout=ASK_WITHIN_S)
-    if is_tls:
-        # Whose certificate it is does not matter: it is asked how it is, and told nothing.
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        connection = http.client.HTTPSConnection(_reachable(host), port, timeout=ASK_WITHIN_S, context=context)
     try:
-        connection.request("GET", "/readyz")
-        response = connection.getresponse()
-        print(response.read().decode(errors="replace").strip())
+        status, text = start_checks.page(host, port, "/readyz", is_tls=is_tls)
     except (OSError, http.client.HTTPException) as error:
         print(f"no answer from {host}:{port} ({error})")
         return 1
-    finally:
-        connection.close()
-    return 0 if response.status == 200 else 1
+    print(text.strip())
+    return 0 if status == 200 else 1
 
 
 def _python() -> Finding:
@@ -195,16 +184,14 @@ def _port(settings: Settings, running: dict[str, Any] | None) -> Finding:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             trial.bind((settings.host, settings.port))
-        except PermissionError as error:
-            return Finding("fail", f"port {where}: {error.strerror}", "choose a --port above 1023, behind a proxy")
         except OSError as error:
-            remedy = "choose another --port or --host, or stop the program that listens there"
-            return Finding("fail", f"port {where}: {error.strerror or error}", remedy)
+            reason, _, remedy = str(start_checks.cannot_listen(error, settings)).partition(": ")
+            return Finding("fail", f"port {where}: {reason}", remedy)
     return Finding("ok", f"port {where}: free")
 
 
 def _exposure(settings: Settings) -> Iterator[Finding]:
-    if _is_loopback(settings.host):
+    if is_loopback(settings.host):
         yield Finding("ok", f"address {settings.host}: this machine only")
     else:
         remedy = "listen on 127.0.0.1 and put a proxy with TLS in front: see docs/how-to/deploy.md"
@@ -212,10 +199,6 @@ def _exposure(settings: Settings) -> Iterator[Finding]:
         if not settings.hosts:
             remedy = 'set `hosts = ["app.example.org"]`: the names clients will use'
             yield Finding("warn", "hosts: no name besides the address is served", remedy)
-    for origin in settings.origins:
-        if not origin.startswith(("http://", "https://")) or origin.endswith("/"):
-            remedy = "write scheme, host and port only, as https://app.example.org"
-            yield Finding("fail", f"origin {origin!r}: can never match", remedy)
 
 
 def _open_files(settings: Settings) -> Finding:
@@ -246,18 +229,6 @@ def _running(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError):
         return None
     return note
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _reachable(host: str) -> str:
-    # The address that means "all of them" is none to connect to.
-    return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
 
 
 def _me() -> str:

@@ -31,7 +31,8 @@ def guarded(run: Any, flags: dict[str, Any], *arguments: Any) -> Any:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
-        stop_with(f"setting {name}: {first['msg']}. Correct the flag, the environment or rpcserver.toml.")
+        told = first["msg"].removeprefix("Value error, ")
+        stop_with(f"setting {name}: {told}. Correct the flag, the environment or rpcserver.toml.")
     except (TOMLDecodeError, SettingsError) as error:
         stop_with(f"the settings cannot be read: {error}. Correct the environment or rpcserver.toml.")
     except UserNotFound as error:

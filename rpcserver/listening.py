@@ -69,6 +69,7 @@ class Listener:
         self._loop = asyncio.get_running_loop()
         self._room = file_room()
         self._retry: asyncio.TimerHandle | None = None
+        self._is_exhausted = False
         self.is_open = False
 
     def start(self) -> None:
@@ -104,6 +105,7 @@ class Listener:
                     continue
                 raise
             accepted += 1
+            self._is_exhausted = False
             if taken.fileno() >= self._room:
                 log.warning("connection_dropped", reason="no descriptor is free for it", advice="raise `ulimit -n`")
                 taken.close()
@@ -113,7 +115,9 @@ class Listener:
         self._share.spend(now - began)
 
     def _pause(self, error: OSError) -> None:
-        log.error("cannot_accept", reason=error.strerror, advice="raise `ulimit -n`, or lower max_connections")
+        if not self._is_exhausted:
+            log.error("cannot_accept", reason=error.strerror, advice="raise `ulimit -n`, or lower max_connections")
+        self._is_exhausted = True
         for one in self.sockets:
             self._loop.remove_reader(one.fileno())
         if self._retry is None:

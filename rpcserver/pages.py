@@ -12,6 +12,7 @@ from jobs import rows
 from rpcserver.auth import OPERATORS_SCOPES, Principal
 from rpcserver.metrics import CONTENT_TYPE, calls_by_code, family, histogram
 from rpcserver.readiness import Readiness
+from rpcserver.start_checks import OURS
 
 if TYPE_CHECKING:
     from rpcserver.app import App
@@ -61,7 +62,7 @@ class Pages:
             text = await self._app.description.text_for(asker.principal)
             return Page(200, text.decode(), "application/json")
         if path == "/":
-            return Page(426, "This is rpcserver: connect with a WebSocket, for example `rpcserver call`.\n")
+            return Page(426, f"{OURS}: connect with a WebSocket, for example `rpcserver call`.\n")
         return Page(404, "There is no such page here.\n")
 
     async def _ready(self, asker: Asker) -> Page:

@@ -7,7 +7,6 @@ It then goes through the public client like anybody's.
 import asyncio
 import json
 import logging
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace

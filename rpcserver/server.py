@@ -16,12 +16,12 @@ from websockets.server import ServerProtocol
 
 from jobs.errors import AccountFrozen, CredentialEnded
 from rpcserver import __version__, jsonrpc, start_checks, visibility
-from rpcserver.addresses import address_key
+from rpcserver.addresses import address_key, as_origin, bracketed, split_host
 from rpcserver.auth import SUBPROTOCOL, Principal
 from rpcserver.connection import TOO_MUCH, Bounds, Connection
 from rpcserver.crowds import Crowds, Pool
 from rpcserver.errors import RpcError, describe
-from rpcserver.listening import Listener, bound
+from rpcserver.listening import Listener, bound, file_room
 from rpcserver.meters import Meter
 from rpcserver.refusals import RateLimited, TooManyConnections
 from rpcserver.scheduler import Paced, Scheduler
@@ -62,6 +62,8 @@ class Server:
         self._upgrade = Upgrade(app, self)
         self._connections: set[Connection] = set()
         self._adopting: set[asyncio.Task[None]] = set()
+        self._strangers: dict[Connection, asyncio.Task[None]] = {}  # without a user so far, the oldest first
+        self._max_strangers = max(1, int(min(settings.max_connections, file_room()) // 2))
         self.handler_tasks: set[asyncio.Task[None]] = set()  # as websockets wants them, one a socket
         self.scheduler = Scheduler()
         self.users = Crowds(
@@ -120,9 +122,10 @@ class Server:
 
     def own_origins(self) -> tuple[str, ...]:
         """Return the origins of pages this server itself could have sent."""
-        names = {"127.0.0.1", "localhost", "[::1]", self._app.settings.host}
+        listened = split_host(bracketed(self._app.settings.host))
+        names = {"127.0.0.1", "localhost", "[::1]", *(() if listened is None else (listened[0],))}
         scheme = "http" if self._app.settings.tls_cert is None else "https"
-        return tuple(f"{scheme}://{name}:{self.port}" for name in names)
+        return tuple(as_origin(f"{scheme}://{name}:{self.port}") for name in names)
 
     async def admit(self, connection: Connection, principal: Principal) -> None:
         """Make the connection a user's, or its credential another one of his.
@@ -195,34 +198,57 @@ class Server:
             log.warning("connection_dropped", reason="as many connections and handshakes as there may be")
             return False
         try:
-            address = address_key(str(taken.getpeername()[0]))
+            peer = str(taken.getpeername()[0])
         except OSError:
             return False  # it is gone
-        if not self._upgrade.is_proxy(address) and self.addresses.is_full(address, PROBES_BESIDE):
+        address = address_key(peer)
+        if not self._upgrade.is_proxy(peer) and self.addresses.is_full(address, PROBES_BESIDE):
             log.warning("connection_dropped", reason="as many connections as an address may have", address=address)
             return False
         taken.setblocking(False)
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):
             taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_BYTES)
-        task = asyncio.get_running_loop().create_task(self._adopt(taken, address))
+        if len(self._strangers) >= self._max_strangers:
+            self._let_oldest_go()
+        connection = self._connection(peer)
+        task = asyncio.get_running_loop().create_task(self._adopt(taken, connection))
         self._adopting.add(task)
-        task.add_done_callback(self._adopting.discard)
+        self._strangers[connection] = task
+
+        def adopted(done: asyncio.Task[None]) -> None:
+            self._adopting.discard(done)
+            if not connection.is_adopted:  # let go before anybody began
+                taken.close()
+
+        task.add_done_callback(adopted)
         return True
 
-    async def _adopt(self, taken: socket.socket, address: str) -> None:
+    def _let_oldest_go(self) -> None:
+        # Whoever has a credential shows it within moments: those that stay longest without one only hold a place.
+        connection, task = next(iter(self._strangers.items()))
+        del self._strangers[connection]
+        log.warning("connection_dropped", reason="as many without a user as there may be", address=connection.address)
+        if task.done():
+            connection.transport.abort()
+        else:
+            task.cancel()
+
+    async def _adopt(self, taken: socket.socket, connection: Connection) -> None:
+        connection.is_adopted = True
         options: dict[str, Any] = {}
         if self._tls is not None:
             self.scheduler.strangers.spend(TLS_S)
             options = {"ssl_handshake_timeout": self._app.settings.open_timeout_s, "ssl_shutdown_timeout": CLOSE_S}
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: self._connection(address), taken, ssl=self._tls, **options
+                lambda: connection, taken, ssl=self._tls, **options
             )
         except (OSError, TimeoutError) as error:
-            log.debug("handshake_failed", address=address, reason=str(error))
+            self._strangers.pop(connection, None)
+            log.debug("handshake_failed", address=connection.address, reason=str(error))
 
-    def _connection(self, address: str) -> Connection:
-        settings = self._app.settings
+    def _connection(self, peer: str) -> Connection:
+        settings, address = self._app.settings, address_key(peer)
         connection = Connection(
             # A little more than a stranger may say at once is read, so that it can be told.
             ServerProtocol(max_size=2 * settings.max_unauthenticated_bytes, select_subprotocol=select_subprotocol),
@@ -236,7 +262,7 @@ class Server:
             incoming=self._strangers_pools[0],
             outgoing=self._strangers_pools[1],
         )
-        connection.address = address
+        connection.peer, connection.address = peer, address
         return connection
 
     def place(self, connection: Connection, address: str) -> None:
@@ -249,7 +275,7 @@ class Server:
     async def handler(self, connection: Connection) -> None:
         """See a connection through, from its request to its end; websockets makes a task of it for each socket."""
         try:
-            if not self._upgrade.is_proxy(connection.address):
+            if not self._upgrade.is_proxy(connection.peer):
                 self.place(connection, connection.address)
             async with asyncio.timeout(self._app.settings.open_timeout_s):
                 await Paced(connection.share, connection.handshake(self._upgrade.process, None, None))
@@ -259,6 +285,7 @@ class Server:
         except (TimeoutError, ConnectionClosed) as error:
             log.debug("handshake_failed", address=connection.address, reason=str(error))
         finally:
+            self._strangers.pop(connection, None)
             self.addresses.leave(connection.address, connection)
             connection.transport.abort()
             self.handler_tasks.discard(cast("asyncio.Task[None]", asyncio.current_task()))
@@ -337,6 +364,7 @@ class Server:
     def _know(self, connection: Connection, user_id: str) -> None:
         """Count a connection with those of its user, and let it say as much as users may."""
         settings = self._app.settings
+        self._strangers.pop(connection, None)
         meters = connection.meters[1:]  # no longer a stranger's
         if settings.calls_per_s_per_connection and not connection.is_operator:
             meters = (*meters, Meter(settings.calls_per_s_per_connection))

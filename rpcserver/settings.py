@@ -3,21 +3,37 @@
 Environment variables are named `RPCSERVER_` and the field, in capitals; `rpcserver.toml` is read from the data folder.
 """
 
+import json
 import math
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from platformdirs import user_data_path
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from core.durations import LONGEST_S
-from rpcserver.addresses import is_loopback
+from rpcserver import addresses
 
-# Of ASCII: a name in other letters is written with its xn-- form. An IPv6 address may name its interface.
-_HOST_NAME = r"(?=.{1,253}$)(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*"
-_NAME_OR_ADDRESS = re.compile(_HOST_NAME + r"|[0-9A-Fa-f:.]{2,45}(?:%\w{1,15})?")
+# An IPv6 address may name its interface.
+_NAME_OR_ADDRESS = re.compile(addresses.HOST_NAME + r"|[0-9A-Fa-f:.]{2,45}(?:%\w{1,15})?")
 SHORTEST_S = 1e-6
 RUNNING = "running.json"  # in the data folder: where the running server is reached by its operator
 
@@ -27,13 +43,36 @@ def default_data() -> Path:
     return user_data_path("rpcserver", appauthor=False)
 
 
+def _listed(value: Any, between: str = r"[,\s]+") -> Any:
+    """Return a list for what may be a text: JSON, or items as people write them into an environment."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise ValueError(f'{value[:80]!r} is no list in JSON ({error}): write a, b or ["a", "b"]') from None
+    return [item for item in re.split(between, value.strip()) if item]
+
+
+# Lists that may come as text, too; each item of the named kinds in its one form, or refused with the right one.
+_List = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+_Origins = Annotated[tuple[Annotated[str, AfterValidator(addresses.as_origin)], ...], *_List.__metadata__]
+_Hosts = Annotated[tuple[Annotated[str, AfterValidator(addresses.as_host)], ...], *_List.__metadata__]
+_Networks = Annotated[tuple[Annotated[str, AfterValidator(addresses.as_network)], ...], *_List.__metadata__]
+_RemoteHosts = Annotated[tuple[Annotated[str, AfterValidator(addresses.as_remote_host)], ...], *_List.__metadata__]
+_FetchHosts = Annotated[tuple[Annotated[str, AfterValidator(addresses.as_fetch_host)], ...], *_List.__metadata__]
+_SecretHosts = tuple[Annotated[str, AfterValidator(addresses.as_secret_host)], ...]
+_Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(lambda value: _listed(value, re.escape(os.pathsep)))]
+
+
 class RemoteSecretSetting(BaseModel):
     """A secret that remotes name: sent to these hosts alone, from remotes of these users (none: of everybody)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     text: SecretStr
-    hosts: tuple[str, ...]
+    hosts: _SecretHosts
     users: tuple[str, ...] = ()
 
 
@@ -50,11 +89,11 @@ class Settings(BaseSettings):
     """Address to listen on."""
     port: Annotated[int, Field(ge=0, le=65535)] = 7717
     """Port to listen on; 0 takes a free one, told in the ready line."""
-    origins: tuple[str, ...] = ()
+    origins: _Origins = ()
     """Origins whose pages may connect besides the server's own, as `https://app.example.org`."""
-    hosts: tuple[str, ...] = ()
+    hosts: _Hosts = ()
     """Names, besides this machine's addresses and `host`, that a request's Host header may carry."""
-    plugins: tuple[Path, ...] = ()
+    plugins: _Paths = ()
     """Plugin files to load."""
     plugin: dict[str, dict[str, Any]] = {}
     """Settings of plugins: `[plugin.NAME]` in rpcserver.toml, or `RPCSERVER_PLUGIN__NAME__SETTING`."""
@@ -70,15 +109,15 @@ class Settings(BaseSettings):
     """Its private key, a PEM file."""
     behind_proxy: bool = False
     """A proxy does TLS, and says in X-Forwarded-For who is calling."""
-    trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
-    """Addresses of proxies whose X-Forwarded-For is believed."""
+    trusted_proxies: _Networks = ("127.0.0.1", "::1")
+    """Addresses of proxies, or networks, whose X-Forwarded-For is believed."""
     jwt_keys: Path | None = None
     """Public keys (JWKS) of an identity provider whose JSON Web Tokens let users in. Needs the extra `jwt`."""
     jwt_issuer: str = ""
     """What such a token's `iss` must be; empty: anything."""
     jwt_audience: str = ""
     """What such a token's `aud` must be; empty: anything."""
-    jwt_algorithms: tuple[str, ...] = ("RS256", "ES256", "Ed25519")
+    jwt_algorithms: _List = ("RS256", "ES256", "Ed25519")
     """Signature algorithms such a token may use."""
     jwt_user_claim: str = "sub"
     """Which claim of such a token is the user's name here."""
@@ -133,7 +172,7 @@ class Settings(BaseSettings):
     max_in_line: int = 256
     """Calls of one connection that wait for an earlier one on the same session."""
     max_connections: int = 20_000
-    """Connections in all."""
+    """Connections in all; half of them may be without a user, and then the one that is so longest makes room."""
     max_connections_per_user: int = 256
     """Connections of one user."""
     max_connections_per_address: int = 0
@@ -236,9 +275,9 @@ class Settings(BaseSettings):
     script_waiting_per_user: int = 32
     """Runs of scripts one user may have waiting."""
 
-    remote_hosts: tuple[str, ...] = ()
+    remote_hosts: _RemoteHosts = ()
     """Where remotes may go, as `https://api.example.com` or `https://api.example.com/v1`; none: remotes are off."""
-    remote_networks: tuple[str, ...] = ()
+    remote_networks: _Networks = ()
     """Networks that remotes may dial although they are not public, as `10.1.0.0/16`."""
     remote_secrets: dict[str, RemoteSecretSetting] = {}
     """Secrets that remotes name: `{"NAME": {"text": "...", "hosts": ["api.example.com"], "users": []}}`."""
@@ -283,20 +322,20 @@ class Settings(BaseSettings):
     @property
     def is_local(self) -> bool:
         """Only programs of this machine reach the server, and no proxy speaks for others."""
-        return is_loopback(self.host) and not self.behind_proxy
+        return addresses.is_loopback(self.host) and not self.behind_proxy
 
     @property
     def connections_per_address(self) -> int:
         """How many connections an address may have; 0 stands for what fits: on one machine all, else 1000."""
         return self.max_connections_per_address or (self.max_connections if self.is_local else 1000)
 
-    playbook_roots: tuple[Path, ...] = ()
+    playbook_roots: _Paths = ()
     """Folders playbooks may be read from by path; none by default."""
-    code_roots: tuple[Path, ...] = ()
+    code_roots: _Paths = ()
     """Folders, besides the data folder's, in which users may keep checkouts."""
-    fetch_hosts: tuple[str, ...] = ()
-    """Hosts that may be called over https: `example.org`, `*.example.org`, `example.org:8443`; none by default."""
-    fetch_private_hosts: tuple[str, ...] = ()
+    fetch_hosts: _FetchHosts = ()
+    """Hosts that may be called over https: `example.org`, `*.example.org`, `example.org:8443`, `*` for any; none."""
+    fetch_private_hosts: _FetchHosts = ()
     """Those of them that may lie on this machine or in a private network."""
     fetch_ca_file: Path | None = None
     """A file of further certificate authorities for calls to other hosts."""

@@ -4,15 +4,18 @@ Source: protocol.md 1; house rule: one open by accident is worse than one that d
 """
 
 import errno
+import http.client
 import socket
 import ssl
 import stat
 from pathlib import Path
 
-from rpcserver.addresses import is_loopback
+from rpcserver.addresses import NO_ORIGIN, is_loopback
 from rpcserver.settings import Settings
 
-NO_ORIGIN = "none"  # said in `origins` by who knows that no page shall connect
+ASK_WITHIN_S = 5.0
+PROBE_WITHIN_S = 1.0
+OURS = "This is rpcserver"  # so begins the page at /
 
 
 class UnsafeStart(Exception):
@@ -60,18 +63,56 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
     return context
 
 
+def page(host: str, port: int, path: str, *, is_tls: bool, within_s: float = ASK_WITHIN_S) -> tuple[int, str]:
+    """Return status and text of a page of a server on this machine. Raises OSError or HTTPException.
+
+    Whose certificate it has does not matter: it is asked how it is, and told nothing.
+    """
+    # The address that means "all of them" is none to connect to.
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
+    connection = http.client.HTTPConnection(host, port, timeout=within_s)
+    if is_tls:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        connection = http.client.HTTPSConnection(host, port, timeout=within_s, context=context)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode(errors="replace")
+    finally:
+        connection.close()
+
+
 def cannot_listen(error: OSError, settings: Settings) -> CannotListen:
     """Return what to tell the person whose server found no place to listen, with the remedy."""
     place = f"{settings.host}:{settings.port}"
     if isinstance(error, socket.gaierror):
         return CannotListen(f"The name {settings.host!r} is not known here: give --host an address of this machine.")
     if error.errno == errno.EADDRINUSE:
+        if _is_ours(settings):
+            return CannotListen(
+                f"{place} is taken by an rpcserver that runs on another data folder: stop it (`rpcserver health` with"
+                " its --data tells which), or give --port another number, 0 for a free one."
+            )
         return CannotListen(f"{place} is taken by another program: stop it, or give --port another number.")
     if error.errno == errno.EADDRNOTAVAIL:
         return CannotListen(f"{settings.host} is no address of this machine: give --host one that is.")
     if error.errno in (errno.EACCES, errno.EPERM):
         return CannotListen(f"{place} may not be listened on by this user: give --port a number from 1024 on.")
     return CannotListen(f"{place} cannot be listened on ({error.strerror}): give --host and --port others.")
+
+
+def _is_ours(settings: Settings) -> bool:
+    """Tell whether a server of ours answers where we would listen."""
+    for is_tls in (False, True):
+        try:
+            if OURS in page(settings.host, settings.port, "/", is_tls=is_tls, within_s=PROBE_WITHIN_S)[1]:
+                return True
+        except TimeoutError:
+            return False  # a program that says nothing
+        except (OSError, http.client.HTTPException):
+            continue
+    return False
 
 
 def _check_private(path: Path, remedy: str) -> None:

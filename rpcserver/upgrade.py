@@ -4,7 +4,7 @@ import hmac
 import http
 from collections.abc import Callable, Sequence
 from functools import partial
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -17,13 +17,20 @@ from websockets.typing import Subprotocol
 
 from jobs.errors import CredentialEnded
 from rpcserver import auth
-from rpcserver.addresses import address_key, forwarded_address
+from rpcserver.addresses import (
+    NO_ORIGIN,
+    address_key,
+    as_host,
+    bracketed,
+    forwarded_address,
+    is_within,
+    split_host,
+)
 from rpcserver.auth import BEARER_SUBPROTOCOL, SUBPROTOCOL
 from rpcserver.connection import Connection
 from rpcserver.errors import RpcError, describe
 from rpcserver.pages import PROBES, Asker, Page, Pages
 from rpcserver.refusals import RateLimited, TooManyConnections
-from rpcserver.start_checks import NO_ORIGIN
 
 if TYPE_CHECKING:
     from rpcserver.app import App
@@ -42,15 +49,17 @@ class Upgrade:
         self._server = server
         settings = app.settings
         self._pages = Pages(app)
-        self._trusted = frozenset(settings.trusted_proxies if settings.behind_proxy else ())
+        self._trusted = [ip_network(one) for one in settings.trusted_proxies] if settings.behind_proxy else []
         origins = tuple(origin for origin in settings.origins if origin != NO_ORIGIN)
         # Whoever names the page's origin has named the host the page is on.
-        self._hosts = (*settings.hosts, settings.host, *(urlsplit(origin).netloc for origin in origins))
+        listened = split_host(bracketed(settings.host))
+        own = () if listened is None else (listened[0],)
+        self._hosts = (*settings.hosts, *own, *(as_host(urlsplit(origin).netloc) for origin in origins))
         self._origins = origins
 
     def is_proxy(self, address: str) -> bool:
         """Tell whether an address is a proxy's, which says for whom it speaks."""
-        return address in self._trusted
+        return is_within(address, self._trusted)
 
     async def process(self, socket_connection: ServerConnection, request: Request) -> Response | None:
         """Return a page or a refusal; None lets the WebSocket be opened."""
@@ -69,9 +78,9 @@ class Upgrade:
             return respond(403, f"Host {host!r} is not served here. Operator: add it to `hosts`.")
         if not auth.is_origin_allowed(origin, (*self._origins, *self._server.own_origins())):
             return respond(403, f"Pages of {origin!r} may not connect. Operator: add it to `origins`.")
-        if self.is_proxy(connection.address):
+        if self.is_proxy(connection.peer):
             forwarded = request.headers.get_all("X-Forwarded-For")
-            address = forwarded_address(connection.address, forwarded, self._trusted)
+            address = forwarded_address(connection.peer, forwarded, self._trusted)
             self._server.place(connection, address_key(address))
         if not is_page:
             return await self._open(connection, request, path)

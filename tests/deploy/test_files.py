@@ -8,6 +8,14 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+from websockets.typing import Origin
+
+from rpcserver import start_checks
+from rpcserver.app import running
+from rpcserver.client import Client
 from rpcserver.listening import SPARE_FILES
 from rpcserver.settings import Settings
 
@@ -64,6 +72,23 @@ def test_the_image_is_built_of_what_it_is_given(tmp_path: Path) -> None:
     assert set(packages["targets"]["wheel"]["packages"]) <= names
     for path in re.findall(r"--requirement (\S+)", written):
         assert (tmp_path / "source" / path).is_file()
+
+
+async def test_a_first_container_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Started as the image says, without a flag: reachable from outside, told that TLS ends before it; no page may."""
+    written = (DEPLOY / "Dockerfile").read_text("utf-8")
+    told = dict(re.findall(r"(RPCSERVER_\w+)=(\S+)", "\n".join(re.findall(r"^ENV .*$", written, re.M))))
+    assert re.findall(r"^(?:ENTRYPOINT|CMD) (\[.*\])$", written, re.M) == ['["rpcserver"]', '["serve"]']
+    for name, text in {**told, "RPCSERVER_DATA": str(tmp_path / "data")}.items():
+        monkeypatch.setenv(name, text)
+    settings = Settings.load()
+    assert (settings.host, settings.is_local, settings.tls_cert) == ("0.0.0.0", False, None)
+    start_checks.check(settings)
+    async with running(settings.model_copy(update={"host": "127.0.0.1", "port": 0})) as app:
+        async with Client(app.server.url, str(await app.add_user("anna"))) as client:
+            assert await client.call("server.ping") == "pong"
+        with pytest.raises(InvalidStatus, match="403"):
+            await connect(app.server.url, origin=Origin("https://app.example.org"), proxy=None)
 
 
 def test_systemd_understands_the_units(tmp_path: Path) -> None:

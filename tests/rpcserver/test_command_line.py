@@ -2,8 +2,11 @@
 
 import json
 import os
+import pty
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,18 +41,35 @@ def test_serve_says_when_it_is_ready_and_ends_cleanly(serve: Serve, tmp_path: Pa
     assert not (tmp_path / "data" / "running.json").exists()
 
 
-def test_the_first_serve_makes_an_owner_and_says_how_to_connect(serve: Serve, tmp_path: Path) -> None:
-    """The command it prints works as it stands; a second serve makes no other owner."""
-    process = serve()
-    log = (tmp_path / "server.log").read_text()
-    line = next(line.strip() for line in log.splitlines() if line.strip().startswith("rpcserver call"))
-    ran = run_cli(*line.split()[1:])
+def test_the_first_serve_shows_a_credential_to_a_person(tmp_path: Path) -> None:
+    """On a terminal the command it prints works as it stands."""
+    person, terminal = pty.openpty()
+    command = [sys.executable, "-m", "rpcserver", "serve", "--port", "0", "--data", str(tmp_path / "data")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=terminal) as process:
+        assert process.stdout is not None and process.stdout.readline()
+        shown = os.read(person, 10_000).decode()
+        line = next(line.strip() for line in shown.splitlines() if line.strip().startswith("rpcserver call"))
+        ran = run_cli(*line.split()[1:])
+        process.terminate()
+    os.close(terminal)
+    os.close(person)
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout)["current_set"]["set_author"]["name"] == "owner"
+
+
+def test_the_first_serve_puts_no_credential_into_a_log(serve: Serve, tmp_path: Path) -> None:
+    """Elsewhere the log names the command that prints one, which works; a second serve makes no other owner."""
+    process = serve()
+    log = (tmp_path / "server.log").read_text()
+    advice = json.loads(log)["advice"].split("`")[1]
+    assert "rpc_" not in log
+    credential = run_cli(*advice.split()[1:]).stdout.strip()
+    ran = run_cli("call", "auth.whoami", "--url", process.url, "--credential", credential)
+    assert json.loads(ran.stdout)["name"] == "owner"
     process.stop()
     (tmp_path / "server.log").unlink()
     process.start()
-    assert "credential" not in (tmp_path / "server.log").read_text()
+    assert "first_user" not in (tmp_path / "server.log").read_text()
 
 
 def test_user_add_alone_makes_no_owner(serve: Serve, tmp_path: Path) -> None:

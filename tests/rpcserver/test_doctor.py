@@ -74,6 +74,8 @@ def test_the_port_and_the_running_server(serve: Callable[..., Process]) -> None:
     looked = found(process.data, port=port)
     assert looked["port"][0] == "ok"
     assert f"process {process.process.pid}" in looked["database"][1]
+    level, reason, remedy = found(process.data.parent / "other", port=port)["port"]
+    assert level == "fail" and "an rpcserver that runs on another data folder" in reason and "--port" in remedy
 
 
 def test_no_room_on_the_disk(tmp_path: Path) -> None:
@@ -82,10 +84,10 @@ def test_no_room_on_the_disk(tmp_path: Path) -> None:
 
 
 def test_exposure(tmp_path: Path) -> None:
-    """An address others reach is told of, and an origin that can never match is a failure."""
+    """An address others reach is told of, and that no name is served there."""
     assert found(tmp_path, host="127.0.0.1")["address"][0] == "ok"
     looked = found(tmp_path, host="0.0.0.0", origins=("https://app.example.org/",))
-    assert (looked["address"][0], looked["hosts"][0], looked["origin"][0]) == ("warn", "warn", "fail")
+    assert (looked["address"][0], looked["hosts"][0]) == ("warn", "warn")
 
 
 def test_the_open_files(tmp_path: Path) -> None:
@@ -116,7 +118,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert f"Python {sys.version_info[0]}.{sys.version_info[1]}" in good.stdout
     bad = run_cli("doctor", "--data", str(tmp_path / "data"), "--port", "0", "--origin", "app.example.org")
     assert bad.returncode == 1
-    assert "-> write scheme, host and port only" in bad.stdout
+    assert "write https://app.example.org" in bad.stderr
     wrong = run_cli("doctor", "--data", str(tmp_path / "data"), env={**os.environ, "RPCSERVER_READERS": "many"})
     assert (wrong.returncode, wrong.stderr.split(":")[1]) == (1, " setting readers")
 

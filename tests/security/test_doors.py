@@ -86,6 +86,8 @@ HOSTS = [
     ("localhost.evil.example", 403),
     ("127.0.0.1.evil.example", 403),
     ("[::1", 403),
+    ("evil.example@localhost", 403),
+    ("localhost:evil", 403),
     ("", 403),
 ]
 

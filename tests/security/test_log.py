@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import resource
 import socket
 import subprocess
@@ -109,9 +110,9 @@ def test_all_that_is_said_is_a_line() -> None:
     assert done.returncode == 1 and done.stdout == b""
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     heard = [(line["event"], line.get("logger", line.get("where"))) for line in lines]
-    for expected in (
-        [("library", name) for name in ("library", "py.warnings", "asyncio", "flood")] + [("uncaught", "process")]
-    ):
+    for expected in [("library", name) for name in ("library", "py.warnings", "asyncio", "flood")] + [
+        ("uncaught", "process")
+    ]:
         assert expected in heard, expected
     assert sum(event == "uncaught" for event, _ in heard) == 3  # a thread, a destructor, the process
     assert heard.count(("refused", None)) == heard.count(("library", "flood")) == 50
@@ -137,7 +138,7 @@ async def test_nobody_writes_into_the_log_of_a_server(serve: Callable[..., Proce
             one.recv(1000)
     pid = process.process.pid
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    used = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    used = len(os.listdir(f"/proc/{pid}/fd"))
     with ExitStack() as stack:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (used, before[1]))
         until = time.monotonic() + 0.5

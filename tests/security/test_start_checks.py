@@ -4,6 +4,7 @@ import asyncio
 import errno
 import socket
 import ssl
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,7 @@ async def test_a_place_that_cannot_be_listened_on_says_what_to_do(tmp_path: Path
     """A port in use, an unknown name and another machine's address each have their remedy."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
-        with pytest.raises(CannotListen, match=f"127.0.0.1:{taken} is taken .* --port"):
+        with pytest.raises(CannotListen, match=f"127.0.0.1:{taken} is taken by another program.* --port"):
             async with running(Settings(data=tmp_path / "a", port=taken)):
                 pass
     settings = Settings(data=tmp_path / "b", host="192.0.2.1", port=0, behind_proxy=True, origins=("none",))
@@ -176,7 +177,7 @@ def test_every_reason_not_to_listen_has_its_remedy(error: OSError, remedy: str) 
 )
 def test_only_a_trusted_proxy_is_believed(peer: str, forwarded: list[str], seen: str) -> None:
     """The address is the last one that no trusted proxy is; nobody else can claim another's."""
-    assert forwarded_address(peer, forwarded, frozenset({"10.0.0.1", "10.0.0.2"})) == seen
+    assert forwarded_address(peer, forwarded, [ip_network("10.0.0.1"), ip_network("10.0.0.2/32")]) == seen
 
 
 def test_addresses_are_counted_as_whose_they_are() -> None:

@@ -11,11 +11,11 @@ import struct
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from benchmarks.load import _HANDSHAKE, masked
 from benchmarks.strangers import KINDS, SOCKETS, Flood, part
@@ -285,3 +285,43 @@ async def test_a_client_that_does_not_go_is_given_up(tmp_path: Path, monkeypatch
         async with asyncio.timeout(10):
             await connection.wait_closed()
         wire.socket.transport.abort()
+
+
+async def test_strangers_keep_no_user_out(tmp_path: Path) -> None:
+    """Of handshakes that do not go on, and of connections without a user, the oldest makes room when they are many."""
+    async with run_server(tmp_path / "data", max_connections=20) as server:
+        anna = await server.client("anna")
+        address = server.url.removeprefix("ws://").rstrip("/")
+        silent = [await asyncio.open_connection(*address.split(":")) for _ in range(8)]
+        wires = [await Wire.open(server.url) for _ in range(25)]
+        bob = await server.client("bob")
+        assert await anna.call("server.ping") == await bob.call("server.ping") == "pong"
+        async with asyncio.timeout(10):
+            for reader, writer in silent:
+                with suppress(OSError):
+                    assert await reader.read() == b""
+                writer.close()
+        await until(lambda: server.app.server.connection_count <= 12)  # ten of them without a user
+        await wires[-1].call("auth.authenticate", {"credential": await server.credential("carl")})
+        await Wire.open(server.url)
+        assert len(server.app.server._strangers) <= 10
+        for wire in wires:
+            await wire.close()
+
+
+async def test_some_descriptors_are_for_the_servers_own_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No connection takes the last ones: who comes then is let go, and who is there can go on opening files."""
+    with socket.socket() as free:
+        room = free.fileno() + 120
+    monkeypatch.setattr("rpcserver.listening.file_room", lambda: room)
+    async with run_server(tmp_path / "data") as server:
+        anna = await server.client("anna")
+        wires: list[Wire] = []
+        with pytest.raises((OSError, WebSocketException)):
+            while len(wires) < 120:
+                wires.append(await Wire.open(server.url))
+        assert len(wires) > 10
+        session = await anna.create_session("still")
+        await anna.call("session.db.set", session_id=session, key="a", value="b")
+        for wire in wires:
+            await wire.close()

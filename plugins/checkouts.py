@@ -10,6 +10,7 @@ import re
 import shutil
 import stat
 import struct
+import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -19,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dulwich import errors
 from dulwich.client import HttpGitClient, HTTPUnauthorized
 from dulwich.config import ConfigFile, StackedConfig
 from dulwich.errors import FileFormatException, GitProtocolError, NotGitRepository
@@ -33,11 +33,17 @@ from jobs import JobError
 from jobs.hosts import Hosts, Meter, told
 from plugins.unpacking import check_tree, receive
 
-# What dulwich raises over bytes that are no repository's: it has no common ancestor for them.
-UNREADABLE = (
-    *(errors.ChecksumMismatch, errors.WrongObjectException, errors.MissingCommitError, errors.ObjectMissing),
-    *(errors.ApplyDeltaError, errors.NotGitRepository, errors.GitProtocolError, errors.FileFormatException),
-    *(errors.NoIndexPresent, errors.CommitError, errors.RefFormatError, errors.WorkingTreeModifiedError),
+# What dulwich raises over bytes that are no repository's: its own errors, which share no ancestor, or some of Python's.
+UNREADABLE: tuple[type[Exception], ...] = (
+    *{
+        member
+        for name, module in sys.modules.items()
+        for member in vars(module).values()
+        if name.startswith("dulwich.")
+        and isinstance(member, type)
+        and issubclass(member, Exception)
+        and member.__module__.startswith("dulwich.")
+    },
     *(ValueError, LookupError, AssertionError, TypeError, AttributeError, ArithmeticError, EOFError),
     *(RecursionError, struct.error, zlib.error),
 )

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import re
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -182,8 +183,11 @@ class Git:
             raise JobError("The fetch was stopped.") from None
         except UNREADABLE as error:
             # Packs, trees, references and configurations are strangers' bytes.
-            log.info("git_unreadable", error=type(error).__name__, exc_info=error)
-            raise JobError(f"What the repository holds cannot be read: {type(error).__name__}.") from None
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(frame.filename).name}:{frame.lineno}"
+            log.info("git_unreadable", error=type(error).__name__, where=where)
+            message = f"The repository cannot be read: it is damaged, or made to harm ({type(error).__name__})."
+            raise JobError(message) from None
         except OSError as error:
             raise JobError(f"The checkout cannot be written: {error.strerror or type(error).__name__}.") from None
 

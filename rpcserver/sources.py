@@ -245,7 +245,10 @@ def code_folder(settings: Settings, user_id: str, context_name: str, coderoot: s
     own = (settings.data / CODE / user_id).resolve()
     if not coderoot:
         return own / context_name
-    folder = (own / coderoot).resolve() if "\x00" not in coderoot else Path("/")
+    try:
+        folder = (own / coderoot).resolve()
+    except (OSError, RuntimeError, ValueError):  # links in a circle, or what is no path
+        folder = Path("/")
     allowed = [own, *(root.resolve() for root in settings.code_roots)]
     if any(folder.is_relative_to(root) for root in allowed) and folder != own:
         return folder

@@ -27,7 +27,8 @@ class GitServer:
 
     Attributes:
         password: when set, what a caller has to say.
-        files: plain answers by path. redirects: other places by path. requests: the paths that were asked for.
+        files: plain answers by path. answers: those of a git server, by path: their type and their bytes.
+        redirects: other places by path. requests: the paths that were asked for.
         asked: set once somebody called. stall: cleared, nobody is answered.
     """
 
@@ -36,6 +37,7 @@ class GitServer:
         self.ca = folder / "ca.pem"
         self.password = ""
         self.files: dict[str, bytes] = {}
+        self.answers: dict[str, tuple[str, bytes]] = {}
         self.redirects: dict[str, str] = {}
         self.requests: list[str] = []
         self.asked = threading.Event()
@@ -106,6 +108,11 @@ class GitServer:
             if path in self.files:
                 start("200 OK", [("Content-Length", str(len(self.files[path])))])
                 return [self.files[path]]
+            if path in self.answers:
+                kind, content = self.answers[path]
+                environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+                start("200 OK", [("Content-Type", kind), ("Content-Length", str(len(content)))])
+                return [content]
             return git(environ, start)
 
         return answer

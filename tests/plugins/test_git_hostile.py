@@ -1,6 +1,10 @@
 """`git.*` on repositories and checkouts made by somebody who means harm."""
 
+import asyncio
+import os
 import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -9,12 +13,15 @@ import pytest
 from dulwich.objects import Blob, Commit, ShaFile, Tree
 from dulwich.refs import Ref
 from dulwich.repo import Repo
+from structlog.testing import capture_logs
 
 from jobs import JobError
+from play import Params
 from plugins.unpacking import check_pack
-from rpcserver.client import Client
+from rpcserver.client import CallError, Client
 from tests.conftest import run_server
 from tests.plugins.git_server import GitServer
+from tests.plugins.hostile import repositories
 from tests.plugins.test_git import done, play, refused
 
 
@@ -232,3 +239,224 @@ def _forbidden(*_: Any, **__: Any) -> None:
 
 def _is_anywhere(folder: Path, name: str) -> bool:
     return any(folder.rglob(name))
+
+
+REPOSITORIES = list(repositories())
+
+
+@pytest.mark.parametrize("every", [14, pytest.param(1, marks=pytest.mark.slow)])
+async def test_whatever_a_git_server_answers(tmp_path: Path, hub: GitServer, every: int) -> None:
+    """It is checked out in its folder, or refused in words; nothing lies elsewhere, and the log holds no traceback."""
+    some = REPOSITORIES[::every]
+    for number, (_, refs, answer) in enumerate(some):
+        hub.answers[f"/evil/r{number}/info/refs"] = ("application/x-git-upload-pack-advertisement", refs)
+        hub.answers[f"/evil/r{number}/git-upload-pack"] = ("application/x-git-upload-pack-result", answer)
+    found = {}
+    async with run_server(tmp_path / "data", **hub.settings, max_sessions_per_user=1000) as server:
+        client = await server.client("carla")
+
+        async def fetch(numbers: Iterator[int]) -> None:
+            for number in numbers:
+                address = hub.url(f"evil/r{number}")
+                (cloned,) = await play(client, f"!!git.clone url:{address}")
+                found[some[number][0]] = cloned["error"]
+                with suppress(CallError):
+                    await client.call("session.play", url=f"{address}/tree/main/a.hero", dry_run=True)
+
+        with capture_logs() as lines:
+            numbers = iter(range(len(some)))
+            await asyncio.gather(*(fetch(numbers) for _ in range(4)))
+    assert found.pop("good") is None
+    for name, error in found.items():
+        assert error is None or (error["code"] == -32019 and "log says why" not in error["message"]), (name, error)
+    assert [line for line in lines if line["log_level"] in ("error", "critical") or line.get("exc_info")] == []
+    _is_in_its_place(tmp_path)
+
+
+def _is_in_its_place(tmp_path: Path) -> None:
+    assert {path.name for path in tmp_path.iterdir()} == {"data", "hub"}
+    code = tmp_path / "data" / "code"
+    assert {path.name for path in code.glob("*/*/*")} <= {"localhost", ".fetched"}
+    assert not [path for path in code.rglob("*") if path.is_symlink() or path.name.startswith(".new-")]
+
+
+LONG = "x" * 5000
+HOSTS = (
+    *(
+        "",
+        "[",
+        "[::1",
+        "[::1]",
+        ":",
+        "{host}:1",
+        "localhost:0",
+        "localhost:65536",
+        "localhost:x",
+        "localhost:-1",
+        "u:p@{host}",
+    ),
+    *(
+        "a@b@{host}",
+        "\u00e9.example",
+        "xn--\u00e9",
+        "a..b",
+        ".example",
+        "-a.b",
+        "a_b.c",
+        "a" * 300,
+        "a." * 200,
+    ),
+)
+REFS = (
+    *(
+        "",
+        "-",
+        "--help",
+        "..",
+        "a..b",
+        "a b",
+        "a\x00b",
+        "a\nb",
+        "x" * 200,
+        LONG,
+        "@",
+        "@{",
+        "a@{1}",
+        "HEAD",
+    ),
+    *(
+        "refs/heads/main",
+        "main^{}",
+        "main~1",
+        "main:x",
+        "*",
+        "[",
+        "main.lock",
+        "main/",
+        "/main",
+        "a//b",
+        "é" * 190,
+        "😀",
+        "é",
+    ),
+    *("0" * 40, "f" * 40, "1234567", "g" * 40, ".main", "main.", "a\\b", "٣", "main\u202e"),
+)
+PATHS = (
+    *(
+        "",
+        "/",
+        "/etc/passwd",
+        "..",
+        "../..",
+        "~",
+        "~root",
+        "\x00",
+        "a\x00b",
+        "x" * 300,
+        LONG,
+        "x/" * 3000,
+    ),
+    *(
+        "/proc/self/mem",
+        "/dev/zero",
+        "/dev/stdin",
+        "C:\\x",
+        "a\nb",
+        "{root}",
+        "{root}/loop",
+        "{root}/fifo",
+        "{root}/mine",
+    ),
+    *("{root}/bin.hero", "{root}/link.hero", "{root}/x.hero/y", "{root}/" + LONG, "{root}/a.hero\x00", "{root}/a.hero"),
+)
+AWAY = (
+    *(
+        "https://",
+        "http://[",
+        "ftp://a.b/c/d",
+        "data:text/plain,x",
+        "ssh://git@host:acct/repo",
+        "git@host:acct/repo",
+        "//a/b/c",
+    ),
+    *(
+        "github.com/onlyone",
+        "C:\\x\\y\\z",
+        "~",
+        "..",
+        "a/b/c",
+        "https://{host}/acme/tool/tree/",
+        "https://{host}/%zz.hero",
+    ),
+    *(f"https://{{host}}/{name}" for name in ("", "a", "/a//b", "a/\x00b", f"a/{LONG}", "a/...", "a/.git", "%2e/b")),
+    *(f"https://{{host}}/{name}.hero" for name in ("", "a b", "a\x00", LONG)),
+    *(f"https://{host}/{path}" for host in HOSTS for path in ("a/b", "a.hero")),
+    *(f"https://{{host}}/acme/tool/tree/{ref}/a.hero" for ref in REFS),
+    *(f"https://{{host}}/acme/tool/tree/main/{path}" for path in PATHS),
+)
+
+
+@pytest.mark.parametrize("every", [40, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+async def test_whatever_an_address_a_path_or_a_branch_is(tmp_path: Path, hub: GitServer, every: int) -> None:
+    """Each is a good one or refused in words, wherever it may be given; none is met as a failure nobody foresaw."""
+    root = _awkward_files(tmp_path / "root")
+
+    def some(given: Sequence[str]) -> list[str]:
+        return [text.replace("{host}", hub.host).replace("{root}", str(root)) for text in given[every // 2 :: every]]
+
+    settings = {**hub.settings, "playbook_roots": (root,), "code_roots": (root,), "max_sessions_per_user": 10_000}
+    found = []
+    async with run_server(tmp_path / "data", **settings) as server:
+        client = await server.client("carla")
+        session_id = await client.create_session()
+
+        async def tell(method: str, **params: Any) -> None:
+            try:
+                answer = await client.call(method, **params)
+                errors = [item["error"] for item in answer.get("results", ()) if item["error"]]
+            except CallError as error:
+                errors = [{"code": error.code, "message": str(error)}]
+            for error in errors:
+                if error["code"] == -32603 or "log says why" in error["message"]:
+                    found.append((method, params, error))
+
+        async def played(action: str, **params: str) -> None:
+            text = f"!!{action} {Params(params).heroscript()}"
+            await tell("session.play", session_id=await client.create_session(interactive=False), text=text)
+
+        with capture_logs() as lines:
+            for url in some(AWAY):
+                await tell("session.playbook_add", session_id=session_id, url=url)
+                await tell("session.create", playbook_url=url)
+                await tell("session.playbook_add", session_id=session_id, text=_include(git_url=url))
+                await played("git.clone", url=url)
+            for branch in some(REFS):
+                await tell("session.playbook_add", session_id=session_id, url=hub.url("acme/tool"), git_branch=branch)
+                await played("git.clone", url=hub.url("acme/tool"), branch=branch)
+                await played("git.pull", name=branch, branch=branch)
+                await played("git.commit", name="tool", message=branch, author=branch)
+            for path in some(PATHS):
+                await tell("session.playbook_add", session_id=session_id, path=path)
+                await tell("session.playbook_add", session_id=session_id, text=_include(path=path))
+                await tell("session.create", coderoot=path)
+                await tell("session.create", playbook_path=path)
+                await played("core.coderoot_set", coderoot=path)
+                await tell("context.update", coderoot=path)
+                await played("git.clone", url=hub.url("acme/tool"))
+        assert await client.call("server.ping") == "pong"
+    assert found == []
+    assert [line for line in lines if line["log_level"] in ("error", "critical") or line.get("exc_info")] == []
+
+
+def _include(**params: str) -> str:
+    return f"!!play.include {Params(params).heroscript()}"
+
+
+def _awkward_files(root: Path) -> Path:
+    (root / "mine").mkdir(parents=True)
+    (root / "loop").symlink_to(root / "loop")
+    (root / "link.hero").symlink_to("/etc/passwd")
+    (root / "bin.hero").write_bytes(bytes(range(256)))
+    (root / "x.hero").write_text("!!play.echo content:x")
+    os.mkfifo(root / "fifo")
+    return root

@@ -40,12 +40,23 @@ class Scene:
 
 
 class CoreCall(Generic[P, T]):
-    """A core function with its public name, such as `core.set.show`; `is_reading` when it changes nothing."""
+    """A core function with its public name, such as `core.set.show`; `is_reading` when it changes nothing.
 
-    def __init__(self, name: str, fn: Callable[Concatenate[Scene, P], T], is_reading: bool) -> None:
+    `before` does a piece of what the call would do at once to however many rows, and tells whether there may be more:
+    it is run in transactions of its own, with the call's arguments, until there is not, and then the call.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        fn: Callable[Concatenate[Scene, P], T],
+        is_reading: bool,
+        before: Callable[..., bool] | None,
+    ) -> None:
         self.name = name
         self.fn = fn
         self.is_reading = is_reading
+        self.before = before
         self.__doc__ = fn.__doc__
 
     def __call__(self, scene: Scene, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -56,13 +67,15 @@ class CoreCall(Generic[P, T]):
 CALLS: dict[str, CoreCall[..., Any]] = {}
 
 
-def core_call(name: str, *, is_reading: bool = False) -> Callable[[Callable[Concatenate[Scene, P], T]], CoreCall[P, T]]:
-    """Register a function over a `Scene` as the core call `name`."""
+def core_call(
+    name: str, *, is_reading: bool = False, before: Callable[..., bool] | None = None
+) -> Callable[[Callable[Concatenate[Scene, P], T]], CoreCall[P, T]]:
+    """Register a function over a `Scene` as the core call `name`; see `CoreCall`."""
 
     def register(fn: Callable[Concatenate[Scene, P], T]) -> CoreCall[P, T]:
         if name in CALLS:
             raise ValueError(f"core call {name!r} is registered twice")
-        call = CoreCall(name, fn, is_reading)
+        call = CoreCall(name, fn, is_reading, before)
         CALLS[name] = call
         return call
 
@@ -91,6 +104,12 @@ class Core:
         if call.name not in self._declared:
             raise self._undeclared(call.name)
         return call.fn(self._scene, *args, **kwargs)
+
+    def piece(self, call: CoreCall[P, T], *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Do a piece of what has to be done before a call, and tell whether there may be more; see `CoreCall`."""
+        if call.name not in self._declared:
+            raise self._undeclared(call.name)
+        return call.before is not None and call.before(self._scene, *args, **kwargs)
 
     def named(self, name: str, /, **arguments: Any) -> Any:
         """Make a call by its public name: the way for guests, who import no room below `jobs`."""

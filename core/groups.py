@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from core.calls import Scene, core_call
 from core.errors import BadName, GroupNotFound, NameTaken, NotWritable, OwnGroup, StillUsed, UserNotFound
 from core.names import checked_name
+from core.pieces import PIECE, are_many
 from store import Tx, new_id
 
 OWN = "@"  # begins the names of the users' own groups, and of no others
@@ -93,15 +94,31 @@ def remove(scene: Scene, group_id: str, user_id: str) -> None:
     _still_led(scene.tx, group_id)
 
 
-@core_call("core.group.delete")
+def _delete_some(scene: Scene, group_id: str) -> bool:
+    _check_deletable(scene, group_id)
+    is_long = are_many(scene.tx, "user_group_members", "group_id", group_id)
+    if is_long:
+        scene.tx.run(
+            "DELETE FROM user_group_members WHERE group_id = ? AND user_id IN"
+            " (SELECT user_id FROM user_group_members WHERE group_id = ? AND user_id <> ? LIMIT ?)",
+            *(group_id, group_id, scene.user_id, PIECE),
+        )
+    return is_long
+
+
+@core_call("core.group.delete", before=_delete_some)
 def delete(scene: Scene, group_id: str) -> None:
     """Delete a group the caller administers. Raises StillUsed while a type, attribute or remote names it; OwnGroup."""
+    _check_deletable(scene, group_id)
+    scene.tx.run("DELETE FROM user_groups WHERE id = ?", group_id)
+
+
+def _check_deletable(scene: Scene, group_id: str) -> None:
     _administered(scene, group_id)
     _check_own(scene.tx, group_id)
     for table, column in (("types", "creators_group_id"), ("attribute_groups", "group_id"), ("remotes", "group_id")):
         if scene.tx.one(f"SELECT 1 FROM {table} WHERE {column} = ?", group_id):  # noqa: S608 (constants)
             raise StillUsed(group_id, table.split("_")[0])
-    scene.tx.run("DELETE FROM user_groups WHERE id = ?", group_id)
 
 
 def establish_own(tx: Tx, group_id: str, user_id: str, user_name: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from core.calls import Scene, core_call
+from core.pieces import PIECE
 from core.sources import Source
 from store import Tx
 
@@ -38,9 +39,14 @@ def touch(scene: Scene, token_id: str, attribute: str) -> None:
 
 
 @core_call("core.attribute.forget")
-def forget_answers(scene: Scene, token_id: str, attribute: str) -> None:
-    """Forget what the attribute answered anybody: it was written, and has to be asked anew."""
-    scene.tx.run("DELETE FROM known_values WHERE token_id = ? AND attribute = ?", token_id, attribute)
+def forget_answers(scene: Scene, token_id: str, attribute: str) -> bool:
+    """Forget what the attribute answered some: it was written, and has to be asked anew. Tells if there may be more."""
+    gone = scene.tx.run(
+        "DELETE FROM known_values WHERE token_id = ? AND attribute = ? AND user_id IN"
+        " (SELECT user_id FROM known_values WHERE token_id = ? AND attribute = ? LIMIT ?)",
+        *(token_id, attribute, token_id, attribute, PIECE),
+    )
+    return gone >= PIECE
 
 
 def forget(scene: Scene, token_id: str, attribute: str) -> None:

@@ -1,5 +1,6 @@
 """Members: which token stands in which set, and as what."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from core.errors import AlreadyMember, NotMember
@@ -8,6 +9,7 @@ from core.types import COMMAND, is_a
 from store import Tx
 
 Kind = Literal["member", "child", "link", "visitor", "gift"]
+ALL = 2**31
 
 
 def put(
@@ -63,22 +65,29 @@ def take_out(tx: Tx, set_id: str, token_id: str, *, is_forced: bool = False) -> 
         raise NotMember(set_id, token_id)
 
 
-def loose(tx: Tx, set_id: str) -> list[tuple[str, Kind]]:
+def loose(tx: Tx, set_id: str, limit: int = ALL) -> list[tuple[str, Kind]]:
     """Return what can be taken out of a set: members, links and gifts for everybody that have no permanent place."""
     return [
         (token_id, kind)
         for token_id, kind in tx.all(
             "SELECT token_id, kind FROM members WHERE set_id = ? AND kind IN ('member', 'link', 'gift')"
-            " AND is_sticky = 0 AND session_id IS NULL ORDER BY rank",
+            " AND is_sticky = 0 AND session_id IS NULL ORDER BY rank LIMIT ?",
             set_id,
+            limit,
         )
     ]
 
 
-def clear(tx: Tx, set_id: str) -> None:
-    """Empty a set that is about to go, permanent places and presence included; the tokens themselves stay."""
-    tx.run("DELETE FROM presence WHERE set_id = ?", set_id)
-    tx.run("DELETE FROM members WHERE set_id = ?", set_id)
+def clear(tx: Tx, set_id: str, limit: int = ALL) -> None:
+    """Take places out of a set that is about to go, permanent ones and presence included; the tokens themselves stay."""
+    tx.run(
+        "DELETE FROM presence WHERE session_id IN (SELECT session_id FROM presence WHERE set_id = ? LIMIT ?)",
+        *(set_id, limit),
+    )
+    tx.run(
+        "DELETE FROM members WHERE set_id = ? AND token_id IN (SELECT token_id FROM members WHERE set_id = ? LIMIT ?)",
+        *(set_id, set_id, limit),
+    )
 
 
 def holds(tx: Tx, set_id: str, token_id: str, kind: Kind | None = None) -> bool:
@@ -87,22 +96,27 @@ def holds(tx: Tx, set_id: str, token_id: str, kind: Kind | None = None) -> bool:
     return row is not None and (kind is None or row[0] == kind)
 
 
-def gifts(tx: Tx, set_id: str, session_id: str | None = None) -> list[str]:
+def gifts(tx: Tx, set_id: str, session_id: str | None = None, limit: int = ALL) -> list[str]:
     """Return the tokens given to a session in the set, or to all sessions there."""
     rows = tx.all(
         "SELECT token_id FROM members WHERE set_id = ? AND kind = 'gift'"
-        " AND session_id IS NOT NULL AND (? IS NULL OR session_id = ?)",
-        *(set_id, session_id, session_id),
+        " AND session_id IS NOT NULL AND (? IS NULL OR session_id = ?) LIMIT ?",
+        *(set_id, session_id, session_id, limit),
     )
     return [row[0] for row in rows]
 
 
-def only_here(tx: Tx, set_id: str, owner_id: str) -> list[str]:
-    """Return a user's tokens that stand in this set and in no other, those that define sets or are users' left out."""
+def only_here(tx: Tx, set_id: str, owner_id: str, limit: int = ALL, among: Sequence[str] = ()) -> list[str]:
+    """Return a user's tokens that stand in this set and in no other, those that define sets or are users' left out.
+
+    Args:
+        among: the only ones to look at; empty: all.
+    """
+    marks = f" AND m.token_id IN ({', '.join('?' * len(among))})" if among else ""
     rows = tx.all(
-        "SELECT m.token_id FROM members m JOIN tokens t ON t.id = m.token_id WHERE m.set_id = ? AND t.owner_id = ?"
+        "SELECT m.token_id FROM members m JOIN tokens t ON t.id = m.token_id WHERE m.set_id = ? AND t.owner_id = ?"  # noqa: S608
         " AND t.type NOT IN ('set', 'user') AND NOT EXISTS (SELECT 1 FROM sets s WHERE s.token_id = m.token_id)"
-        " AND NOT EXISTS (SELECT 1 FROM members o WHERE o.token_id = m.token_id AND o.set_id <> m.set_id)",
-        *(set_id, owner_id),
+        f" AND NOT EXISTS (SELECT 1 FROM members o WHERE o.token_id = m.token_id AND o.set_id <> m.set_id){marks} LIMIT ?",
+        *(set_id, owner_id, *among, limit),
     )
     return [row[0] for row in rows]

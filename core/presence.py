@@ -10,6 +10,7 @@ from core.calls import Scene, core_call
 from core.conditions import Answers, Passer, sources
 from core.errors import EnterRefused, LeaveRefused, SetNotFound
 from core.guards import Refusal
+from core.pieces import PIECE, are_many
 from core.sets import Place
 from store import Tx
 
@@ -58,7 +59,18 @@ def enter(scene: Scene, session_id: str, set_id: str, answers: Answers | None = 
     return is_new
 
 
-@core_call("core.set.leave")
+def _forget_some(scene: Scene, session_id: str, *, is_last: bool = False) -> bool:
+    is_long = is_last and are_many(scene.tx, "visits", "session_id", session_id)
+    if is_long:
+        scene.tx.run(
+            "DELETE FROM visits WHERE session_id = ?"
+            " AND set_id IN (SELECT set_id FROM visits WHERE session_id = ? LIMIT ?)",
+            *(session_id, session_id, PIECE),
+        )
+    return is_long
+
+
+@core_call("core.set.leave", before=_forget_some)
 def leave(
     scene: Scene, session_id: str, *, answers: Answers | None = None, is_asked: bool = False, is_last: bool = False
 ) -> tuple[str, bool] | None:

@@ -12,6 +12,7 @@ from core.calls import Scene, core_call
 from core.durations import Pause
 from core.errors import BadScript, NameTaken, ScriptNotFound, StillUsed
 from core.names import checked_name
+from core.pieces import PIECE, are_many
 from store import Tx, new_id
 
 MAX_TEXT_CHARACTERS = 16 * 1024
@@ -73,7 +74,12 @@ def create(
     return script_id
 
 
-@core_call("core.script.edit")
+def _edit_some(scene: Scene, script_id: str, *, text: str | None = None, **_: Any) -> bool:
+    owned(scene, script_id)
+    return text is not None and _forget_some(scene.tx, script_id)
+
+
+@core_call("core.script.edit", before=_edit_some)
 def edit(
     scene: Scene,
     script_id: str,
@@ -126,7 +132,25 @@ def list_(scene: Scene, *, limit: int = 50, after: tuple[str] | None = None) -> 
     return found, (found[-1].id,) if len(rows) > limit else None
 
 
-@core_call("core.script.delete")
+def _delete_some(scene: Scene, script_id: str) -> bool:
+    owned(scene, script_id)
+    refuse_if_used(scene.tx, scene.user_id, script_id)
+    return _forget_some(scene.tx, script_id)
+
+
+def _forget_some(tx: Tx, script_id: str) -> bool:
+    """Forget some of what a script remembers of tokens, where that is much; False: it was not."""
+    is_much = are_many(tx, "script_states", "script_id", script_id)
+    if is_much:
+        tx.run(
+            "DELETE FROM script_states WHERE script_id = ?"
+            " AND token_id IN (SELECT token_id FROM script_states WHERE script_id = ? LIMIT ?)",
+            *(script_id, script_id, PIECE),
+        )
+    return is_much
+
+
+@core_call("core.script.delete", before=_delete_some)
 def delete(scene: Scene, script_id: str) -> None:
     """Delete a script of the caller's. Raises StillUsed while a token or rule of his names it."""
     owned(scene, script_id)

@@ -10,6 +10,7 @@ from core.conditions import Coming
 from core.errors import EnterRefused, NotWritable, SetCycle, SetNotEmpty, SetNotFound, TokenInUse
 from core.guards import ask_set, guard_set, guard_token, of_set
 from core.names import sort_key
+from core.pieces import PIECE, are_many
 from core.types import SYSTEM_MADE
 from store import Tx, new_id
 
@@ -138,34 +139,69 @@ def unlink(scene: Scene, set_id: str, target_id: str) -> None:
     members.take(scene.tx, set_id, target.token_id, kind="link")
 
 
-@core_call("core.set.delete")
+def _delete_some(scene: Scene, set_id: str) -> bool:
+    return _raze_some(scene, _deletable(scene, set_id))
+
+
+@core_call("core.set.delete", before=_delete_some)
 def delete(scene: Scene, set_id: str) -> None:
     """Delete a set, and the token made to define it; what stood in it stays where else it stands.
 
-    Rules of its defining token for `set_destroying` may refuse, and no other rule is asked: nobody is kept in a set by
+    One with more than 200 things is emptied before, piece by piece. Rules of its defining token for `set_destroying` may refuse, and no other rule is asked: nobody is kept in a set by
     its rules for leaving. Sessions that stand there find themselves relocated at their next call.
     Raises SetNotEmpty when it has child sets.
     """
+    _raze(scene, _deletable(scene, set_id))
+
+
+def _deletable(scene: Scene, set_id: str) -> Place:
     place = writable(scene, set_id)
     if scene.tx.one("SELECT 1 FROM sets WHERE parent_id = ?", set_id):
         raise SetNotEmpty(set_id, "child sets")
     guard_set(scene, "set_destroying", place, place.token_id)
-    _raze(scene, place)
+    return place
 
 
-@core_call("core.set.discard")
+def _discard_some(scene: Scene, set_id: str) -> bool:
+    place = _discardable(scene, set_id)
+    if are_many(scene.tx, "sets", "parent_id", set_id):
+        _orphan(scene.tx, set_id, PIECE)
+        return True
+    if are_many(scene.tx, "members", "set_id", set_id):
+        lost = members.only_here(scene.tx, set_id, scene.user_id, PIECE)
+        for token_id in lost:
+            tokens.erase(scene.tx, token_id)
+        if lost:
+            return True
+    return _raze_some(scene, place)
+
+
+@core_call("core.set.discard", before=_discard_some)
 def discard(scene: Scene, set_id: str) -> None:
     """Delete a set of the caller's with all of his that stands nowhere else, and no rule refuses: its session ends.
 
     Sets below it stand by themselves afterwards. Raises SetNotFound or NotWritable.
     """
-    place = show(scene, set_id)
-    if not place.rights.is_owner:
-        raise NotWritable(set_id, place.name)
-    scene.tx.run("UPDATE sets SET parent_id = NULL WHERE parent_id = ?", set_id)
+    place = _discardable(scene, set_id)
+    _orphan(scene.tx, set_id, members.ALL)
     for token_id in members.only_here(scene.tx, set_id, scene.user_id):
         tokens.erase(scene.tx, token_id)
     _raze(scene, place)
+
+
+def _discardable(scene: Scene, set_id: str) -> Place:
+    place = show(scene, set_id)
+    if not place.rights.is_owner:
+        raise NotWritable(set_id, place.name)
+    return place
+
+
+def _orphan(tx: Tx, set_id: str, limit: int) -> None:
+    """Let some of the sets below one stand by themselves."""
+    tx.run(
+        "UPDATE sets SET parent_id = NULL WHERE id IN (SELECT id FROM sets WHERE parent_id = ? LIMIT ?)",
+        *(set_id, limit),
+    )
 
 
 @core_call("core.set.tokens.add")
@@ -213,25 +249,40 @@ def remove_tokens(scene: Scene, set_id: str, token_ids: list[str], *, is_forced:
     return list(token_ids)
 
 
-@core_call("core.set.truncate")
+def _truncate_some(scene: Scene, set_id: str) -> bool:
+    if not are_many(scene.tx, "members", "set_id", set_id):
+        return False
+    return _take_all(scene, set_id, PIECE) >= PIECE
+
+
+@core_call("core.set.truncate", before=_truncate_some)
 def truncate(scene: Scene, set_id: str) -> None:
     """Empty a set the caller may change; tokens of his that stood nowhere else are deleted with their place in it.
 
-    Who visits stays, with what he was given, and so do tokens whose places are permanent.
+    Who visits stays, with what he was given, and so do tokens whose places are permanent. One with more than 200
+    things is emptied piece by piece: what a rule refuses, or stops it, then leaves the pieces that are gone.
     Raises SetNotEmpty when it has child sets.
     """
+    _take_all(scene, set_id, members.ALL)
+
+
+def _take_all(scene: Scene, set_id: str, limit: int) -> int:
+    """Take what can be out of a set, at most so many, and return how many there were."""
     place = writable(scene, set_id)
     if scene.tx.one("SELECT 1 FROM sets WHERE parent_id = ?", set_id):
         raise SetNotEmpty(set_id, "child sets")
-    lost = set(members.only_here(scene.tx, set_id, scene.user_id))
+    loose = members.loose(scene.tx, set_id, limit)
+    ids = tuple(token_id for token_id, _ in loose)
+    lost = set(members.only_here(scene.tx, set_id, scene.user_id, among=ids))
     for_tokens, for_links = (of_set(scene, event, place) for event in ("token_removing", "link_destroying"))
-    for token_id, kind in members.loose(scene.tx, set_id):
+    for token_id, kind in loose:
         ask_set(scene, place, for_links if kind == "link" else for_tokens, token_id)
         if token_id in lost:
             tokens.delete(scene, token_id)
             continue
         members.take(scene.tx, set_id, token_id)
         scene.say("link_destroyed" if kind == "link" else "token_removed", set_id=set_id, token_id=token_id)
+    return len(loose)
 
 
 @core_call("core.set.child", is_reading=True)
@@ -320,6 +371,19 @@ def _check_definer(scene: Scene, token_id: str) -> None:
     if token.type in SYSTEM_MADE or scene.tx.one("SELECT 1 FROM sets WHERE token_id = ?", token_id):
         raise TokenInUse(token_id)
     guard_token(scene, "set_creating", token)
+
+
+def _raze_some(scene: Scene, place: Place) -> bool:
+    """Take away some of what goes with a set, where that is much; False: it was not."""
+    tx = scene.tx
+    if are_many(tx, "members", "set_id", place.id) or are_many(tx, "presence", "set_id", place.id):
+        given = members.gifts(tx, place.id, limit=PIECE)
+        for token_id in given:
+            tokens.erase(tx, token_id)
+        if not given:
+            members.clear(tx, place.id, PIECE)
+        return True
+    return place.type == "set" and tokens.thin(scene, place.token_id)
 
 
 def _raze(scene: Scene, place: Place) -> None:

@@ -12,6 +12,7 @@ from core.errors import AttributeNotFound, NotWritable, TokenInUse, TokenNotFoun
 from core.guards import guard_making, guard_set, guard_token
 from core.limits import source_of
 from core.names import checked_name
+from core.pieces import PIECE, are_many
 from core.sources import require
 from store import Tx, new_id
 
@@ -20,6 +21,15 @@ _STANDS = (
     "SELECT 1 FROM members m JOIN sets s ON s.id = m.set_id JOIN tokens d ON d.id = s.token_id"  # noqa: S608 (constants)
     f" WHERE m.token_id = ? AND {readable_by('d')} LIMIT 1"
 )
+
+# What there may be many rows of for one token, and what tells them apart.
+_HANGS = {
+    "known_values": "attribute, user_id",
+    "script_states": "script_id",
+    "live_values": "attribute, set_id",
+    "grants": "user_id",
+    "members": "set_id",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +86,13 @@ def create(
     return token_id
 
 
-@core_call("core.token.delete")
+def _delete_some(scene: Scene, token_id: str) -> bool:
+    token = writable(scene, token_id)
+    guard_token(scene, "token_destroying", token)
+    return _is_free(scene.tx, token_id) and thin(scene, token_id)
+
+
+@core_call("core.token.delete", before=_delete_some)
 def delete(scene: Scene, token_id: str) -> None:
     """Delete a token the caller may write, and take it out of every set. A token that defines a set is in use."""
     token = writable(scene, token_id)
@@ -179,15 +195,42 @@ def find(tx: Tx, token_id: str) -> Token | None:
 
 def erase(tx: Tx, token_id: str) -> None:
     """Delete the row, its memberships and its grants. Raises TokenInUse when a set or user needs it."""
-    if tx.one("SELECT 1 FROM sets WHERE token_id = ?", token_id) or tx.one(
-        "SELECT 1 FROM users WHERE token_id = ?", token_id
-    ):
+    if not _is_free(tx, token_id):
         raise TokenInUse(token_id)
     tx.run("DELETE FROM members WHERE token_id = ?", token_id)
     tx.run("DELETE FROM grants WHERE token_id = ?", token_id)
     owner_id, size = size_of(tx, token_id)
     if tx.run("DELETE FROM tokens WHERE id = ?", token_id):
         quota.note(tx, owner_id, -1, -size)
+
+
+def thin(scene: Scene, token_id: str) -> bool:
+    """Delete some of what hangs on a token that is about to go, where that is much; False: it was not.
+
+    The caller's own right stays: the rest goes by it.
+    """
+    tx = scene.tx
+    owner_id, size = size_of(tx, token_id)
+    for table, key in _HANGS.items():
+        if not are_many(tx, table, "token_id", token_id):
+            continue
+        tx.run(
+            f"DELETE FROM {table} WHERE token_id = ? AND ({key}) IN"  # noqa: S608 (constants)
+            f" (SELECT {key} FROM {table} WHERE token_id = ? AND ? <> {key.split(', ')[-1]} LIMIT ?)",
+            *(token_id, token_id, scene.user_id, PIECE),
+        )
+        quota.note(tx, owner_id, 0, size_of(tx, token_id)[1] - size)
+        return True
+    return False
+
+
+def _is_free(tx: Tx, token_id: str) -> bool:
+    """Tell whether neither a set nor a user needs a token."""
+    row = tx.one(
+        "SELECT 1 FROM sets WHERE token_id = ? UNION ALL SELECT 1 FROM users WHERE token_id = ? LIMIT 1",
+        *(token_id, token_id),
+    )
+    return row is None
 
 
 def size_of(tx: Tx, token_id: str) -> tuple[str, int]:

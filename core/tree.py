@@ -81,10 +81,10 @@ def delete(scene: Scene, set_id: str, limit: int) -> bool:
         leaf = _deepest(scene, set_id)
         if leaf is None:
             return True
-        for token_id in members.only_here(scene.tx, leaf, scene.user_id)[:left]:
+        for token_id in members.only_here(scene.tx, leaf, scene.user_id, left):
             tokens.erase(scene.tx, token_id)
             left -= 1
-        if left > 0 and not members.only_here(scene.tx, leaf, scene.user_id):
+        if left > 0:
             sets.delete(scene, leaf)
             left -= 1
     return False

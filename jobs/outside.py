@@ -85,7 +85,8 @@ class Outside:
             return await self._ask_person(job, remote, asked, value)
         name = asked.source.kept_as(asked.attribute)
         with self._writing(asked.token_id, name):
-            await job.write(lambda core: core(known.forget_answers, asked.token_id, name), is_record=True)
+            while await job.write(lambda core: core(known.forget_answers, asked.token_id, name), is_record=True):
+                pass
             reply = await self.call(job, remote, owner_name, asked, value, is_write=True)
         return Answer(reply.value, as_of=reply.as_of)
 

@@ -183,12 +183,12 @@ def release(tx: Tx, job_id: str) -> bool:
     return tx.run("UPDATE jobs SET is_held = 0 WHERE id = ? AND state = 'queued' AND is_held = 1", job_id) == 1
 
 
-def release_all(tx: Tx, owner_id: str) -> list[JobRow]:
-    """Let every held job of a user go, and return them."""
+def release_some(tx: Tx, owner_id: str, limit: int) -> list[JobRow]:
+    """Let up to `limit` held jobs of a user go, the oldest first, and return them."""
     found = tx.all(
-        "UPDATE jobs SET is_held = 0 WHERE owner_id = ? AND state = 'queued' AND is_held = 1"  # noqa: S608 (a constant)
-        f" RETURNING {COLUMNS}",
-        owner_id,
+        "UPDATE jobs SET is_held = 0 WHERE id IN (SELECT id FROM jobs WHERE owner_id = ? AND state = 'queued'"  # noqa: S608 (a constant)
+        f" AND is_held = 1 ORDER BY id LIMIT ?) RETURNING {COLUMNS}",
+        *(owner_id, limit),
     )
     return [JobRow(*row) for row in found]
 

@@ -324,13 +324,15 @@ class EmbeddedRunner:
         if approver_id == owner_id:
             raise BadApprover
 
-        def change(tx: Tx) -> None:
-            rows.defer(tx, owner_id, approver_id)
-            if approver_id is None:
-                for row in rows.release_all(tx, owner_id):
-                    tx.after_commit(partial(self._put, row))
+        def let_some_go(tx: Tx) -> bool:
+            freed = rows.release_some(tx, owner_id, TAKEN_AT_ONCE)
+            for row in freed:
+                tx.after_commit(partial(self._put, row))
+            return len(freed) == TAKEN_AT_ONCE
 
-        await self.store.write(change)
+        await self.store.write(lambda tx: rows.defer(tx, owner_id, approver_id))
+        while approver_id is None and await self.store.write(let_some_go):
+            pass
 
     def stop_ended(self) -> None:
         """Stop what runs by credentials that have ended, or for a user who is frozen."""

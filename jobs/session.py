@@ -3,6 +3,7 @@
 Source: seeds/sessions.md (Jobs), sessions.md 2.10-2.12, 3.3.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -143,6 +144,8 @@ async def create_session(job: JobContext, data: CreateSession) -> Commit[Session
 )
 async def destroy_session(job: JobContext, data: DestroySession) -> Commit[tuple[str | None, bool]]:
     """Destroy the resources of a session: no set can refuse it, and pieces already gone count as done."""
+    while await job.write(partial(_destroy_some, data=data)):
+        pass
     return Commit(partial(_destroy, data=data))
 
 
@@ -221,6 +224,16 @@ def _destroy(core: Core, data: DestroySession) -> tuple[str | None, bool]:
         except (SetNotFound, NotWritable):
             continue  # gone, or given away: it is another's now
     return left or (None, False)
+
+
+def _destroy_some(core: Core, data: DestroySession) -> bool:
+    if core.piece(presence.leave, data.session_id, is_last=True):
+        return True
+    for set_id in (data.data_set_id, data.pallet_set_id):
+        with suppress(SetNotFound, NotWritable):
+            if set_id is not None and core.piece(sets.discard, set_id):
+                return True
+    return False
 
 
 def _list(core: Core, user_id: str, session_id: str | None, data: List) -> Listing:

@@ -185,7 +185,11 @@ async def _read(call: CoreCall[..., Any], job: JobContext, data: BaseModel) -> A
 
 
 async def _write(call: CoreCall[..., Any], job: JobContext, data: BaseModel) -> Commit[Any]:
-    return Commit(partial(_make, call, dict(data)))
+    arguments = {name: _given(value) for name, value in dict(data).items()}
+    if call.before is not None:
+        while await job.write(lambda core: core.piece(call, **arguments)):
+            pass  # other users' writes come in between
+    return Commit(lambda core: core(call, **arguments))
 
 
 def _make(call: CoreCall[..., Any], arguments: dict[str, Any], core: Core) -> Any:

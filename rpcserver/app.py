@@ -220,6 +220,8 @@ class App:
                 self.withdrawal.end(tx, grant, "revoked")
 
         await self.store.write(revoke)
+        while await self.store.write(lambda tx: credentials.forget(tx, auth.REVOKED)):
+            pass
 
     def froze(self, tx: Tx, user: User) -> None:
         """Have nothing done in a user's name, or let it go on, once the transaction is committed."""
@@ -298,7 +300,8 @@ class App:
         while True:
             try:
                 await self.events.upkeep()
-                await self.store.write(self.answers.upkeep)
+                while await self.store.write(self.answers.upkeep):
+                    pass
                 await self.store.write(identity.keep_clock)
                 while await self.store.write(self._forget_ended):
                     pass  # some at a time, so that other writes come in between
@@ -307,7 +310,8 @@ class App:
             await self.clock.sleep(min(self.settings.upkeep_s, self.events.upkeep_s))
 
     def _forget_ended(self, tx: Tx) -> bool:
-        is_more = self.clock.is_settled and credentials.forget(tx, self.settings.keep_expired_credentials_s)
+        old = self.clock.now_ms() - int(self.settings.keep_expired_credentials_s * 1000)
+        is_more = credentials.forget(tx, old if self.clock.is_settled else auth.REVOKED)
         is_more = former.forget(tx) or is_more
         return tickets.forget(tx) or is_more
 
@@ -485,6 +489,7 @@ async def _listening(app: App, listening: socket.socket | None) -> AsyncIterator
 async def _recover(app: App) -> None:
     for session in await app.store.read(sessions.half_made):
         log.warning("session_mended", session_id=session.id, state=session.state)
+        await app.adding.clear(session.id)
         if session.state == "destroying":
             data = session_jobs.DestroySession(
                 session_id=session.id, data_set_id=session.data_set_id, pallet_set_id=session.pallet_set_id

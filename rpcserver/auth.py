@@ -7,6 +7,7 @@ import base64
 import binascii
 import hashlib
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import orjson
@@ -27,6 +28,8 @@ _FIND = (
     " FROM credentials c LEFT JOIN credential_terms t ON t.credential_id = c.id"
     " LEFT JOIN users h ON h.id = t.holder_id WHERE "
 )
+
+REVOKED = 0  # when a credential has expired that is over by somebody's will: its row goes when its log has gone
 
 
 class Secret(str):
@@ -103,6 +106,11 @@ def renew(tx: Tx, credential_id: str, expires_at: int) -> None:
     tx.run("UPDATE credentials SET expires_at = ? WHERE id = ?", expires_at, credential_id)
 
 
+def end(tx: Tx, ids: Iterable[str]) -> None:
+    """Have credentials be over at once, and found by no text."""
+    tx.many("UPDATE credentials SET hash = id, expires_at = ?, is_over = 1 WHERE id = ?", [(REVOKED, id) for id in ids])
+
+
 def find_id(tx: Tx, text: str) -> str | None:
     """Return the id of a credential by its text, None when there is none."""
     row = tx.one("SELECT id FROM credentials WHERE hash = ?", hash_of(text))
@@ -146,7 +154,9 @@ def grant_of(tx: Tx, credential_id: str) -> Grant:
         return Grant(credential_id, "", "", (), tx.clock, end="revoked")
     grant = _grant(row, tx.clock)
     user = users.find(tx, grant.user_id)
-    if row[7] or user is None or user.is_frozen:
+    if grant.expires_at == REVOKED:
+        grant.end = "revoked"
+    elif row[7] or user is None or user.is_frozen:
         grant.end = "frozen"
     return grant
 

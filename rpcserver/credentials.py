@@ -83,7 +83,7 @@ def page(tx: Tx, user_id: str | None, limit: int, after: str | None) -> list[dic
         " t.renewal_ms, t.max_calls, t.interval_calls, t.interval_ms, coalesce(t.calls_made, 0),"
         " coalesce(t.calls_refused, 0) FROM credentials c JOIN users u ON u.id = c.user_id"
         " LEFT JOIN credential_terms t ON t.credential_id = c.id LEFT JOIN users h ON h.id = t.holder_id"
-        f" WHERE {whose}c.id > ? ORDER BY c.id LIMIT ?",
+        f" WHERE {whose}c.id > ? AND c.hash <> c.id ORDER BY c.id LIMIT ?",
         *(() if user_id is None else (user_id,)),
         after or "",
         limit,
@@ -92,11 +92,11 @@ def page(tx: Tx, user_id: str | None, limit: int, after: str | None) -> list[dic
 
 
 def revoke(tx: Tx, credential_id: str, user_id: str | None) -> list[Grant]:
-    """Delete a credential in the user's name (None: in anybody's), and those a narrow one has made; return them all.
+    """End a credential in the user's name (None: in anybody's), and those a narrow one has made; return them all.
 
-    Raises CredentialNotFound.
+    What is kept of them is deleted by `forget`. Raises CredentialNotFound.
     """
-    row = tx.one("SELECT user_id FROM credentials WHERE id = ?", credential_id)
+    row = tx.one("SELECT user_id FROM credentials WHERE id = ? AND hash <> id", credential_id)
     if row is None or user_id not in (None, row[0]):
         raise CredentialNotFound(credential_id)
     ids = tx.all(
@@ -106,13 +106,14 @@ def revoke(tx: Tx, credential_id: str, user_id: str | None) -> list[Grant]:
     )
     grants = [auth.grant_of(tx, id) for (id,) in ids]
     former.keep(tx, [hash for (id,) in ids for hash in auth.hashes(tx, id)], "revoked")
-    tx.many("DELETE FROM credentials WHERE id = ?", ids)
+    auth.end(tx, [id for (id,) in ids])
+    tx.many("DELETE FROM credential_terms WHERE credential_id = ?", ids)
     return grants
 
 
 def count(tx: Tx, user_id: str) -> int:
     """Return how many credentials there are in a user's name."""
-    row = tx.one("SELECT count(*) FROM credentials WHERE user_id = ?", user_id)
+    row = tx.one("SELECT count(*) FROM credentials WHERE user_id = ? AND hash <> id", user_id)
     return int(row[0]) if row else 0
 
 
@@ -123,16 +124,25 @@ def is_any_expired(tx: Tx) -> bool:
     )
 
 
-def forget(tx: Tx, keep_s: float) -> bool:
-    """Delete some credentials that expired long ago; tell whether there may be more."""
+def forget(tx: Tx, until: int) -> bool:
+    """Delete some of those that expired before a time, and revoked ones, with their logs; tell if there may be more."""
     rows = tx.all(
         "SELECT id, hash FROM credentials WHERE expires_at <= ? AND is_over = 1 LIMIT ?",
-        tx.clock.now_ms() - int(keep_s * 1000),
-        AT_ONCE,
+        *(until, AT_ONCE),
     )
-    former.keep(tx, [hash for _, hash in rows], "expired")
-    tx.many("DELETE FROM credentials WHERE id = ?", [(id,) for id, _ in rows])
-    return len(rows) == AT_ONCE
+    left = AT_ONCE
+    for id, hash in rows:
+        left -= tx.run(
+            "DELETE FROM credential_calls WHERE id IN (SELECT id FROM credential_calls WHERE credential_id = ?"
+            " ORDER BY id LIMIT ?)",
+            *(id, left),
+        )
+        if left <= 0:
+            return True
+        if hash != id:
+            former.keep(tx, [hash], "expired")
+        left -= tx.run("DELETE FROM credentials WHERE id = ?", id)
+    return bool(rows)
 
 
 def renew(tx: Tx, credential_id: str) -> int:

@@ -24,6 +24,7 @@ from store import EFFECTS, Effects, Store, Tx
 log = structlog.get_logger("rpc")
 
 OPERATOR = "operator"
+AT_ONCE = 200
 # What code that is not ours did before it ended so is not known: it counts as an effect.
 _UNKNOWN = frozenset(
     ("INTERNAL", "JOB_FAILED", "JOB_TIMEOUT", "PLUGIN_ERROR", "RESULT_TOO_LARGE", "TIMED_OUT", "CANCELLED")
@@ -50,10 +51,18 @@ class Answers:
         message = "The server stopped while the call ran: look what became of it, then call again with a new key."
         unknown = _row_text(ErrorObject(IDEMPOTENCY_CONFLICT, message, {"kind": "OUTCOME_UNKNOWN", "retryable": False}))
 
-        def mark(tx: Tx) -> None:
-            tx.run("UPDATE idempotency_keys SET error = ? WHERE result IS NULL AND error IS NULL", unknown)
+        def mark(tx: Tx) -> bool:
+            open_ = tx.all(
+                "SELECT owner_id, key FROM idempotency_keys WHERE result IS NULL AND error IS NULL LIMIT ?", AT_ONCE
+            )
+            tx.many(
+                "UPDATE idempotency_keys SET error = ? WHERE owner_id = ? AND key = ?",
+                [(unknown, *place) for place in open_],
+            )
+            return len(open_) == AT_ONCE
 
-        await self._store.write(mark)
+        while await self._store.write(mark):
+            pass
 
     async def once(self, call: Call, key: str, run: Callable[[Call], Awaitable[Any]]) -> Any:
         """Run the call, unless one was made under this key: then give that one's answer, waiting for it if need be.
@@ -92,9 +101,14 @@ class Answers:
         if place in self._running and not self._running[place].outcome.done():
             self._running[place].outcome.set_result(answer)
 
-    def upkeep(self, tx: Tx) -> None:
-        """Forget what is older than a retry can be."""
-        tx.run("DELETE FROM idempotency_keys WHERE age_from < ?", tx.clock.steady_ms() - self._age_ms)
+    def upkeep(self, tx: Tx) -> bool:
+        """Forget some of what is older than a retry can be, and tell whether there may be more."""
+        old = tx.all(
+            "SELECT owner_id, key FROM idempotency_keys WHERE age_from < ? LIMIT ?",
+            *(tx.clock.steady_ms() - self._age_ms, AT_ONCE),
+        )
+        tx.many("DELETE FROM idempotency_keys WHERE owner_id = ? AND key = ?", old)
+        return len(old) == AT_ONCE
 
     async def _first(
         self, call: Call, place: tuple[str, str], body_hash: str, run: Callable[[Call], Awaitable[Any]]
@@ -136,14 +150,11 @@ class Answers:
         )
         count = tx.one("SELECT count(*) FROM idempotency_keys WHERE owner_id = ?", place[0])
         if count and count[0] > self._max_keys:
-            # The oldest tenth at once, so that the next calls do not pay for it too.
+            # Some of the oldest at once, so that the next calls do not pay for it too.
             tx.run(
-                "DELETE FROM idempotency_keys WHERE owner_id = ? AND (result IS NOT NULL OR error IS NOT NULL)"
-                " AND age_from <= (SELECT age_from FROM idempotency_keys WHERE owner_id = ?"
-                " ORDER BY age_from LIMIT 1 OFFSET ?)",
-                place[0],
-                place[0],
-                self._max_keys // 10,
+                "DELETE FROM idempotency_keys WHERE owner_id = ? AND key IN (SELECT key FROM idempotency_keys"
+                " WHERE owner_id = ? AND (result IS NOT NULL OR error IS NOT NULL) ORDER BY age_from LIMIT ?)",
+                *(place[0], place[0], min(AT_ONCE, self._max_keys // 10 + 1)),
             )
         return None
 

@@ -79,7 +79,7 @@ def loose(tx: Tx, set_id: str, limit: int = ALL) -> list[tuple[str, Kind]]:
 
 
 def clear(tx: Tx, set_id: str, limit: int = ALL) -> None:
-    """Take places out of a set that is about to go, permanent ones and presence included; the tokens themselves stay."""
+    """Take places out of a set that is about to go, permanent ones and presence included; the tokens stay."""
     tx.run(
         "DELETE FROM presence WHERE session_id IN (SELECT session_id FROM presence WHERE set_id = ? LIMIT ?)",
         *(set_id, limit),
@@ -116,7 +116,8 @@ def only_here(tx: Tx, set_id: str, owner_id: str, limit: int = ALL, among: Seque
     rows = tx.all(
         "SELECT m.token_id FROM members m JOIN tokens t ON t.id = m.token_id WHERE m.set_id = ? AND t.owner_id = ?"  # noqa: S608
         " AND t.type NOT IN ('set', 'user') AND NOT EXISTS (SELECT 1 FROM sets s WHERE s.token_id = m.token_id)"
-        f" AND NOT EXISTS (SELECT 1 FROM members o WHERE o.token_id = m.token_id AND o.set_id <> m.set_id){marks} LIMIT ?",
+        " AND NOT EXISTS (SELECT 1 FROM members o WHERE o.token_id = m.token_id AND o.set_id <> m.set_id)"
+        f"{marks} LIMIT ?",
         *(set_id, owner_id, *among, limit),
     )
     return [row[0] for row in rows]

@@ -147,8 +147,9 @@ def _delete_some(scene: Scene, set_id: str) -> bool:
 def delete(scene: Scene, set_id: str) -> None:
     """Delete a set, and the token made to define it; what stood in it stays where else it stands.
 
-    One with more than 200 things is emptied before, piece by piece. Rules of its defining token for `set_destroying` may refuse, and no other rule is asked: nobody is kept in a set by
-    its rules for leaving. Sessions that stand there find themselves relocated at their next call.
+    One with more than 200 things is emptied before, piece by piece. Rules of its defining token for `set_destroying`
+    may refuse, and no other rule is asked: nobody is kept in a set by its rules for leaving. Sessions that stand there
+    find themselves relocated at their next call.
     Raises SetNotEmpty when it has child sets.
     """
     _raze(scene, _deletable(scene, set_id))

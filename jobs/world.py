@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
 from functools import partial
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, create_model
 
@@ -33,6 +33,7 @@ from jobs.context import JobContext
 from jobs.model import Commit, JobSpec, Lane
 
 MAX_PAGE = 200
+MAX_AT_ONCE = 500  # things that one call puts somewhere, or takes away, in its transaction
 
 # Every core call that is open to those with the scope.
 OPEN: tuple[CoreCall[..., Any], ...] = (
@@ -136,10 +137,14 @@ def parameters(call: CoreCall[..., Any]) -> dict[str, tuple[Any, Any]]:
     found = {}
     for name, parameter in list(inspect.signature(call.fn).parameters.items())[1:]:
         hint = hints[name]
+        if not call.is_reading and get_origin(hint) is list:
+            hint = Annotated[hint, Field(max_length=MAX_AT_ONCE)]
+        elif not call.is_reading and hint == list[str] | None:
+            hint = Annotated[list[str], Field(max_length=MAX_AT_ONCE)] | None
         if name == "limit":
             hint = Annotated[int, Field(ge=1, le=MAX_PAGE, description="How many items at most.")]
         elif (call.name, name) == ("core.type.create", "attributes"):
-            hint = dict[str, DECLARED] | None  # type: ignore[valid-type]
+            hint = Annotated[dict[str, DECLARED], Field(max_length=MAX_AT_ONCE)] | None  # type: ignore[valid-type]
         elif name == "after" or any(is_dataclass(part) for part in (hint, *get_args(hint))):
             # It comes as a JSON array or object, and leaves its check as what the call takes.
             hint = Annotated[hint, BeforeValidator(TypeAdapter(hint).validate_python)]

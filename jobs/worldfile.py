@@ -19,6 +19,7 @@ from core.scripts import parsed
 from jobs.errors import BadWorld
 
 MAX_BYTES = 16 * 1024 * 1024
+MAX_PARTS = 2000  # made in one transaction, for which all others wait
 _TWICE = "\x00twice"
 # The words a world may use without declaring them: what a type of any other name is, it says itself.
 STANDARD = frozenset({"thing", "note", "person", "place", "message", "file", "set", types.COMMAND})
@@ -168,9 +169,29 @@ def read(path: Path) -> World:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise BadWorld(".".join(str(part) for part in first["loc"]), first["msg"]) from error
+    if (parts := _count(world)) > MAX_PARTS:
+        raise BadWorld(
+            "",
+            f"it has {parts} parts, and all of a file is made at once: give it in files of at most {MAX_PARTS},"
+            " the next imported `into` a set of the one before",
+        )
     for fault in _faults(world):
         raise BadWorld(fault.place, fault.reason)
     return world
+
+
+def _count(world: World) -> int:
+    """Return how many things a file makes: whatever becomes a row or two."""
+    rules = [*(part.rules for part in world.types.values()), *(part.rules for part in world.sets.values())]
+    rules += [token.rules for part in world.sets.values() for token in part.tokens]
+    return (
+        sum(1 + len(part.members) + len(part.admins) for part in world.groups.values())
+        + sum(1 + len(part.parents) + len(part.attributes) for part in world.types.values())
+        + len(world.scripts)
+        + len(world.remotes)
+        + sum(1 + len(part.links) + len(part.tokens) + len(part.gifts) for part in world.sets.values())
+        + sum(len(some) for some in rules)
+    )
 
 
 def in_order(world: World) -> tuple[list[str], list[str]]:

@@ -53,7 +53,9 @@ class Adding:
         return first
 
     async def clear(self, session_id: str) -> None:
-        """Delete a session's playbook, in pieces; it counts no more from the first on."""
+        """Delete a session's words and its playbook, in pieces; that counts no more from the first on."""
+        while await self._app.store.write(lambda tx: playbooks.forget_words(tx, session_id, PIECE)):
+            pass
         while await self._app.store.write(lambda tx: playbooks.clear(tx, session_id, 0, PIECE)):
             pass
 

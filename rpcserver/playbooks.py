@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from play import Action, PlayBook, parse
+from rpcserver.errors import INVALID_PARAMS, RpcError
 from rpcserver.sources import Written
 from store import Tx
 
 TOLD_BYTES = 16 * 1024  # of a result, in a notice
+MAX_PRIORITIES = 500  # filters of one playbook, which are written anew together
 _COLUMNS = (
     "session_id, number, actor, name, text, priority, file, line, state, handled_by, result, error, job_id, asked,"
     " started_at, finished_at, authority"
@@ -150,6 +152,15 @@ def clear(tx: Tx, session_id: str, after: int, limit: int) -> int:
     )
 
 
+def forget_words(tx: Tx, session_id: str, limit: int) -> int:
+    """Delete some of a session's words, and return how many."""
+    return tx.run(
+        "DELETE FROM session_env WHERE session_id = ?"
+        " AND name IN (SELECT name FROM session_env WHERE session_id = ? LIMIT ?)",
+        *(session_id, session_id, limit),
+    )
+
+
 def planned(number: int, session_id: str, one: Written) -> Step:
     """Return what the row of an action that is not stored would be."""
     state = "done" if one.is_done else "waiting"
@@ -262,11 +273,17 @@ def asked_by(tx: Tx, session_id: str, job_id: str) -> int:
 
 
 def priorities_add(tx: Tx, session_id: str, added: Mapping[int, str]) -> dict[int, str]:
-    """Register comma lists of filters by number, and return what is in force; a filter that is registered stays."""
+    """Register comma lists of filters by number, and return what is in force; a filter that is registered stays.
+
+    Raises RpcError when there would be too many.
+    """
     book = PlayBook()
     book.priorities_add(priorities(tx, session_id))
     book.priorities_add(added)
     rows = [(session_id, text, number) for number, filters in book.priorities.items() for text in filters]
+    if len(rows) > MAX_PRIORITIES:
+        message = f"The playbook would have priorities of more than {MAX_PRIORITIES} filters, the most allowed."
+        raise RpcError(INVALID_PARAMS, "PLAYBOOK_TOO_LARGE", message, limit=MAX_PRIORITIES)
     tx.run("DELETE FROM playbook_priorities WHERE session_id = ?", session_id)
     tx.many(
         "INSERT INTO playbook_priorities (session_id, filter, number, position) VALUES (?, ?, ?, ?)",
@@ -292,16 +309,21 @@ def env(tx: Tx, session_id: str) -> dict[str, str]:
 
 
 def set_env(tx: Tx, session_id: str, words: Mapping[str, str]) -> None:
-    """Replace the session's words."""
-    tx.run("DELETE FROM session_env WHERE session_id = ?", session_id)
+    """Replace the session's words; those that stay are not touched."""
+    before = env(tx, session_id)
     tx.many(
-        "INSERT INTO session_env (session_id, name, value) VALUES (?, ?, ?)",
-        [(session_id, name, value) for name, value in words.items()],
+        "DELETE FROM session_env WHERE session_id = ? AND name = ?",
+        [(session_id, name) for name in before if name not in words],
+    )
+    tx.many(
+        "INSERT INTO session_env (session_id, name, value) VALUES (?, ?, ?)"
+        " ON CONFLICT (session_id, name) DO UPDATE SET value = excluded.value",
+        [(session_id, name, value) for name, value in words.items() if before.get(name) != value],
     )
 
 
 def forget(tx: Tx, session_id: str) -> None:
-    """Delete everything of a session that goes; a long playbook is to be cleared before, in pieces."""
+    """Delete everything of a session that goes; a long playbook and many words are to be cleared before, in pieces."""
     tx.run("DELETE FROM playbook_actions WHERE session_id = ?", session_id)
     tx.run("DELETE FROM playbooks WHERE session_id = ?", session_id)
     tx.run("DELETE FROM playbook_priorities WHERE session_id = ?", session_id)

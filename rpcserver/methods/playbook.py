@@ -54,7 +54,7 @@ async def add(call: Call, params: AddParams) -> dict[str, Any]:
     "session.playbook_priorities_add",
     PrioritiesParams,
     result=dict[str, str],
-    errors=(*kinds.STORAGE, *kinds.SESSION),
+    errors=(*kinds.STORAGE, *kinds.SESSION, "PLAYBOOK_TOO_LARGE"),
     examples=examples.PRIORITIES,
 )
 async def priorities_add(call: Call, params: PrioritiesParams) -> dict[str, str]:

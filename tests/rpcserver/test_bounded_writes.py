@@ -1,12 +1,17 @@
 """No transaction grows with what there is: however many rows an operation takes away, others write in between."""
 
+import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jobs import recovery
-from rpcserver import credentials
+from jobs.errors import BadWorld
+from jobs.worldfile import MAX_PARTS
+from rpcserver import credentials, playbooks
+from rpcserver.client import CallError
 from store import new_id
 from store.writer import Write, Writer
 from tests.conftest import Running
@@ -174,6 +179,7 @@ async def session_destroy(w: World) -> Callable[[], Awaitable[Any]]:
     for set_id in sets:
         await w.tokens(set_id)
     await w.rows("visits", session_id=session_id, set_id=lambda n: f"set_{n}")
+    await w.rows("session_env", session_id=session_id, name=lambda n: f"w{n}", value="x")
     await w.anna.call("session.playbook_add", session_id=session_id, text="!!play.echo content:x\n" * MANY)
     return lambda: w.anna.call("session.destroy", session_id=session_id)
 
@@ -273,3 +279,78 @@ async def test_no_transaction_grows_with_the_rows(server: Running, counter: Coun
     await act()
     assert counter.total >= MANY
     assert counter.most <= MOST, f"{counter.most} rows in one transaction"
+
+
+async def test_what_comes_in_one_call_is_bounded(server: Running, counter: Counter, tmp_path: Path) -> None:
+    """Lists, filters of a playbook and world files are refused when they are longer than one transaction bears."""
+    anna = await server.client("anna")
+    shelf = await anna.call("core.set.create", name="shelf")
+    session_id = await anna.create_session("many")
+    many = [f"x{n}" for n in range(501)]
+    filters = {str(n): f"{word}.*" for n, word in enumerate(many, 100)}
+    for method, params in (
+        ("core.set.tokens.add", {"set_id": shelf, "token_ids": many}),
+        ("core.set.tokens.remove", {"set_id": shelf, "token_ids": many}),
+        ("core.set.create", {"name": "x", "links": many}),
+        ("core.type.create", {"name": "x", "parents": many}),
+        ("core.type.create", {"name": "x", "attributes": {word: {"value_type": "string"} for word in many}}),
+        ("session.playbook_priorities_add", {"session_id": session_id, "priorities": filters}),
+    ):
+        with pytest.raises(CallError, match="500"):
+            await anna.call(method, **params)
+    path = tmp_path / "world.json"
+    tokens = [{"name": str(n)} for n in range(MAX_PARTS)]
+    world = {"format": "rpcserver.world/1", "name": "big", "sets": {"a": {"name": "a", "tokens": tokens}}}
+    path.write_text(json.dumps(world))
+    with pytest.raises(BadWorld, match=f"at most {MAX_PARTS}"):
+        await server.app.import_world(path, "anna", None)
+
+
+async def test_a_word_costs_a_row_however_many_there_are(server: Running, counter: Counter) -> None:
+    """An action that sets a word of a session does not write the others anew."""
+    anna = await server.client("anna")
+    world = World(server, anna, await anna.call("auth.whoami"))
+    session_id = await anna.create_session("many")
+    await world.rows("session_env", session_id=session_id, name=lambda n: f"w{n}", value="x")
+    counter.most = 0
+    await anna.call("session.play", session_id=session_id, text="!!session.env_set key:w1 value:new")
+    assert 0 < counter.most < 10
+    words = await server.app.store.read(lambda tx: playbooks.env(tx, session_id))
+    assert len(words) == MANY and words["w1"] == "new"
+
+
+async def test_few_things_go_at_once(server: Running) -> None:
+    """A set that one transaction bears is deleted, or emptied, whole or not at all: a rule that refuses keeps it."""
+    anna = await server.client("anna")
+    shelf = await anna.call("core.set.create", name="shelf")
+    thing = await anna.call("core.set.show", set_id=shelf)
+    for number in range(3):
+        await anna.call("core.token.create", type="note", name=str(number), set_id=shelf)
+    kept = await anna.call("core.token.create", type="note", name="kept", set_id=shelf)
+    never = {"deny": {"not": {"about": "nothing"}}}
+    await anna.call("core.rule.create", event="token_destroying", decision=never, token_id=kept)
+    with pytest.raises(CallError):
+        await anna.call("core.set.truncate", set_id=shelf)
+    assert len((await anna.call("core.set.read", set_id=shelf))["items"]) == 4
+    await anna.call("core.rule.create", event="set_destroying", decision=never, token_id=thing["token_id"])
+    with pytest.raises(CallError):
+        await anna.call("core.set.delete", set_id=shelf)
+    assert len((await anna.call("core.set.read", set_id=shelf))["items"]) == 4
+
+
+async def test_a_revoked_credential_is_over_before_its_log_has_gone(server: Running) -> None:
+    """Between the two, and after a kill there: it opens nothing, is listed nowhere, and the next upkeep takes it."""
+    anna = await server.client("anna")
+    made = await anna.call("credential.create", label="logged", logged=True)
+    store = server.app.store
+    await store.write(lambda tx: credentials.revoke(tx, made["credential_id"], None))
+    with pytest.raises(CallError, match="revoked"):
+        await server.connect(made["credential"])
+    labels = [item["label"] for item in (await anna.call("credentials.list"))["items"]]
+    assert "logged" not in labels
+    with pytest.raises(CallError) as caught:
+        await anna.call("credential.revoke", credential_id=made["credential_id"])
+    assert caught.value.kind == "CREDENTIAL_NOT_FOUND"
+    while await store.write(server.app._forget_ended):
+        pass
+    assert await store.read(lambda tx: tx.one("SELECT 1 FROM credentials WHERE id = ?", made["credential_id"])) is None

@@ -257,7 +257,7 @@ async def test_who_may_only_add_has_nothing_done_by_who_plays(probed: Running) -
         kinds[name] = (played_["results"][0]["error"] or {"kind": None})["kind"]
         assert (await anna.get_session(session_id)).working_set == (await anna.call("auth.whoami"))["home_set"]
     after = await dump(probed.app.store)
-    made = {"presence", "visits", "members", "sets", "tokens"}  # of the sessions themselves
+    made = {"presence", "visits", "members", "sets", "tokens", "usage"}  # of the sessions themselves
     own = {
         "playbooks",
         "playbook_actions",

@@ -92,7 +92,7 @@ class Slow:
 async def slow(tmp_path: Path) -> AsyncIterator[Slow]:
     """A server that looks at clocks often."""
     guest = write_guest(tmp_path, "slow", GUEST)
-    async with run_server(tmp_path / "data", plugins=(guest,), expiry_check_s=0.02, job_slots=2) as server:
+    async with run_server(tmp_path / "data", plugins=(guest,), expiry_check_s=0.02, job_slots=4) as server:
         yield Slow(server)
 
 

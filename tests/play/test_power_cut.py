@@ -1,7 +1,6 @@
 """A power cut at any moment: what a key-value store has acknowledged is on the disk, removals too.
 
-The disk is one that keeps nothing but what it was told to: a file as it was when it was last synced, a folder with the
-names it had when it was last synced. It is looked at after every sync: no other moment leaves anything else behind.
+The disk (`tests.disks`) is looked at after every sync: no other moment leaves anything else behind.
 """
 
 import os
@@ -14,58 +13,11 @@ import pytest
 
 from play.errors import MissingKey
 from play.kvs import Collection, Store
+from tests.disks import Disk
 
 Values = dict[str, dict[str, str]]  # store -> key -> value
 KEYS = ("a", "b", "c_d", "x" * 300)
 STORES = ("one", "two", "three")
-
-
-class Disk:
-    """What would be left of a folder: `keep` is told of every sync, `leave` writes it somewhere."""
-
-    def __init__(self, root: Path, chance: random.Random) -> None:
-        self._root = root
-        self._chance = chance
-        self._files: dict[int, bytes] = {}
-        self._folders: dict[int, dict[str, int]] = {}
-        self._held: dict[int, int] = {}  # open, so that no number is given to another file
-
-    def close(self) -> None:
-        """Let go of what was held open."""
-        for handle in self._held.values():
-            os.close(handle)
-
-    def keep(self, handle: int) -> None:
-        """Take over what is synced, as it is now."""
-        number, path = os.fstat(handle).st_ino, f"/proc/self/fd/{handle}"
-        if number not in self._held:
-            self._held[number] = os.dup(handle)
-        if os.path.isdir(path):
-            self._folders[number] = {entry.name: entry.inode() for entry in os.scandir(path)}
-        else:
-            with open(path, "rb") as file:
-                self._files[number] = file.read()
-
-    def leave(self, target: Path, *, is_lucky: bool = False) -> None:
-        """Write what a power cut leaves; with luck some of what was not synced has come to the disk all the same."""
-        self._write(self._root, os.stat(self._root).st_ino, target, is_lucky)
-
-    def _write(self, real: Path | None, number: int, target: Path, is_lucky: bool) -> None:
-        target.mkdir()
-        synced = self._folders.get(number, {})
-        there = {entry.name: entry.inode() for entry in os.scandir(real)} if real is not None else {}
-        for name in synced.keys() | (there.keys() if is_lucky else set()):
-            is_new = is_lucky and self._chance.random() < 0.5
-            inode = (there if is_new else synced).get(name)
-            if inode is None:
-                continue
-            at = real / name if real is not None and there.get(name) == inode else None
-            if inode in self._folders or (at is not None and at.is_dir()):
-                self._write(at, inode, target / name, is_lucky)
-            elif is_new and at is not None:
-                (target / name).write_bytes(at.read_bytes())
-            else:
-                (target / name).write_bytes(self._files.get(inode, b""))
 
 
 class World:

@@ -230,7 +230,7 @@ async def test_what_was_acknowledged_survives_many_power_cuts(
 async def test_the_test_finds_what_is_not_synced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgotten: str
 ) -> None:
-    """A server that forgets to sync folders or values, or acknowledges before a COMMIT is on the disk, does not pass."""
+    """A server that does not sync folders or values, or acknowledges before a COMMIT is on the disk, does not pass."""
     keep, keep_file = Disk.keep, Disk.keep_file
     names: list[str] = []
 

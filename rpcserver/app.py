@@ -215,11 +215,13 @@ class App:
         CredentialNotFound.
         """
 
-        def revoke(tx: Tx) -> None:
-            for grant in credentials.revoke(tx, credential_id, user_id):
+        def revoke(tx: Tx) -> set[str]:
+            ended = credentials.revoke(tx, credential_id, user_id)
+            for grant in ended:
                 self.withdrawal.end(tx, grant, "revoked")
+            return {grant.user_id for grant in ended}
 
-        await self.store.write(revoke)
+        await self.withdrawal.settle(await self.store.write(revoke))
         while await self.store.write(lambda tx: credentials.forget(tx, auth.REVOKED)):
             pass
 

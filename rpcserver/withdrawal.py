@@ -5,6 +5,7 @@ Nothing depends on how fast this is: whatever a credential brought is asked agai
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import structlog
 from jobs.authority import ENDED, End, Grant
 from rpcserver import auth, credentials
 from store import StoreError, Tx
+from store.roundrobin import OWNER
 
 if TYPE_CHECKING:
     from rpcserver.app import App
@@ -49,6 +51,19 @@ class Withdrawal:
             app.credentials.let_go(user_id)
             self._is_somebody_let_go = True
             self._wake.set()
+
+    async def settle(self, user_ids: Iterable[str]) -> None:
+        """Wait until what was being stored in these users' names is: whoever ended a credential relies on the answer.
+
+        Between the commit that ends a credential and the moment at which the loop hears of it, its other writes may
+        be handed over. Those of one user are stored in the order they came, so that an empty one comes behind them.
+        """
+        for user_id in user_ids:
+            owner = OWNER.set(user_id)
+            try:
+                await self._app.store.write(lambda tx: None, is_record=True)
+            finally:
+                OWNER.reset(owner)
 
     async def run(self) -> None:
         """Take back what ended credentials brought, and watch the others expire, until cancelled."""

@@ -55,7 +55,10 @@ def _call(open_call: OpenCall) -> Callable[[Call, BaseModel], Any]:
 
     async def handler(call: Call, params: BaseModel) -> Any:
         then = made_then(call) if made_then else None
-        return await call.app.runner.run(name, dict(params), _request(call, open_call), then=then)
+        answer = await call.app.runner.run(name, dict(params), _request(call, open_call), then=then)
+        if name == "core.user.freeze":
+            await call.app.withdrawal.settle((answer.id,))
+        return answer
 
     return handler
 

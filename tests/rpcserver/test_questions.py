@@ -56,13 +56,16 @@ async def test_the_person_is_asked_at_once_and_the_asker_told(server: Running, d
     """`client.ask` reaches every connection of hers, in a session or not; her answer is the job's, and is read."""
     asked: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     tab = await server.client("anna")
+    both = asyncio.Event()
 
     async def never(params: dict[str, Any]) -> Any:
         await asked.put(params)
+        both.set()
         await asyncio.Event().wait()
 
     async def answer(params: dict[str, Any]) -> Any:
         await asked.put(params)
+        await both.wait()  # else the question may be taken back before the other hears it
         return "plug it in"
 
     desk.anna.on("client.ask", never)

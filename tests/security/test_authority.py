@@ -266,6 +266,7 @@ async def test_who_may_only_add_has_nothing_done_by_who_plays(probed: Running) -
         "asks",
         "session_history",
         "job_lines",
+        "usage",  # of what is kept there
     }
     assert {table for table in after if after[table] != before[table]} <= PRIVATE | made | own
     names = {row[5] if isinstance(row[5], str) else "" for row in after["tokens"]}

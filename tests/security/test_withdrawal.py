@@ -365,24 +365,31 @@ async def test_ended_credentials_and_tickets_are_forgotten(tmp_path: Path) -> No
                 await anna.call("server.ping")
 
 
-async def test_nothing_is_done_after_the_answer_to_a_revocation(slow: Slow) -> None:
-    """Whoever has the answer can rely on it: of all that a hundred calls at once do, nothing is stored after it."""
-    anna = await slow.server.client("anna")
-    made = await anna.call("credential.create", label="fast")
-    wire = await Wire.open(slow.server.url, made["credential"])
-    calls = [
-        {"jsonrpc": "2.0", "id": n, "method": "core.token.create", "params": {"type": "note", "name": f"n{n}"}}
-        for n in range(30)
-    ]
-    for call in calls:
-        await wire.send(json.dumps(call))
-    await anna.call("credential.revoke", credential_id=made["credential_id"])
+@pytest.mark.parametrize("end", ["revoked", "frozen"])
+async def test_nothing_is_done_after_the_answer_to_its_end(slow: Slow, end: str) -> None:
+    """Whoever has the answer can rely on it: of all that many calls at once do, nothing is stored after it."""
+    server = slow.server
+    anna, operator = await server.client("anna"), await server.operator()
+    for _ in range(3):
+        made = await anna.call("credential.create", label="fast")
+        wire = await Wire.open(server.url, made["credential"])
+        for n in range(30):
+            call = {"id": n, "method": "core.token.create", "params": {"type": "note", "name": f"n{n}"}}
+            await wire.send(json.dumps({"jsonrpc": "2.0", **call}))
+        if end == "revoked":
+            await anna.call("credential.revoke", credential_id=made["credential_id"])
+        else:
+            await operator.call("core.user.freeze", name="anna")
 
-    def count() -> Any:
-        return slow.server.app.store.read(lambda tx: tx.one("SELECT count(*) FROM tokens WHERE type = 'note'"))
+        def count() -> Any:
+            return server.app.store.read(lambda tx: tx.one("SELECT count(*) FROM tokens WHERE type = 'note'"))
 
-    first = await count()
-    for _ in range(5):
-        await anna.call("core.set.create", name="later")
-    assert await count() == first
-    await wire.close()
+        first = await count()
+        for _ in range(3):
+            await operator.call("server.ping")
+            await server.app.store.write(lambda tx: None)
+        assert await count() == first
+        await wire.close()
+        if end == "frozen":
+            await operator.call("core.user.freeze", name="anna", is_frozen=False)
+            anna = await server.connect(server.credentials["anna"])

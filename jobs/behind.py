@@ -32,7 +32,7 @@ TIMEOUT_S = 60.0
 
 
 class _Data(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", strict=True, frozen=True)
 
 
 class ReadAttribute(_Data):

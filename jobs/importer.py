@@ -30,7 +30,7 @@ MAX_PROBLEMS_KEPT = 1000
 class ImportTree(BaseModel):
     """Input of import_tree; `into` None means the user's home; entries whose name is in `exclude` are left out."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
     path: Path
     into: str | None = None
     is_public: bool = False

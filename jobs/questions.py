@@ -37,7 +37,7 @@ Tell = Callable[[str, dict[str, Any]], Awaitable[None]]
 class WaitForPerson(BaseModel):
     """Input of remote.wait: the activity whose question was put."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
     activity_id: str
 
 

@@ -21,7 +21,7 @@ from jobs.model import Commit, job
 
 
 class _Data(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
 
 
 class CreateSession(_Data):

@@ -13,7 +13,7 @@ OPERATOR = "operator"  # in whose name the command line works; no user has this 
 class CreateUser(BaseModel):
     """Input of create_user."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
     name: str
 
 

@@ -166,7 +166,7 @@ def _output(call: CoreCall[..., Any]) -> Any:
 def model(call: str, doc: str, fields: dict[str, Any]) -> type[BaseModel]:
     """Return a strict model of these fields, named after the call."""
     name = "".join(part.title() for part in call.replace("_", ".").split("."))
-    config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    config = ConfigDict(defer_build=True, extra="forbid", strict=True, frozen=True)
     return create_model(name, __config__=config, __doc__=doc, **fields)
 
 

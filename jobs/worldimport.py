@@ -25,7 +25,7 @@ _SCRIPT_OPTIONS = ("is_shared", "extra_params", "cool_down_s")
 class ImportWorld(BaseModel):
     """Input of import_world; `into` None means the user's home."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
     path: Path
     into: str | None = None
 

@@ -47,7 +47,7 @@ _ACTIONS = ("clone", "pull", "reset", "list", "commit", "push", "repo_action")
 class Checkout(BaseModel):
     """Input of the jobs git.*: which repository, below which folder, and how."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
     coderoot: str
     url: str = ""
     name: str = ""

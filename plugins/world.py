@@ -42,7 +42,7 @@ OWN = ("name", "set", "type", "public", "as", "data", "description")
 class WorldStep(BaseModel):
     """Input of world.step: what to do, from which set on; `may_edit`: tokens that are there already."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
     step: Step
     here: str
     home: str

@@ -3,10 +3,10 @@
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from core.durations import Duration, none_or_some
-from rpcserver.models import Cursor, Id, Limit, Params, SessionParams, Text, without_nul
+from rpcserver.models import Cursor, Id, Limit, Params, SessionParams, Shape, Text, without_nul
 
 JobState = Literal["queued", "running", "waiting_input", "succeeded", "failed", "cancelled", "lost"]
 Wait = Annotated[Duration, Field(le=24 * 3600.0)]
@@ -130,7 +130,7 @@ class AnswerParams(Params):
     decline: bool = False
 
 
-class JobProgress(BaseModel):
+class JobProgress(Shape):
     """How far a job is: `done` of `total`; `fraction` of 1 when the end is known."""
 
     done: float
@@ -139,7 +139,7 @@ class JobProgress(BaseModel):
     message: str
 
 
-class CallbackState(BaseModel):
+class CallbackState(Shape):
     """How telling a job's end outside fares; `status` is what the address answered last."""
 
     url: str
@@ -150,7 +150,7 @@ class CallbackState(BaseModel):
     next_at: int | None
 
 
-class JobRecord(BaseModel):
+class JobRecord(Shape):
     """A job as `job.get` and `jobs.list` tell it; times are UTC milliseconds. `data` and `callback` only in `job.get`.
 
     `run_at`: a queued job does not start before. `brought_by`: the credentials it needs. `cancelling`: somebody wants

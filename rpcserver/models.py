@@ -49,10 +49,16 @@ Kind = Literal["token", "child", "link", "user", "command"]
 Order = Literal["name", "-name", "added", "-added"]
 
 
+class Shape(BaseModel):
+    """What goes over the wire as an object. Its validator is made when it is first used: there are hundreds."""
+
+    model_config = ConfigDict(defer_build=True)
+
+
 class Params(BaseModel):
     """Params of a method: strict types, no unknown names."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", strict=True, frozen=True)
 
 
 class NoParams(Params):
@@ -158,7 +164,7 @@ class IdentifyParams(Params):
     type: Literal["web", "cli", "agent", "service", "other"] = "other"
 
 
-class SessionRecord(BaseModel):
+class SessionRecord(Shape):
     """A session as `session.get`, `session.update` and `sessions.list` tell it; times are UTC milliseconds."""
 
     session_id: str
@@ -186,21 +192,21 @@ class SessionRecord(BaseModel):
     playbook: dict[str, Any] | None = None
 
 
-class Owner(BaseModel):
+class Owner(Shape):
     """Who made a set."""
 
     id: str
     name: str
 
 
-class ParentSet(BaseModel):
+class ParentSet(Shape):
     """The set above, as information."""
 
     id: str
     set_name: str
 
 
-class CurrentSet(BaseModel):
+class CurrentSet(Shape):
     """The set a listing shows."""
 
     id: str
@@ -210,7 +216,7 @@ class CurrentSet(BaseModel):
     can_write: bool
 
 
-class NextCall(BaseModel):
+class NextCall(Shape):
     """A call that leads on."""
 
     method: str
@@ -218,14 +224,14 @@ class NextCall(BaseModel):
     rel: str | None = None
 
 
-class SetStatus(BaseModel):
+class SetStatus(Shape):
     """The set that a listed token defines, and how it stands to the one listed."""
 
     id: str
     relation: str
 
 
-class ListedToken(BaseModel):
+class ListedToken(Shape):
     """A token of a listing. `answers`: the last to this reader of what a script, remote or person answers for."""
 
     id: str
@@ -240,7 +246,7 @@ class ListedToken(BaseModel):
     links: list[NextCall] = []
 
 
-class Contents(BaseModel):
+class Contents(Shape):
     """A page of tokens; `next` is the call for the next page."""
 
     tokens: list[ListedToken]
@@ -248,7 +254,7 @@ class Contents(BaseModel):
     next_cursor: str | None
 
 
-class ListedCommand(BaseModel):
+class ListedCommand(Shape):
     """A command of the pallet."""
 
     id: str
@@ -260,14 +266,14 @@ class ListedCommand(BaseModel):
     call: NextCall
 
 
-class Relocation(BaseModel):
+class Relocation(Shape):
     """Why a session stands somewhere else than it was left."""
 
     set_id: str
     reason: str
 
 
-class Listing(BaseModel):
+class Listing(Shape):
     """What `session.ls` and `session.cd` answer; without commands there is no pallet version either."""
 
     session_id: str
@@ -279,7 +285,7 @@ class Listing(BaseModel):
     relocated_from: Relocation | None = None
 
 
-class ActionResult(BaseModel):
+class ActionResult(Shape):
     """What `session.action` answers.
 
     With `state` it was answered before the action has ended, as its `job` asks a person: the action goes on by itself.

@@ -8,18 +8,19 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rpcserver.models import Shape
 from rpcserver.play_results import PlaybookChange, PlaybookEvent
 from rpcserver.results import Question
 
 
-class ServerName(BaseModel):
+class ServerName(Shape):
     """Which program answers."""
 
     name: str
     version: str
 
 
-class Hello(BaseModel):
+class Hello(Shape):
     """The first message on a connection: what holds here."""
 
     protocol: str
@@ -30,7 +31,7 @@ class Hello(BaseModel):
     epoch: str
 
 
-class Closing(BaseModel):
+class Closing(Shape):
     """The server is about to close the connection, and when to come back."""
 
     code: int
@@ -39,30 +40,30 @@ class Closing(BaseModel):
     retry_after_ms: int
 
 
-class Expiring(BaseModel):
+class Expiring(Shape):
     """The connection's credential ends at UTC milliseconds `expires_at`; then the connection is closed with 4401."""
 
     expires_at: int
     in_s: float
 
 
-class CancelRequest(BaseModel):
+class CancelRequest(Shape):
     """The server no longer wants the answer to its request of that id."""
 
     id: str
 
 
-class Gap(BaseModel):
+class Gap(Shape):
     """Events of a subscription that were left out: those from the number `from` up to `to`."""
 
-    model_config = ConfigDict(populate_by_name=True)
+    model_config = ConfigDict(defer_build=True, populate_by_name=True)
 
     subscription: str
     from_: int = Field(alias="from")
     to: int
 
 
-class MaintenanceEvent(BaseModel):
+class MaintenanceEvent(Shape):
     """The operator has stopped or resumed the service."""
 
     on: bool
@@ -70,7 +71,7 @@ class MaintenanceEvent(BaseModel):
     retry_after_ms: int
 
 
-class ProgressReport(BaseModel):
+class ProgressReport(Shape):
     """How far a call is: `done` of `total`, which is null where the end is not known."""
 
     kind: Literal["report"]
@@ -80,14 +81,14 @@ class ProgressReport(BaseModel):
     percentage: float | None = None
 
 
-class Progress(BaseModel):
+class Progress(Shape):
     """How far the call with that `_meta.progress_token` is; the last one comes before the response."""
 
     token: str | int
     value: ProgressReport
 
 
-class QuestionEvent(BaseModel):
+class QuestionEvent(Shape):
     """A question to a person: answer it with ask.answer."""
 
     activity_id: str
@@ -99,7 +100,7 @@ class QuestionEvent(BaseModel):
     caller: str
 
 
-class AnsweredEvent(BaseModel):
+class AnsweredEvent(Shape):
     """A question is over; an answer is read from the attribute, or by pressing the command without a value."""
 
     activity_id: str
@@ -107,7 +108,7 @@ class AnsweredEvent(BaseModel):
     state: Literal["succeeded", "declined", "expired", "cancelled"]
 
 
-class SessionEvent(BaseModel):
+class SessionEvent(Shape):
     """Something happened to a session."""
 
     session_id: str
@@ -131,7 +132,7 @@ class RelocatedEvent(PlaceEvent):
     relocated_from: str
 
 
-class SeenToken(BaseModel):
+class SeenToken(Shape):
     """A user's token, as the others in the set see it."""
 
     id: str
@@ -139,7 +140,7 @@ class SeenToken(BaseModel):
     type: str
 
 
-class ContentsEvent(BaseModel):
+class ContentsEvent(Shape):
     """A user entered or left a set the subscriber stands in."""
 
     set_id: str
@@ -147,7 +148,7 @@ class ContentsEvent(BaseModel):
     token: SeenToken
 
 
-class WorldEvent(BaseModel):
+class WorldEvent(Shape):
     """What happened in the world; never a value.
 
     `set_id` is the set that was made or deleted, or in which it happened; for a value, the one it holds in alone.
@@ -170,7 +171,7 @@ class WorldEvent(BaseModel):
     attribute: str | None = None
 
 
-class WorkEvent(BaseModel):
+class WorkEvent(Shape):
     """What a job or schedule of the user is about; `function` is empty where a question is told."""
 
     job_id: str | None
@@ -234,7 +235,7 @@ class WithdrawnEvent(JobEvent):
     reason: str
 
 
-class CredentialEvent(BaseModel):
+class CredentialEvent(Shape):
     """A credential in the user's name has ended, and with it all that it brought."""
 
     credential_id: str

@@ -2,14 +2,12 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel
-
-from rpcserver.models import NextCall
+from rpcserver.models import NextCall, Shape
 
 StepState = Literal["waiting", "running", "done", "failed", "withdrawn", "planned"]
 
 
-class PlayedAction(BaseModel):
+class PlayedAction(Shape):
     """An action as a play or a plan tells it; `handled_by` names the plugin, `ms` says how long it took.
 
     With `is_cut` its result is too long to be told here, and null: session.playbook_find tells it.
@@ -36,21 +34,21 @@ class PlaybookAction(PlayedAction):
     priority: int
 
 
-class Added(BaseModel):
+class Added(Shape):
     """How many actions were added, and the first of them."""
 
     added: int
     actions: list[PlaybookAction]
 
 
-class PlaybookPage(BaseModel):
+class PlaybookPage(Shape):
     """A page of a playbook's actions; `next_cursor` is null at the end."""
 
     items: list[PlaybookAction]
     next_cursor: str | None
 
 
-class Played(BaseModel):
+class Played(Shape):
     """How a play ended; with `state`, that it goes on: `next` waits for its end. `job_id` is null for a plan."""
 
     job_id: str | None
@@ -62,7 +60,7 @@ class Played(BaseModel):
     results: list[PlayedAction] | None = None
 
 
-class ContextRecord(BaseModel):
+class ContextRecord(Shape):
     """What sessions share; times are UTC milliseconds."""
 
     id: int
@@ -73,14 +71,14 @@ class ContextRecord(BaseModel):
     created_at: int
 
 
-class ContextPage(BaseModel):
+class ContextPage(Shape):
     """A page of contexts; `next_cursor` is null at the end."""
 
     items: list[ContextRecord]
     next_cursor: str | None
 
 
-class KeyPage(BaseModel):
+class KeyPage(Shape):
     """A page of keys; `next_cursor` is null at the end."""
 
     items: list[str]
@@ -94,7 +92,7 @@ class PlaybookEvent(PlayedAction):
     job_id: str
 
 
-class PlaybookChange(BaseModel):
+class PlaybookChange(Shape):
     """Actions were added to a session's playbook."""
 
     session_id: str

@@ -53,7 +53,7 @@ _SECRET = re.compile(r"\{secret:([^{}]+)\}")
 class PlayData(BaseModel):
     """Input of session.play."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
     session_id: str
     filter: str = ""
 

@@ -2,33 +2,33 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from rpcserver.job_models import JobRecord, JobState
-from rpcserver.models import NextCall, SessionRecord
+from rpcserver.models import NextCall, SessionRecord, Shape
 
 
-class SessionId(BaseModel):
+class SessionId(Shape):
     """The session made or destroyed."""
 
     session_id: str
 
 
-class SessionPage(BaseModel):
+class SessionPage(Shape):
     """A page of sessions; `next_cursor` is null at the end."""
 
     items: list[SessionRecord]
     next_cursor: str | None
 
 
-class JobPage(BaseModel):
+class JobPage(Shape):
     """A page of jobs, the newest first; `next_cursor` is null at the end."""
 
     items: list[JobRecord]
     next_cursor: str | None
 
 
-class JobFunction(BaseModel):
+class JobFunction(Shape):
     """A job function: what it does, takes, answers and may touch.
 
     `input` and `output` are JSON Schemas; an `internal` one is not for `job.run`.
@@ -48,19 +48,19 @@ class JobFunction(BaseModel):
     internal: bool
 
 
-class JobFunctions(BaseModel):
+class JobFunctions(Shape):
     """Every job function there is."""
 
     items: list[JobFunction]
 
 
-class JobId(BaseModel):
+class JobId(Shape):
     """A job that was begun."""
 
     job_id: str
 
 
-class JobRun(BaseModel):
+class JobRun(Shape):
     """A job that was run, or still runs: then `next` waits for its end; `result` when it has succeeded."""
 
     job_id: str
@@ -69,7 +69,7 @@ class JobRun(BaseModel):
     next: NextCall | None = None
 
 
-class JobLine(BaseModel):
+class JobLine(Shape):
     """A line of a job's log, at UTC milliseconds `at`."""
 
     number: int
@@ -77,7 +77,7 @@ class JobLine(BaseModel):
     text: str
 
 
-class JobLog(BaseModel):
+class JobLog(Shape):
     """Lines of a job's log; `next` is the `after` of the call that goes on."""
 
     lines: list[JobLine]
@@ -85,7 +85,7 @@ class JobLog(BaseModel):
     state: JobState
 
 
-class FunctionStatistics(BaseModel):
+class FunctionStatistics(Shape):
     """How often a job function ran and failed since the start, and the middle and the slow end of its durations."""
 
     function: str
@@ -95,13 +95,13 @@ class FunctionStatistics(BaseModel):
     p99_ms: float
 
 
-class JobStatistics(BaseModel):
+class JobStatistics(Shape):
     """Every job function that ran since the server started."""
 
     items: list[FunctionStatistics]
 
 
-class Schedule(BaseModel):
+class Schedule(Shape):
     """When a job function is run: by the line `cron` in `timezone`, every `every_s`, or `at` UTC milliseconds.
 
     `brought_by`: the credentials it needs.
@@ -124,14 +124,14 @@ class Schedule(BaseModel):
     created_at: int
 
 
-class SchedulePage(BaseModel):
+class SchedulePage(Shape):
     """A page of schedules, the oldest first; `next_cursor` is null at the end."""
 
     items: list[Schedule]
     next_cursor: str | None
 
 
-class Question(BaseModel):
+class Question(Shape):
     """A question, as whoever may answer sees it; `schema` is the JSON Schema of an answer."""
 
     ask_id: str
@@ -146,14 +146,14 @@ class Question(BaseModel):
     created_at: int
 
 
-class AskPage(BaseModel):
+class AskPage(Shape):
     """A page of open questions, the oldest first; `next_cursor` is null at the end."""
 
     items: list[Question]
     next_cursor: str | None
 
 
-class Subscribed(BaseModel):
+class Subscribed(Shape):
     """An open subscription and where in the log it begins; `recovered` only when `since` was given."""
 
     subscription: str
@@ -162,7 +162,7 @@ class Subscribed(BaseModel):
     recovered: bool | None = None
 
 
-class Identity(BaseModel):
+class Identity(Shape):
     """The calling user and how far the credential reaches; `expires_at` in UTC milliseconds, null: until revoked."""
 
     user_id: str
@@ -175,21 +175,21 @@ class Identity(BaseModel):
     expires_at: int | None
 
 
-class LeftOut(BaseModel):
+class LeftOut(Shape):
     """What took too long and is not asked for a while: a plugin and its hook, or a remote by its id."""
 
     what: str
     tried_again_in_s: float
 
 
-class Used(BaseModel):
+class Used(Shape):
     """How much the caller keeps of something, and the most that may be kept."""
 
     used: int
     most: int
 
 
-class ServerInfo(BaseModel):
+class ServerInfo(Shape):
     """The server as `server.info` tells it.
 
     `usage` is the caller's, by the name of the setting; `left_out` for the caller or for everybody.
@@ -205,7 +205,7 @@ class ServerInfo(BaseModel):
     methods: list[str]
 
 
-class Imported(BaseModel):
+class Imported(Shape):
     """What came of an import; `problems` holds the first (place, reason) pairs."""
 
     set_id: str
@@ -215,10 +215,10 @@ class Imported(BaseModel):
     problem_count: int
 
 
-class OpenRpc(BaseModel):
+class OpenRpc(Shape):
     """An OpenRPC 1.4 document."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(defer_build=True, extra="allow")
 
     openrpc: str = Field(pattern=r"^1\.4\.\d+$")
     info: dict[str, Any]
@@ -226,7 +226,7 @@ class OpenRpc(BaseModel):
     components: dict[str, Any]
 
 
-class Ticket(BaseModel):
+class Ticket(Shape):
     """A one-shot ticket, and until when it opens (UTC milliseconds)."""
 
     ticket: str
@@ -239,14 +239,14 @@ class OperatorTicket(Ticket):
     credential_id: str
 
 
-class NewLimitedCredential(BaseModel):
+class NewLimitedCredential(Shape):
     """A credential that was made; its text is shown this once."""
 
     credential_id: str
     credential: str
 
 
-class CredentialRecord(BaseModel):
+class CredentialRecord(Shape):
     """A credential as `credentials.list` tells it, with what was used of it; times are UTC milliseconds."""
 
     credential_id: str
@@ -265,14 +265,14 @@ class CredentialRecord(BaseModel):
     calls_refused: int
 
 
-class CredentialPage(BaseModel):
+class CredentialPage(Shape):
     """A page of credentials, the oldest first."""
 
     items: list[CredentialRecord]
     next_cursor: str | None
 
 
-class LoggedCall(BaseModel):
+class LoggedCall(Shape):
     """A call made with a limited credential; `outcome` is `ok`, the error's kind, or null while it runs."""
 
     id: str
@@ -281,14 +281,14 @@ class LoggedCall(BaseModel):
     at: int
 
 
-class LogPage(BaseModel):
+class LogPage(Shape):
     """A page of a credential's calls, the newest first."""
 
     items: list[LoggedCall]
     next_cursor: str | None
 
 
-class PastEvent(BaseModel):
+class PastEvent(Shape):
     """An event as `events.history` tells it."""
 
     topic: str
@@ -298,14 +298,14 @@ class PastEvent(BaseModel):
     data: dict[str, Any]
 
 
-class EventPage(BaseModel):
+class EventPage(Shape):
     """A page of events, the newest first; it may hold fewer than asked for and still go on."""
 
     items: list[PastEvent]
     next_cursor: str | None
 
 
-class Attached(BaseModel):
+class Attached(Shape):
     """A connection that has used a session, with what it says it is."""
 
     connection: str
@@ -318,7 +318,7 @@ class Attached(BaseModel):
     is_me: bool
 
 
-class Presence(BaseModel):
+class Presence(Shape):
     """Who is attached to a session."""
 
     session_id: str

@@ -69,7 +69,7 @@ _Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(lambda value: _li
 class RemoteSecretSetting(BaseModel):
     """A secret that remotes name: sent to these hosts alone, from remotes of these users (none: of everybody)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="forbid")
 
     text: SecretStr
     hosts: _SecretHosts

@@ -34,6 +34,7 @@ ALL = {
     "SELECT epoch, last_seq FROM event_runs": "when a run begins: a thousand are kept, in memory too",
     "UPDATE event_runs SET last_seq": "when a run begins",
     "SELECT user_id, from_seq, heard_at FROM listeners": "at the start: all of them are kept in memory",
+    "FROM (SELECT 1 FROM jobs WHERE owner_id": "by server.info: one user's, and no more than they may keep",
     "FROM schedules WHERE id > ? AND next_at IS NOT NULL": "when the clock was set, all are looked at, page by page",
     "FROM schedules WHERE next_at IS NOT NULL AND authority LIKE": "when a credential ends, and not by the writer",
 }

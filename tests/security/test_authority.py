@@ -378,7 +378,8 @@ async def test_what_is_about_a_connection_is_not_called_from_inside(probed: Runn
 
 async def counted(server: Running, credential_id: str) -> tuple[int, int]:
     """Return how many calls of a credential were made and refused."""
-    items = (await (await server.client("anna")).call("credentials.list", limit=200))["items"]
+    async with Client(server.url, await server.credential("anna")) as anna:
+        items = (await anna.call("credentials.list", limit=200))["items"]
     one = next(item for item in items if item["credential_id"] == credential_id)
     return one["calls_made"], one["calls_refused"]
 

@@ -120,6 +120,8 @@ class Run:
         """Run a job that only reads: no row, nothing told."""
         try:
             result = self.context.checked(await self._attempt(_this_task()))
+            if self.spec.plugin:
+                self._require_json(result)
             self.is_error = False
             return result
         finally:
@@ -324,7 +326,9 @@ class Run:
             raise self._unforeseen(error) from error  # nobody stopped it: what it waited for was cancelled
         except FORESEEN:
             raise
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             # A guest's sys.exit() is a fault of one job, not the end of the server.
             raise self._unforeseen(error) from error
         finally:
@@ -369,7 +373,15 @@ class Run:
             return await commit
         except FORESEEN:
             raise
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise self._unforeseen(error) from error
+
+    def _require_json(self, result: Any) -> None:
+        try:
+            ending.as_json(result)
+        except Exception as error:
             raise self._unforeseen(error) from error
 
     async def _end_badly(self, state: str, error: BaseException) -> None:

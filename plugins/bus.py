@@ -3,12 +3,14 @@
 The one place, with the runner and the dispatcher, that catches every exception: a guest's fault must not become ours.
 """
 
+import asyncio
 import inspect
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
+from types import NoneType
 from typing import Any
 
 import orjson
@@ -20,7 +22,7 @@ from jobs.breaker import Breaker
 from jobs.clock import CURRENT, Clock
 from jobs.errors import FORESEEN, JobError
 from play.filters import ActionFilter
-from plugins.errors import BadPlugin, LeftOut, PluginError, PluginLate
+from plugins.errors import BadPlugin, LeftOut, PluginError, PluginLate, printable
 from plugins.hooks import (
     PROJECT,
     Action,
@@ -99,21 +101,21 @@ class Bus:
             try:
                 brought = guest(**arguments(name))
                 found.append((name, list(brought) if isinstance(brought, Iterable) else brought))
-            except BadPlugin:
+            except (BadPlugin, KeyboardInterrupt):
                 raise
-            except (Exception, SystemExit) as error:
-                raise BadPlugin(name, f"{hook} raised {error!r}") from error
+            except BaseException as error:
+                raise BadPlugin(name, f"{hook} raised {type(error).__name__}: {printable(error)}") from error
         return found
 
     async def pallet(self, pallet: Pallet) -> list[Command]:
         """Collect the commands. What a failing guest offered is left out, and the log names it."""
         for name, guest in self._guests("session_pallet"):
             before = list(pallet.commands)
+            take = partial(_offered, name, pallet, {id(command) for command in before})
             try:
-                added = await self._ask_or_leave_out(
-                    name, "session_pallet", guest, self._filter_timeout_s, pallet=pallet
+                pallet.commands = await self._ask_or_leave_out(
+                    name, "session_pallet", guest, self._filter_timeout_s, take=take, pallet=pallet
                 )
-                pallet.commands = _checked(name, pallet.commands, added)
             except PluginError as error:
                 pallet.commands = before
                 _note(error)
@@ -130,13 +132,19 @@ class Bus:
             move = action.move
             try:
                 answer = await self._ask_or_leave_out(
-                    name, "session_action", guest, self._action_timeout_s, lambda: action.handled, action=action
+                    name,
+                    "session_action",
+                    guest,
+                    self._action_timeout_s,
+                    lambda: action.handled is True,
+                    take=partial(_answered, action),
+                    action=action,
                 )
-                _check_answer(name, answer, action.move)
             except PluginError as error:
                 _note(error)
-                said = str(error.cause if isinstance(error.cause, JobError) else error)
-                action.response[name] = {"error": said.encode("utf-8", "replace").decode()}
+                action.response[name] = {
+                    "error": printable(error.cause if isinstance(error.cause, JobError) else error)
+                }
                 action.handled, action.move = handled_by is not None, move
                 first_error = first_error or error
                 continue
@@ -195,14 +203,16 @@ class Bus:
         count = 0
         for name, guest in self._guests(hook):
             try:
-                verdict = await self._ask_or_leave_out(name, hook, guest, self._filter_timeout_s, passage=passage)
+                verdict = await self._ask_or_leave_out(
+                    name, hook, guest, self._filter_timeout_s, take=_verdict, passage=passage
+                )
             except PluginError as error:
                 if first is None:
                     raise
                 _note(error)
                 verdict = str(error)
             if verdict is not None:
-                first = first or (name, str(verdict))
+                first = first or (name, verdict)
                 count += 1
         return (*first, count) if first is not None else None
 
@@ -211,15 +221,13 @@ class Bus:
         for name, guest in self._guests("authenticate"):
             try:
                 answer = await self._ask_or_leave_out(
-                    name, "authenticate", guest, self._filter_timeout_s, credential=credential
+                    name, "authenticate", guest, self._filter_timeout_s, take=_identity, credential=credential
                 )
             except PluginError as error:
                 _note(error)
                 continue
-            if isinstance(answer, Identity):
-                return name, answer
             if answer is not None:
-                log.warning("plugin_failed", plugin=name, hook="authenticate", reason="it returned no Identity")
+                return name, answer
         return None
 
     async def answer(self, hook: str, session: SessionView, answer: dict[str, Any]) -> dict[str, Any]:
@@ -228,14 +236,9 @@ class Bus:
             offered = orjson.loads(orjson.dumps(answer))  # his own: what he does to it counts if he returns it
             try:
                 given = await self._ask_or_leave_out(
-                    name, hook, guest, self._filter_timeout_s, session=session, answer=offered
+                    name, hook, guest, self._filter_timeout_s, take=_changed, session=session, answer=offered
                 )
-                if given is None:
-                    continue
-                if not isinstance(given, dict):
-                    raise PluginError(name, hook, f"returned {type(given).__name__} where an answer is due")
-                _check_json(name, hook, given)
-                answer = given
+                answer = answer if given is None else given
             except PluginError as error:
                 _note(error)
         return answer
@@ -250,11 +253,7 @@ class Bus:
 
     async def method(self, guest: str, method: GuestMethod, call: MethodCall, params: BaseModel) -> Any:
         """Run a guest's method and return what it answers. Raises PluginError."""
-        answer = await self._ask(guest, method.name, partial(method.fn, call, params), None)
-        if isinstance(answer, BaseModel):
-            return answer.model_dump(mode="json")
-        _check_json(guest, method.name, answer)
-        return answer
+        return await self._ask(guest, method.name, partial(method.fn, call, params), None, take=_plain)
 
     def _guests(self, hook: str) -> Iterator[tuple[str, Any]]:
         for one in self._implementations(hook):
@@ -283,6 +282,8 @@ class Bus:
         guest: Any,
         timeout_s: float,
         is_own: Callable[[], bool] = lambda: False,
+        *,
+        take: Callable[[Any], Any] = lambda answer: answer,
         **arguments: Any,
     ) -> Any:
         """Ask a guest that everybody passes, unless it has kept them too long. Raises LeftOut or PluginError.
@@ -295,7 +296,7 @@ class Bus:
         if wait_s:
             raise LeftOut(name, hook, wait_s)
         try:
-            answer = await self._ask(name, hook, guest, timeout_s, **arguments)
+            answer = await self._ask(name, hook, guest, timeout_s, take=take, **arguments)
         except PluginLate:
             if not is_own():
                 self.breaker.late(thing)
@@ -306,20 +307,45 @@ class Bus:
         self.breaker.answered(thing)
         return answer
 
-    async def _ask(self, name: str, hook: str, guest: Any, timeout_s: float | None, **arguments: Any) -> Any:
+    async def _ask(
+        self,
+        name: str,
+        hook: str,
+        guest: Any,
+        timeout_s: float | None,
+        *,
+        take: Callable[[Any], Any] = lambda answer: answer,
+        **arguments: Any,
+    ) -> Any:
+        """Ask a guest, and return what `take` makes of its answer. Raises PluginError for whatever goes wrong.
+
+        Args:
+            take: looks at the answer inside the fence, for what a guest hands over may raise when it is looked at.
+        """
         clock = Clock(timeout_s, CURRENT.get())
         outside = CURRENT.set(clock)
+        task = asyncio.current_task()
+        stops = task.cancelling() if task is not None else 0
         try:
             answer = guest(**arguments)
             if inspect.isawaitable(answer):
                 async with clock.start():
                     answer = await answer
-            return answer
+            return take(answer)
+        except Unusable as error:
+            raise PluginError(name, hook, str(error)) from error
         except TimeoutError as error:
             if clock.is_up:
                 raise PluginLate(name, hook, f"took longer than {timeout_s:g} s", error) from error
             raise PluginError(name, hook, "raised TimeoutError", error) from error
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except asyncio.CancelledError as error:
+            if task is not None and task.cancelling() > stops:
+                raise
+            # Nobody stopped it: what it waited for was cancelled, or it raised this itself.
+            raise PluginError(name, hook, "raised CancelledError", error) from error
+        except BaseException as error:
             if hook in _SECRETIVE or isinstance(error, self._foreseen):
                 # Not the error itself: its text may repeat what the guest was asked with, which may be a secret.
                 log.info("plugin_raised", plugin=name, hook=hook, error=type(error).__name__, where=_where(error))
@@ -330,6 +356,10 @@ class Bus:
             clock.end()
             CURRENT.reset(outside)
             await clock.back()  # whatever became of the guest: who comes next acts in the call's turn
+
+
+class Unusable(Exception):
+    """What a guest returned cannot be used; the text says why, as `returned ...`."""
 
 
 def _note(error: PluginError) -> None:
@@ -345,11 +375,22 @@ def _call_with(implementation: Any) -> Any:
     return call
 
 
-def _checked(guest: str, left: Any, added: Any) -> list[Command]:
-    try:
-        return [_named(command, guest) for command in (*left, *(added or ()))]
-    except TypeError as error:
-        raise PluginError(guest, "session_pallet", "left or returned what is no list of commands", error) from error
+def _offered(guest: str, pallet: Pallet, known: set[int], added: Any) -> list[Command]:
+    """Return the pallet's commands, those that the guest changed or added checked. Raises Unusable."""
+    if not isinstance(pallet.commands, list) or not isinstance(added, list | tuple | NoneType):
+        raise Unusable("left or returned what is no list of commands")
+    found = []
+    for command in (*pallet.commands, *(added or ())):
+        if id(command) not in known:
+            if not isinstance(command, Command):
+                raise Unusable(f"offered {type(command).__name__} where a Command is due")
+            command = command if command.source else replace(command, source=guest)
+            texts = (command.id, command.name, command.description, command.source)
+            if not all(isinstance(text, str) for text in texts) or not isinstance(command.sort, int | float):
+                raise Unusable("offered a Command whose texts are no texts, or whose sort is no number")
+            _plain(command)
+        found.append(command)
+    return found
 
 
 def _where(error: BaseException) -> str:
@@ -361,24 +402,52 @@ def _filter_of(implementation: Any) -> str:
     return getattr(implementation.function, "play_filter", "")
 
 
-def _named(command: Command, guest: str) -> Command:
-    fits = isinstance(command, Command) and isinstance(command.id, str) and isinstance(command.name, str)
-    if not fits or not isinstance(command.sort, int | float):
-        raise PluginError(guest, "session_pallet", f"offered {command!r:.200} where a Command is due")
-    if command.source:
-        return command
-    _check_json(guest, "session_pallet", command)
-    return replace(command, source=guest)
+def _answered(action: Action, answer: Any) -> Any:
+    """Return the answer as JSON, what the guest set on the action checked. Raises Unusable."""
+    if not isinstance(action.move, Move | None) or not isinstance(action.handled, bool):
+        raise Unusable("set `move` to what is no Move, or `handled` to what is no bool")
+    if action.move is not None and not all(
+        isinstance(part, str | None) for part in (action.move.set_id, action.move.to)
+    ):
+        raise Unusable("set `move` to a Move whose set_id or to is no text")
+    if not isinstance(action.response, dict):
+        raise Unusable("left no dict in `response`")
+    return _plain(answer)
 
 
-def _check_answer(guest: str, answer: Any, move: Any) -> None:
-    if move is not None and not isinstance(move, Move):
-        raise PluginError(guest, "session_action", f"set move to {move!r:.200} where a Move is due")
-    _check_json(guest, "session_action", answer)
+def _verdict(verdict: Any) -> str | None:
+    if not isinstance(verdict, str | None):
+        raise Unusable(f"returned {type(verdict).__name__} where a message, or None, is due")
+    return None if verdict is None else printable(verdict)
 
 
-def _check_json(guest: str, hook: str, value: Any) -> None:
+def _identity(answer: Any) -> Identity | None:
+    if answer is None:
+        return None
+    if not isinstance(answer, Identity):
+        raise Unusable(f"returned {type(answer).__name__} where an Identity, or None, is due")
+    has_texts = all(isinstance(text, str) for text in (answer.user_name, answer.label, *answer.scopes))
+    is_at_a_time = answer.expires_at is None or type(answer.expires_at) is int
+    if not has_texts or not isinstance(answer.scopes, tuple | list) or not is_at_a_time:
+        raise Unusable(
+            "returned an Identity whose names or scopes are no texts, or whose expires_at is no whole number"
+        )
+    _plain([answer.user_name, answer.label, *answer.scopes, answer.expires_at])
+    return answer
+
+
+def _changed(answer: Any) -> dict[str, Any] | None:
+    if not isinstance(answer, dict | None):
+        raise Unusable(f"returned {type(answer).__name__} where an answer, or None, is due")
+    changed: dict[str, Any] | None = _plain(answer)
+    return changed
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as it is after it went over the wire. Raises Unusable for what is no JSON."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
     try:
-        orjson.dumps(value)
+        return orjson.loads(orjson.dumps(value))
     except TypeError as error:
-        raise PluginError(guest, hook, f"answered what is no JSON ({error})", error) from error
+        raise Unusable(f"answered what is no JSON ({printable(error)})") from error

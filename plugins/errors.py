@@ -7,6 +7,18 @@ PluginsError
     └── LeftOut      it took too long before, and was not asked
 """
 
+LONGEST_WORDS = 10_000  # characters
+
+
+def printable(said: object) -> str:
+    """Return a guest's words as a text that can be sent, and that is not too long to be read."""
+    try:
+        text = str(said)
+    except Exception as error:
+        text = f"{type(said).__name__}, whose words cannot be had: {type(error).__name__}"
+    # They may hold lone surrogates, which no row and no frame can.
+    return text[:LONGEST_WORDS].encode("utf-8", "replace").decode()
+
 
 class PluginsError(Exception):
     """A plugin could not be used."""

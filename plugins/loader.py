@@ -9,7 +9,7 @@ from pathlib import Path
 from jobs.hosts import Hosts
 from plugins import bookmarks, navigation, playbooks, scripting, stores, world
 from plugins.bus import Bus
-from plugins.errors import BadPlugin
+from plugins.errors import BadPlugin, printable
 from plugins.git import Git
 
 GROUP = "rpcserver.plugins"
@@ -31,8 +31,10 @@ def load(bus: Bus, files: Iterable[Path], hosts: Hosts | None = None) -> None:
     for point in entry_points(group=GROUP):
         try:
             guest = point.load()
-        except (Exception, SystemExit) as error:
-            raise BadPlugin(point.name, f"importing it raised {error!r}") from error
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise BadPlugin(point.name, f"importing it raised {type(error).__name__}: {printable(error)}") from error
         bus.register(guest, point.name)
     for path in files:
         bus.register(_import_file(path), path.stem)
@@ -49,6 +51,8 @@ def _import_file(path: Path) -> object:
     sys.modules[name] = module  # dataclasses and pydantic look their module up by name
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise BadPlugin(path.stem, f"importing {path} raised {error!r}") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise BadPlugin(path.stem, f"importing {path} raised {type(error).__name__}: {printable(error)}") from error
     return module

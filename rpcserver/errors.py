@@ -12,7 +12,7 @@ import structlog
 from core import errors as core
 from jobs import errors as jobs
 from play import errors as play
-from plugins.errors import PluginError
+from plugins.errors import PluginError, printable
 from store import errors as store
 from store import new_id
 
@@ -324,8 +324,7 @@ def describe(error: BaseException) -> ErrorObject:
         value = getattr(error, name, None)
         if value is not None:
             data[name] = value
-    # A guest's words may hold lone surrogates, which no row and no frame can.
-    return ErrorObject(code, str(error).encode("utf-8", "replace").decode(), data)
+    return ErrorObject(code, printable(error), data)
 
 
 def describe_for_job(error: BaseException) -> dict[str, Any]:

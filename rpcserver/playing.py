@@ -31,7 +31,7 @@ from play import Action, PlayError
 from play.action import DEFAULT_PRIORITY
 from play.errors import TooLarge
 from play.filters import ActionFilter, Order
-from plugins.errors import PluginError
+from plugins.errors import PluginError, printable
 from plugins.hooks import Play, SessionView
 from rpcserver import contexts, inside, playbooks, sources
 from rpcserver.adding import SHOWN, scanned
@@ -352,14 +352,25 @@ class Player:
         return brought[step.authority]
 
     def _plain(self, value: Any) -> Any:
-        """Return what a guest answered as JSON can hold it. Raises TooLarge."""
-        text, most = orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS), self._app.settings
+        """Return what a guest answered as JSON can hold it. Raises TooLarge, or JobError."""
+        most = self._app.settings
+        try:
+            text = orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)
+        except TypeError as error:
+            raise JobError(f"What plays it answered what is no JSON ({printable(error)}): tell its author.") from error
         if len(text) > most.max_job_result_bytes:
             raise TooLarge(f"its result has more than {most.max_job_result_bytes} bytes, the most allowed")
         return orjson.loads(text)
 
     def _checked_words(self, env: dict[str, str]) -> dict[str, str]:
-        """Return the words of a session, which have to be few enough to be kept. Raises TooLarge."""
+        """Return the words of a session, which have to be few enough to be kept. Raises TooLarge, or JobError."""
+        try:
+            orjson.dumps(env)
+            are_texts = isinstance(env, dict) and all(isinstance(text, str) for text in env.values())
+        except TypeError:
+            are_texts = False
+        if not are_texts:
+            raise JobError("What plays it left words of the session that are no texts: tell its author.")
         most = self._app.settings.max_words_bytes
         if sum(len(name) + len(text.encode("utf-8", "replace")) for name, text in env.items()) > most:
             raise TooLarge(f"with it the session's words would have more than {most} bytes, the most allowed")

@@ -212,11 +212,13 @@ CREATE TABLE playbook_priorities (
     PRIMARY KEY (session_id, filter)
 );
 
--- Words that stand for {NAME} in a session's scripts. Written by rpcserver.playbooks.
+-- Words that stand for {NAME} in a session's scripts. authority: as of jobs, of who set it; an action with a word in it is
+-- theirs, too. Written by rpcserver.playbooks.
 CREATE TABLE session_env (
     session_id TEXT NOT NULL REFERENCES sessions (id),
     name       TEXT NOT NULL,
     value      TEXT NOT NULL,
+    authority  TEXT NOT NULL DEFAULT '[]',
     PRIMARY KEY (session_id, name)
 );
 
@@ -298,7 +300,7 @@ CREATE UNIQUE INDEX asks_number ON asks (job_id, number);
 CREATE INDEX asks_open ON asks (user_id) WHERE state = 'open';
 
 -- Who is to be told, outside, that a job has ended, and how that fares. secret: the name of one of the operator's.
--- next_at: steady. Written by jobs.callbacks.
+-- next_at: steady. is_begun: it is being told. crashes: how often the server was killed then. Written by jobs.callbacks.
 CREATE TABLE callbacks (
     job_id  TEXT PRIMARY KEY REFERENCES jobs (id),
     url     TEXT NOT NULL,
@@ -307,9 +309,12 @@ CREATE TABLE callbacks (
     tries   INTEGER NOT NULL,
     status  INTEGER,
     problem TEXT,
-    next_at BIGINT
+    next_at BIGINT,
+    is_begun INTEGER NOT NULL DEFAULT 0 CHECK (is_begun IN (0, 1)),
+    crashes  INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX callbacks_next ON callbacks (next_at) WHERE next_at IS NOT NULL;
+CREATE INDEX callbacks_begun ON callbacks (job_id) WHERE is_begun = 1;
 
 -- Jobs to come: at a time, at an interval, or by a cron line. next_at: of an interval steady.
 -- authority: as of jobs. skipped, skipped_from: runs since the last one that were not submitted. crashes: kills in a row.

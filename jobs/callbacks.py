@@ -26,7 +26,7 @@ import orjson
 import structlog
 
 from jobs import rows
-from jobs.authority import Ledger, NoLedger
+from jobs.authority import Authority, Ledger, NoLedger
 from jobs.errors import CredentialEnded, CredentialExpired, CredentialRevoked, RemoteUnavailable
 from jobs.fence import fenced
 from jobs.model import JobRow
@@ -152,7 +152,7 @@ class Callbacks:
         job = await self._store.read(lambda tx: rows.find(tx, callback.job_id))
         if job is None:
             return False
-        authority = await self._store.write(lambda tx: self._ledger.load(tx, job.authority))
+        authority = await self._store.write(lambda tx: self._begin(tx, job))
         body = orjson.dumps(self._show(job))
         status, problem, is_over = None, None, False
         try:
@@ -168,6 +168,10 @@ class Callbacks:
             log.info("callback_failed", job_id=callback.job_id, tries=callback.tries + 1, status=status, reason=problem)
         return True
 
+    def _begin(self, tx: Tx, job: JobRow) -> Authority:
+        tx.run("UPDATE callbacks SET is_begun = 1 WHERE job_id = ?", job.id)
+        return self._ledger.load(tx, job.authority)
+
 
 def no_callbacks() -> tuple[Post, Secret, Show]:
     """Return what a runner without a way outside tells callbacks with: every delivery says so."""
@@ -179,6 +183,20 @@ def no_callbacks() -> tuple[Post, Secret, Show]:
         return ""
 
     return post, secret, lambda row: {"job_id": row.id, "state": row.state}
+
+
+def recover(tx: Tx, was_killed: bool, max_crashes: int) -> None:
+    """Give up what was being told whenever the server was killed; what else was interrupted is told again.
+
+    There are never more of them than are told at once.
+    """
+    if was_killed:
+        tx.run("UPDATE callbacks SET crashes = crashes + 1 WHERE is_begun = 1")
+    tx.run(
+        "UPDATE callbacks SET state = 'failed', next_at = NULL, problem = ? WHERE is_begun = 1 AND crashes >= ?",
+        *("The server went down more than once while it was sent.", max_crashes),
+    )
+    tx.run("UPDATE callbacks SET is_begun = 0 WHERE is_begun = 1")
 
 
 def find(tx: Tx, job_id: str) -> Callback | None:
@@ -218,7 +236,8 @@ def _note(
         pause_s = FIRST_RETRY_S * 2 ** (tries - 1) * random.uniform(0.8, 1.2)  # noqa: S311 (jitter)
         next_at = None if state == "failed" else tx.clock.steady_ms() + int(pause_s * 1000)
     tx.run(
-        "UPDATE callbacks SET state = ?, tries = ?, status = ?, problem = ?, next_at = ? WHERE job_id = ?",
+        "UPDATE callbacks SET state = ?, tries = ?, status = ?, problem = ?, next_at = ?, is_begun = 0, crashes = 0"
+        " WHERE job_id = ?",
         state,
         tries,
         status,

@@ -51,6 +51,7 @@ async def recover(runner: "EmbeddedRunner", was_killed: bool) -> None:
         for row in queued:
             if not row.is_held:
                 runner.dispatcher.put(row)
+    await runner.store.write(lambda tx: callbacks.recover(tx, was_killed, runner.limits.max_crashes))
     if lost or waiting:
         log.warning("jobs_taken_up", waiting=waiting, lost=lost)
 

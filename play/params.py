@@ -164,6 +164,10 @@ class Params(Getters):
                 filled = _PLACE.sub(lambda place: fixed.get(name_fix(place[1]), place[0]), value)
                 self._values[key] = _LINE_BREAK.sub("\n", filled).strip(BLANKS)
 
+    def places(self) -> frozenset[str]:
+        """Give the names, as `name_fix` makes them, that stand as `{NAME}` in values."""
+        return frozenset(name_fix(name) for value in self._values.values() for name in _PLACE.findall(value))
+
     def change_values(self, change: Callable[[str], str]) -> None:
         """Put `change(value)` in the place of every value."""
         for key, value in self._values.items():

@@ -308,17 +308,26 @@ def env(tx: Tx, session_id: str) -> dict[str, str]:
     return dict(tx.all("SELECT name, value FROM session_env WHERE session_id = ? ORDER BY name", session_id))
 
 
-def set_env(tx: Tx, session_id: str, words: Mapping[str, str]) -> None:
-    """Replace the session's words; those that stay are not touched."""
+def words_by(tx: Tx, session_id: str) -> dict[str, str]:
+    """Return by whose credentials the session's words were set, by name."""
+    return dict(tx.all("SELECT name, authority FROM session_env WHERE session_id = ?", session_id))
+
+
+def set_env(tx: Tx, session_id: str, words: Mapping[str, str], authority: str) -> None:
+    """Replace the session's words; those that stay are not touched.
+
+    Args:
+        authority: by whose credentials, as rows have it.
+    """
     before = env(tx, session_id)
     tx.many(
         "DELETE FROM session_env WHERE session_id = ? AND name = ?",
         [(session_id, name) for name in before if name not in words],
     )
     tx.many(
-        "INSERT INTO session_env (session_id, name, value) VALUES (?, ?, ?)"
-        " ON CONFLICT (session_id, name) DO UPDATE SET value = excluded.value",
-        [(session_id, name, value) for name, value in words.items() if before.get(name) != value],
+        "INSERT INTO session_env (session_id, name, value, authority) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (session_id, name) DO UPDATE SET value = excluded.value, authority = excluded.authority",
+        [(session_id, name, value, authority) for name, value in words.items() if before.get(name) != value],
     )
 
 

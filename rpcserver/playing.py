@@ -11,7 +11,7 @@ import re
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ from play import Action, PlayError
 from play.action import DEFAULT_PRIORITY
 from play.errors import TooLarge
 from play.filters import ActionFilter, Order
+from play.names import name_fix
 from plugins.errors import PluginError, printable
 from plugins.hooks import Play, SessionView
 from rpcserver import contexts, inside, playbooks, sources
@@ -66,6 +67,7 @@ class Scene:
     context: Context
     principal: Principal
     env: dict[str, str]
+    words_by: dict[str, str]  # who set the words, as rows have it
 
 
 class Left:
@@ -307,12 +309,18 @@ class Player:
         known: tuple[str, ...] = ()
         env: dict[str, str] | None = None
         entries: Collection[str] = ()
+        by = both = job.authority
         try:
-            both = job.authority & await self._brought(step, job.authority, brought)
+            by = await self._brought(step.authority, job.authority, brought)
+            both &= by
             both.require(*app.bus.scopes_of(step.actor, step.name))
+            scene = await self._scene(data, job.user_id, both)
+            for word in _words_in(step.action, scene.env):
+                both &= await self._brought(scene.words_by[word], job.authority, brought)
+            both.require(*app.bus.scopes_of(step.actor, step.name))
+            scene = replace(scene, principal=replace(scene.principal, authority=both))
             if both.is_metered:
                 entries = await app.credentials.admit(both, step.title)
-            scene = await self._scene(data, job.user_id, both)
             action, secrets = await self._prepared(step, scene)
             known = spellings(secrets)
             play = self._offer(job, scene, action, secrets, known)
@@ -328,7 +336,7 @@ class Player:
         except asyncio.CancelledError:
             if job.is_cancelling or job.is_withdrawn:
                 described = {"kind": "CANCELLED", "message": "The play was cancelled while it ran."}
-                await asyncio.shield(self._end(step, Outcome(who, error=described, asked=job.asked), None))
+                await asyncio.shield(self._end(step, Outcome(who, error=described, asked=job.asked), None, ""))
             raise
         except (PluginError, PlayError, PoolError, RpcError, JobsError) as error:
             described = hidden(describe_for_job(error), known)
@@ -336,20 +344,19 @@ class Player:
                 described["message"] = f"{step.place}: {step.title}: {described['message']}"
             job.log(f"{step.title} ({step.place}): {described['message']}")
             is_over = isinstance(error, CredentialRevoked | CredentialExpired) and job.authority.over is None
+            is_over = is_over and by.over is not None  # else it is a word in it that is over
             outcome = Outcome(who, error=described, asked=job.asked, is_withdrawn=is_over)
         app.credentials.note(entries, "ok" if outcome.error is None else outcome.error["kind"])
-        return await self._end(step, outcome, env)
+        return await self._end(step, outcome, env, both.stored)
 
-    async def _brought(self, step: Step, own: Authority, brought: dict[str, Authority]) -> Authority:
-        """Return who brought an action."""
-        if step.authority == own.stored:
+    async def _brought(self, stored: str, own: Authority, brought: dict[str, Authority]) -> Authority:
+        """Return who brought an action, or set a word in it."""
+        if stored == own.stored:
             return own
-        if step.authority not in brought:
+        if stored not in brought:
             # In a transaction of the writer's: from then on what ends a credential is seen.
-            brought[step.authority] = await self._app.store.write(
-                lambda tx: self._app.credentials.load(tx, step.authority)
-            )
-        return brought[step.authority]
+            brought[stored] = await self._app.store.write(lambda tx: self._app.credentials.load(tx, stored))
+        return brought[stored]
 
     def _plain(self, value: Any) -> Any:
         """Return what a guest answered as JSON can hold it. Raises TooLarge, or JobError."""
@@ -380,18 +387,19 @@ class Player:
         app = self._app
         session = await app.sessions.get(data.session_id, user_id)
 
-        def read(tx: Tx) -> tuple[Any, Context | None, dict[str, str]]:
+        def read(tx: Tx) -> tuple[Any, Context | None, dict[str, str], dict[str, str]]:
             return (
                 users.find(tx, user_id),
                 contexts.find(tx, user_id, session.context_name),
                 playbooks.env(tx, session.id),
+                playbooks.words_by(tx, session.id),
             )
 
-        user, context, env = await app.store.read(read)
+        user, context, env, words_by = await app.store.read(read)
         if user is None:
             raise JobError(str(UserNotFound(user_id)))
         context = context or Context(user_id, session.context_name, 0, None, "{}", 1, 0)
-        return Scene(session, context, Principal(user, authority), env)
+        return Scene(session, context, Principal(user, authority), env, words_by)
 
     async def _prepared(self, step: Step, scene: Scene) -> tuple[Action, tuple[Secret, ...]]:
         """Return the action with its words and secrets in their places, and the secrets."""
@@ -450,11 +458,11 @@ class Player:
         playbooks.begin(tx, step.session_id, step.number, job.id, who)
         self._tell(tx, step.session_id, step.number, job.user_id, job.id)
 
-    async def _end(self, step: Step, outcome: Outcome, env: dict[str, str] | None) -> Step | None:
+    async def _end(self, step: Step, outcome: Outcome, env: dict[str, str] | None, authority: str) -> Step | None:
         def end(tx: Tx) -> Step | None:
             ended = playbooks.end(tx, step.session_id, step.number, outcome)
             if env is not None and env != playbooks.env(tx, step.session_id):
-                playbooks.set_env(tx, step.session_id, env)
+                playbooks.set_env(tx, step.session_id, env, authority)
             row = tx.one("SELECT core_user_id FROM sessions WHERE id = ?", step.session_id)
             if ended is not None and row is not None:
                 self._tell(tx, step.session_id, step.number, row[0], ended.job_id or "")
@@ -467,6 +475,12 @@ class Player:
         if step is not None:
             data = {"session_id": session_id, "job_id": job_id, **playbooks.told(step)}
             self._app.events.append(tx, "playbook.action", f"user:{user_id}", data)
+
+
+def _words_in(action: Action, env: dict[str, str]) -> list[str]:
+    """Return which of a session's words stand in an action."""
+    places = action.params.places()
+    return [name for name in env if name_fix(name) in places] if places else []
 
 
 async def _run_named(job: JobContext, secrets: tuple[Secret, ...], function: str, data: dict[str, Any]) -> Any:

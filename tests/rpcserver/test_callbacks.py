@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from jobs import callbacks
+from rpcserver import identity
 from rpcserver.client import CallError, Client
 from tests.conftest import Running, run_server
 from tests.docs.terminal import CHECKOUT, blocks
@@ -192,3 +193,55 @@ async def test_a_delivery_that_breaks_stops_no_other(scene: Scene, monkeypatch: 
             pass
     assert "failed to send" in (await told(anna, broken, "pending"))["callback"]["problem"]
     await told(anna, (await anna.call("job.run", **call))["job_id"], "delivered")
+
+
+@pytest.mark.parametrize("is_killed", [True, False])
+async def test_what_was_told_when_the_server_died_twice_is_given_up(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_killed: bool
+) -> None:
+    """The third server does not send it by itself, and the record says why; one that was stopped is no death."""
+    if is_killed:
+        monkeypatch.setattr(identity, "note_stop", lambda tx: None)  # so the next start takes the end for a kill
+    scene.web.delay.clear()
+    job_id = ""
+    for _ in range(2):
+        scene.web.arrived.clear()
+        async with run_server(tmp_path / "again", **scene.settings) as server:
+            if not job_id:
+                call = {"function": "guest.echo", "callback": {"url": scene.url, "secret": "hook"}}
+                job_id = (await (await server.client("anna")).call("job.run", **call))["job_id"]
+                credentials = server.credentials
+            await asyncio.wait_for(scene.web.arrived.wait(), 10)
+    scene.web.delay.set()
+    before = len(scene.web.seen)
+    async with run_server(tmp_path / "again", **scene.settings) as server:
+        server.credentials.update(credentials)
+        record = await told(await server.client("anna"), job_id, "failed" if is_killed else "delivered")
+    assert ("more than once" in str(record["callback"]["problem"])) == is_killed
+    assert (len(scene.web.seen) == before) == is_killed
+
+
+@pytest.mark.parametrize("end", ["revoked", "expired"])
+async def test_the_end_of_a_job_of_an_ended_credential_is_not_told(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """Whoever is to be told was named by the credential: with it that is over, also between two tries."""
+    anna = await scene.server.client("anna")
+    made = await anna.call("credential.create", label="agent", scopes=["job.run", "guest.echo"])
+    agent = await scene.server.connect(made["credential"])
+    scene.web.answer = lambda request: reply(b"", "500 Broken")
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks, "FIRST_RETRY_S", 3600.0)
+        call = {"function": "guest.echo", "callback": {"url": scene.url, "secret": "hook"}}
+        job_id = (await agent.call("job.run", **call))["job_id"]
+        while not (await told(anna, job_id, "pending"))["callback"]["tries"]:
+            pass
+    if end == "revoked":
+        await anna.call("credential.revoke", credential_id=made["credential_id"])
+    else:
+        expired = "UPDATE credentials SET expires_at = 1 WHERE id = ?"
+        await scene.server.app.store.write(lambda tx: tx.run(expired, made["credential_id"]))
+    await scene.server.app.store.write(lambda tx: tx.run("UPDATE callbacks SET next_at = 1"))
+    scene.server.app.runner.callbacks._wake.set()
+    record = await told(anna, job_id, "failed")
+    assert end in record["callback"]["problem"] and len(scene.web.seen) == 1

@@ -314,7 +314,7 @@ CREATE TABLE callbacks (
     crashes  INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX callbacks_next ON callbacks (next_at) WHERE next_at IS NOT NULL;
-CREATE INDEX callbacks_begun ON callbacks (job_id) WHERE is_begun = 1;
+CREATE INDEX callbacks_begun ON callbacks (is_begun) WHERE is_begun = 1;
 
 -- Jobs to come: at a time, at an interval, or by a cron line. next_at: of an interval steady.
 -- authority: as of jobs. skipped, skipped_from: runs since the last one that were not submitted. crashes: kills in a row.

@@ -18,7 +18,7 @@ from core.tree import Node
 from jobs.context import JobContext
 from jobs.errors import JobError
 from jobs.model import Commit, job
-from store import new_id
+from store import NoDescriptors, named, new_id
 
 BATCH = 2000
 MAX_DEPTH = 200
@@ -70,7 +70,10 @@ async def import_tree(job: JobContext, data: ImportTree) -> Commit[Imported]:
     root = f"set_{job.id.removeprefix('j_')}"
     if job.attempt > 1:
         await _take_away(job, root)
-        raise JobError("The server was killed during the import. What it had made is gone again: import once more.")
+        raise JobError(
+            "The import was interrupted, by a kill of the server or for want of room or descriptors. What it had made is"
+            " gone again: import once more."
+        )
     if not data.path.is_dir():
         hint = " A world file is imported with --format json." if data.path.suffix == ".json" else ""
         raise JobError(f"{data.path} is not a folder that can be read.{hint}")
@@ -146,7 +149,7 @@ class _Scan:
             is_folder = entry.is_dir(follow_symlinks=False)
             token = None if is_folder else self._file(entry)
         except OSError as error:
-            self._problem(entry.path, f"skipped: {error.strerror}")
+            self._unread(entry.path, "skipped", error)
             return
         name = _shown(entry.name)
         if name != entry.name:
@@ -185,12 +188,12 @@ class _Scan:
             # Not blocking: a file that became a pipe meanwhile must not hold the import.
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as error:
-            self._problem(path, f"kept without preview: {error.strerror}")
+            self._unread(path, "kept without preview", error)
             return None
         try:
             head = os.read(descriptor, PREVIEW_BYTES)
         except OSError as error:
-            self._problem(path, f"kept without preview: {error.strerror}")
+            self._unread(path, "kept without preview", error)
             return None
         finally:
             os.close(descriptor)
@@ -200,14 +203,14 @@ class _Scan:
         try:
             return os.scandir(path)
         except OSError as error:
-            self._problem(path, f"kept empty: {error.strerror}")
+            self._unread(path, "kept empty", error)
             return iter(())
 
     def _next(self, level: "_Level") -> "os.DirEntry[str] | None":
         try:
             return next(level.entries, None)
         except OSError as error:
-            self._problem(str(self._root), f"not read to its end: {error.strerror}")
+            self._unread(str(self._root), "not read to its end", error)
             return None
 
     def _put(self, node: Node) -> None:
@@ -216,6 +219,12 @@ class _Scan:
     def _full(self) -> Batch:
         batch, self._batch = self._batch, Batch()
         return batch
+
+    def _unread(self, path: str, what: str, error: OSError) -> None:
+        """Note what cannot be read; when it is the server that has no descriptor left, the import has failed."""
+        if isinstance(meaning := named(error), NoDescriptors):
+            raise meaning from error
+        self._problem(path, f"{what}: {error.strerror}")
 
     def _problem(self, path: str, what: str) -> None:
         self._imported.problem_count += 1

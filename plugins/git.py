@@ -29,6 +29,7 @@ from play.giturl import GitUrl
 from plugins import checkouts
 from plugins.checkouts import UNREADABLE, Remote
 from plugins.hooks import Play, hookimpl, plays
+from store import StoreError, named
 
 T = TypeVar("T")
 
@@ -189,6 +190,8 @@ class Git:
             message = f"The repository cannot be read: it is damaged, or made to harm ({type(error).__name__})."
             raise JobError(message) from None
         except OSError as error:
+            if isinstance(meaning := named(error), StoreError):
+                raise meaning from None  # a full disk, or no descriptor left, told as everywhere
             raise JobError(f"The checkout cannot be written: {error.strerror or type(error).__name__}.") from None
 
     @contextmanager

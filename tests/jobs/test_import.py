@@ -1,5 +1,6 @@
 """import_tree: the worst trees there are, and failures that leave nothing."""
 
+import errno
 import json
 import os
 import socket
@@ -12,6 +13,7 @@ import pytest
 from core import listing, sets, users
 from core.calls import Scene
 from core.errors import NotWritable, SetNotFound
+from jobs.errors import JobError
 from store import Tx
 from tests.builders import dump, make_place
 from tests.conftest import Process, Running, run_cli
@@ -110,6 +112,26 @@ async def test_a_tree_goes_where_it_is_told(server: Running, tmp_path: Path) -> 
     await server.app.import_tree(tmp_path / "tree", "anna", into, True, lambda *_: None)
     seen = await server.app.store.read(lambda tx: [path for path, *_ in names_below(tx, "bob", into)])
     assert seen == ["tree", "tree/file"]
+
+
+async def test_without_descriptors_an_import_fails_rather_than_leaving_folders_empty(
+    server: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the server cannot open is no fault of the tree: nothing of it is shown."""
+    await server.credential("anna")
+    (tmp_path / "tree" / "folder").mkdir(parents=True)
+    (tmp_path / "tree" / "folder" / "file").touch()
+    scandir = os.scandir
+
+    def out_of(path: Any) -> Any:
+        if str(path).endswith("/folder"):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", out_of)
+    with pytest.raises(JobError, match="descriptors.*import once more"):
+        await server.app.import_tree(tmp_path / "tree", "anna", None, False, lambda *_: None)
+    assert await server.app.store.read(lambda tx: tx.one("SELECT count(*) FROM sets")) == (1,)
 
 
 @pytest.mark.parametrize("has_server", [False, True])

@@ -1,6 +1,7 @@
 """`git.*` in a playbook: repositories over https, below the coderoot, and no way out of it or into a program."""
 
 import asyncio
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from dulwich.repo import Repo
 
+from plugins import checkouts
 from rpcserver.client import CallError, Client
 from tests.conftest import Running, run_server
 from tests.plugins.git_server import GitServer
@@ -381,3 +383,20 @@ async def test_a_cancelled_play_stops_the_fetch(carla: Client, hub: GitServer, t
     ]
     again = await carla.call("session.play", session_id=session_id)
     assert (again["done"], again["failed"]) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [(errno.ENOSPC, "STORAGE_FULL"), (errno.EDQUOT, "STORAGE_FULL"), (errno.EMFILE, "NO_DESCRIPTORS")],
+)
+async def test_a_full_disk_is_told_as_everywhere(
+    carla: Client, hub: GitServer, monkeypatch: pytest.MonkeyPatch, number: int, kind: str
+) -> None:
+    """A checkout that finds no room, or no descriptor, may be tried again."""
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(checkouts, "clone", full)
+    [result] = await play(carla, f"!!git.clone url:{hub.url('acme/tool')}")
+    assert result["error"]["kind"] == kind

@@ -71,8 +71,8 @@ async def import_tree(job: JobContext, data: ImportTree) -> Commit[Imported]:
     if job.attempt > 1:
         await _take_away(job, root)
         raise JobError(
-            "The import was interrupted, by a kill of the server or for want of room or descriptors. What it had made is"
-            " gone again: import once more."
+            "The import was interrupted, by a kill of the server or for want of room or descriptors. What it had made"
+            " is gone again: import once more."
         )
     if not data.path.is_dir():
         hint = " A world file is imported with --format json." if data.path.suffix == ".json" else ""

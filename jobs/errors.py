@@ -43,7 +43,7 @@ from typing import Any
 from core.errors import CoreError
 from jobs.nearest import nearest
 from play.errors import PlayError
-from store import PoolError, StoreError
+from store import PoolError, StoreError, named
 
 
 class JobsError(Exception):
@@ -321,3 +321,9 @@ class JobError(JobsError):
 
 # What has words for the caller and is no fault of the program: told as it is, and logged without a traceback.
 FORESEEN: tuple[type[Exception], ...] = (CoreError, JobsError, StoreError, PoolError, PlayError)
+
+
+def raise_if_of_disk(error: OSError) -> None:
+    """Raise the StoreError that an error means when the server's disk is full or gone, or no descriptor is left."""
+    if isinstance(meaning := named(error), StoreError):
+        raise meaning from error

@@ -22,6 +22,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict
 
 from jobs import JobContext, JobError, JobSpec, job
+from jobs.errors import raise_if_of_disk
 from jobs.hosts import Hosts, Meter, Stopped, download
 from play import Params
 from play.errors import MalformedUrl
@@ -29,7 +30,6 @@ from play.giturl import GitUrl
 from plugins import checkouts
 from plugins.checkouts import UNREADABLE, Remote
 from plugins.hooks import Play, hookimpl, plays
-from store import StoreError, named
 
 T = TypeVar("T")
 
@@ -190,8 +190,7 @@ class Git:
             message = f"The repository cannot be read: it is damaged, or made to harm ({type(error).__name__})."
             raise JobError(message) from None
         except OSError as error:
-            if isinstance(meaning := named(error), StoreError):
-                raise meaning from None  # a full disk, or no descriptor left, told as everywhere
+            raise_if_of_disk(error)
             raise JobError(f"The checkout cannot be written: {error.strerror or type(error).__name__}.") from None
 
     @contextmanager

@@ -78,6 +78,9 @@ def ask_ready(settings: Settings, is_address_given: bool) -> int:
         is_address_given: ask at the address of the settings; else at that of the server on the data folder, if one
             runs there.
     """
+    if not is_address_given and settings.data.exists() and not settings.data.is_dir():
+        print(f"{settings.data} is a file: give --data a folder")
+        return 1
     running = None if is_address_given else _running(settings.data)
     where = urlsplit(running["url"]) if running is not None else None
     host, port = (settings.host, settings.port) if where is None else (where.hostname or "", where.port or 0)
@@ -85,7 +88,8 @@ def ask_ready(settings: Settings, is_address_given: bool) -> int:
     try:
         status, text = start_checks.page(host, port, "/readyz", is_tls=is_tls)
     except (OSError, http.client.HTTPException) as error:
-        print(f"no answer from {host}:{port} ({error})")
+        unknown = "" if where is not None or is_address_given else f"no server runs on {settings.data}, and "
+        print(f"{unknown}no answer from {host}:{port} ({error})")
         return 1
     print(text.strip())
     return 0 if status == 200 else 1

@@ -146,6 +146,20 @@ async def test_a_moment_comes_with_the_wall_clock(scheduling: Scheduling, step_s
     assert scheduling.missed == []
 
 
+@pytest.mark.parametrize("step_s", STEPS_S)
+async def test_a_line_strikes_once_whatever_is_set(scheduling: Scheduling, step_s: float) -> None:
+    """Set past its minutes, it is run once at once and tells how many it missed; set back, it strikes at the next."""
+    await scheduling.add(schedules.cron("*/10 * * * *"))
+    scheduling.clock.set_by(step_s)
+    passed = max(0, int(step_s // 600))
+    await scheduling.fired(min(passed, 1))
+    assert scheduling.missed == ([passed - 1] if passed > 1 else [])
+    for count in (1, 2):
+        scheduling.clock.sleep_for(600)
+        await scheduling.fired(min(passed, 1) + count)
+    assert len(scheduling.missed) == int(passed > 1)
+
+
 async def test_a_line_is_due_by_the_clock_as_it_is_set(scheduling: Scheduling) -> None:
     """Months forward, months back: it is run when its hour strikes."""
     await scheduling.add(schedules.cron("0 3 * * *"))

@@ -292,6 +292,19 @@ async def test_a_credential_ends_at_its_moment(server: Running, anna: Client, cl
     assert bot.socket.close_code == 4401
 
 
+@step
+async def test_a_session_ends_at_its_moment(server: Running, anna: Client, clock: SetClock, step_s: float) -> None:
+    """Its end is one of the wall clock, too; set past it, that has to stay so for a minute: it may be set back."""
+    session_id = await anna.create_session("short", end="+1h")
+    clock.set_by(step_s)
+    await clock.looked_at()
+    assert (await anna.get_session(session_id)).name == "short"
+    clock.sleep_for(max(HOUR_S - step_s, 60) + 1)
+    async with asyncio.timeout(20):
+        while session_id in {session.session_id for session in await anna.list_sessions()}:
+            pass
+
+
 async def test_a_clock_that_is_ahead_for_a_moment_ends_nothing_for_good(
     server: Running, anna: Client, clock: SetClock
 ) -> None:

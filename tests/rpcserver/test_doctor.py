@@ -123,6 +123,17 @@ def test_the_command(tmp_path: Path) -> None:
     assert (wrong.returncode, wrong.stderr.split(":")[1]) == (1, " setting readers")
 
 
+def test_health_names_a_folder_without_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file, and a folder nobody serves: what is wrong with it is told, not only that nobody answers."""
+    (tmp_path / "README.md").write_text("x")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        for name, said in (("README.md", "README.md is a file: give --data a folder"), ("none", "no server runs on")):
+            settings = Settings.load(data=tmp_path / name, port=taken.getsockname()[1])
+            assert doctor.ask_ready(settings, is_address_given=False) == 1
+            assert said in capsys.readouterr().out
+
+
 def test_health(serve: Callable[..., Process], tmp_path: Path) -> None:
     """`rpcserver health` tells by its exit status whether the server is ready, at a port or on a data folder."""
     process = serve()

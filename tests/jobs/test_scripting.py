@@ -88,6 +88,65 @@ async def test_one_that_fails_says_why(engine: MontyEngine, text: str) -> None:
         await engine.run(text, INPUTS, (), "anna")
 
 
+CANARY = "the-canary-sings"
+# What is tried to get out of the sandbox; `{file}` holds the canary, and so does the environment.
+ESCAPES = (
+    *("open('{file}').read()", "open('{file}', 'w')", "with open('{file}') as f:\n    f.read()", "input()", "exit()"),
+    *("__import__('os').environ", "__builtins__", "__builtins__['open']", "globals()", "locals()", "vars()", "dir()"),
+    *(
+        "import os\nos.environ",
+        "import os\nos.environ['CANARY']",
+        "import os\nos.getenv('CANARY')",
+        "import sys\nsys.modules",
+    ),
+    *("from os import environ\nenviron", "import os.path", "import importlib", "import ctypes", "import builtins"),
+    *(
+        "import socket\nsocket.socket()",
+        "import subprocess\nsubprocess.run('id')",
+        "import threading",
+        "import asyncio",
+    ),
+    *("from pathlib import Path\nPath('{file}').read_text()", "from pathlib import Path\nlist(Path('/').iterdir())"),
+    *("from pathlib import Path\nPath('{file}').unlink()", "from pathlib import Path\nPath('{file}').write_text('x')"),
+    *("eval('1+1')", "exec('x=1')", "compile('1', '', 'eval')", "getattr('', '__class__')", "setattr(1, 'a', 2)"),
+    *("''.__class__", "().__class__.__mro__", "[].__class__.__base__.__subclasses__()", "type('X', (), {{}})"),
+    *("type(1).__subclasses__()", "(lambda: 0).__code__", "(lambda: 0).__globals__", "(x for x in ()).gi_frame"),
+    *("def f(): pass\nf.__globals__", "def f(): pass\nf.__code__", "print.__self__", "len.__module__", "open.__self__"),
+    *("'{{0.__class__}}'.format(1)", "'{{0.__class__.__init__.__globals__}}'.format(1)", "f'{{().__class__}}'"),
+    *("'%(a)s' % __builtins__", "try:\n    1/0\nexcept Exception as e:\n    e.__traceback__.tb_frame.f_globals"),
+    *("class A:\n    pass\nA().__dict__", "class A:\n    def __del__(self):\n        open('{file}')\nA()"),
+    *(
+        "import gc",
+        "import inspect",
+        "import pickle",
+        "import marshal",
+        "import mmap",
+        "import signal",
+        "import resource",
+    ),
+    *("async def f():\n    open('{file}')\nf()", "breakpoint()", "help()", "memoryview(b'x')", "object()", "super()"),
+    *("import typing\ntyping.sys", "import re\nre.sys", "import json\njson.codecs", "import datetime\ndatetime.sys"),
+    *("value.__class__", "local.__class__", "local['f'] = open", "[open][0]('{file}')", "[*map(open, ['{file}'])]"),
+)
+
+
+async def test_nothing_gets_out(engine: MontyEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files, the environment, modules, frames and classes: refused, or harmless; file and worker stay."""
+    monkeypatch.setenv("CANARY", CANARY)
+    file = tmp_path / "canary"
+    file.write_text(CANARY)
+    await engine.run("1", INPUTS, (), "anna")
+    for escape in ESCAPES:
+        try:
+            outcome = await engine.run(escape.format(file=file), INPUTS, ("local",), "anna")
+        except (ScriptFailed, ScriptLimit) as error:
+            assert CANARY not in str(error), escape
+        else:
+            assert CANARY not in repr(outcome) and "object at 0x" not in repr(outcome), escape
+    assert file.read_text() == CANARY and os.listdir(tmp_path) == ["canary"]
+    assert (await engine.run("value", INPUTS, (), "anna")).value == 2
+
+
 async def test_a_worker_that_dies_fails_that_script_alone() -> None:
     """A killed worker is an error of the script it ran; the next one gets another."""
     engine = MontyEngine(ScriptLimits(timeout_s=30))  # longer than the kill can take

@@ -60,6 +60,18 @@ async def test_a_ticket_opens_once(server: Running, anna: Client) -> None:
     await second.close()
 
 
+async def test_of_many_at_once_one_opens(server: Running, anna: Client) -> None:
+    """Twenty-five with the same ticket at the same moment, ten times: one winner, always."""
+    for _ in range(10):
+        ticket = (await anna.call("auth.ticket"))["ticket"]
+        pages = [await Wire.open(server.url) for _ in range(25)]
+        answers = await asyncio.gather(*(page.call("auth.authenticate", {"ticket": ticket}) for page in pages))
+        kinds = [answer["error"]["data"]["kind"] if "error" in answer else "in" for answer in answers]
+        assert (kinds.count("in"), kinds.count("TICKET_SPENT")) == (1, 24)
+        for page in pages:
+            await page.close()
+
+
 async def test_a_ticket_is_good_for_its_time_only(tmp_path: Path) -> None:
     """A ticket that is not used in time opens nothing."""
     async with run_server(tmp_path / "data", ticket_life_s=0.000001) as server:

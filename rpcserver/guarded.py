@@ -43,5 +43,7 @@ def guarded(run: Any, flags: dict[str, Any], *arguments: Any) -> Any:
 
 def stop_with(message: str) -> NoReturn:
     """Say what is wrong in one line and end with status 1."""
-    print(f"rpcserver: {message}", file=sys.stderr)
+    from rpcserver.logs import escaped
+
+    print(f"rpcserver: {escaped(message)}", file=sys.stderr)
     sys.exit(1)

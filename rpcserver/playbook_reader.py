@@ -36,13 +36,14 @@ class NotFetched(SourceError):
 def frames(request: dict[str, Any]) -> Iterator[tuple[int, bytes]]:
     """Read what is asked for; yield how many actions a frame holds, and the frame."""
     wanted: list[list[Any]] = []
+    shown = _Shown(request)
     try:
         actions = _read(request, wanted)
     except ParseError as error:
-        mistakes = [[one.file, one.line, one.column, one.message, one.text] for one in error.mistakes[:_TOLD]]
+        mistakes = [[shown.of(one.file), one.line, one.column, one.message, one.text] for one in error.mistakes[:_TOLD]]
         end: dict[str, Any] = {"mistakes": mistakes}
     except PlayError as error:
-        end = {"error": type(error).__name__, "message": str(error)}
+        end = {"error": type(error).__name__, "message": shown.of(str(error))}
     except MemoryError:
         end = {"error": TooLarge.__name__, "message": "The playbook takes too much memory to be read: split it."}
     else:
@@ -50,6 +51,21 @@ def frames(request: dict[str, Any]) -> Iterator[tuple[int, bytes]]:
         end = {}
     # What is missing comes first: with it, there may be no mistake.
     yield 0, json.dumps({"wanted": wanted} if wanted else end).encode()
+
+
+class _Shown:
+    """Texts without the places on the server's machine that are nobody's to know."""
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        folders = [Path(root) for root in (*request["roots"], *(path for *_, path in request["fetched"]))]
+        found = {f"{one}/" for folder in folders for one in (folder, folder.resolve())}
+        self._folders = sorted(found, key=len, reverse=True)
+
+    def of(self, text: str) -> str:
+        """Return a text in which what lies in such a folder is named from there."""
+        for folder in self._folders:
+            text = text.replace(folder, "")
+        return text
 
 
 def _read(request: dict[str, Any], wanted: list[list[Any]]) -> list[Action]:

@@ -128,6 +128,10 @@ ESCAPES = (
     *("import typing\ntyping.sys", "import re\nre.sys", "import json\njson.codecs", "import datetime\ndatetime.sys"),
     *("value.__class__", "local.__class__", "local['f'] = open", "[open][0]('{file}')", "[*map(open, ['{file}'])]"),
 )
+INSIDES = ("class", "globals", "code", "builtins", "subclasses", "getattribute", "reduce", "init", "dict")
+ESCAPES += tuple(
+    f"({one}).__{name}__" for one in ("value", "''", "()", "len", "open", "lambda: 0", "print") for name in INSIDES
+)
 
 
 async def test_nothing_gets_out(engine: MontyEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

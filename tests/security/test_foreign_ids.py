@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from rpcserver.client import CallError, Client
+from rpcserver.methods import METHODS
+from rpcserver.openrpc import Description
 from tests.builders import dump, make_place
 from tests.conftest import Running, run_server
 from tests.rpcserver.test_every_call import Stage, ask_the_desk
-from tests.rpcserver.test_mistyped import DESCRIBED
 from tests.rpcserver.test_openrpc import PUBLIC
 
 IDS = re.compile(r"(^|_)ids?$")
@@ -69,6 +70,7 @@ def params_of(method: str, ids: dict[str, Any]) -> dict[str, Any]:
     return params
 
 
+DESCRIBED = {method["name"]: method for method in Description(METHODS).whole()["methods"]}
 ALL = {method.name: method for method in PUBLIC}
 SPARED = ("auth.logout", "events.subscribe", "events.unsubscribe")  # they end, or begin, what the test listens with
 

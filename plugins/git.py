@@ -241,6 +241,8 @@ class Git:
         inside = (files / path).resolve()
         if not inside.is_relative_to(files.resolve()) or ".git" in inside.relative_to(files.resolve()).parts:
             raise JobError("The path leaves the repository.")
+        if not inside.exists():
+            raise JobError(f"The repository has no file or folder {path[:200]!r} there.")
         return str(inside)
 
     def _file(self, data: Checkout, meter: Meter) -> str:

@@ -111,9 +111,9 @@ async def test_what_a_url_names_depends_on_no_other_call(carla: Client, hub: Git
     for branch in ("two/three", "", "v1"):
         cloned = await done(carla, f"!!git.clone url:{url}" + (f" branch:{branch}" if branch else ""))
         _write(cloned["path"], "a.hero", "!!play.echo content:changed")
-        for address, expected in addresses.items():
-            played = await carla.call("session.play", session_id=await carla.create_session(playbook_url=address))
-            assert played["results"][0]["result"] == expected
+    for address, expected in addresses.items():
+        played = await carla.call("session.play", session_id=await carla.create_session(playbook_url=address))
+        assert played["results"][0]["result"] == expected
     text = f"!!play.include git_url:{url}/tree/one/a.hero\n!!play.include git_url:{url}/tree/v1/a.hero"
     played = await carla.call("session.play", session_id=await carla.create_session(playbook_text=text))
     assert [item["result"] for item in played["results"] if item["action"] == "play.echo"] == ["one", "tagged"]
@@ -282,6 +282,16 @@ async def test_a_playbook_from_a_repository(carla: Client, hub: GitServer) -> No
         url = f"{hub.url('acme/tool')}/tree/main/books/one.hero"
         played = await carla.call("session.play", session_id=session_id, url=url, **flags)
         assert played["results"][0]["result"] == expected
+
+
+@pytest.mark.parametrize("path", ["nowhere.hero", "README.md/below", "x" * 300])
+async def test_what_a_repository_does_not_have_is_told_without_where_it_lies(
+    carla: Client, hub: GitServer, tmp_path: Path, path: str
+) -> None:
+    """The words name the path in the repository, and nothing of this machine."""
+    with pytest.raises(CallError) as refusal:
+        await carla.call("session.play", url=f"{hub.url('acme/tool')}/tree/main/{path}")
+    assert str(tmp_path) not in str(refusal.value.as_dict()) and refusal.value.kind == "JOB_FAILED"
 
 
 async def test_an_include_cannot_leave_its_repository(carla: Client, hub: GitServer, tmp_path: Path) -> None:

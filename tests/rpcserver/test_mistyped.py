@@ -177,7 +177,7 @@ def _actions() -> list[tuple[str, str]]:
     for path in sorted((ROOT / "plugins").glob("*.py")):
         module = vars(import_module(f"plugins.{path.stem}"))
         owners = [module, *(vars(member) for member in module.values() if isinstance(member, type))]
-        for member in [member for owner in owners for member in owner.values() if hasattr(member, "play_filter")]:
+        for member in [member for owner in owners for member in list(owner.values()) if hasattr(member, "play_filter")]:
             asked = _asked(inspect.getsource(member)) or _asked(path.read_text("utf-8"))
             found |= {(name, param) for name in member.play_filter.split(",") for param in asked}
     return sorted(found)

@@ -315,13 +315,14 @@ class Player:
             both &= by
             both.require(*app.bus.scopes_of(step.actor, step.name))
             scene = await self._scene(data, job.user_id, both)
-            for word in _words_in(step.action, scene.env):
+            action = step.action
+            for word in _words_in(action, scene.env):
                 both &= await self._brought(scene.words_by[word], job.authority, brought)
             both.require(*app.bus.scopes_of(step.actor, step.name))
             scene = replace(scene, principal=replace(scene.principal, authority=both))
             if both.is_metered:
                 entries = await app.credentials.admit(both, step.title)
-            action, secrets = await self._prepared(step, scene)
+            secrets = await self._prepare(action, scene)
             known = spellings(secrets)
             play = self._offer(job, scene, action, secrets, known)
             with job.under(both):
@@ -401,9 +402,8 @@ class Player:
         context = context or Context(user_id, session.context_name, 0, None, "{}", 1, 0)
         return Scene(session, context, Principal(user, authority), env, words_by)
 
-    async def _prepared(self, step: Step, scene: Scene) -> tuple[Action, tuple[Secret, ...]]:
-        """Return the action with its words and secrets in their places, and the secrets."""
-        action = step.action
+    async def _prepare(self, action: Action, scene: Scene) -> tuple[Secret, ...]:
+        """Put words and secrets into their places in an action, and return the secrets."""
         most = self._app.settings.max_action_growth
         given: dict[str, Any] = {**orjson.loads(scene.context.params), **orjson.loads(scene.session.params)}
         words = {name: value for name, value in given.items() if isinstance(value, str)}
@@ -415,7 +415,7 @@ class Player:
         if grown > most:
             raise TooLarge(f"its secrets would make it longer than {most} characters, the most allowed")
         action.params.change_values(lambda value: _SECRET.sub(lambda place: found[place[1]], value))
-        return action, tuple(found.values())
+        return tuple(found.values())
 
     def _offer(
         self, job: JobContext, scene: Scene, action: Action, secrets: tuple[Secret, ...], known: tuple[str, ...]

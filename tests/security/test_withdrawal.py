@@ -267,6 +267,28 @@ async def test_a_frozen_user_s_work_is_held_and_goes_on(slow: Slow) -> None:
     assert {(await back.call("job.get", job_id=one))["state"] for one in (again, waiting)} == {"running"}
 
 
+async def test_what_a_frozen_holder_brought_is_held(slow: Slow) -> None:
+    """Who holds a credential of another's is asked as well: frozen, nothing is done with it, for its owner either."""
+    anna = await slow.server.client("anna")
+    await slow.server.credential("bob")
+    made = await anna.call("credential.create", label="for bob", holder="bob")
+    bob = await slow.server.connect(made["credential"])
+    once, again = await begun(bob, "slow.wait"), await begun(bob, "slow.again")
+    await slow.until("again")
+    await slow.until("wait")
+    operator = await slow.server.operator()
+    await operator.call("core.user.freeze", name="bob", is_frozen=True)
+    with pytest.raises(CallError, match="frozen"):
+        await slow.server.connect(made["credential"])
+    assert await ended(anna, once) == ("cancelled", "ACCOUNT_FROZEN")
+    async with asyncio.timeout(10):
+        while (await anna.call("job.get", job_id=again))["state"] != "queued":
+            pass
+    begun_then = slow.count("again")
+    await operator.call("core.user.freeze", name="bob", is_frozen=False)
+    await slow.until("again", begun_then + 1)
+
+
 async def test_calls_in_line_do_not_begin_after_the_end(slow: Slow) -> None:
     """What stood in line for its session when its credential was revoked is refused."""
     anna = await slow.server.client("anna")

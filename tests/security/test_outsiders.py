@@ -1,4 +1,4 @@
-"""Outsiders at the edges of decision 19: words of a session, globs, tickets, other credentials in mid-call, questions."""
+"""Outsiders at the edges of decision 19: words of a session, globs, tickets, changed credentials, questions."""
 
 from typing import Any
 

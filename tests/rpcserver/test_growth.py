@@ -108,7 +108,7 @@ async def test_includes_are_bounded_as_a_whole(tmp_path: Path) -> None:
         with pytest.raises(CallError) as refused:
             await anna.call("session.playbook_add", path=str(top))
         assert refused.value.kind == "PLAYBOOK_TOO_LARGE"
-        assert f"{leaf}:1:" in str(refused.value) and f"included by {top}:1" in str(refused.value)
+        assert f"{leaf.name}:1:" in str(refused.value) and f"included by {top.name}:1" in str(refused.value)
         with pytest.raises(CallError) as refused:
             await anna.call("session.playbook_add", text="!!play.echo content:x\n" * 5000)
         assert refused.value.kind == "PLAYBOOK_TOO_LARGE" and "<text>:1:" in str(refused.value)

@@ -27,21 +27,22 @@ Event = MutableMapping[str, Any]
 
 
 class _Patient:
-    """A stream that may be a file on a full disk: a line that finds no room is dropped, and nobody fails for it."""
+    """A stream that may be a file on a full disk: a line that finds no room is dropped, and nobody fails for it.
+
+    Nothing is kept in a buffer: what it could not write would be tried again, and fail, as the process ends.
+    """
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self._raw = getattr(stream.buffer, "raw", stream.buffer)
 
     def write(self, text: str) -> int:
         """Write what can be written."""
         with suppress(OSError):
-            self._stream.write(text)
+            self._raw.write(text.encode("utf-8", "backslashreplace"))
         return len(text)
 
     def flush(self) -> None:
-        """Have it written."""
-        with suppress(OSError):
-            self._stream.flush()
+        """Do nothing: it is written."""
 
 
 class Rate:

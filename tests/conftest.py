@@ -20,6 +20,7 @@ from store import Store
 from store import clock as store_clock
 from tests.builders import make_place
 from tests.clocks import LOOK_EVERY_S, SetClock
+from tests.forked import Forked, can_fork, stand_in
 from tests.installed import Installed, build_wheel, default_environment
 
 # Whoever is started in the background ignores this, and so does all that they start; those that end on it are tested.
@@ -30,6 +31,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Hundreds of processes are started: each would compile everything anew where an environment says that none may keep it.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Of `-n auto`: a third of the time a test waits, for another process or a clock."""
+    return (os.cpu_count() or 1) * 3 // 2
 
 
 @pytest.fixture
@@ -139,12 +145,13 @@ class Process:
     def start(self) -> None:
         """Start it and wait until it is ready."""
         self.log = open(self.data.parent / "server.log", "ab")  # noqa: SIM115 (closed in stop)
-        self.process = subprocess.Popen(
-            [self._python, "-P", "-m", "rpcserver", "serve", "--data", str(self.data), "--port", "0", *self._flags],
-            stdout=subprocess.PIPE,
-            stderr=self.log,
-            env=self._env,
-        )
+        arguments = ["serve", "--data", str(self.data), "--port", "0", *self._flags]
+        self.process: subprocess.Popen[bytes] | Forked
+        if self._python == sys.executable and can_fork(self._env):
+            self.process = Forked(arguments, self.log, self._env)
+        else:
+            command = [self._python, "-P", "-m", "rpcserver", *arguments]
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, env=self._env)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, f"the server did not start: {(self.data.parent / 'server.log').read_text()[-2000:]}"
@@ -179,8 +186,10 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Process]]:
 
 def run_cli(*arguments: str, timeout_s: float = 60, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""
+    is_forked = can_fork(options.get("env")) and "preexec_fn" not in options
+    command = stand_in() if is_forked else [sys.executable, "-m", "rpcserver"]
     return subprocess.run(
-        [sys.executable, "-m", "rpcserver", *arguments],
+        [*command, *arguments],
         capture_output=True,
         text=True,
         timeout=timeout_s,

@@ -1,6 +1,8 @@
 """Every page with commands does what it says: run block by block, as its reader would."""
 
+import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 
 from plugins.hooks import Hooks
 from tests.docs.terminal import CHECKOUT, Terminal, blocks
+from tests.forked import put_in
 
 Open = Callable[..., Terminal]
 
@@ -18,7 +21,10 @@ def terminal(tmp_path: Path) -> Iterator[Open]:
     opened: list[Terminal] = []
 
     def start(cwd: Path, **variables: str) -> Terminal:
-        opened.append(Terminal(tmp_path, cwd, **variables))
+        path = os.pathsep.join(
+            (str(put_in(tmp_path / ".commands")), str(Path(sys.executable).parent), os.environ["PATH"])
+        )
+        opened.append(Terminal(tmp_path, cwd, **{"PATH": path, **variables}))
         return opened[-1]
 
     yield start

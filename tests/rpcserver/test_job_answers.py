@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rpcserver import views
+from rpcserver import idempotency, views
 from rpcserver.client import Client
 from rpcserver.limits import job_limits
 from rpcserver.settings import Settings
@@ -148,17 +148,15 @@ async def test_held_jobs_are_limited_too(tmp_path: Path) -> None:
         assert await kind_of(anna.call("job.run", function="guest.steps", wait=False)) == "JOB_LIMIT"
 
 
-async def test_a_secret_answer_leaves_no_trace_under_its_key(server: Running, anna: Client, tmp_path: Path) -> None:
+async def test_a_secret_answer_leaves_no_trace_under_its_key(anna: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even a hash, from which a short secret could be found."""
     hashes = []
+    hashed = idempotency._hash
+    monkeypatch.setattr(idempotency, "_hash", lambda call: hashes.append(hashed(call)) or hashes[-1])
     for pin in ("1234", "5678"):
         call = {"ask_id": "a_unknown", "answer": pin}
         await kind_of(anna.call("ask.answer", **call, idempotency_key=f"key-{pin}"))
-        row = await server.app.store.read(
-            lambda tx, pin=pin: tx.one("SELECT body_hash FROM idempotency_keys WHERE key = ?", f"key-{pin}")  # type: ignore[misc]
-        )
-        hashes.append(row)
-    assert hashes[0] == hashes[1]
+    assert len(hashes) == 2 and hashes[0] == hashes[1]
 
 
 async def test_commands_leave_waiting_jobs_to_the_server(serve: Callable[..., Process], tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from plugins import Identity, hookimpl
 from rpcserver.client import CallError, Client
@@ -411,7 +412,9 @@ async def test_nothing_is_done_after_the_answer_to_its_end(slow: Slow, end: str)
             await operator.call("server.ping")
             await server.app.store.write(lambda tx: None)
         assert await count() == first
-        await wire.close()
+        with pytest.raises(ConnectionClosed):
+            while True:
+                await wire.receive()
         if end == "frozen":
             await operator.call("core.user.freeze", name="anna", is_frozen=False)
             anna = await server.connect(server.credentials["anna"])

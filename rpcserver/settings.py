@@ -23,6 +23,7 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -396,9 +397,11 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read the settings file of the data folder after flags and environment."""
-        folder = {**env_settings(), **init_settings()}.get("data", default_data())
-        file = TomlConfigSettingsSource(settings_cls, Path(folder) / "rpcserver.toml")
-        return init_settings, env_settings, file
+        environment = InitSettingsSource(settings_cls, env_settings())  # each source looks at every field
+        file = Path({**environment(), **init_settings()}.get("data", default_data())) / "rpcserver.toml"
+        if not file.exists():
+            return init_settings, environment
+        return init_settings, environment, TomlConfigSettingsSource(settings_cls, file)
 
     @classmethod
     def load(cls, **flags: Any) -> "Settings":

@@ -1,6 +1,7 @@
 """What every test may ask for: a store, a running server in this process, a server as a process of its own."""
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -33,9 +34,15 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 
+def pytest_collection_finish() -> None:
+    """Have the collector pass over what is there before the first test, and stays."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Of `-n auto`: a third of the time a test waits, for another process or a clock."""
-    return (os.cpu_count() or 1) * 3 // 2
+    """Of `-n auto`: for half of the time a test waits, for another process or a clock."""
+    return (os.cpu_count() or 1) * 2
 
 
 @pytest.fixture

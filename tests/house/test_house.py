@@ -1,6 +1,7 @@
 """The house rules that a machine can check: arrows, sizes, names, types, and the truth about the tables."""
 
 import ast
+import functools
 import re
 import sqlite3
 import subprocess
@@ -53,6 +54,12 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    """Return a file's tree, which many tests look at and none changes."""
+    return ast.parse(path.read_text("utf-8"))
+
+
 def tool(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a tool of this environment in the project's folder."""
     return subprocess.run([*arguments], cwd=ROOT, capture_output=True, text=True, timeout=110)
@@ -78,7 +85,7 @@ def test_a_file_is_short(path: Path) -> None:
     long = {"the file"} if len(text.splitlines()) > MAX_FILE_LINES else set()
     long |= {
         node.name
-        for node in ast.walk(ast.parse(text))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and (node.end_lineno or 0) - _first_line(node) + 1 > MAX_FUNCTION_LINES
     }
@@ -93,14 +100,14 @@ def _first_line(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 def test_names_say_something(path: Path) -> None:
     """No module is called utils, helpers, manager, common or base; no function do_x or handle_x."""
     assert path.stem not in FORBIDDEN_NAMES
-    names = [n.name for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.FunctionDef | ast.ClassDef)]
+    names = [n.name for n in ast.walk(parsed(path)) if isinstance(n, ast.FunctionDef | ast.ClassDef)]
     assert not [name for name in names if name.lstrip("_").startswith(("do_", "handle_"))]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_everything_public_has_a_docstring(path: Path) -> None:
     """Modules, public classes and public functions say what they do."""
-    tree = ast.parse(path.read_text("utf-8"))
+    tree = parsed(path)
     if not tree.body:
         return
     assert ast.get_docstring(tree) is not None
@@ -117,7 +124,7 @@ def test_everything_public_has_a_docstring(path: Path) -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_everything_is_caught_only_at_the_doors(path: Path) -> None:
     """`except Exception` stands where a call, a job or a plugin is fenced in, and in the log; others re-raise."""
-    tree = ast.parse(path.read_text("utf-8"))
+    tree = parsed(path)
     for handler in (node for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler)):
         if _catches(handler, "Exception") or handler.type is None:
             assert name_of(path) in MAY_CATCH_EVERYTHING, f"line {handler.lineno}"
@@ -128,7 +135,7 @@ def test_everything_is_caught_only_at_the_doors(path: Path) -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_nothing_runs_in_threads_that_all_share(path: Path) -> None:
     """What blocks has threads of its kind (`store.pools`): of the loop's own, one use would wait for another's."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Attribute | ast.Name):
             name = node.attr if isinstance(node, ast.Attribute) else node.id
             # The loop's getaddrinfo and getnameinfo run there, too.
@@ -141,7 +148,7 @@ def test_nothing_runs_in_threads_that_all_share(path: Path) -> None:
 def test_the_wall_clock_is_read_at_one_place(path: Path) -> None:
     """Whoever wants a moment, or counts a duration, has been given the clock (`store.clock`) and says which it is."""
     wall = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today", "date.today"}
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Call) and name_of(path) not in MAY_READ_THE_WALL_CLOCK:
             assert ast.unparse(node.func).removeprefix("datetime.datetime") not in wall, f"line {node.lineno}"
 
@@ -154,7 +161,7 @@ def _catches(handler: ast.ExceptHandler, name: str) -> bool:
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_a_module_keeps_constants_only(path: Path) -> None:
     """What can change is made in the composition root and passed: no module keeps a list, a dict or a `global`."""
-    tree = ast.parse(path.read_text("utf-8"))
+    tree = parsed(path)
     kept = {name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names}
     kept |= {
         name
@@ -216,7 +223,7 @@ def test_every_foreign_key_has_an_index() -> None:
 @pytest.mark.parametrize("path", [path for path in SOURCES if path.parent.name != "store"], ids=name_of)
 def test_a_transaction_changes_nothing_in_memory(path: Path) -> None:
     """What can be rolled back, or run again, gives back values and leaves notices (`after_commit`, `at_commit`)."""
-    for function in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for function in ast.walk(parsed(path)):
         if isinstance(function, ast.FunctionDef | ast.Lambda) and TRANSACTIONS & {*_parameters(function)}:
             own = set(_locals(function))
             for node in _inside(function):

@@ -127,8 +127,8 @@ async def _good_params(server: Running, method: Method) -> dict[str, Any]:
     return good
 
 
-# Every fourth of the awkward, another one first for each param; all of them in the slow run.
-SOME = [4, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+# Every tenth of the awkward, another one first for each param; all of them in the slow run.
+SOME = [10, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
 
 
 @pytest.mark.parametrize("every", SOME)
@@ -195,7 +195,7 @@ def _asked(source: str) -> set[str]:
 ACTIONS = _actions()
 
 
-@pytest.mark.parametrize("every", [20, pytest.param(3, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize("every", [40, pytest.param(3, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 async def test_every_parameter_of_every_action(tmp_path: Path, every: int) -> None:
     """The awkward in one parameter of a built-in action: it is played, or fails with words, never with a traceback."""
     assert {"play.wait", "git.clone", "session.cd", "core.set_create", "db.set"} <= {name for name, _ in ACTIONS}
@@ -227,7 +227,7 @@ async def test_every_parameter_of_every_action(tmp_path: Path, every: int) -> No
         assert _errors(lines) == set()
 
 
-@pytest.mark.parametrize("every", [18, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize("every", [30, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_every_argument_of_every_command(tmp_path: Path, every: int) -> None:
     """The awkward in one argument or option of the command line: it says what is wrong, and ends with 0, 1 or 2."""
     texts = json.dumps([text for text in TEXTS if "\x00" not in text])  # which no argument can hold
@@ -237,7 +237,7 @@ def test_every_argument_of_every_command(tmp_path: Path, every: int) -> None:
     assert json.loads(done.stdout.splitlines()[-1]) == []
 
 
-@pytest.mark.parametrize("every", [12, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize("every", [25, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 async def test_every_field_of_every_job_function(tmp_path: Path, every: int) -> None:
     """The awkward in one field of what a job is handed, and in the name of its function: an error with words."""
     async with run_server(tmp_path / "data") as server:

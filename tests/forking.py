@@ -42,6 +42,7 @@ def command(path: str, arguments: list[str]) -> None:
 
 def parent(path: str) -> object:
     """Fork whenever asked, until the standard input ends; return in each fork what it is to run."""
+    import gc
     import selectors
 
     import rpcserver.app
@@ -63,6 +64,8 @@ def parent(path: str) -> object:
     for source in (0, listener, woken):
         selector.register(source, selectors.EVENT_READ)
     running = {}  # by connection
+    gc.collect()
+    gc.freeze()  # what a fork's collector does not look at is not copied
     print("ready", flush=True)
     while True:
         for key, _ in selector.select():

@@ -41,7 +41,15 @@ def walk_installed(home: Path, environment: Installed) -> None:
 def test_readme_commands_run(tmp_path: Path) -> None:
     """The README's blocks work one after another, in the clone, with nothing prepared."""
     # `make test` runs one test here: all of them are what is running already.
-    walk(Terminal(tmp_path, CHECKOUT, PYTEST_ADDOPTS="tests/docs/test_readme.py -k says -p no:cacheprovider"), {})
+    walk(
+        Terminal(
+            tmp_path,
+            CHECKOUT,
+            PYTEST_ADDOPTS="tests/docs/test_readme.py -k says -p no:cacheprovider",
+            PYTEST_XDIST_AUTO_NUM_WORKERS="1",
+        ),
+        {},
+    )
 
 
 @pytest.mark.timeout(300)

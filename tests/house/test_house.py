@@ -6,7 +6,7 @@ import re
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -49,6 +49,25 @@ HAND_ON = {"store/writer.py", "store/pools.py", "jobs/stretches.py", "rpcserver/
 MAY_READ_THE_WALL_CLOCK = {"store/clock.py", "play/ourtime.py", "plugins/checkouts.py"}
 
 
+def each(paths: Iterable[Path]) -> Callable[[Callable[[Path], None]], Callable[[], None]]:
+    """Make one test of what holds of every file; it tells all of which it does not hold."""
+
+    def decorate(test: Callable[[Path], None]) -> Callable[[], None]:
+        def over_all() -> None:
+            found = []
+            for path in paths:
+                try:
+                    test(path)
+                except AssertionError as error:
+                    found.append(f"{name_of(path)}: {error}")
+            assert not found, "\n".join(found)
+
+        over_all.__doc__ = test.__doc__
+        return over_all
+
+    return decorate
+
+
 def name_of(path: Path) -> str:
     """Return a path as the house speaks of it."""
     return path.relative_to(ROOT).as_posix()
@@ -78,7 +97,7 @@ def test_linters_are_content(arguments: tuple[str, ...]) -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-@pytest.mark.parametrize("path", [*SOURCES, *TESTS], ids=name_of)
+@each([*SOURCES, *TESTS])
 def test_a_file_is_short(path: Path) -> None:
     """No file has more than 800 lines, no function more than 80."""
     text = path.read_text("utf-8")
@@ -96,7 +115,7 @@ def _first_line(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+@each(SOURCES)
 def test_names_say_something(path: Path) -> None:
     """No module is called utils, helpers, manager, common or base; no function do_x or handle_x."""
     assert path.stem not in FORBIDDEN_NAMES
@@ -104,7 +123,7 @@ def test_names_say_something(path: Path) -> None:
     assert not [name for name in names if name.lstrip("_").startswith(("do_", "handle_"))]
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+@each(SOURCES)
 def test_everything_public_has_a_docstring(path: Path) -> None:
     """Modules, public classes and public functions say what they do."""
     tree = parsed(path)
@@ -121,7 +140,7 @@ def test_everything_public_has_a_docstring(path: Path) -> None:
     assert not missing
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+@each(SOURCES)
 def test_everything_is_caught_only_at_the_doors(path: Path) -> None:
     """`except Exception` stands where a call, a job or a plugin is fenced in, and in the log; others re-raise."""
     tree = parsed(path)
@@ -132,7 +151,7 @@ def test_everything_is_caught_only_at_the_doors(path: Path) -> None:
             assert any(isinstance(node, ast.Raise) for node in ast.walk(handler)), f"line {handler.lineno}"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+@each(SOURCES)
 def test_nothing_runs_in_threads_that_all_share(path: Path) -> None:
     """What blocks has threads of its kind (`store.pools`): of the loop's own, one use would wait for another's."""
     for node in ast.walk(parsed(path)):
@@ -144,7 +163,7 @@ def test_nothing_runs_in_threads_that_all_share(path: Path) -> None:
             assert not is_shared and not is_lookup, f"line {node.lineno}: {ast.unparse(node)}"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+@each(SOURCES)
 def test_the_wall_clock_is_read_at_one_place(path: Path) -> None:
     """Whoever wants a moment, or counts a duration, has been given the clock (`store.clock`) and says which it is."""
     wall = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today", "date.today"}
@@ -158,7 +177,7 @@ def _catches(handler: ast.ExceptHandler, name: str) -> bool:
     return any(isinstance(kind, ast.Name) and kind.id == name for kind in kinds)
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+@each(SOURCES)
 def test_a_module_keeps_constants_only(path: Path) -> None:
     """What can change is made in the composition root and passed: no module keeps a list, a dict or a `global`."""
     tree = parsed(path)
@@ -220,7 +239,7 @@ def test_every_foreign_key_has_an_index() -> None:
     assert not missing
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCES if path.parent.name != "store"], ids=name_of)
+@each([path for path in SOURCES if path.parent.name != "store"])
 def test_a_transaction_changes_nothing_in_memory(path: Path) -> None:
     """What can be rolled back, or run again, gives back values and leaves notices (`after_commit`, `at_commit`)."""
     for function in ast.walk(parsed(path)):

@@ -19,7 +19,7 @@ _PIECES = [
 _TEXTS = st.one_of(st.text(), st.lists(st.sampled_from(_PIECES), max_size=30).map("".join))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(_TEXTS)
 def test_any_text_is_read_or_located(text: str) -> None:
     """A text is read, or every mistake in it has a line and a column inside the text."""
@@ -33,7 +33,7 @@ def test_any_text_is_read_or_located(text: str) -> None:
             assert 1 <= mistake.column <= len(lines[mistake.line - 1]) + 1
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(_TEXTS)
 def test_what_is_written_is_read_back(text: str) -> None:
     """parse(heroscript()) gives equal actions, and writing those gives the same text."""
@@ -47,7 +47,7 @@ def test_what_is_written_is_read_back(text: str) -> None:
     assert again.heroscript() == written
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(st.text(min_size=1), _TEXTS, _TEXTS)), st.lists(_TEXTS))
 def test_parameters_set_by_hand_are_read_back(items: list[tuple[str, str, str]], args: list[str]) -> None:
     """Whatever is set can be written and read."""
@@ -62,7 +62,7 @@ def test_parameters_set_by_hand_are_read_back(items: list[tuple[str, str, str]],
     assert Params.parse(params.heroscript()) == params
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.one_of(st.text(), st.text(alphabet="+-0123456789smhdwMQY/: ")))
 def test_a_time_is_read_or_refused(text: str) -> None:
     """A time that is read can be written and read again to the minute."""
@@ -73,7 +73,7 @@ def test_a_time_is_read_or_refused(text: str) -> None:
     assert OurTime.parse(str(moment)).unix == moment.unix // 60 * 60
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.one_of(st.text(), st.text(alphabet="htps:/@.-#abgit ").map("https://h.io/a/".__add__)))
 def test_no_part_of_a_git_address_leaves_its_folder(text: str) -> None:
     """Whatever the address, no part of it is `..` or looks like an option."""

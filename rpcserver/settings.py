@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -33,8 +34,7 @@ from pydantic_settings import (
 from core.durations import LONGEST_S
 from rpcserver import addresses
 
-# An IPv6 address may name its interface.
-_NAME_OR_ADDRESS = re.compile(addresses.HOST_NAME + r"|[0-9A-Fa-f:.]{2,45}(?:%\w{1,15})?")
+_NAME = re.compile(addresses.HOST_NAME)
 SHORTEST_S = 1e-6
 RUNNING = "running.json"  # in the data folder: where the running server is reached by its operator
 
@@ -370,8 +370,12 @@ class Settings(BaseSettings):
     @field_validator("host")
     @classmethod
     def _host_can_be_one(cls, host: str) -> str:
-        if host and not _NAME_OR_ADDRESS.fullmatch(host):
-            raise ValueError(f"{host[:80]!r} is neither a host's name nor an address, such as 127.0.0.1 or ::1")
+        if host and not _NAME.fullmatch(host):
+            try:
+                ip_address(host)  # one of IPv6 may name its interface
+            except ValueError:
+                told = f"{host[:80]!r} is neither a host's name nor an address, such as 127.0.0.1 or ::1"
+                raise ValueError(told) from None
         return host
 
     @model_validator(mode="after")

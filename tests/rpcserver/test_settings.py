@@ -39,3 +39,16 @@ def test_a_settings_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None
     done = run_cli("user", "add", "anna", "--data", str(tmp_path))
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert "rpcserver.toml" in done.stderr
+
+
+@pytest.mark.parametrize("host", ["..", "a..b", ".", "1:2", "::1::", "fe80::1%", "-a", "a b", "é", "x" * 300])
+def test_a_host_that_can_be_none_is_refused(tmp_path: Path, host: str) -> None:
+    """Whatever Python could not look up is told when it is read."""
+    with pytest.raises(ValidationError, match="neither a host's name nor an address"):
+        Settings.load(data=tmp_path, host=host)
+
+
+@pytest.mark.parametrize("host", ["localhost", "a.b-c.example", "127.0.0.1", "::", "::1", "fe80::1%eth0", ""])
+def test_a_host_may_be_a_name_or_an_address(tmp_path: Path, host: str) -> None:
+    """Names, addresses, addresses with their interface, and none for all of them."""
+    assert Settings.load(data=tmp_path, host=host).host == host

@@ -168,8 +168,9 @@ class Stores:
         if kept is None:
             self._collection(user_id, CONFIG)  # a user id that names no folder is refused
             counted = Kept()
-            for path in (self._root / user_id).glob("*/*/*"):
-                if path.name[0] != "." and path.parent.name[0] != ".":
+            stores = [store for context in _within(self._root / user_id) for store in _within(context)]
+            for path in (path for store in stores if store.name[0] != "." for path in _within(store)):
+                if path.name[0] != ".":
                     with suppress(FileNotFoundError):
                         counted.bytes += path.stat().st_size
                         counted.keys += 1
@@ -257,3 +258,11 @@ def session_store(session_id: str) -> str:
 def keys(store: Store, prefix: str, after: str, limit: int) -> list[str]:
     """Return up to `limit` keys that begin with `prefix`, sorted, those behind `after` only."""
     return list(islice(store.keys(prefix, after), limit))
+
+
+def _within(folder: Path) -> list[Path]:
+    """Return what lies in a folder; nothing, where it is taken away meanwhile."""
+    try:
+        return list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []

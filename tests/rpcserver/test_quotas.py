@@ -1,5 +1,6 @@
 """What a user may keep: bounded, counted where it changes, shown by server.info, refused in words that help."""
 
+import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -181,3 +182,24 @@ NOT_KEPT = {
     "max_unfinished_bytes_per_user",
     "max_outbox_bytes_per_user",
 }
+
+
+async def test_what_is_taken_away_meanwhile_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that goes while it is counted, by a sweep or another call, is no error of the disk."""
+    async with run_server(tmp_path / "data") as server:
+        anna = await server.client("anna")
+        await anna.call("session.db.set", key="a", value="v")
+    listed = Path.iterdir
+
+    def vanishing(path: Path) -> Any:
+        found = list(listed(path))
+        for one in found:
+            if one.is_dir() and (one / ".meta").exists():
+                shutil.rmtree(one)
+        return iter(found)
+
+    async with run_server(tmp_path / "data") as server:
+        anna = await server.connect(str(await _credential(server)))
+        monkeypatch.setattr(Path, "iterdir", vanishing)
+        assert (await usage(anna))["max_store_keys_per_user"] == 0
+        monkeypatch.undo()

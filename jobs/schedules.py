@@ -131,6 +131,12 @@ def moment(at: int) -> tuple[Kind, str]:
     return "at", str(at)
 
 
+def count(tx: Tx, owner_id: str) -> int:
+    """Return how many schedules a user has."""
+    row = tx.one("SELECT count(*) FROM schedules WHERE owner_id = ?", owner_id)
+    return int(row[0]) if row else 0
+
+
 class Schedules:
     """Submits what falls due.
 
@@ -189,8 +195,7 @@ class Schedules:
         schedule = replace(new, next_at=due)
 
         def insert(tx: Tx) -> None:
-            row = tx.one("SELECT count(*) FROM schedules WHERE owner_id = ?", owner_id)
-            if row is not None and row[0] >= self._max_per_user:
+            if count(tx, owner_id) >= self._max_per_user:
                 raise TooManySchedules(self._max_per_user)
             tx.run(
                 f"INSERT INTO schedules ({_COLUMNS}) VALUES ({', '.join('?' * 17)})",  # noqa: S608 (constants)

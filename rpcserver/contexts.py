@@ -32,15 +32,21 @@ class Context:
         return self.name
 
 
+def count(tx: Tx, user_id: str) -> int:
+    """Return how many contexts a user has."""
+    row = tx.one("SELECT count(*) FROM contexts WHERE user_id = ?", user_id)
+    return int(row[0]) if row else 0
+
+
 def ensure(tx: Tx, user_id: str, name: str, most: int) -> Context:
     """Return the user's context, making it when it is not there and there are not `most`. Raises QuotaExceeded."""
     found = find(tx, user_id, name)
     if found is not None:
         return found
-    row = tx.one("SELECT coalesce(max(number), -1) + 1, count(*) FROM contexts WHERE user_id = ?", user_id)
-    number, count = row or (0, 0)
-    if count >= most:
-        raise QuotaExceeded("max_contexts_per_user", most, count, "take one of those that contexts.list shows")
+    used = count(tx, user_id)
+    if used >= most:
+        raise QuotaExceeded("max_contexts_per_user", most, used, "take one of those that contexts.list shows")
+    (number,) = tx.one("SELECT coalesce(max(number), -1) + 1 FROM contexts WHERE user_id = ?", user_id) or (0,)
     made = Context(user_id, name, number, None, "{}", 1, tx.clock.now_ms())
     tx.run(
         f"INSERT INTO contexts ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 (a constant)

@@ -73,13 +73,18 @@ class NewSession:
     end_at: int | None = None
 
 
+def count(tx: Tx, user_id: str) -> int:
+    """Return how many sessions a user has."""
+    row = tx.one("SELECT count(*) FROM sessions WHERE core_user_id = ?", user_id)
+    return int(row[0]) if row else 0
+
+
 def insert(tx: Tx, new: NewSession, limit: int) -> str:
     """Add a row in state `creating` and return its id: the row is there before the job.
 
     Raises SessionNameTaken or SessionLimit.
     """
-    row = tx.one("SELECT count(*) FROM sessions WHERE core_user_id = ?", new.user_id)
-    if row and row[0] >= limit:
+    if count(tx, new.user_id) >= limit:
         raise SessionLimit(limit)
     if new.name and _is_named(tx, new.user_id, new.context_name, new.name):
         raise SessionNameTaken(new.name)

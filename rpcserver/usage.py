@@ -3,20 +3,14 @@
 from typing import TYPE_CHECKING
 
 from core import quota
-from jobs import rows
-from rpcserver import playbooks
+from jobs import rows, schedules
+from rpcserver import contexts, credentials, playbooks, sessions
 from store import Tx
 
 if TYPE_CHECKING:
     from rpcserver.app import App
 
 Used = dict[str, dict[str, int]]
-_COUNTS = {
-    "max_sessions_per_user": "SELECT count(*) FROM sessions WHERE core_user_id = ?",
-    "max_contexts_per_user": "SELECT count(*) FROM contexts WHERE user_id = ?",
-    "max_schedules_per_user": "SELECT count(*) FROM schedules WHERE owner_id = ?",
-    "max_credentials_per_user": "SELECT count(*) FROM credentials WHERE user_id = ?",
-}
 
 
 async def of_user(app: "App", user_id: str) -> Used:
@@ -24,14 +18,16 @@ async def of_user(app: "App", user_id: str) -> Used:
     settings = app.settings
 
     def read(tx: Tx) -> dict[str, int]:
-        found = {name: int((tx.one(statement, user_id) or (0,))[0]) for name, statement in _COUNTS.items()}
         kept = quota.used(tx, user_id)
         return {
             "max_tokens_per_user": kept.tokens,
             "max_token_bytes_per_user": kept.token_bytes,
             "max_playbook_bytes_per_user": playbooks.bytes_of(tx, user_id),
             "max_jobs_kept_per_user": rows.kept(tx, user_id, settings.max_jobs_kept_per_user),
-            **found,
+            "max_sessions_per_user": sessions.count(tx, user_id),
+            "max_contexts_per_user": contexts.count(tx, user_id),
+            "max_schedules_per_user": schedules.count(tx, user_id),
+            "max_credentials_per_user": credentials.count(tx, user_id),
         }
 
     used = await app.store.read(read)

@@ -10,10 +10,9 @@ Network = IPv4Network | IPv6Network
 NO_ORIGIN = "none"  # said in `origins` by who knows that no page shall connect
 DEFAULT_PORTS = {"http": 80, "https": 443}
 # Of ASCII: a name in other letters is written with its xn-- form.
-HOST_NAME = r"(?=.{1,253}$)(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*"
+_NAME = re.compile(r"(?=.{1,253}$)(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*")
 # As in a Host header (RFC 9110, 7.2): a name, or an address, of which an IPv6 one stands in brackets; then a port.
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_.-]{1,254})(?::([0-9]{1,5}))?")
-_NAME = re.compile(HOST_NAME)
 
 
 def is_loopback(host: str) -> bool:
@@ -102,6 +101,17 @@ def as_origin(text: str) -> str:
         )
     name, port = found
     return f"{scheme}://{_joined(name, None if port == DEFAULT_PORTS[scheme] else port)}"
+
+
+def as_own_host(text: str) -> str:
+    """A name or an address to listen on, one of IPv6 with its interface perhaps; empty: every address there is."""
+    if text and not _NAME.fullmatch(text):
+        try:
+            ip_address(text)
+        except ValueError:
+            told = f"{text[:80]!r} is neither a host's name nor an address, such as 127.0.0.1 or ::1"
+            raise ValueError(told) from None
+    return text
 
 
 def as_host(text: str) -> str:

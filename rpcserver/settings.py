@@ -7,7 +7,6 @@ import json
 import math
 import os
 import re
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -19,7 +18,6 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
-    field_validator,
     model_validator,
 )
 from pydantic_settings import (
@@ -34,7 +32,6 @@ from pydantic_settings import (
 from core.durations import LONGEST_S
 from rpcserver import addresses
 
-_NAME = re.compile(addresses.HOST_NAME)
 SHORTEST_S = 1e-6
 RUNNING = "running.json"  # in the data folder: where the running server is reached by its operator
 
@@ -86,7 +83,7 @@ class Settings(BaseSettings):
 
     data: Path = default_data()
     """The data folder: database, settings file, lock."""
-    host: str = "127.0.0.1"
+    host: Annotated[str, AfterValidator(addresses.as_own_host)] = "127.0.0.1"
     """Address to listen on."""
     port: Annotated[int, Field(ge=0, le=65535)] = 7717
     """Port to listen on; 0 takes a free one, told in the ready line."""
@@ -366,17 +363,6 @@ class Settings(BaseSettings):
     """Bytes the words of a session may have together: what stands for `{NAME}`."""
     play_timeout_s: float = 24 * 3600.0
     """Seconds one play may run, its questions not counted."""
-
-    @field_validator("host")
-    @classmethod
-    def _host_can_be_one(cls, host: str) -> str:
-        if host and not _NAME.fullmatch(host):
-            try:
-                ip_address(host)  # one of IPv6 may name its interface
-            except ValueError:
-                told = f"{host[:80]!r} is neither a host's name nor an address, such as 127.0.0.1 or ::1"
-                raise ValueError(told) from None
-        return host
 
     @model_validator(mode="after")
     def _numbers_make_sense(self) -> Self:

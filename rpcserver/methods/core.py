@@ -3,7 +3,7 @@
 The methods follow from the table in `jobs.world`: what a call takes, says and answers is written once, at the call.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pydantic import BaseModel, create_model
@@ -51,13 +51,13 @@ def _result(open_call: OpenCall) -> Any:
 
 
 def _call(open_call: OpenCall) -> Callable[[Call, BaseModel], Any]:
-    name, made_then = open_call.name, _THEN.get(open_call.name)
+    name, made_then, after = open_call.name, _THEN.get(open_call.name), _AFTER.get(open_call.name)
 
     async def handler(call: Call, params: BaseModel) -> Any:
         then = made_then(call) if made_then else None
         answer = await call.app.runner.run(name, dict(params), _request(call, open_call), then=then)
-        if name == "core.user.freeze":
-            await call.app.withdrawal.settle((answer.id,))
+        if after is not None:
+            await after(call, answer)
         return answer
 
     return handler
@@ -95,6 +95,12 @@ def _close_frozen(call: Call) -> Then:
     return close
 
 
+async def _settle_frozen(call: Call, user: Any) -> None:
+    await call.app.withdrawal.settle((user.id,))
+
+
 # What belongs to a call's end at the edge: a new user's credential, a frozen one's connections.
 _THEN: dict[str, Callable[[Call], Then]] = {"core.user.create": _with_credential, "core.user.freeze": _close_frozen}
+# What has to be so before it is answered.
+_AFTER: dict[str, Callable[[Call, Any], Awaitable[None]]] = {"core.user.freeze": _settle_frozen}
 METHODS = tuple(_method(open_call) for open_call in (*world.open_calls(), *behind.open_calls()))

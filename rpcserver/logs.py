@@ -135,7 +135,7 @@ def configure(level: int = logging.INFO, max_equal_lines: int = MAX_EQUAL_LINES)
     structlog.configure(
         processors=[rate, *processors(is_terminal)],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(_Patient(sys.stderr)),  # type: ignore[arg-type]
+        logger_factory=structlog.WriteLoggerFactory(_Patient(sys.stderr)),  # type: ignore[arg-type]
         cache_logger_on_first_use=True,
     )
     # At DEBUG libraries print headers and messages, credentials included: whatever our own level is.

@@ -21,7 +21,7 @@ from store import Store
 from store import clock as store_clock
 from tests.builders import make_place
 from tests.clocks import LOOK_EVERY_S, SetClock
-from tests.forked import Forked, can_fork, stand_in
+from tests.forked import Forked, can_fork, command
 from tests.installed import Installed, build_wheel, default_environment
 
 # Whoever is started in the background ignores this, and so does all that they start; those that end on it are tested.
@@ -157,8 +157,10 @@ class Process:
         if self._python == sys.executable and can_fork(self._env):
             self.process = Forked(arguments, self.log, self._env)
         else:
-            command = [self._python, "-P", "-m", "rpcserver", *arguments]
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, env=self._env)
+            program = [self._python, "-P", "-m", "rpcserver"]
+            self.process = subprocess.Popen(
+                [*program, *arguments], stdout=subprocess.PIPE, stderr=self.log, env=self._env
+            )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, f"the server did not start: {(self.data.parent / 'server.log').read_text()[-2000:]}"
@@ -193,10 +195,10 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Process]]:
 
 def run_cli(*arguments: str, timeout_s: float = 60, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""
-    is_forked = can_fork(options.get("env")) and "preexec_fn" not in options
-    command = stand_in() if is_forked else [sys.executable, "-m", "rpcserver"]
+    # What is to happen before it begins, in its process, happens in a real one.
+    program = command(options.get("env", os.environ), is_real="preexec_fn" in options)
     return subprocess.run(
-        [*command, *arguments],
+        [*program, *arguments],
         capture_output=True,
         text=True,
         timeout=timeout_s,

@@ -34,14 +34,16 @@ def _parent() -> str:
 _PARENTS: list[subprocess.Popen[bytes]] = []  # their standard input stays open as long as they are
 
 
-def can_fork(environment: Mapping[str, str] | None) -> bool:
+def can_fork(environment: Mapping[str, str]) -> bool:
     """Tell whether a process with these variables can be forked off one with ours."""
-    wanted = os.environ if environment is None else environment
-    return all(wanted.get(name) == os.environ.get(name) for name in {*wanted, *os.environ} if name.startswith(_BEFORE))
+    names = {name for name in {*environment, *os.environ} if name.startswith(_BEFORE)}
+    return all(environment.get(name) == os.environ.get(name) for name in names)
 
 
-def stand_in() -> list[str]:
-    """Return what stands for `rpcserver` in the arguments of a command."""
+def command(environment: Mapping[str, str] = os.environ, *, is_real: bool = False) -> list[str]:
+    """Return what stands for `rpcserver` in the arguments of a process with these variables."""
+    if is_real or not can_fork(environment):
+        return [sys.executable, "-m", "rpcserver"]
     return [sys.executable, "-I", "-S", forking.__file__, "run", _parent()]
 
 
@@ -49,7 +51,7 @@ def put_in(folder: Path) -> Path:
     """Write a command `rpcserver` that is forked into a folder, which can be put into PATH; return the folder."""
     folder.mkdir(exist_ok=True)
     script = folder / "rpcserver"
-    script.write_text(f'#!/bin/sh\nexec {" ".join(stand_in())} "$@"\n')
+    script.write_text(f'#!/bin/sh\nexec {" ".join(command())} "$@"\n')
     script.chmod(0o755)
     return folder
 

@@ -37,15 +37,17 @@ class Terminal:
 
     Args:
         home: what stands for the reader's home folder; all data goes below it.
+        commands: a folder of commands that come before those of this environment.
         variables: further environment variables, the only thing adapted.
     """
 
-    def __init__(self, home: Path, cwd: Path, **variables: str) -> None:
+    def __init__(self, home: Path, cwd: Path, commands: Path | None = None, **variables: str) -> None:
         self._home = home
         self._cwd = cwd
         self._server: subprocess.Popen[str] | None = None
         own = {name: value for name, value in os.environ.items() if not name.startswith(NOT_THE_READERS)}
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        folders = *([commands] if commands else []), Path(sys.executable).parent, os.environ["PATH"]
+        path = os.pathsep.join(map(str, folders))
         self._variables = {**own, "HOME": str(home), "PATH": path, "RPCSERVER_PORT": "0", **variables}
         self._variables.setdefault("RPCSERVER_DATA", str(home / "data"))
 

@@ -1,8 +1,6 @@
 """Every page with commands does what it says: run block by block, as its reader would."""
 
-import os
 import re
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,10 +19,7 @@ def terminal(tmp_path: Path) -> Iterator[Open]:
     opened: list[Terminal] = []
 
     def start(cwd: Path, **variables: str) -> Terminal:
-        path = os.pathsep.join(
-            (str(put_in(tmp_path / ".commands")), str(Path(sys.executable).parent), os.environ["PATH"])
-        )
-        opened.append(Terminal(tmp_path, cwd, **{"PATH": path, **variables}))
+        opened.append(Terminal(tmp_path, cwd, put_in(tmp_path / ".commands"), **variables))
         return opened[-1]
 
     yield start

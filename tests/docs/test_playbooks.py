@@ -16,7 +16,7 @@ import pytest
 from rpcserver.client import Client
 from tests.conftest import Process, run_cli
 from tests.docs.terminal import CHECKOUT
-from tests.forked import can_fork, stand_in
+from tests.forked import command
 from tests.plugins.git_server import GitServer, git_server
 
 BOOKS = CHECKOUT / "examples" / "playbooks"
@@ -38,14 +38,14 @@ def either(request: pytest.FixtureRequest, data: Path, serve: Callable[..., Proc
 
 def play(target: Path | str, data: Path, *arguments: str, text: str = "", **env: str) -> tuple[int, str, str]:
     """Run `rpcserver play` and return status, output and errors; the milliseconds are left out."""
-    command = stand_in() if can_fork({**os.environ, **env}) else [sys.executable, "-m", "rpcserver"]
+    variables = {**os.environ, **env}
     done = subprocess.run(
-        [*command, "play", "--data", str(data), str(target), *arguments],
+        [*command(variables), "play", "--data", str(data), str(target), *arguments],
         capture_output=True,
         text=True,
         timeout=60,
         input=text,
-        env={**os.environ, **env},
+        env=variables,
     )
     return done.returncode, re.sub(r" \(\d+ ms\)", "", done.stdout), done.stderr
 
@@ -248,8 +248,8 @@ def test_another_tab_may_answer_first(data: Path, serve: Callable[..., Process],
     credential = run_cli("user", "add", "anna", "--data", str(data)).stdout.strip()
     book = tmp_path / "ask.hero"
     book.write_text("!!play.ask question:'Which way?' as:WAY\n!!play.echo content:'{WAY}'\n")
-    command = [*stand_in(), "play", str(book), "--data", str(data), "--user", "anna"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as playing:
+    program = [*command(), "play", str(book), "--data", str(data), "--user", "anna"]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as playing:
         assert playing.stdout is not None
         while "Which way?" not in (line := playing.stdout.readline()):
             assert line, "the play ended without asking"

@@ -116,7 +116,8 @@ CREATE INDEX credentials_user ON credentials (user_id);
 CREATE INDEX credentials_expiry ON credentials (is_over, expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX credentials_made_by ON credentials (made_by) WHERE made_by IS NOT NULL;
 
--- A user's shells. Written by rpcserver.sessions.
+-- A user's shells. params_by: as authority of jobs, of who set the params; an action with one of them in it is theirs, too.
+-- Written by rpcserver.sessions.
 CREATE TABLE sessions (
     id              TEXT PRIMARY KEY,
     core_user_id    TEXT NOT NULL REFERENCES users (id),
@@ -130,6 +131,7 @@ CREATE TABLE sessions (
     data_set_id     TEXT,
     is_interactive  INTEGER NOT NULL DEFAULT 1 CHECK (is_interactive IN (0, 1)),
     params          TEXT NOT NULL DEFAULT '{}',
+    params_by       TEXT NOT NULL DEFAULT '[]',
     options         TEXT NOT NULL DEFAULT '{}',
     coderoot        TEXT,
     start_at        BIGINT NOT NULL,
@@ -155,13 +157,14 @@ CREATE TABLE session_history (
 );
 
 -- What a user's sessions share. Written by rpcserver.contexts.
--- number: 0, 1, ... for each user. params: JSON object.
+-- number: 0, 1, ... for each user. params: JSON object. params_by: as of sessions.
 CREATE TABLE contexts (
     user_id        TEXT NOT NULL REFERENCES users (id),
     name           TEXT NOT NULL,
     number         INTEGER NOT NULL,
     coderoot       TEXT,
     params         TEXT NOT NULL DEFAULT '{}',
+    params_by      TEXT NOT NULL DEFAULT '[]',
     is_interactive INTEGER NOT NULL DEFAULT 1 CHECK (is_interactive IN (0, 1)),
     created_at     BIGINT NOT NULL,
     PRIMARY KEY (user_id, name)

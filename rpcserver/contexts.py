@@ -11,7 +11,7 @@ import orjson
 from core.errors import QuotaExceeded
 from store import Tx
 
-_COLUMNS = "user_id, name, number, coderoot, params, is_interactive, created_at"
+_COLUMNS = "user_id, name, number, coderoot, params, params_by, is_interactive, created_at"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,7 @@ class Context:
     number: int
     coderoot: str | None
     params: str
+    params_by: str
     is_interactive: int
     created_at: int
 
@@ -47,9 +48,9 @@ def ensure(tx: Tx, user_id: str, name: str, most: int) -> Context:
     if used >= most:
         raise QuotaExceeded("max_contexts_per_user", most, used, "take one of those that contexts.list shows")
     (number,) = tx.one("SELECT coalesce(max(number), -1) + 1 FROM contexts WHERE user_id = ?", user_id) or (0,)
-    made = Context(user_id, name, number, None, "{}", 1, tx.clock.now_ms())
+    made = Context(user_id, name, number, None, "{}", "[]", 1, tx.clock.now_ms())
     tx.run(
-        f"INSERT INTO contexts ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 (a constant)
+        f"INSERT INTO contexts ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 (a constant)
         *(getattr(made, column) for column in Context.__slots__),
     )
     return made
@@ -74,12 +75,14 @@ def page(tx: Tx, user_id: str, limit: int, after: str | None) -> list[Context]:
 
 
 def update(tx: Tx, user_id: str, name: str, changes: dict[str, Any], most: int) -> Context:
-    """Change coderoot, params or is_interactive, and return the context."""
+    """Change coderoot, params with params_by, or is_interactive, and return the context."""
     current = ensure(tx, user_id, name, most)
     tx.run(
-        "UPDATE contexts SET coderoot = ?, params = ?, is_interactive = ? WHERE user_id = ? AND name = ?",
+        "UPDATE contexts SET coderoot = ?, params = ?, params_by = ?, is_interactive = ?"
+        " WHERE user_id = ? AND name = ?",
         changes.get("coderoot", current.coderoot),
         orjson.dumps(changes["params"]).decode() if "params" in changes else current.params,
+        changes.get("params_by", current.params_by),
         int(changes.get("is_interactive", current.is_interactive)),
         user_id,
         name,

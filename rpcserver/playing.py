@@ -67,7 +67,8 @@ class Scene:
     context: Context
     principal: Principal
     env: dict[str, str]
-    words_by: dict[str, str]  # who set the words, as rows have it
+    words: dict[str, str]  # those of the session before its params before the context's
+    words_by: dict[str, str]  # who set each of them, as rows have it
 
 
 class Left:
@@ -316,7 +317,7 @@ class Player:
             both.require(*app.bus.scopes_of(step.actor, step.name))
             scene = await self._scene(data, job.user_id, both)
             action = step.action
-            for word in _words_in(action, scene.env):
+            for word in _words_in(action, scene.words):
                 both &= await self._brought(scene.words_by[word], job.authority, brought)
             both.require(*app.bus.scopes_of(step.actor, step.name))
             scene = replace(scene, principal=replace(scene.principal, authority=both))
@@ -399,15 +400,19 @@ class Player:
         user, context, env, words_by = await app.store.read(read)
         if user is None:
             raise JobError(str(UserNotFound(user_id)))
-        context = context or Context(user_id, session.context_name, 0, None, "{}", 1, 0)
-        return Scene(session, context, Principal(user, authority), env, words_by)
+        context = context or Context(user_id, session.context_name, 0, None, "{}", "[]", 1, 0)
+        words: dict[str, str] = {}
+        by: dict[str, str] = {}
+        for owner in (context, session):
+            given = orjson.loads(owner.params)
+            words |= {name: value for name, value in given.items() if isinstance(value, str)}
+            by |= dict.fromkeys(given, owner.params_by)
+        return Scene(session, context, Principal(user, authority), env, {**words, **env}, {**by, **words_by})
 
     async def _prepare(self, action: Action, scene: Scene) -> tuple[Secret, ...]:
         """Put words and secrets into their places in an action, and return the secrets."""
         most = self._app.settings.max_action_growth
-        given: dict[str, Any] = {**orjson.loads(scene.context.params), **orjson.loads(scene.session.params)}
-        words = {name: value for name, value in given.items() if isinstance(value, str)}
-        action.params.replace({**words, **scene.env}, most)
+        action.params.replace(scene.words, most)
         names = {name for _, value, _ in action.params.items() for name in _SECRET.findall(value)}
         user_id, context_name = scene.session.core_user_id, scene.session.context_name
         found = {name: await self._app.stores.secret(user_id, context_name, name) for name in sorted(names)}
@@ -477,10 +482,10 @@ class Player:
             self._app.events.append(tx, "playbook.action", f"user:{user_id}", data)
 
 
-def _words_in(action: Action, env: dict[str, str]) -> list[str]:
-    """Return which of a session's words stand in an action."""
+def _words_in(action: Action, words: dict[str, str]) -> list[str]:
+    """Return which of these words stand in an action."""
     places = action.params.places()
-    return [name for name in env if name_fix(name) in places] if places else []
+    return [name for name in words if name_fix(name) in places] if places else []
 
 
 async def _run_named(job: JobContext, secrets: tuple[Secret, ...], function: str, data: dict[str, Any]) -> Any:

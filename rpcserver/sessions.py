@@ -17,7 +17,7 @@ from store import Store, Tx, new_id
 
 _COLUMNS = (
     "id, core_user_id, layer_user_id, context_name, name, state, is_default, working_set_id, pallet_set_id,"
-    " data_set_id, is_interactive, params, options, coderoot, start_at, end_at, relocated_from, revision,"
+    " data_set_id, is_interactive, params, params_by, options, coderoot, start_at, end_at, relocated_from, revision,"
     " created_at, last_used_at"
 )
 _CACHED = 50_000
@@ -39,6 +39,7 @@ class Session:
     data_set_id: str | None
     is_interactive: int
     params: str
+    params_by: str
     options: str
     coderoot: str | None
     start_at: int
@@ -67,6 +68,7 @@ class NewSession:
     context_name: str = "default"
     is_interactive: bool = True
     params: Any = None
+    params_by: str = "[]"
     options: dict[str, Any] | None = None
     coderoot: str | None = None
     start_at: int = 0
@@ -95,7 +97,7 @@ def insert(tx: Tx, new: NewSession, limit: int) -> str:
         OurTime(now // 1000), lambda name: _is_named(tx, new.user_id, new.context_name, name)
     )
     tx.run(
-        f"INSERT INTO sessions ({_COLUMNS}) VALUES ({', '.join('?' * 20)})",  # noqa: S608 (constants)
+        f"INSERT INTO sessions ({_COLUMNS}) VALUES ({', '.join('?' * 21)})",  # noqa: S608 (constants)
         session_id,
         new.user_id,
         new.user_id,
@@ -108,6 +110,7 @@ def insert(tx: Tx, new: NewSession, limit: int) -> str:
         None,
         int(new.is_interactive),
         orjson.dumps(new.params or {}).decode(),
+        new.params_by,
         orjson.dumps(new.options or {}).decode(),
         new.coderoot,
         new.start_at or now,
@@ -186,7 +189,7 @@ def move(
 
 
 def update(tx: Tx, session: Session, changes: dict[str, Any], if_revision: int | None) -> Session:
-    """Change name, context_name, is_interactive, options, params, coderoot, start_at or end_at.
+    """Change name, context_name, is_interactive, options, params with params_by, coderoot, start_at or end_at.
 
     Raises RevisionConflict or SessionNameTaken.
     """
@@ -198,13 +201,14 @@ def update(tx: Tx, session: Session, changes: dict[str, Any], if_revision: int |
     if not is_same and _is_named(tx, current.core_user_id, context_name, name):
         raise SessionNameTaken(name)
     tx.run(
-        "UPDATE sessions SET name = ?, context_name = ?, is_interactive = ?, options = ?, params = ?, coderoot = ?,"
-        " start_at = ?, end_at = ?, revision = revision + 1 WHERE id = ?",
+        "UPDATE sessions SET name = ?, context_name = ?, is_interactive = ?, options = ?, params = ?, params_by = ?,"
+        " coderoot = ?, start_at = ?, end_at = ?, revision = revision + 1 WHERE id = ?",
         name,
         context_name,
         int(changes.get("is_interactive", current.is_interactive)),
         orjson.dumps(changes["options"]).decode() if "options" in changes else current.options,
         orjson.dumps(changes["params"]).decode() if "params" in changes else current.params,
+        changes.get("params_by", current.params_by),
         changes.get("coderoot", current.coderoot),
         changes.get("start_at", current.start_at),
         changes.get("end_at", current.end_at),

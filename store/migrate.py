@@ -12,7 +12,7 @@ from store.errors import NewerStore, OlderStore
 
 _ROOM = Path(__file__).parent
 
-SCHEMA_VERSION = 13  # of schema.sql, kept in the database as its `user_version`; 0 is an empty database
+SCHEMA_VERSION = 14  # of schema.sql, kept in the database as its `user_version`; 0 is an empty database
 
 
 def schema_path() -> Path:

@@ -41,7 +41,7 @@ async def update(call: Call, params: UpdateContextParams) -> dict[str, Any]:
         sources.code_folder(call.app.settings, user_id, name, params.coderoot)
         changes["coderoot"] = params.coderoot
     if params.params is not None:
-        changes["params"] = playparams.read(params.params)
+        changes["params"], changes["params_by"] = playparams.read(params.params), call.authority.stored
     if params.interactive is not None:
         changes["is_interactive"] = params.interactive
     return contexts.shown(await call.app.store.write(lambda tx: contexts.update(tx, user_id, name, changes, most)))

@@ -64,6 +64,7 @@ async def create(call: Call, params: CreateParams) -> dict[str, Any]:
         params.context_name,
         params.interactive,
         playparams.read(params.params),
+        call.authority.stored,
         options,
         params.coderoot,
         start_at or 0,
@@ -311,7 +312,7 @@ async def update(call: Call, params: UpdateParams) -> dict[str, Any]:
     if params.interactive is not None:
         given["is_interactive"] = params.interactive
     if params.params is not None:
-        given["params"] = playparams.read(params.params)
+        given["params"], given["params_by"] = playparams.read(params.params), call.authority.stored
     app = call.app
     if params.start is not None:
         given["start_at"] = playparams.moment(params.start, app.clock) or session.created_at

@@ -39,6 +39,32 @@ async def test_a_word_of_the_narrow_does_not_steer_what_the_wide_do(server: Runn
         await anna.call("core.set.show", set_id=kept)
 
 
+@pytest.mark.parametrize("given", ["session.update", "context.update", "session.create"])
+async def test_a_parameter_of_the_narrow_does_not_steer_what_the_wide_do(server: Running, given: str) -> None:
+    """Params of sessions and contexts are words, too: an action with one in it is theirs who set it."""
+    anna = await server.client("anna")
+    kept = await anna.call("core.set.create", name="kept")
+    agent = await narrow(server, given)
+    params = {"target": kept}
+    if given == "session.create":
+        session_id = (await agent.call(given, params=params))["session_id"]
+    else:
+        session_id = await anna.create_session()
+        where = {"session_id": session_id} if given == "session.update" else {}
+        await agent.call(given, params=params, **where)
+    delete = '!!session.call method:core.set.delete data:\'{"set_id": "{Target}"}\''
+    played_ = await anna.call("session.play", session_id=session_id, text=delete)
+    assert played_["results"][-1]["error"]["kind"] == "FORBIDDEN"
+    assert (await anna.call("core.set.show", set_id=kept))["name"] == "kept"
+    # What has none of them in it is not theirs, and her own params are hers.
+    played_ = await anna.call("session.play", session_id=session_id, text="!!play.echo content:x", filter="play.*")
+    assert played_["results"][-1]["result"] == "x"
+    await anna.call("session.update", session_id=session_id, params=params)
+    await anna.call("session.play", session_id=session_id)
+    with pytest.raises(CallError):
+        await anna.call("core.set.show", set_id=kept)
+
+
 async def test_a_word_of_a_revoked_credential_is_used_by_nobody(server: Running) -> None:
     """The action with it fails and says so; those without it go on being played."""
     anna = await server.client("anna")

@@ -222,18 +222,25 @@ class EmbeddedRunner:
             return await self.result(job_id)
 
     async def submit(
-        self, function: str, data: BaseModel | dict[str, Any], request: Request, *, dedup_key: str | None = None
+        self,
+        function: str,
+        data: BaseModel | dict[str, Any],
+        request: Request,
+        *,
+        dedup_key: str | None = None,
+        along: Callable[[Tx], Any] | None = None,
     ) -> str:
-        """Queue a job and return its id once its row is on disk. Raises also TooManyJobs.
+        """Queue a job and return its id once its row is on disk. Raises also TooManyJobs, and what `along` raises.
 
         Args:
             dedup_key: as an earlier row has it, instead of the request's own.
+            along: done in the transaction that adds the row.
         """
         spec = self._wanted(function, request)
         run = Run(self, spec, _checked(spec, data), request)
         if self._is_counted(spec, request):
             self.ledger.note(await self._count(spec, request), "ok")
-        return await self._submit(run, dedup_key)
+        return await self._submit(run, dedup_key, along)
 
     async def result(self, job_id: str) -> Any:
         """Wait for a job's end and return its result, or raise what it raised. Raises JobNotFound.
@@ -421,11 +428,17 @@ class EmbeddedRunner:
         spec = self._specs.get(function)
         return spec is not None and spec.is_patient
 
-    async def _submit(self, run: Run, dedup_key: str | None = None) -> str:
+    async def _submit(self, run: Run, dedup_key: str | None = None, along: Callable[[Tx], Any] | None = None) -> str:
         row = run.row("queued")
         if dedup_key is not None:
             row = replace(row, dedup_key=dedup_key)
-        return await self.store.write(lambda tx: self.add(tx, row))
+
+        def add(tx: Tx) -> str:
+            if along is not None:
+                along(tx)
+            return self.add(tx, row)
+
+        return await self.store.write(add)
 
     def add(self, tx: Tx, row: JobRow) -> str:
         """Add a job in a transaction and have it queued after the commit, or held; return its id, or an earlier one's.

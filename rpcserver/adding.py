@@ -5,9 +5,9 @@ server, or a caller who gave up, leaves none that count.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
 from core.errors import QuotaExceeded
@@ -19,6 +19,9 @@ from store import Tx
 
 if TYPE_CHECKING:
     from rpcserver.app import App
+
+T = TypeVar("T")
+Along = Callable[[Tx], Any]  # what is done in somebody's transaction
 
 PIECE = 250  # rows written at once: a millisecond's work or two
 SCANNED = 500  # rows looked at in one turn of the loop
@@ -39,18 +42,23 @@ class Adding:
         Args:
             authority: by whose credentials they are brought, as rows have it.
         """
-        app, session_id = self._app, session.id
-        lock = self._locks.setdefault(session_id, asyncio.Lock())
-        async with lock:
+        async with self._lock(session.id):
             if actions.count <= PIECE:
-                written = [one for piece in actions.pieces() for one in piece]
-                first = 0
-                while not first:
-                    first = await app.store.write(lambda tx: self._whole(tx, session, actions, written, authority))
+                first = await self._at_once(session, actions, authority, self._app.store.write)
             else:
                 first = await self._in_pieces(session, actions, authority)
-            app.player.note_change(session_id)
+            self._app.player.note_change(session.id)
         return first
+
+    async def submit(
+        self, session: Session, actions: Actions, authority: str, submit: Callable[[Along], Awaitable[T]]
+    ) -> T:
+        """Add actions and return what `submit(along)` does, which stores a job: few actions are added with its row."""
+        if actions.count > PIECE:
+            await self.add(session, actions, authority)
+            return await submit(lambda tx: None)
+        async with self._lock(session.id):
+            return await self._at_once(session, actions, authority, submit)
 
     async def clear(self, session_id: str) -> None:
         """Delete a session's words and its playbook, in pieces; that counts no more from the first on."""
@@ -61,24 +69,38 @@ class Adding:
 
     async def _in_pieces(self, session: Session, actions: Actions, authority: str) -> int:
         store, session_id = self._app.store, session.id
-        first = await store.write(lambda tx: self._begin(tx, session, actions))
-        while await store.write(lambda tx: playbooks.clear(tx, session_id, first - 1, PIECE)):
-            pass  # what was left when somebody gave up
-        at = first
+        at = first = await self._cleared(session, actions)
         for piece in actions.pieces():
             await store.write(partial(_stage, session_id, at, piece, authority))
             at += len(piece)
         await store.write(lambda tx: self._settle(tx, session, actions))
         return first
 
-    def _whole(self, tx: Tx, session: Session, actions: Actions, written: list[Written], authority: str) -> int:
-        """Add all at once and return the number of the first; 0 when something else was in the way, and is less now."""
-        first = self._begin(tx, session, actions)
-        if playbooks.clear(tx, session.id, first - 1, PIECE):
-            return 0
-        playbooks.stage(tx, session.id, first, written, authority)
-        self._settle(tx, session, actions)
+    async def _at_once(
+        self, session: Session, actions: Actions, authority: str, write: Callable[[Callable[[Tx], int]], Awaitable[T]]
+    ) -> T:
+        written = [one for piece in actions.pieces() for one in piece]
+        if await self._app.store.read(lambda tx: playbooks.is_littered(tx, session.id)):
+            await self._cleared(session, actions)
+
+        def add(tx: Tx) -> int:
+            first = self._begin(tx, session, actions)
+            playbooks.stage(tx, session.id, first, written, authority)
+            self._settle(tx, session, actions)
+            return first
+
+        return await write(add)
+
+    async def _cleared(self, session: Session, actions: Actions) -> int:
+        """Take away what was left when somebody gave up adding; return the number of the first action to add."""
+        store = self._app.store
+        first = await store.write(lambda tx: self._begin(tx, session, actions))
+        while await store.write(lambda tx: playbooks.clear(tx, session.id, first - 1, PIECE)):
+            pass
         return first
+
+    def _lock(self, session_id: str) -> asyncio.Lock:
+        return self._locks.setdefault(session_id, asyncio.Lock())
 
     def _begin(self, tx: Tx, session: Session, actions: Actions) -> int:
         """Return the number of the first; there has to be room for all."""

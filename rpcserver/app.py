@@ -109,7 +109,7 @@ class App:
         self.notices = Notices(bus, settings.max_waiting_notices)
         self.cursors = Cursors(known.cursor_key)
         kept = Kept(settings.max_events, settings.max_event_age_s)
-        self.events = Events(store, kept, presence.users_in, sessions.places, sets.readable_among)
+        self.events = Events(store, kept, presence.users_in, sessions.places, sets.readable_among, tasks.create_task)
         self.sessions = Sessions(store)
         self.credentials = Credentials(store, settings.max_logged_calls)
         self.answers = Answers(store, settings.idempotency_age_s, settings.max_keys_per_user)

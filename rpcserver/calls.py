@@ -21,7 +21,7 @@ from rpcserver.jsontext import Id
 from rpcserver.progress import Progress
 from rpcserver.replies import Reply
 from rpcserver.tracing import Span
-from store import new_id
+from store import Tx, new_id
 
 if TYPE_CHECKING:
     from rpcserver.app import App
@@ -230,13 +230,23 @@ class Call:
         spec = self.app.runner.spec(function)
         return spec is not None and spec.lane == "long"
 
-    async def submit(self, function: str, data: BaseModel | dict[str, Any], request: jobs.Request) -> str:
+    async def submit(
+        self,
+        function: str,
+        data: BaseModel | dict[str, Any],
+        request: jobs.Request,
+        *,
+        along: Callable[[Tx], Any] | None = None,
+    ) -> str:
         """Queue a job that this call begins, and return its id, or that of an earlier one of the same dedup key.
 
         However the call ends, its answer names the job; cancelled by its caller, it takes the job with it.
+
+        Args:
+            along: what is to be stored with its row, or not at all.
         """
         request = replace(request, job_id=request.job_id or new_id("j_"))
-        submitting = asyncio.ensure_future(self.app.runner.submit(function, data, request))
+        submitting = asyncio.ensure_future(self.app.runner.submit(function, data, request, along=along))
         try:
             job_id = await asyncio.shield(submitting)
         except asyncio.CancelledError:

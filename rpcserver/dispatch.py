@@ -51,7 +51,6 @@ log = structlog.get_logger("rpc")
 MAX_KEY_CHARACTERS = 200
 NOBODY = "nobody"  # whose turn it is for all who have not said who they are
 AT_ONCE_BYTES = 2 * 1024  # of a message that is read without a stop
-BATCH_STEP = 50  # items of a batch that are begun together
 STRANGER_BATCH_BYTES = 64 * 1024  # that the answers to a batch may have before authentication
 
 
@@ -101,10 +100,9 @@ class Dispatcher:
             return
         max_bytes = self._app.settings.max_response_bytes if connection.is_known else STRANGER_BATCH_BYTES
         reply = replies.Batch(len(items), max_bytes, connection).add
-        for number, item in enumerate(items, 1):
+        for item in items:
             self._take(connection, item, reply)
-            if number % BATCH_STEP == 0:
-                yield
+            yield
 
     def stop(self) -> None:
         """Stop the calls that are left, waiting or running; each is answered."""

@@ -5,8 +5,9 @@ on, until none was open for as long as events are kept. Age takes nothing from w
 the clock is set. Source: protocol.md 4.
 """
 
+import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
@@ -15,6 +16,7 @@ from typing import Any
 import orjson
 import structlog
 
+from rpcserver.scheduler import Paced, Share, now_s
 from rpcserver.subscriptions import Event, Subscription
 from store import Row, Store, StoreError, Tx, new_id
 
@@ -23,11 +25,14 @@ log = structlog.get_logger("events")
 Present = Callable[[Tx, str], list[str]]
 Places = Callable[[Tx, str], list[str]]
 MaySee = Callable[[Tx, str, list[str]], set[str]]
+Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
 EVERYBODY = "all"
 RUNS_KEPT = 1000
 FORGOTTEN_AT_ONCE = 500  # events or listeners of one transaction
 TRIMMED_EVERY = 100  # events; each time more than that may go
+FEW = 16  # subscriptions: so many of a user's are told of an event at once, and between two turns of theirs
+LATE_PAGE = 100  # events
 _COLUMNS = "seq, topic, audience, data, at"
 _NOBODY = ""  # no user's id: what he may read, everybody may
 
@@ -47,6 +52,7 @@ class Events:
         present: `present(tx, set_id)` names the users who stand in a set.
         places: `places(tx, user_id)` names the sets in which a user stands.
         may_see: `may_see(tx, user_id, set_ids)` names those of the sets that the user can read.
+        spawn: starts a task that ends with the server.
     """
 
     def __init__(
@@ -56,6 +62,7 @@ class Events:
         present: Present,
         places: Places,
         may_see: MaySee,
+        spawn: Spawn,
     ) -> None:
         self.epoch = ""  # of this run; a server has one from its start on
         self.last_seq = 0
@@ -67,7 +74,9 @@ class Events:
         self._present = present
         self._places = places
         self._may_see = may_see
+        self._spawn = spawn
         self._by_user: defaultdict[str, set[Subscription]] = defaultdict(set)
+        self._late: dict[str, int] = {}  # user with many, who is told in his turn -> up to which event he was
         # User -> the event after which his are kept: changed by commits alone, on the writer's thread, whose next
         # transactions look there; `_heard_at` follows on the loop.
         self._listeners: dict[str, int] = {}
@@ -195,12 +204,14 @@ class Events:
         try:
             while subscription.is_open and self.last_seq > subscription.seq:
                 since = subscription.seq
-                events, upto, lost = await self._store.read(lambda tx: self._missed(tx, subscription, since, page))  # noqa: B023
+                events, upto, lost = await self._store.read(
+                    lambda tx: self._missed(tx, subscription.user_id, since, page)  # noqa: B023
+                )
                 if lost:
                     # Thrown away while the client was too slow to take it: told, as every drop is.
                     subscription.skip(lost)
                 else:
-                    subscription.replay(events, upto)
+                    subscription.replay(filter(subscription.wants, events), upto)
                 await subscription.outlet.writable()
         except (StoreError, OSError) as error:
             log.info("replay_ended", subscription=subscription.id, reason=str(error))
@@ -233,12 +244,34 @@ class Events:
                     return found, event.seq
         return found, rows[-1][0] if len(rows) == most else None
 
-    def _missed(self, tx: Tx, subscription: Subscription, since: int, page: int) -> tuple[list[Event], int, int]:
-        """Return the next events after `since`, how far this looked, and up to where they are lost (0: none is)."""
+    async def _tell_late(self, user_id: str) -> None:
+        """Tell a user's subscriptions what they were not told when it came, a few of them in each turn."""
+        try:
+            while user_id in self._by_user and (since := self._late[user_id]) < self.last_seq:
+                events, upto, lost = await self._store.read(lambda tx: self._missed(tx, user_id, since, LATE_PAGE))  # noqa: B023
+                subscribed = tuple(self._by_user.get(user_id, ()))
+                for subscription in subscribed:
+                    if lost and not subscription.is_behind:
+                        subscription.skip(lost)
+                for event in events:
+                    for start in range(0, len(subscribed), FEW):
+                        await asyncio.sleep(0)
+                        _tell(subscribed[start : start + FEW], event)
+                self._late[user_id] = lost or upto
+        except (StoreError, OSError) as error:
+            log.warning("told_of_a_gap", user_id=user_id, reason=str(error))
+            for subscription in self._by_user.get(user_id, ()):
+                subscription.skip(self.last_seq)
+        finally:
+            # No await since the comparison above: whatever is announced from here on is told as it comes.
+            del self._late[user_id]
+
+    def _missed(self, tx: Tx, user_id: str, since: int, page: int) -> tuple[list[Event], int, int]:
+        """Return a user's events after `since`, how far this looked, and up to where they are lost (0: none is)."""
         newest, oldest = _newest(tx), _oldest(tx)
         if since < oldest - 1:
             return [], since, oldest - 1
-        audiences = self._audiences(tx, subscription.user_id)
+        audiences = self._audiences(tx, user_id)
         marks = ", ".join("?" * len(audiences))
         rows = tx.all(
             f"SELECT {_COLUMNS} FROM events WHERE audience IN ({marks}) AND seq > ? ORDER BY seq LIMIT ?",  # noqa: S608
@@ -246,8 +279,7 @@ class Events:
             since,
             page,
         )
-        events = [event for event in (Event(*row) for row in rows) if subscription.wants(event)]
-        return events, (rows[-1][0] if len(rows) == page else newest), 0
+        return [Event(*row) for row in rows], (rows[-1][0] if len(rows) == page else newest), 0
 
     def _audiences(self, tx: Tx, user_id: str) -> list[str]:
         # Looked up now, not then: who has lost a right since does not hear of what happened before either.
@@ -283,7 +315,7 @@ class Events:
         silent_since = cutoff - int(self.upkeep_s * 1000)
         # What is to be told to who is connected is not too old, however slowly he reads.
         awaited = [one.seq for subscribed in self._by_user.values() for one in subscribed if one.is_behind]
-        upto = min(awaited, default=2**62)
+        upto = min([*awaited, *self._late.values()], default=2**62)
         for some in (
             partial(self._forget_listeners, silent_since=silent_since),
             partial(_forget_events, cutoff=cutoff, upto=upto),
@@ -315,9 +347,30 @@ class Events:
     def _announce(self, event: Event, seers: list[str]) -> None:
         self.last_seq = event.seq
         for user_id in seers:
-            for subscription in self._by_user.get(user_id, ()):
-                if subscription.wants(event):
-                    subscription.tell(event)
+            subscribed = self._by_user.get(user_id)
+            if not subscribed or user_id in self._late:
+                continue
+            if len(subscribed) > FEW:
+                share = next(iter(subscribed)).outlet.share
+                if share.is_spent(now_s()):
+                    self._late[user_id] = event.seq - 1
+                    self._spawn(_paced(share, self._tell_late(user_id)))
+                    continue
+                began = now_s()
+                _tell(subscribed, event)
+                share.spend(now_s() - began)
+            else:
+                _tell(subscribed, event)
+
+
+def _tell(subscribed: Iterable[Subscription], event: Event) -> None:
+    for subscription in subscribed:
+        if subscription.wants(event):
+            subscription.tell(event)
+
+
+async def _paced(share: Share, work: Coroutine[Any, Any, None]) -> None:
+    await Paced(share, work)
 
 
 def forget_runs(tx: Tx) -> None:

@@ -140,6 +140,16 @@ def settle(tx: Tx, session_id: str, actions: int, size: int) -> None:
     )
 
 
+def is_littered(tx: Tx, session_id: str) -> bool:
+    """Tell whether there are actions that do not count: somebody gave up adding them."""
+    row = tx.one(
+        f"SELECT 1 FROM playbook_actions WHERE session_id = ? AND number > coalesce({_THERE}, 0) LIMIT 1",  # noqa: S608 (a constant)
+        session_id,
+        session_id,
+    )
+    return row is not None
+
+
 def clear(tx: Tx, session_id: str, after: int, limit: int) -> int:
     """Delete some of the actions behind a number, for good, and return how many."""
     return tx.run(

@@ -23,7 +23,7 @@ OWNER = "owner"  # the first user of a folder
 
 # The writer's thread gives the interpreter away with every statement, and waits so long to get it back from a busy
 # loop: with Python's own five milliseconds a walk of forty statements would take a fifth of a second beside a flood.
-SWITCH_INTERVAL_S = 0.0001
+SWITCH_INTERVAL_S = 0.00002
 
 
 def serve(settings: Settings) -> None:

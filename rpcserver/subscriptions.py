@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 import orjson
 
 from rpcserver.jsonrpc import encode_notification
+from rpcserver.scheduler import Share
 
 Policy = Literal["close", "drop_oldest", "latest"]
 
@@ -37,6 +38,7 @@ class Outlet(Protocol):
     """What a subscription needs of a connection."""
 
     paused: bool
+    share: Share
 
     def owe(self, size: int) -> None:
         """Count what is read from the log for it later; who is owed too much is cut off."""

@@ -1,12 +1,17 @@
 """A transaction, as plain functions see it: `fn(tx) -> result`, never awaiting."""
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Any, Protocol
 
 from store.clock import Clock
 
 Row = tuple[Any, ...]
+
+AT_ONCE = 64  # rows of one statement
+_INSERT = re.compile(r"(INSERT INTO .* VALUES )(\((?:\?, )*\?\))")
 
 
 class Tx(Protocol):
@@ -61,7 +66,19 @@ class SqliteTx:
         return self._connection.execute(sql, values).rowcount
 
     def many(self, sql: str, rows: Iterable[Row]) -> int:
-        return self._connection.executemany(sql, rows).rowcount
+        found = _INSERT.fullmatch(sql)
+        if found is None:
+            return self._connection.executemany(sql, rows).rowcount
+        # Many rows in one statement: for each statement the thread gives the interpreter away, and then has to get it
+        # back from a loop that may be busy.
+        beginning, places = found.groups()
+        left, changed = list(rows), 0
+        while left:
+            count = min(AT_ONCE, 1 << len(left).bit_length() - 1)  # a few sizes: statements are kept prepared
+            some, left = left[:count], left[count:]
+            values = list(chain.from_iterable(some))
+            changed += self._connection.execute(beginning + ", ".join([places] * count), values).rowcount
+        return changed
 
     def after_commit(self, notice: Callable[[], None]) -> None:
         self.notices.append(notice)

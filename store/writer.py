@@ -20,7 +20,7 @@ from store.tx import SqliteTx, Tx
 # How long functions are run for one batch: of one owner alone, which ends when another comes, and of several, who wait
 # for each other.
 ALONE_S = 0.01
-TOGETHER_S = 0.001
+TOGETHER_S = 0.0005
 FLUSHES = 4  # a batch may take so many times as long as its way to the disk: else a slow disk would do nothing else
 DELIVERED_AT_ONCE = 16  # whoever waited goes on at once, so more of them would be a long turn of the loop
 
@@ -71,6 +71,7 @@ class Writer:
         self._taken = 0  # counted by the writer's
         self._waiting: RoundRobin[Write] = RoundRobin()  # the writer's own
         self._is_last = False
+        self._is_awake = False
         self._flush_s = 0.0
         self._ended = asyncio.Event()
         self.commits = 0
@@ -85,12 +86,15 @@ class Writer:
         if self._is_broken:
             raise StoreFailed
         future = self._loop.create_future()
+        self._submitted += 1
+        if self._is_awake and not self._fresh:
+            self._queue.put([Write(fn, future)])
+            return future
         if not self._fresh:
-            # What one turn of the loop submits goes to the thread together: waking it for the first would have it
-            # pay a whole commit for that one, and leave the others to the next.
+            # What one turn of the loop submits goes to a sleeping thread together: waking it for the first would have
+            # it pay a whole commit for that one, and leave the others to the next.
             self._loop.call_soon(self._hand_over)
         self._fresh.append(Write(fn, future))
-        self._submitted += 1
         return future
 
     def _hand_over(self) -> None:
@@ -121,7 +125,9 @@ class Writer:
     def _receive(self) -> bool:
         """Wait until there is something to write; False when the last was written."""
         if not self._waiting and not self._is_last:
+            self._is_awake = False
             self._take_in(self._queue.get())
+            self._is_awake = True
         self._take_in_more()
         return bool(self._waiting)
 
@@ -166,7 +172,7 @@ class Writer:
     def _fill(self, batch: list[Write]) -> None:
         began, is_alone = time.perf_counter(), True
         alone_s = max(ALONE_S, FLUSHES * self._flush_s)
-        together_s = max(TOGETHER_S, FLUSHES * self._flush_s)
+        together_s = max(TOGETHER_S, self._flush_s / 2)
         while (write := self._waiting.take()) is not None:
             batch.append(write)
             self._taken += 1

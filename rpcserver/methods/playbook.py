@@ -9,7 +9,7 @@ from jobs.errors import JobEnded
 from play.filters import ActionFilter
 from rpcserver import contexts, kinds, picture, playbooks, playing, replies, sources, walking
 from rpcserver import play_examples as examples
-from rpcserver.adding import SHOWN_BYTES, scanned, shown
+from rpcserver.adding import SHOWN_BYTES, Along, scanned, shown
 from rpcserver.adding import heroscript as heroscript_of
 from rpcserver.dispatch import Call, method
 from rpcserver.errors import CONFLICT, RpcError
@@ -143,12 +143,15 @@ async def play(call: Call, params: PlayParams) -> dict[str, Any]:
     if params.dry_run:
         left, results = await app.player.handlers(session.id, params.filter, actions)
         return {"job_id": None, "done": 0, "failed": 0, "left": left, "results": results}
-    if actions.count:
-        await app.adding.add(session, actions, call.authority.stored)
     context = await app.store.read(lambda tx: contexts.find(tx, session.core_user_id, session.context_name))
     data = playing.PlayData(session_id=session.id, filter=params.filter)
     is_interactive = bool(session.is_interactive) and (context is None or bool(context.is_interactive))
-    job_id = await call.submit(playing.PLAY, data, call.job_request(session.id, is_interactive=is_interactive))
+    request = call.job_request(session.id, is_interactive=is_interactive)
+
+    async def submit(along: Along | None = None) -> str:
+        return await call.submit(playing.PLAY, data, request, along=along)
+
+    job_id = await (app.adding.submit(session, actions, call.authority.stored, submit) if actions.count else submit())
     if params.detach:
         return {"job_id": job_id, "state": "queued"}
     return await _result(call, job_id)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from websockets.exceptions import ConnectionClosed
 
+from rpcserver import events, scheduler
 from rpcserver.connection import Connection
 from store import Tx
 from tests.builders import Wire
@@ -57,6 +58,7 @@ class EventModel(RuleBasedStateMachine):
         self.tabs: list[Tab] = []
         self.told: dict[int, int] = {}  # seq -> number, of every event of the user's
         self.count = 0
+        self.patch = pytest.MonkeyPatch()
 
     def run(self, work: Any) -> Any:
         """Run something on the loop; a wait that lasts is a failure."""
@@ -75,6 +77,7 @@ class EventModel(RuleBasedStateMachine):
                 assert not self.tabs[pick].trimmed or self.tabs[pick].trimmed < self._oldest()
         finally:
             self._stop()
+            self.patch.undo()
 
     def _stop(self) -> None:
         for tab in self.tabs:
@@ -85,9 +88,14 @@ class EventModel(RuleBasedStateMachine):
         self.loop.close()
         self.folder.cleanup()
 
-    @initialize()
-    def start(self) -> None:
-        """Start the server with its users; anna listens from the beginning."""
+    @initialize(is_busy=st.booleans())
+    def start(self, is_busy: bool) -> None:
+        """Start the server with its users; anna listens from the beginning.
+
+        Busy, she has used up what her share allows, and all her tabs are told in their turn.
+        """
+        self.patch.setattr(events, "FEW", 1 if is_busy else events.FEW)
+        self.patch.setattr(scheduler, "ALLOWED_S", -1.0 if is_busy else scheduler.ALLOWED_S)
         self.run(self._start())
         self.run(self._users())
         for policy in POLICIES:

@@ -248,16 +248,18 @@ class Events:
         """Tell a user's subscriptions what they were not told when it came, a few of them in each turn."""
         try:
             while user_id in self._by_user and (since := self._late[user_id]) < self.last_seq:
+                # No further than is announced: a subscription that is opened meanwhile begins there.
+                announced = self.last_seq
                 events, upto, lost = await self._store.read(lambda tx: self._missed(tx, user_id, since, LATE_PAGE))  # noqa: B023
                 subscribed = tuple(self._by_user.get(user_id, ()))
                 for subscription in subscribed:
                     if lost and not subscription.is_behind:
                         subscription.skip(lost)
-                for event in events:
+                for event in takewhile(lambda event: event.seq <= announced, events):  # noqa: B023
                     for start in range(0, len(subscribed), FEW):
                         await asyncio.sleep(0)
                         _tell(subscribed[start : start + FEW], event)
-                self._late[user_id] = lost or upto
+                self._late[user_id] = min(lost or upto, announced)
         except (StoreError, OSError) as error:
             log.warning("told_of_a_gap", user_id=user_id, reason=str(error))
             for subscription in self._by_user.get(user_id, ()):

@@ -21,7 +21,7 @@ ALLOWED_S = 0.001  # of each window, at once
 SLICE_S = 0.0003  # of each turn in line
 # For all who stand in line, between two looks at the sockets. Short: what others do takes many turns of the loop, and
 # a thread that needs the interpreter gets it only between them.
-ROUND_S = 0.00015
+ROUND_S = 0.0003
 MOST_STEPS = 8  # of a share's calls that are let go on in a turn: what they take is known only afterwards
 MOST_OWED_S = 0.050
 

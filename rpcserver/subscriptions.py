@@ -146,20 +146,29 @@ class Subscription:
         self.seq = max(self.seq, upto)
 
     def skip(self, upto: int) -> None:
-        """Tell that everything up to an event is gone, if there was anything."""
-        if upto > self.seq:
-            self._say_gap(self.seq + 1, upto)
-            self.seq = upto
+        """Tell that everything up to an event is gone, if there was anything; what was kept goes with it."""
+        if upto <= self.seq:
+            return
+        kept, self.seq = self._kept[0].seq if self._kept else self.seq + 1, upto
+        self._gap_from, self._gap_to = self._gap_from or kept, upto
+        self._kept.clear()
+        self._kept_bytes = 0
+        self._say_kept()
 
     def go_on(self) -> None:
         """Say what was kept, or stayed in the log, while the client did not read."""
         if self._is_waiting:
             self._is_waiting = False
             self._catch_up(self)
+        self._say_kept()
+
+    def _say_kept(self) -> None:
+        """Say what was dropped, which is older, and what was kept, as far as the client reads."""
+        if self._gap_from and not (self.is_lossy and self.outlet.paused):
+            gap = {"subscription": self.id, "from": self._gap_from, "to": self._gap_to}
+            self._gap_from = 0
+            self.outlet.send_soon(encode_notification("$/gap", gap))
         while self._kept and not self.outlet.paused:
-            if self._gap_from:
-                self._say_gap(self._gap_from, self._gap_to)
-                self._gap_from = 0
             event = self._kept.popleft()
             self._kept_bytes -= len(event.data)
             self._say(event)
@@ -178,7 +187,3 @@ class Subscription:
             b'{"jsonrpc":"2.0","method":%b,"params":%b,"seq":%d,"at":%d,"data":%b}}'
             % (orjson.dumps(event.topic), self._head, event.seq, event.at, event.data.encode())
         )
-
-    def _say_gap(self, first: int, last: int) -> None:
-        gap = {"subscription": self.id, "from": first, "to": last}
-        self.outlet.send_soon(encode_notification("$/gap", gap))

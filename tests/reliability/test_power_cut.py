@@ -242,7 +242,7 @@ async def test_the_test_finds_what_is_not_synced(
 
     def late(disk: Disk, path: Path) -> None:
         names.append(path.name)
-        if forgotten != "database" or len(names) < 40:
+        if forgotten != "database" or len(names) < 20:
             keep_file(disk, path)
 
     monkeypatch.setattr(Disk, "keep", forgetful)

@@ -41,6 +41,14 @@ class CronLine:
     def after(self, at: int) -> int | None:
         """Return when it is due next after a time; None when that never comes."""
         start = datetime.fromtimestamp(at / 1000, self._zone)
+        begin, end = (datetime.combine(each, time(), self._zone) for each in (start.date(), start.date() + _A_DAY))
+        found = [self._first(start, at)]
+        if begin.utcoffset() != end.utcoffset():
+            # CronSim goes on by whole hours: where the clocks went on by half of one, it passes by midnight.
+            found.append(self._first(end - timedelta(minutes=1), at))
+        return min((one for one in found if one is not None), default=None)
+
+    def _first(self, start: datetime, at: int) -> int | None:
         # In the hour that the clocks show twice, what it finds first may be past.
         times = (_ms(found) for found in CronSim(self._line, start))
         return next((time for time in times if time > at), None)

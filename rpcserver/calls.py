@@ -38,7 +38,7 @@ class Method:
     Args:
         params: the model that checks the call; its fields are the parameters, by name or in the order of `positions`.
         handler: `handler(call, params)`, plain or async; what it returns is the result.
-        is_ordered: calls on one session run one after another, in the order sent.
+        is_ordered: calls on one session, or about one connection, run one after another, in the order sent.
         needs_auth: False for the few that anybody may call.
         is_open: every credential reaches it, whatever its scopes.
         is_own: it is about the client's own connection or credential: plays and plugins cannot call it.

@@ -195,6 +195,8 @@ class Dispatcher:
             call.key = self._order_key(call, params)
 
     def _order_key(self, call: Call, params: dict[str, Any] | list[Any]) -> str | None:
+        if call.method.is_own:
+            return f"connection:{call.connection.id}"
         if isinstance(params, list):
             named = dict(zip(call.method.positions, params, strict=False)).get("session_id")
         else:

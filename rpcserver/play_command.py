@@ -17,6 +17,7 @@ from websockets.exceptions import WebSocketException
 
 from play import Action, ParseError, PlayBook
 from play.errors import SourceError
+from play.reading import Limits
 from rpcserver import logs
 from rpcserver.app import running
 from rpcserver.client import CallError, Client, Disconnected
@@ -232,9 +233,12 @@ async def _follow(client: Client, session: _Session, screen: Screen) -> dict[str
     return result
 
 
+MOST_READ = Limits(actions=1_000_000, bytes=512 * 1024 * 1024)  # more than any session holds
+
+
 def _read(path: Path) -> list[Action]:
     """Return the actions of a file or folder, with what they include from this machine; addresses are the server's."""
-    book = PlayBook()
+    book = PlayBook(limits=MOST_READ)
     book.add(path=path, follow=lambda action: not _is_remote(action))
     return [action for action in book if not action.done]
 

@@ -50,6 +50,7 @@ async def ticket(call: Call, params: NoParams) -> dict[str, Any]:
     RefreshParams,
     is_open=True,
     is_own=True,
+    is_ordered=True,
     is_change=False,
     result=Identity,
     errors=("NOT_RENEWABLE", "RATE_LIMITED"),

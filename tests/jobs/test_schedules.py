@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from core import users
@@ -240,6 +240,7 @@ CHANGES = {
 }
 
 
+@example("*/20", "0", ("*", "*"), ("Australia/Lord_Howe", "2026-10-04"), 1201, 1261)  # a change by half an hour
 @given(
     minute=st.sampled_from(FIELDS),
     hour=st.sampled_from(HOURS),

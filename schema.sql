@@ -3,7 +3,7 @@
 -- A time said to be steady is on the scale that nobody sets: the end or beginning of a duration (store.clock).
 -- Ids are opaque text, sortable by age. Each table is written by the modules named in its comment alone.
 
--- Server-wide values: the key that signs cursors, made once; what the clocks said. Written by rpcserver.identity.
+-- Server-wide values: the key that signs cursors, made once; what the clocks said. Written by rpcserver.instance.
 CREATE TABLE server_values (
     name  TEXT PRIMARY KEY,
     value TEXT NOT NULL
@@ -98,8 +98,8 @@ CREATE INDEX presence_place ON presence (set_id, token_id);
 CREATE INDEX presence_token ON presence (token_id);
 
 -- Credentials, stored only as SHA-256. made_by: the narrow credential that made it, with which it goes. is_over: it has
--- expired, and what it brought was taken back. is_lent: to a command of the operator's. Written by rpcserver.auth and
--- rpcserver.credentials.
+-- expired, and what it brought was taken back. is_lent: to a command of the operator's. Written by rpcserver.auth.authenticator and
+-- rpcserver.auth.credentials.
 CREATE TABLE credentials (
     id         TEXT PRIMARY KEY,
     user_id    TEXT NOT NULL REFERENCES users (id),
@@ -117,7 +117,7 @@ CREATE INDEX credentials_expiry ON credentials (is_over, expires_at) WHERE expir
 CREATE INDEX credentials_made_by ON credentials (made_by) WHERE made_by IS NOT NULL;
 
 -- A user's shells. params_by: as authority of jobs, of who set the params; an action with one of them in it is theirs, too.
--- Written by rpcserver.sessions.
+-- Written by rpcserver.sessions.rows.
 CREATE TABLE sessions (
     id              TEXT PRIMARY KEY,
     core_user_id    TEXT NOT NULL REFERENCES users (id),
@@ -147,7 +147,7 @@ CREATE INDEX sessions_working_set ON sessions (working_set_id);
 CREATE INDEX sessions_end ON sessions (end_at) WHERE end_at IS NOT NULL;
 CREATE INDEX sessions_half_made ON sessions (state) WHERE state IN ('creating', 'destroying');
 
--- Where a session has been ('back') and can go again ('forward'); position grows. Written by rpcserver.sessions.
+-- Where a session has been ('back') and can go again ('forward'); position grows. Written by rpcserver.sessions.rows.
 CREATE TABLE session_history (
     session_id TEXT NOT NULL REFERENCES sessions (id),
     direction  TEXT NOT NULL CHECK (direction IN ('back', 'forward')),
@@ -156,7 +156,7 @@ CREATE TABLE session_history (
     PRIMARY KEY (session_id, direction, position)
 );
 
--- What a user's sessions share. Written by rpcserver.contexts.
+-- What a user's sessions share. Written by rpcserver.sessions.contexts.
 -- number: 0, 1, ... for each user. params: JSON object. params_by: as of sessions.
 CREATE TABLE contexts (
     user_id        TEXT NOT NULL REFERENCES users (id),
@@ -171,14 +171,14 @@ CREATE TABLE contexts (
 );
 
 -- How much of each session's playbook there is, in actions and bytes. Rows of playbook_actions beyond that number are
--- being added, or were left when that was stopped: they do not count. Written by rpcserver.playbooks.
+-- being added, or were left when that was stopped: they do not count. Written by rpcserver.playbooks.rows.
 CREATE TABLE playbooks (
     session_id TEXT PRIMARY KEY REFERENCES sessions (id),
     actions    BIGINT NOT NULL,
     bytes      BIGINT NOT NULL
 );
 
--- The playbook of each session: one row an action, in the order they were added. Written by rpcserver.playbooks.
+-- The playbook of each session: one row an action, in the order they were added. Written by rpcserver.playbooks.rows.
 -- text: the action as heroscript, secrets as references. authority: as of jobs; withdrawn: a credential that brought it
 -- has ended. result, error: JSON. job_id: the play that touched it last.
 -- asked: the questions that play had put when the action ended, so that a play run again finds its answers.
@@ -206,7 +206,7 @@ CREATE INDEX playbook_actions_left ON playbook_actions (session_id, number) WHER
 CREATE INDEX playbook_actions_job ON playbook_actions (job_id) WHERE job_id IS NOT NULL;
 
 -- Which filter has which priority in a session's playbook; position: the order in which they were registered.
--- Written by rpcserver.playbooks.
+-- Written by rpcserver.playbooks.rows.
 CREATE TABLE playbook_priorities (
     session_id TEXT NOT NULL REFERENCES sessions (id),
     filter     TEXT NOT NULL,
@@ -216,7 +216,7 @@ CREATE TABLE playbook_priorities (
 );
 
 -- Words that stand for {NAME} in a session's scripts. authority: as of jobs, of who set it; an action with a word in it is
--- theirs, too. Written by rpcserver.playbooks.
+-- theirs, too. Written by rpcserver.playbooks.rows.
 CREATE TABLE session_env (
     session_id TEXT NOT NULL REFERENCES sessions (id),
     name       TEXT NOT NULL,
@@ -303,7 +303,7 @@ CREATE UNIQUE INDEX asks_number ON asks (job_id, number);
 CREATE INDEX asks_open ON asks (user_id) WHERE state = 'open';
 
 -- Who is to be told, outside, that a job has ended, and how that fares. secret: the name of one of the operator's.
--- next_at: steady. is_begun: it is being told. crashes: how often the server was killed then. Written by jobs.callbacks.
+-- next_at: steady. is_begun: it is being told. crashes: how often the server was killed then. Written by jobs.webhooks.
 CREATE TABLE callbacks (
     job_id  TEXT PRIMARY KEY REFERENCES jobs (id),
     url     TEXT NOT NULL,
@@ -345,7 +345,7 @@ CREATE INDEX schedules_owner ON schedules (owner_id, id);
 CREATE INDEX schedules_last_job ON schedules (last_job_id) WHERE last_job_id IS NOT NULL;
 CREATE INDEX schedules_next ON schedules (kind, next_at) WHERE next_at IS NOT NULL;
 
--- What was announced, in order of commit; a row before it is a message. Written by rpcserver.events.
+-- What was announced, in order of commit; a row before it is a message. Written by rpcserver.events.log.
 -- audience: 'user:ID' (that user) or 'set:ID' (whoever may read that set). age_from: at, steady.
 CREATE TABLE events (
     seq      INTEGER PRIMARY KEY,
@@ -359,7 +359,7 @@ CREATE INDEX events_audience ON events (audience, seq);
 
 -- The runs of servers that wrote these events, in order. epoch: by which clients name it. last_seq: the newest event when
 -- the next run began, NULL for the newest run: a position beyond it was given by a run that is not in this history.
--- Written by rpcserver.events.
+-- Written by rpcserver.events.log.
 CREATE TABLE event_runs (
     number   INTEGER PRIMARY KEY,
     epoch    TEXT NOT NULL UNIQUE,
@@ -367,7 +367,7 @@ CREATE TABLE event_runs (
 );
 
 -- What a credential is good for beyond scopes and expiry, and what was used of it; a plain one has no row.
--- renewal_ms: the life auth.refresh begins anew. interval_began_at: steady. Written by rpcserver.credentials.
+-- renewal_ms: the life auth.refresh begins anew. interval_began_at: steady. Written by rpcserver.auth.credentials.
 CREATE TABLE credential_terms (
     credential_id     TEXT PRIMARY KEY REFERENCES credentials (id) ON DELETE CASCADE,
     holder_id         TEXT REFERENCES users (id),
@@ -384,7 +384,7 @@ CREATE TABLE credential_terms (
 CREATE INDEX credential_terms_holder ON credential_terms (holder_id);
 
 -- What a limited credential was used for; outcome: 'ok', the kind of the error, or NULL while it runs.
--- Written by rpcserver.credentials.
+-- Written by rpcserver.auth.credentials.
 CREATE TABLE credential_calls (
     id            TEXT PRIMARY KEY,
     credential_id TEXT NOT NULL REFERENCES credentials (id) ON DELETE CASCADE,
@@ -395,7 +395,7 @@ CREATE TABLE credential_calls (
 CREATE INDEX credential_calls_newest ON credential_calls (credential_id, id);
 
 -- One-shot tickets, stored only as SHA-256; credential_id NULL: another system vouched for the user.
--- expires_at: steady. Written by rpcserver.tickets.
+-- expires_at: steady. Written by rpcserver.auth.tickets.
 CREATE TABLE tickets (
     hash                 TEXT PRIMARY KEY,
     credential_id        TEXT REFERENCES credentials (id) ON DELETE CASCADE,
@@ -409,7 +409,7 @@ CREATE INDEX tickets_credential ON tickets (credential_id);
 CREATE INDEX tickets_user ON tickets (user_id);
 CREATE INDEX tickets_expiry ON tickets (expires_at);
 
--- Credentials and tickets that are over. forget_at: steady. Written by rpcserver.former.
+-- Credentials and tickets that are over. forget_at: steady. Written by rpcserver.auth.ended.
 CREATE TABLE former_secrets (
     hash      TEXT PRIMARY KEY,
     why       TEXT NOT NULL CHECK (why IN ('revoked', 'expired', 'used')),
@@ -418,7 +418,7 @@ CREATE TABLE former_secrets (
 CREATE INDEX former_secrets_age ON former_secrets (forget_at);
 
 -- Calls made with an idempotency key, and their first answer; result and error NULL while the call runs.
--- owner_id: a user's id, or 'operator'. age_from: steady. Written by rpcserver.idempotency.
+-- owner_id: a user's id, or 'operator'. age_from: steady. Written by rpcserver.rpc.idempotency.
 CREATE TABLE idempotency_keys (
     owner_id   TEXT NOT NULL,
     key        TEXT NOT NULL,
@@ -433,7 +433,7 @@ CREATE INDEX idempotency_keys_open ON idempotency_keys (owner_id) WHERE result I
 CREATE INDEX idempotency_keys_owner ON idempotency_keys (owner_id, age_from);
 
 -- Users whose clients hold a position in the events: what is theirs is kept from the event after from_seq on.
--- heard_at: steady. Written by rpcserver.events.
+-- heard_at: steady. Written by rpcserver.events.log.
 CREATE TABLE listeners (
     user_id  TEXT PRIMARY KEY REFERENCES users (id),
     from_seq BIGINT NOT NULL,
@@ -512,7 +512,7 @@ CREATE TABLE attribute_groups (
 CREATE INDEX attribute_groups_group ON attribute_groups (group_id);
 
 -- What a token's attribute holds in one set, or (set_id '') that it is turned off everywhere; its value everywhere
--- stands in tokens.attributes. value: JSON. Written by core.live.
+-- stands in tokens.attributes. value: JSON. Written by core.attribute_values.
 CREATE TABLE live_values (
     token_id   TEXT NOT NULL REFERENCES tokens (id) ON DELETE CASCADE,
     attribute  TEXT NOT NULL,
@@ -535,7 +535,7 @@ CREATE TABLE commands (
 );
 CREATE INDEX commands_token ON commands (token_id);
 
--- What a script or remote answered last, to whom. value: JSON. Written by core.known.
+-- What a script or remote answered last, to whom. value: JSON. Written by core.attribute_values.
 CREATE TABLE known_values (
     token_id   TEXT NOT NULL REFERENCES tokens (id) ON DELETE CASCADE,
     attribute  TEXT NOT NULL,

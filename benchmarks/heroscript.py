@@ -73,7 +73,7 @@ def corpus_text(actions: int) -> str:
 
 def measure_here(path: str) -> None:
     """Read the file, then time ordering and writing it; prints the figures as JSON."""
-    from play import PlayBook, parse
+    from heroscript import PlayBook, parse
 
     if len(sys.argv) > 3:
         parse(Path(path).read_text("utf-8"))

@@ -37,7 +37,7 @@ from jobs import JobContext, job, rows
 from jobs.authority import SERVER
 from jobs.model import JobEvent, Request
 from jobs.runner import EmbeddedRunner
-from rpcserver.errors import describe_for_job
+from rpcserver.rpc.errors import describe_for_job
 from store import Store, Tx, new_id
 from store.sqlite import DATABASE
 

@@ -2,7 +2,8 @@
 
 websockets.serve with `async for`; jsonrpcserver's async_dispatch; pydantic models in and out; aiosqlite on one
 connection, one commit per write (WAL, synchronous=FULL); structlog unconfigured, one line a call. The answers have the
-shapes of `rpcserver.models`; the rows are those the server needs for them: sets, tokens, members, sessions, history.
+shapes of `rpcserver.schemas.session`; the rows are those the server needs for them: sets, tokens, members, sessions,
+history.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ import structlog
 from jsonrpcserver import Result, Success, async_dispatch, method
 from websockets.asyncio.server import ServerConnection, serve
 
-from rpcserver.models import CdParams, GetParams, ListedCommand, ListedToken, Listing, LsParams, SessionRecord
+from rpcserver.schemas.session import CdParams, GetParams, ListedCommand, ListedToken, Listing, LsParams, SessionRecord
 
 TOKENS, HISTORY = 50, 200
 _SCHEMA = """

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from play import ParseError, parse
+from heroscript import ParseError, parse
 
 SIZES = ("12.5", "25", "50", "100")
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from core.attribute_values import forget, know
 from core.calls import Scene, core_call
 from core.errors import ActivityNotFound, RemoteNotFound, TooMany
-from core.known import forget, know
 from core.remotes import find as find_remote
 from store import Tx, new_id
 

@@ -1,20 +1,69 @@
-"""Attributes as types declare them, and those any token may carry: what they hold, for whose eyes and hands.
-
-Several types of a line may declare one name: the nearest wins. An attribute may have a parent, of any type: whoever is
-to read or write the one must be allowed to read or write the other. Source: sessions.md 1.1.
-"""
+"""What may stand behind an attribute: a value, a script, or a remote. Source: sessions.md 4.4."""
 
 import json
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
-from core import groups, types
+from core import groups, remotes, scripts, types
 from core.access import Access
 from core.calls import Scene, core_call
-from core.errors import AttributeNotFound, BadAttribute, BadName, BadValue, NameTaken, TypeClosed
+from core.errors import (
+    AttributeNotFound,
+    BadAttribute,
+    BadName,
+    BadValue,
+    NameTaken,
+    RemoteNotFound,
+    ScriptNotFound,
+    SourceClosed,
+    TypeClosed,
+)
 from core.limits import Limits, ValueType, check, source_of
-from core.sources import require
 from store import Tx, new_id
+
+Kind = Literal["value", "script", "remote"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A value, or who is asked for it: then `value` is the id of the script or remote."""
+
+    kind: Kind
+    value: Any
+
+    def kept_as(self, attribute: str) -> str:
+        """Return under which name the last answer is kept: a remote's is one for all attributes it stands behind."""
+        return f"remote:{self.value}" if self.kind == "remote" else attribute
+
+    @classmethod
+    def of(cls, held: Any) -> "Source":
+        """Return what an attribute's value means; `{"value": x}` is x, for an x that would mean something else."""
+        found = source_of(held)
+        if found is not None:
+            return cls("script" if found[0] == "script" else "remote", found[1])
+        if isinstance(held, dict) and set(held) == {"value"}:
+            return cls("value", held["value"])
+        return cls("value", held)
+
+
+def require(scene: Scene, kind: str, id: str) -> None:
+    """Raise unless the caller may have the script or remote answer for a token or rule from now on.
+
+    Raises ScriptNotFound, RemoteNotFound or SourceClosed.
+    """
+    if kind == "remote":
+        remote = remotes.find(scene.tx, id)
+        if remote is None or not remotes.is_usable(scene.tx, remote, scene.user_id):
+            raise RemoteNotFound(id)
+        if remote.is_retired:
+            raise SourceClosed(kind, remote.name)
+        return
+    script = scripts.find(scene.tx, id)
+    if script is None or not (script.owner_id == scene.user_id or script.is_shared):
+        raise ScriptNotFound(id)
+    if script.is_retired:
+        raise SourceClosed(kind, script.name)
+
 
 Needs = list[str] | dict[str, bool]
 COLUMNS = "id, type, name, value_type, limits, default_value, read_needs, write_needs, is_human, parent_id"

@@ -6,7 +6,7 @@ Nothing of a token reaches anybody who could not read it there, not even that it
 from collections.abc import Container
 from dataclasses import dataclass, replace
 
-from core import guards, live, presence, sets, tokens
+from core import attribute_values, guards, presence, sets, tokens
 from core.access import rights
 from core.calls import Scene
 from core.errors import AttributeNotFound
@@ -96,7 +96,7 @@ def _may_read(tx: Tx, user_id: str, token: Token, attribute: str | None, set_id:
         return True
     try:
         # Turning it off is news to whoever could read it while it was on.
-        held = replace(live.look(tx, token, attribute, set_id), is_on=True)
+        held = replace(attribute_values.look(tx, token, attribute, set_id), is_on=True)
     except AttributeNotFound:
         return False
-    return live.unreadable(Scene(tx, user_id), token, held, set_id) is None
+    return attribute_values.unreadable(Scene(tx, user_id), token, held, set_id) is None

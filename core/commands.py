@@ -8,13 +8,13 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from core import known, live, sets, tokens
+from core import attribute_values, sets, tokens
 from core.access import asker
+from core.attributes import Source
 from core.calls import Scene, core_call
 from core.guards import READING, any_for
 from core.listing import HUMAN, VISIBLE
 from core.names import sort_key
-from core.sources import Source
 from core.tokens import Token
 
 MAX_ANCESTORS = 32
@@ -91,7 +91,7 @@ def _upwards(scene: Scene, set_id: str) -> list[str]:
 def _command(scene: Scene, token_id: str, set_id: str, fresh_s: float, is_ruled: bool) -> TokenCommand:
     token = tokens.find(scene.tx, token_id)
     assert token is not None  # read in the same snapshot
-    values = live.shown(scene, token, set_id, is_ruled=is_ruled)
+    values = attribute_values.shown(scene, token, set_id, is_ruled=is_ruled)
     sort, is_stale = _sort(scene, token, values, fresh_s)
     description, accepts = values.get("description"), values.get("accepts")
     return TokenCommand(
@@ -110,7 +110,7 @@ def _sort(scene: Scene, token: Token, values: dict[str, Any], fresh_s: float) ->
     source = Source.of(values.get("sort", DEFAULT_SORT))
     if source.kind == "value":
         return _number(source.value), False
-    last = known.find(scene.tx, token.id, source.kept_as("sort"), scene.user_id)
+    last = attribute_values.find(scene.tx, token.id, source.kept_as("sort"), scene.user_id)
     if last is None:
         return None, True
     age_ms = scene.tx.clock.now_ms() - last[1]

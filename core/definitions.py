@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import jsonschema
 
-from core.durations import Duration, Pause
 from core.errors import BadRemote
+from core.limits import Duration, Pause
 
 MAX_URL_CHARACTERS = 2000
 MAX_NAMES = 100

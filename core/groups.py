@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from core.calls import Scene, core_call
 from core.errors import BadName, GroupNotFound, NameTaken, NotWritable, OwnGroup, StillUsed, UserNotFound
 from core.names import checked_name
-from core.pieces import PIECE, are_many
+from core.quota import PIECE, are_many
 from store import Tx, new_id
 
 OWN = "@"  # begins the names of the users' own groups, and of no others

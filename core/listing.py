@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 import orjson
 
-from core import live, sets, tokens
+from core import attribute_values, sets, tokens
 from core.access import asker, readable_by, rights
+from core.attribute_values import NESTED, answers
 from core.calls import Scene, core_call
 from core.errors import TokenNotFound
 from core.guards import READING
-from core.known import NESTED, answers
 from core.names import sort_key
 from core.sets import Place
 from core.tokens import Token
@@ -220,14 +220,14 @@ def _holds(scene: Scene, place: Place, attribute: str | None, value: Any) -> boo
     if attribute is None:
         return True
     token = tokens.find(scene.tx, place.token_id)
-    held = live.shown(scene, token, None).get(attribute) if token is not None else None
+    held = attribute_values.shown(scene, token, None).get(attribute) if token is not None else None
     return held is not None and value in (None, held)
 
 
 def _alone(scene: Scene, token_id: str, is_human: bool) -> Entry:
     token = tokens.readable(scene, token_id)
     row = scene.tx.one("SELECT id FROM sets WHERE token_id = ?", token_id)
-    values = live.shown(scene, token, None, is_human)
+    values = attribute_values.shown(scene, token, None, is_human)
     defined = row[0] if row else None
     is_shown = bool(token.is_human)
     entry = Entry(token.id, token.type, token.name, token.owner_id, "", values, is_shown, defined, token.revision)
@@ -301,7 +301,7 @@ def _entries(scene: Scene, set_id: str, rows: list[tuple[Any, ...]], is_human: b
             return held
         id, type, name, owner_id, attributes, is_human_token, is_public, revision, created_at = row[3:12]
         token = Token(id, type, owner_id, name, attributes, is_public, is_human_token, revision, created_at)
-        return live.shown(scene, token, set_id, is_human, is_ruled)
+        return attribute_values.shown(scene, token, set_id, is_human, is_ruled)
 
     found = [Entry(row[3], row[4], row[5], row[6], row[0], values(row), bool(row[8]), row[12], row[10]) for row in rows]
     asking = [one for row, one in zip(rows, found, strict=True) if NESTED in row[7] or "." in row[4] or special]

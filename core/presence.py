@@ -10,7 +10,7 @@ from core.calls import Scene, core_call
 from core.conditions import Answers, Passer, sources
 from core.errors import EnterRefused, LeaveRefused, SetNotFound
 from core.guards import Refusal
-from core.pieces import PIECE, are_many
+from core.quota import PIECE, are_many
 from core.sets import Place
 from store import Tx
 

@@ -1,12 +1,18 @@
-"""How much each user keeps in the core: counted where it changes, in the same transaction, and bounded.
-
-A set counts with the token that defines it. Bytes are those of names and values, as they are stored.
-"""
+"""What is taken away in pieces: no transaction changes more rows the more there are. Few go at once, as ever."""
 
 from dataclasses import dataclass
 
 from core.errors import QuotaExceeded
 from store import Tx
+
+PIECE = 200  # rows, or things with a few rows each: some milliseconds
+
+
+def are_many(tx: Tx, table: str, column: str, value: str) -> bool:
+    """Tell whether there are more rows of this value than are taken away at once."""
+    found = tx.one(f"SELECT 1 FROM {table} WHERE {column} = ? LIMIT 1 OFFSET ?", value, PIECE)  # noqa: S608 (constants)
+    return found is not None
+
 
 _ADVICE = "delete tokens or sets first (core.token.delete, core.set.delete)"
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from core import members, quota, sets, tokens
 from core.calls import Scene, core_call
-from core.durations import Duration
 from core.errors import TokenNotFound, TooMany
+from core.limits import Duration
 from store import Clock, Tx
 
 TYPE = "memory"

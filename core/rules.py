@@ -9,13 +9,13 @@ from typing import Any
 
 from core import conditions, groups, tokens, types
 from core.access import rights
+from core.attributes import require
 from core.calls import Scene, core_call
 from core.conditions import Answers, Passer
 from core.errors import BadRule, EventRefused, RuleNotFound, SetNotFound, TooMany, TypeNotFound
 from core.guards import COLUMNS, EVENTS, Rule, applying, first_refusal, rule
 from core.names import checked_name
 from core.notices import NOTICES
-from core.sources import require
 from store import new_id
 
 CUSTOM = "custom."

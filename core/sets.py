@@ -10,7 +10,7 @@ from core.conditions import Coming
 from core.errors import EnterRefused, NotWritable, SetCycle, SetNotEmpty, SetNotFound, TokenInUse
 from core.guards import ask_set, guard_set, guard_token, of_set
 from core.names import sort_key
-from core.pieces import PIECE, are_many
+from core.quota import PIECE, are_many
 from core.types import SYSTEM_MADE
 from store import Tx, new_id
 

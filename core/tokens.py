@@ -7,13 +7,13 @@ from typing import Any
 from core import attributes as catalog
 from core import members, quota, types
 from core.access import Access, Rights, allow, asker, readable_by, rights
+from core.attributes import require
 from core.calls import Scene, core_call
 from core.errors import AttributeNotFound, NotWritable, TokenInUse, TokenNotFound, UserNotFound
 from core.guards import guard_making, guard_set, guard_token
 from core.limits import source_of
 from core.names import checked_name
-from core.pieces import PIECE, are_many
-from core.sources import require
+from core.quota import PIECE, are_many
 from store import Tx, new_id
 
 COLUMNS = "id, type, owner_id, name, attributes, is_public, is_human, revision, created_at"

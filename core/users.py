@@ -6,7 +6,7 @@ Source: sessions.md 1.2 (home), 1.3, 3.3 (job:create_user).
 from dataclasses import astuple, dataclass, replace
 from typing import Any
 
-from core import groups, live, members, sets, tokens
+from core import attribute_values, groups, members, sets, tokens
 from core.calls import Scene, core_call
 from core.errors import BadValue, UserExists, UserNotFound
 from core.names import checked_user_name
@@ -73,9 +73,11 @@ def read(scene: Scene, user_id: str | None = None, *, wide: bool = False, editab
     if not (wide or editable):
         return user
     token = tokens.readable(scene, user.token_id)
-    attributes = live.shown(scene, token, None)
+    attributes = attribute_values.shown(scene, token, None)
     if editable:
-        attributes = {name: value for name, value in attributes.items() if live.is_writable(scene, token, name, None)}
+        attributes = {
+            name: value for name, value in attributes.items() if attribute_values.is_writable(scene, token, name, None)
+        }
     return replace(user, attributes=attributes)
 
 

@@ -9,9 +9,9 @@ from types import UnionType
 from typing import Any, get_args, get_origin
 
 from core.definitions import Definition
-from rpcserver import errors
-from rpcserver.described import reference
 from rpcserver.methods import METHODS
+from rpcserver.openrpc.reference import reference
+from rpcserver.rpc import errors
 from rpcserver.settings import Settings
 
 REFERENCE = Path(__file__).parent / "reference"

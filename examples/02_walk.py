@@ -12,7 +12,7 @@ import os
 import sys
 
 from rpcserver.client import CallError, Client, Subscription
-from rpcserver.models import ListedToken
+from rpcserver.schemas.session import ListedToken
 
 
 async def walk(url: str, credential: str, path: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import jsonschema
 
-from core.durations import LONGEST_S, SHORTEST_S, is_duration
+from core.limits import LONGEST_S, SHORTEST_S, is_duration
 from jobs import rows
 from jobs.errors import AskDeclined, AskNotFound, BadAnswer, JobError
 from jobs.model import JobEvent

@@ -11,10 +11,9 @@ from typing import Protocol
 import structlog
 
 from jobs import rows
-from jobs.fence import fenced
 from jobs.model import JobRow
 from jobs.queue import FairQueue, Waiting
-from jobs.storing import at_last
+from jobs.resilience import at_last, fenced
 from store import Store, StoreError, Tx, pause
 
 log = structlog.get_logger("jobs")

@@ -9,11 +9,10 @@ from typing import Any, Literal, Protocol
 from pydantic import BaseModel
 
 from jobs.asks import Asks
-from jobs.audience import Audience
 from jobs.authority import Authority
 from jobs.errors import CredentialEnded
 from jobs.model import JobRow, JobSpec, Request
-from jobs.progress import OnProgress
+from jobs.progress import Audience, OnProgress
 from jobs.schedules import Schedules
 from jobs.stats import Stats
 from store import Tx

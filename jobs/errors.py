@@ -41,8 +41,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from core.errors import CoreError
+from heroscript.errors import PlayError
 from jobs.nearest import nearest
-from play.errors import PlayError
 from store import PoolError, StoreError, named
 
 

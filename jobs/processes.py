@@ -17,7 +17,7 @@ from jobs.errors import JobError
 TERM_GRACE_S = 5.0
 MAX_OUTPUT_BYTES = 256 * 1024
 MAX_LINE_BYTES = 64 * 1024
-_LEASH = str(Path(__file__).with_name("leash.py"))
+_LEASH = str(Path(__file__).with_name("process_group.py"))
 
 
 @dataclass(frozen=True, slots=True)

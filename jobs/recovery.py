@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from jobs import asks, callbacks, rows
+from jobs import asks, rows, webhooks
 from jobs.model import JobRow
 from store import StoreError, Tx
 
@@ -51,7 +51,7 @@ async def recover(runner: "EmbeddedRunner", was_killed: bool) -> None:
         for row in queued:
             if not row.is_held:
                 runner.dispatcher.put(row)
-    await runner.store.write(lambda tx: callbacks.recover(tx, was_killed, runner.limits.max_crashes))
+    await runner.store.write(lambda tx: webhooks.recover(tx, was_killed, runner.limits.max_crashes))
     if lost or waiting:
         log.warning("jobs_taken_up", waiting=waiting, lost=lost)
 
@@ -122,7 +122,7 @@ def _forget(tx: Tx, old: list[str]) -> bool:
     """Delete jobs with all that belongs to them, as many as is done at once; tell if there were any."""
     bare = rows.forget_lines(tx, old, LINES_AT_ONCE)
     asks.forget(tx, bare)
-    callbacks.forget(tx, bare)
+    webhooks.forget(tx, bare)
     rows.forget(tx, bare)
     return bool(old)
 

@@ -1,40 +1,182 @@
-"""One run of one job: its attempt, its time, the jobs inside it, and which way it ends."""
+"""Drives a coroutine whose first stretch was run by hand, outside of any task's own turn."""
 
 import asyncio
+import json
+import random
 import time
-from collections.abc import Coroutine
+import types
+from collections.abc import Coroutine, Generator
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from core.errors import PassageChanged
-from jobs import ending, hiding, rows
+from jobs import rows
+from jobs import secrets as hiding
 from jobs.asks import Form
 from jobs.clock import CURRENT, Clock
 from jobs.context import JobContext
 from jobs.engine import Then
 from jobs.errors import (
     FORESEEN,
+    AccountFrozen,
     AskDeclined,
     BadJobData,
     CredentialEnded,
     JobCancelled,
     JobError,
     JobFailed,
+    JobOvertaken,
     JobTimeout,
+    ResultTooLarge,
     TooDeep,
 )
 from jobs.model import Commit, JobEvent, JobRow, JobSpec, NamedBy, Request, problems
 from jobs.progress import OnProgress, Voice
-from jobs.storing import again_until_stored
-from jobs.stretches import go_on
+from jobs.resilience import again_until_stored, at_last
+from jobs.secrets import hidden
 from store import Row, StoreError, Tx, named, new_id
 
 if TYPE_CHECKING:
     from jobs.runner import EmbeddedRunner
 
+
+@types.coroutine
+def go_on(work: Coroutine[Any, Any, Any], awaited: Any) -> Generator[Any, Any, Any]:
+    """Await the rest of a coroutine that has been started by hand and now waits for `awaited`."""
+    while True:
+        try:
+            yield awaited
+        except BaseException as error:
+            # What it waited for failed, or it is cancelled: it may know what to do about it, and wait for that.
+            try:
+                awaited = work.throw(error)
+            except StopIteration as done:
+                return done.value
+        else:
+            return (yield from work.__await__())
+
+
 log = structlog.get_logger("jobs")
+
+LONGEST_BACKOFF_S = 24 * 3600.0
+_JSON = TypeAdapter(Any)
+_SIZED = (str, bytes, bytearray, list, tuple, dict, set, frozenset)
+
+
+def as_json(result: Any) -> bytes:
+    """Return a job's result as it is stored and answered, in every lane alike."""
+    return _JSON.dump_json(result)
+
+
+def well(run: "Run", tx: Tx, outcome: Any) -> Any:
+    """End a run as succeeded and return what its caller gets.
+
+    Raises JobOvertaken, ResultTooLarge, CredentialEnded, or what it did.
+    """
+    run.authority.require()
+    result = run.context.checked(outcome.fn(run.context.core(tx)) if isinstance(outcome, Commit) else outcome)
+    answer = run.then(tx, result) if run.then is not None else result
+    text = "null" if result is None else _text(run, result)
+    if run.is_stored or run.is_talkative:
+        if not _write(run, tx, "succeeded", text, None):
+            raise JobOvertaken(run.id, run.spec.name)  # rolls back: the effects are the later attempt's
+    else:
+        rows.insert(tx, run.values("succeeded", text, is_over=True))
+    run.tell(tx, "job.completed", {})
+    tx.after_commit(lambda: run.engine.audience.ended(run.id, result, None))
+    return answer
+
+
+def badly(run: "Run", tx: Tx, state: str, error: BaseException) -> None:
+    """End a run as failed or cancelled; nothing happens when it has ended already."""
+    is_cancelled = state == "cancelled"
+    reason = run.withdrawn or asyncio.CancelledError() if is_cancelled else error
+    described = hidden(run.engine.describe(reason), run.secrets)
+    if not _write(run, tx, state, None, json.dumps(described)):
+        return
+    run.tell(tx, "job.cancelled" if is_cancelled else "job.failed", {"error": described})
+    told = run.withdrawn or JobCancelled(run.id, run.spec.name) if is_cancelled else error
+    tx.after_commit(lambda: run.engine.audience.ended(run.id, None, told))
+
+
+async def badly_at_last(run: "Run", state: str, error: BaseException) -> None:
+    """End a run as failed or cancelled as soon as that can be stored. Raises StoreFailed or StoreClosed."""
+    await at_last(run.engine.store, lambda tx: badly(run, tx, state, error))
+
+
+async def again_or_badly(run: "Run", error: BaseException) -> None:
+    """Put an attempt of the long lane that did not succeed back into the queue, or end its job.
+
+    Raises StoreFailed or StoreClosed: then the next start decides.
+    """
+    if isinstance(error, StoreError):
+        log.error("job_not_stored", job_id=run.id, function=run.spec.name, reason=str(error))
+    if isinstance(error, CredentialEnded) and run.authority.over is not None:
+        run.withdrawn = error
+    if run.withdrawn is not None and not run.is_cancelling:
+        await _withdrawn(run, run.withdrawn)
+        return
+    if not run.is_cancelling and _may_be_again(run, error):
+        if await _again(run, error):
+            return
+        run.is_cancelling = True  # somebody's wish was stored while this attempt ended
+    await badly_at_last(run, "cancelled" if run.is_cancelling else "failed", error)
+
+
+async def _withdrawn(run: "Run", why: CredentialEnded) -> None:
+    # What may be run again is held for a frozen account, and goes on when that is let go.
+    is_held = isinstance(why, AccountFrozen) and run.spec.on_crash == "retry"
+    described = json.dumps(run.engine.describe(why))
+    if not (is_held and await run.engine.dispatcher.requeue(run.id, run.attempt, 0, described)):
+        await badly_at_last(run, "cancelled", why)
+
+
+def _may_be_again(run: "Run", error: BaseException) -> bool:
+    if isinstance(error, StoreError):
+        # The disk stopped it, as a crash would have.
+        return run.spec.on_crash == "retry" and run.attempt < run.spec.retries + run.engine.limits.max_attempts
+    return isinstance(error, JobFailed | JobTimeout) and run.attempt <= run.spec.retries
+
+
+async def _again(run: "Run", error: BaseException) -> bool:
+    delay_s = min(run.spec.backoff_s * 2 ** (run.attempt - 1), LONGEST_BACKOFF_S)
+    delay_s *= random.uniform(0.8, 1.2)  # noqa: S311 (jitter)
+    why = json.dumps(hidden(run.engine.describe(error), run.secrets))
+    return await run.engine.dispatcher.requeue(run.id, run.attempt, delay_s, why)
+
+
+def _text(run: "Run", result: Any) -> str:
+    limit = run.engine.limits.max_result_bytes
+    if isinstance(result, _SIZED) and len(result) > limit:
+        # It is longer yet as JSON, and making that of something huge would hold up everybody.
+        raise ResultTooLarge(run.id, run.spec.name, len(result), limit)
+    text = as_json(result).decode()
+    if run.secrets:
+        text = json.dumps(hidden(json.loads(text), run.secrets))
+    if len(text) > limit:
+        raise ResultTooLarge(run.id, run.spec.name, len(text), limit)
+    return text
+
+
+def _write(run: "Run", tx: Tx, state: str, result: str | None, error: str | None) -> bool:
+    last = None if run.said is None else run.said.last
+    is_end = run.is_stored and rows.finish(tx, run.id, run.attempt, state, result, error, last)
+    if not is_end and (not run.is_stored or run.spec.lane == "local"):
+        # One without a row gets it here: it had to wait for nothing, or the disk was full when it began to. It may
+        # have its end already, when its caller gave up twice.
+        is_end = rows.insert_if_new(tx, run.values(state, result, error, last, is_over=True))
+    if not is_end:
+        return False
+    if run.asked:
+        run.engine.asks.cancel(tx, run.id)
+    if run.said is not None:
+        run.said.end(tx)
+    if run.request.callback is not None:
+        run.engine.callbacks.due(tx, run.id, run.request.callback)
+    return True
+
 
 MAX_NESTED = 8
 
@@ -167,7 +309,7 @@ class Run:
                 if self.said is not None:
                     self.said.hush()
                 self.is_error = not self.is_cancelling
-                await ending.again_or_badly(self, error)
+                await again_or_badly(self, error)
         finally:
             self._over()
 
@@ -365,7 +507,7 @@ class Run:
             self.said.hush()
         # One of ours that stores nothing as it ends has only looked; of a plugin's nobody knows what it did outside.
         is_look = self.spec.is_internal and not isinstance(outcome, Commit) and self.then is None
-        commit = self.engine.store.write(lambda tx: ending.well(self, tx, outcome), is_record=is_look)
+        commit = self.engine.store.write(lambda tx: well(self, tx, outcome), is_record=is_look)
         try:
             return await asyncio.shield(commit)
         except asyncio.CancelledError:
@@ -380,7 +522,7 @@ class Run:
 
     def _require_json(self, result: Any) -> None:
         try:
-            ending.as_json(result)
+            as_json(result)
         except Exception as error:
             raise self._unforeseen(error) from error
 
@@ -388,14 +530,14 @@ class Run:
         if self.said is not None:
             self.said.hush()
         try:
-            await self.engine.store.write(lambda tx: ending.badly(self, tx, state, error), is_record=True)
+            await self.engine.store.write(lambda tx: badly(self, tx, state, error), is_record=True)
         except StoreError:
             self._end_later(state, error)  # the caller hears of its own error, not of the disk's
 
     def _end_later(self, state: str, error: BaseException) -> None:
         """Have the end stored as soon as that can be, if there is a row that waits for it."""
         if self.is_stored:
-            self.engine.finish_later(self.id, ending.badly_at_last(self, state, error))
+            self.engine.finish_later(self.id, badly_at_last(self, state, error))
 
     async def _tried(self) -> BaseException | None:
         """Make the attempt and store its end; return why it did not succeed."""

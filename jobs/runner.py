@@ -1,7 +1,4 @@
-"""The embedded engine: jobs on the event loop of this process.
-
-Source: jobs.md 6.1 and 6.3.
-"""
+"""Names the jobs that go on although they are stopped: nothing can end a coroutine that catches its cancelling."""
 
 import asyncio
 import json
@@ -17,11 +14,9 @@ from pydantic import BaseModel, ValidationError
 from core.errors import CoreError
 from core.notices import Tell
 from core.quota import Quota
-from jobs import recovery, rows, stuck
+from jobs import recovery, rows
 from jobs.asks import Asks
-from jobs.audience import Audience
 from jobs.authority import SERVER, Authority, Ledger, NoLedger
-from jobs.callbacks import Callbacks, no_callbacks
 from jobs.clock import CURRENT, elsewhere
 from jobs.dispatcher import EmbeddedDispatcher
 from jobs.engine import Mode, Then
@@ -40,20 +35,44 @@ from jobs.errors import (
     TooManyJobs,
     UnknownFunction,
 )
-from jobs.fence import fenced
-from jobs.fitting import fitted
-from jobs.hiding import HIDDEN_DATA
-from jobs.limits import Limits
-from jobs.model import JobEvent, JobRow, JobSpec, NamedBy, Request, problems
-from jobs.progress import OnProgress
+from jobs.model import JobEvent, JobRow, JobSpec, Limits, NamedBy, Request, problems
+from jobs.progress import Audience, OnProgress
+from jobs.remotes.mapping import fitted
+from jobs.resilience import at_last, fenced
 from jobs.run import Run
 from jobs.schedules import Schedules
+from jobs.secrets import HIDDEN_DATA
 from jobs.stats import Stats
-from jobs.storing import at_last
+from jobs.webhooks import Callbacks, no_callbacks
 from store import OWNER, Pool, Store, StoreError, Tx
 
-TAKEN_AT_ONCE = 200
 log = structlog.get_logger("jobs")
+
+ADVICE = "it catches asyncio.CancelledError, and has to let it pass; until it does, it keeps its slot"
+
+
+async def watch(runner: "EmbeddedRunner") -> None:
+    """Look at what runs, now and then, until cancelled; a job that is late at two looks is told of, once."""
+    seen: set[Run] = set()
+    told: set[Run] = set()
+    while True:
+        await asyncio.sleep(runner.limits.stuck_s)
+        now = {run for run in runner.live.values() if run.is_overdue}
+        _tell(now & seen - told)
+        seen, told = now, now & seen
+
+
+def tell(runner: "EmbeddedRunner") -> None:
+    """Name what keeps the server from stopping."""
+    _tell(run for run in runner.live.values() if run.is_overdue)
+
+
+def _tell(runs: Iterable[Run]) -> None:
+    for run in runs:
+        log.error("job_does_not_stop", job_id=run.id, function=run.spec.name, advice=ADVICE)
+
+
+TAKEN_AT_ONCE = 200
 
 Announce = Callable[[Tx, JobEvent], None]
 Describe = Callable[[BaseException], dict[str, Any]]
@@ -136,7 +155,7 @@ class EmbeddedRunner:
         if is_server:
             await recovery.recover(self, was_killed)
         group = await self._stack.enter_async_context(asyncio.TaskGroup())
-        work = [self.dispatcher.worker(self._execute), stuck.watch(self)]
+        work = [self.dispatcher.worker(self._execute), watch(self)]
         if is_server:
             work += [recovery.upkeep(self), recovery.keep_bounded(self), self.schedules.run(), self.callbacks.run()]
         self._tasks = [group.create_task(each) for each in work]
@@ -146,7 +165,7 @@ class EmbeddedRunner:
         self.is_stopping = True
         for task in (*self._tasks, *self._late):
             task.cancel()
-        late = asyncio.get_running_loop().call_later(self.limits.stuck_s, stuck.tell, self)
+        late = asyncio.get_running_loop().call_later(self.limits.stuck_s, tell, self)
         await self._stack.aclose()
         if self._late:
             await asyncio.wait(self._late)

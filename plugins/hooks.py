@@ -16,9 +16,9 @@ from typing import Any, Protocol, TypeVar
 import pluggy
 from pydantic import BaseModel
 
+from heroscript import Action as PlayAction
+from heroscript.filters import ActionFilter
 from jobs.model import JobSpec
-from play import Action as PlayAction
-from play.filters import ActionFilter
 
 PROJECT = "rpcserver"
 hookspec = pluggy.HookspecMarker(PROJECT)

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from jobs.hosts import Hosts
-from plugins import bookmarks, navigation, playbooks, scripting, stores, world
-from plugins.bus import Bus
+from jobs.remotes.http import Hosts
+from plugins.builtin import bookmarks, navigation, playbooks, scripting, stores, world
+from plugins.builtin.git import Git
 from plugins.errors import BadPlugin, printable
-from plugins.git import Git
+from plugins.manager import Bus
 
 GROUP = "rpcserver.plugins"
 OWN = {

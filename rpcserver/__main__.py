@@ -1,5 +1,5 @@
 """`python -m rpcserver` is `rpcserver`."""
 
-from rpcserver.cli import main
+from rpcserver.cli.main import main
 
 main()

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import math
 import secrets
 import socket
 import time
@@ -20,65 +21,158 @@ from core.calls import Scene
 from core.errors import UserNotFound
 from core.quota import Quota
 from core.users import User
-from jobs import behind, importer, world, worldimport
-from jobs import session as session_jobs
-from jobs import user as user_jobs
 from jobs.authority import SERVER
-from jobs.callbacks import Callbacks
 from jobs.engine import JobRunner
 from jobs.errors import FORESEEN
-from jobs.hosts import Hosts
-from jobs.model import JobSpec, Request
-from jobs.outside import Outside
+from jobs.functions import attributes, core
+from jobs.functions import core as user_jobs
+from jobs.functions import import_tree as importer
+from jobs.functions import import_world as worldimport
+from jobs.functions import session as session_jobs
+from jobs.model import JobSpec, Limits, Request
 from jobs.progress import OnProgress
+from jobs.remotes.client import RemoteLimits, Remotes, RemoteSecret
+from jobs.remotes.http import Hosts
+from jobs.remotes.sources import Outside
 from jobs.runner import EmbeddedRunner
-from plugins import collected, loader
-from plugins.bus import Bus
-from plugins.jwt_users import NAME as JWT_USERS
-from plugins.jwt_users import JwtUsers
-from plugins.notices import Notices
-from rpcserver import (
-    archive,
-    auth,
-    credentials,
-    errors,
-    extras,
-    former,
-    identity,
-    limits,
-    sessions,
-    start_checks,
-    tickets,
-    views,
-)
-from rpcserver.access_models import TermsParams
-from rpcserver.adding import Adding
-from rpcserver.asking import Asking
-from rpcserver.credentials import Credentials, Terms
-from rpcserver.cursors import Cursors
-from rpcserver.dispatch import Dispatcher
-from rpcserver.ends import Ends
-from rpcserver.entrance import Entrance
-from rpcserver.events import Events, Kept
-from rpcserver.guest_methods import with_guests
-from rpcserver.hearing import announce, hear
-from rpcserver.idempotency import Answers
+from jobs.scripts.engine import MontyEngine, ScriptLimits, script_threads
+from jobs.webhooks import Callbacks
+from plugins import loader, manager
+from plugins.builtin.jwt_users import NAME as JWT_USERS
+from plugins.builtin.jwt_users import JwtUsers
+from plugins.manager import Bus, Notices
+from rpcserver import backup, extras, instance
+from rpcserver.auth import authenticator, credentials, tickets
+from rpcserver.auth import ended as former
+from rpcserver.auth.credentials import Credentials, Terms
+from rpcserver.auth.entrance import Entrance
+from rpcserver.auth.withdrawal import Withdrawal
+from rpcserver.cli import start_checks
+from rpcserver.events.log import Events, Kept
+from rpcserver.events.publish import announce, hear
 from rpcserver.methods import METHODS
-from rpcserver.methods.credentials import terms_of
-from rpcserver.metrics import Metrics
-from rpcserver.openrpc import Description
-from rpcserver.outside import outside
-from rpcserver.playing import Player
-from rpcserver.refusals import CredentialLimit
-from rpcserver.server import Server
-from rpcserver.sessions import Session, Sessions
+from rpcserver.methods.credential import terms_of
+from rpcserver.methods.plugin import with_guests
+from rpcserver.openrpc.document import Description
+from rpcserver.playbooks.adding import Adding
+from rpcserver.playbooks.keyvalue import Stores
+from rpcserver.playbooks.player import Player
+from rpcserver.playbooks.sources import Sources
+from rpcserver.rpc import errors
+from rpcserver.rpc.dispatcher import Dispatcher
+from rpcserver.rpc.idempotency import Answers
+from rpcserver.rpc.pagination import Cursors
+from rpcserver.rpc.refusals import CredentialLimit
+from rpcserver.schemas.access import TermsParams
+from rpcserver.sessions import rows as sessions
+from rpcserver.sessions import views
+from rpcserver.sessions.ends import Ends
+from rpcserver.sessions.navigation import Pallets
+from rpcserver.sessions.questions import Asking
+from rpcserver.sessions.rows import Session, Sessions
 from rpcserver.settings import Settings
-from rpcserver.sources import Sources
-from rpcserver.stores import Stores
-from rpcserver.walking import Pallets
-from rpcserver.watchdog import Watchdog
-from rpcserver.withdrawal import Withdrawal
-from store import STEP_MS, Clock, Pool, Pools, Store, StoreError, Tx, ids
+from rpcserver.telemetry.metrics import Metrics
+from rpcserver.telemetry.watchdog import Watchdog
+from rpcserver.transport.server import Server
+from store import STEP_MS, Clock, Places, Pool, Pools, Store, StoreError, Tx, ids
+
+SCANS = 4
+
+
+def job_limits(settings: Settings) -> Limits:
+    """Return how much of everything jobs may have."""
+    return Limits(
+        slots=settings.job_slots,
+        per_user=settings.job_slots_per_user,
+        max_waiting_per_user=settings.max_waiting_jobs_per_user,
+        max_schedules_per_user=settings.max_schedules_per_user,
+        max_result_bytes=settings.max_job_result_bytes,
+        max_lines=settings.max_job_lines,
+        gentle_s=settings.job_gentle_s,
+        stuck_s=settings.job_stuck_s,
+        max_kept_per_user=settings.max_jobs_kept_per_user,
+        max_crashes=settings.max_job_crashes,
+        max_attempts=settings.max_job_attempts,
+        keep_succeeded_s=settings.keep_succeeded_jobs_s,
+        keep_others_s=settings.keep_other_jobs_s,
+    )
+
+
+def make_pools(settings: Settings) -> Pools:
+    """Return the threads and places for each kind of slow work."""
+    timeout_s, stuck_s = settings.pool_timeout_s, settings.pool_stuck_s
+
+    def pool(name: str, threads: int, timeout_s: float | None, stuck_s: float = stuck_s) -> Pool:
+        waiting = settings.max_waiting_in_pool_per_user
+        return Pool(name, threads, timeout_s=timeout_s, waiting_per_owner=waiting, stuck_s=stuck_s)
+
+    return Pools(
+        stores=pool("stores", settings.store_threads, timeout_s),
+        # What a fetch may take is counted by its job, its bytes, and from byte to byte; another host's silence, as long
+        # as it may last, says nothing about this server.
+        git=pool("git", settings.git_threads, None, settings.fetch_timeout_s + stuck_s),
+        jobs=pool("jobs", settings.job_threads, None),
+        playbooks=Places(
+            "playbooks",
+            settings.playbook_readers,
+            per_owner=1,
+            wait_s=None,
+            stuck_s=settings.max_playbook_read_s + stuck_s,
+        ),
+        # Of one user's only one goes on in a turn of the loop; the others wait as long as their calls may.
+        scans=Places("scans", SCANS, per_owner=1, waiting_per_owner=10_000, wait_s=None, stuck_s=stuck_s),
+        scripts=script_threads(script_limits(settings)),
+        names=pool("names", settings.name_threads, timeout_s, timeout_s + stuck_s),
+        answers=pool("answers", settings.answer_threads, timeout_s),
+        # A large folder takes as long as it takes: that it is not done says nothing.
+        backup=Pool("backup", 1, timeout_s=None, stuck_s=math.inf),
+    )
+
+
+def outside(settings: Settings, store: Store, events: Events, pools: Pools) -> Outside:
+    """Return the door to scripts, remotes and people; who is asked, and who has his answer, hears of it by events."""
+
+    async def asked(user_id: str, question: dict[str, Any]) -> None:
+        await store.write(lambda tx: events.append(tx, "remote.asked", f"user:{user_id}", question))
+
+    async def resolved(user_id: str, notice: dict[str, Any]) -> None:
+        await store.write(lambda tx: events.append(tx, "remote.answered", f"user:{user_id}", notice))
+
+    scripts = MontyEngine(script_limits(settings), pools.scripts)
+    remotes = Remotes(_remotes(settings), store.clock, names=pools.names, answers=pools.answers)
+    return Outside(scripts, remotes, store.clock, asked, resolved)
+
+
+def script_limits(settings: Settings) -> ScriptLimits:
+    """Return what one run of a script may use."""
+    return ScriptLimits(
+        settings.script_timeout_s,
+        settings.script_memory_bytes,
+        settings.script_depth,
+        settings.script_calls,
+        settings.script_output_bytes,
+        settings.script_processes,
+        settings.script_waiting_per_user,
+    )
+
+
+def _remotes(settings: Settings) -> RemoteLimits:
+    secrets = {
+        name: RemoteSecret(secret.text.get_secret_value(), secret.hosts, secret.users)
+        for name, secret in settings.remote_secrets.items()
+    }
+    return RemoteLimits(
+        settings.remote_hosts,
+        settings.remote_networks,
+        secrets,
+        str(settings.remote_ca_file) if settings.remote_ca_file else None,
+        settings.remote_read_timeout_s,
+        settings.remote_write_timeout_s,
+        settings.remote_answer_bytes,
+        settings.remote_sent_bytes,
+        settings.remote_calls_per_user,
+    )
+
 
 log = structlog.get_logger("app")
 LOAN_MS = 7 * 24 * 3600 * 1000
@@ -95,7 +189,7 @@ class App:
         settings: Settings,
         store: Store,
         bus: Bus,
-        known: identity.Identity,
+        known: instance.Identity,
         tasks: asyncio.TaskGroup,
         pools: Pools,
     ) -> None:
@@ -129,7 +223,7 @@ class App:
             specs,
             partial(announce, self),
             errors.describe_for_job,
-            limits.job_limits(settings),
+            job_limits(settings),
             callbacks,
             partial(hear, self),
             self.credentials,
@@ -149,19 +243,19 @@ class App:
         self.runner.register(self.player.spec())
         self.dispatcher = Dispatcher(self, with_guests(METHODS, bus), tasks.create_task)
         self.description = Description(self.dispatcher.methods.values(), pools.answers)
-        self.operator_secret = auth.Secret("rpcop_" + secrets.token_urlsafe(32))
+        self.operator_secret = authenticator.Secret("rpcop_" + secrets.token_urlsafe(32))
         self.server = Server(self)
         self.asking = Asking(self.runner.asks, self.credentials, self.server.attached, tasks.create_task, self.clock)
         self.withdrawal = Withdrawal(self)
         self.ends = Ends(self)
 
-    async def add_user(self, name: str) -> auth.Secret:
+    async def add_user(self, name: str) -> authenticator.Secret:
         """Make a user and return a credential for him. Raises BadName or NameTaken."""
 
-        def credential(tx: Tx, user: User) -> auth.Secret:
+        def credential(tx: Tx, user: User) -> authenticator.Secret:
             return credentials.issue(tx, user.id, Terms("first credential"))[1]
 
-        made: auth.Secret = await self.runner.run(
+        made: authenticator.Secret = await self.runner.run(
             "create_user", {"name": name}, Request(user_jobs.OPERATOR, SERVER), then=credential
         )
         return made
@@ -173,15 +267,15 @@ class App:
 
     async def back_up(self, file: Path) -> int:
         """Back the data folder up into a new file while it is used, and return its size in bytes."""
-        return await self.pools.backup.run(archive.write, self.store.folder, file)
+        return await self.pools.backup.run(backup.write, self.store.folder, file)
 
-    async def lend(self, user_name: str | None) -> auth.Secret:
+    async def lend(self, user_name: str | None) -> authenticator.Secret:
         """Return a credential of a user, by default of the first there is, for the command line; `give_back` ends it.
 
         Raises UserNotFound. A folder without users gets an owner.
         """
 
-        def lend(tx: Tx) -> auth.Secret | None:
+        def lend(tx: Tx) -> authenticator.Secret | None:
             row = tx.one("SELECT name FROM users ORDER BY id LIMIT 1") if user_name is None else (user_name,)
             user = users.find_by_name(tx, row[0]) if row else None
             if user is None and user_name is not None:
@@ -189,7 +283,9 @@ class App:
             return (
                 None
                 if user is None
-                else auth.issue(tx, user.id, "command line", expires_at=tx.clock.now_ms() + LOAN_MS, is_lent=True)
+                else authenticator.issue(
+                    tx, user.id, "command line", expires_at=tx.clock.now_ms() + LOAN_MS, is_lent=True
+                )
             )
 
         lent = await self.store.write(lend)
@@ -201,7 +297,7 @@ class App:
 
     async def give_back(self, credential: str) -> bool:
         """End a credential that was lent."""
-        credential_id = await self.store.read(lambda tx: auth.find_id(tx, credential))
+        credential_id = await self.store.read(lambda tx: authenticator.find_id(tx, credential))
         if credential_id is None:
             return False
         await self.revoke(credential_id, None)
@@ -222,7 +318,7 @@ class App:
             return {grant.user_id for grant in ended}
 
         await self.withdrawal.settle(await self.store.write(revoke))
-        while await self.store.write(lambda tx: credentials.forget(tx, auth.REVOKED)):
+        while await self.store.write(lambda tx: credentials.forget(tx, authenticator.REVOKED)):
             pass
 
     def froze(self, tx: Tx, user: User) -> None:
@@ -265,7 +361,7 @@ class App:
         Raises CredentialLimit when there are as many in the user's name as the limit says.
         """
 
-        def issue(tx: Tx) -> tuple[str, auth.Secret]:
+        def issue(tx: Tx) -> tuple[str, authenticator.Secret]:
             if limit is not None and credentials.count(tx, user_id) >= limit:
                 raise CredentialLimit(limit)
             return credentials.issue(tx, user_id, terms)
@@ -304,7 +400,7 @@ class App:
                 await self.events.upkeep()
                 while await self.store.write(self.answers.upkeep):
                     pass
-                await self.store.write(identity.keep_clock)
+                await self.store.write(instance.keep_clock)
                 while await self.store.write(self._forget_ended):
                     pass  # some at a time, so that other writes come in between
             except StoreError as error:
@@ -313,7 +409,7 @@ class App:
 
     def _forget_ended(self, tx: Tx) -> bool:
         old = self.clock.now_ms() - int(self.settings.keep_expired_credentials_s * 1000)
-        is_more = credentials.forget(tx, old if self.clock.is_settled else auth.REVOKED)
+        is_more = credentials.forget(tx, old if self.clock.is_settled else authenticator.REVOKED)
         is_more = former.forget(tx) or is_more
         return tickets.forget(tx) or is_more
 
@@ -347,7 +443,7 @@ class App:
     async def keep_clock(self) -> None:
         """Keep what the clocks say: the next server goes on from there."""
         try:
-            await self.store.write(identity.keep_clock)
+            await self.store.write(instance.keep_clock)
         except StoreError as error:
             log.warning("clock_not_kept", reason=str(error))
 
@@ -379,15 +475,22 @@ def fetch_hosts(settings: Settings, threads: Pool | None) -> Hosts:
     )
 
 
-def _secret(settings: Settings) -> auth.Secret | None:
+def _secret(settings: Settings) -> authenticator.Secret | None:
     secret = settings.stores_secret
-    return None if secret is None else auth.Secret(secret.get_secret_value())
+    return None if secret is None else authenticator.Secret(secret.get_secret_value())
 
 
 def job_specs(bus: Bus, outside: Outside | None) -> list[JobSpec]:
     """Return every job function: ours, then the guests'; without `outside` only to be shown."""
-    own = (*session_jobs.JOBS, *user_jobs.JOBS, *importer.JOBS, *worldimport.JOBS, *world.JOBS, *behind.jobs(outside))
-    return [*own, *collected.jobs(bus, {spec.name for spec in own})]
+    own = (
+        *session_jobs.JOBS,
+        *user_jobs.USER_JOBS,
+        *importer.JOBS,
+        *worldimport.JOBS,
+        *core.JOBS,
+        *attributes.jobs(outside),
+    )
+    return [*own, *manager.jobs(bus, {spec.name for spec in own})]
 
 
 @asynccontextmanager
@@ -399,7 +502,7 @@ async def opened(settings: Settings, *, is_server: bool = False, clock: Clock | 
 
     Raises MissingExtra, StoreError or BadPlugin when that cannot be; each says what to do.
     """
-    pools = limits.pools(settings)
+    pools = make_pools(settings)
     bus = load_plugins(settings, pools.git)
     store = await Store.open(
         settings.data,
@@ -409,7 +512,7 @@ async def opened(settings: Settings, *, is_server: bool = False, clock: Clock | 
         clock=clock or Clock(),
     )
     try:
-        known = await store.write(identity.load)
+        known = await store.write(instance.load)
         now, steady, newest_id = known.clock
         store.clock.go_on(now, steady)
         ids.go_on(newest_id)
@@ -421,7 +524,7 @@ async def opened(settings: Settings, *, is_server: bool = False, clock: Clock | 
                 await app.events.begin_run()
             await app.answers.load()
             app.has_asking_rules = await store.read(guards.any_asks)
-            was_killed = is_server and not await store.write(identity.was_stopped)
+            was_killed = is_server and not await store.write(instance.was_stopped)
             await app.runner.start(is_server=is_server, was_killed=was_killed)
             telling = tasks.create_task(app.notices.run())
             try:
@@ -446,7 +549,7 @@ async def opened(settings: Settings, *, is_server: bool = False, clock: Clock | 
 
 async def _note_stop(store: Store) -> None:
     try:
-        await store.write(identity.note_stop)
+        await store.write(instance.note_stop)
     except StoreError as error:
         log.warning("stop_not_noted", reason=str(error))  # the next start takes it for a kill
 
@@ -512,7 +615,7 @@ def load_plugins(settings: Settings, git_threads: Pool | None = None) -> Bus:
     loader.load(bus, settings.plugins, fetch_hosts(settings, git_threads))
     if settings.jwt_keys is not None:
         bus.register(_jwt_users(settings, settings.jwt_keys), JWT_USERS)
-    collected.settings(bus, settings.plugin)
+    manager.settings(bus, settings.plugin)
     return bus
 
 

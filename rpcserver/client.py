@@ -1,32 +1,163 @@
-"""The Python client: calls with typed results, errors as exceptions, events as an async iterator.
-
-    async with Client("ws://127.0.0.1:7717/", credential) as client:
-        session_id = await client.create_session("work")
-        listing = await client.ls(session_id)
-
-The server may ask, too: `client.on("client.ask", handler)` says who answers, and a handler may call the server.
-It imports nothing of the server, so that a script starts quickly.
-"""
+"""Addresses as people type them, and what is wrong when nobody answers there. Used by the client; imports no server."""
 
 import asyncio
+import inspect
 import itertools
 import json
 import logging
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus
 from websockets.protocol import State
 
-from rpcserver.addressing import Unreachable, checked, explained
-from rpcserver.client_handlers import CallError, Handler, Handlers
-from rpcserver.job_models import JobRecord
-from rpcserver.models import ActionResult, Listing, SessionRecord
+from rpcserver.schemas.job import JobRecord
+from rpcserver.schemas.session import ActionResult, Listing, SessionRecord
+
+
+class Unreachable(ConnectionError):
+    """No server answers at the address; the text says why, and what to do."""
+
+
+def checked(url: str) -> str:
+    """Return the address of a server. Raises Unreachable, with the right form, for what is none."""
+    url = url.strip()
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        raise Unreachable(f"{url!r} is no address of a server: write ws://{url.strip('/') or '127.0.0.1:7717'}/")
+    if scheme.lower() in ("http", "https"):
+        right = f"{'wss' if scheme.lower() == 'https' else 'ws'}://{rest}"
+        raise Unreachable(f"{url!r} is the address of a page: calls are made over a WebSocket, at {right}")
+    if scheme.lower() not in ("ws", "wss"):
+        raise Unreachable(f"{url!r} begins with {scheme}://: write ws:// or wss://")
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise Unreachable(f"{url!r} is no address ({error}): write ws://HOST:PORT/") from error
+    if not host:
+        raise Unreachable(f"{url!r} names no host: write ws://HOST:PORT/")
+    return url
+
+
+def explained(error: Exception, url: str) -> Unreachable:
+    """Return why nobody was reached at an address."""
+    parts = urlsplit(url)
+    tls = parts.scheme.lower() == "wss"
+    where = parts.netloc.rpartition("@")[2]
+    if isinstance(error, socket.gaierror):
+        return Unreachable(f"the name {parts.hostname!r} is not known here ({error.strerror}): is it written right?")
+    if isinstance(error, ConnectionRefusedError) or _is_refused(error):
+        return Unreachable(f"nobody listens at {where}: is the server running there?")
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return Unreachable(
+            f"the certificate of {where} is not trusted here ({error.verify_message}): use the name it was made for,"
+            " or have this machine trust who signed it (SSL_CERT_FILE names a file of authorities)"
+        )
+    if isinstance(error, ssl.SSLError):
+        return Unreachable(f"{where} does not speak TLS ({error.reason or error}): write ws://, or another port")
+    if isinstance(error, TimeoutError):
+        return Unreachable(f"{where} took the connection and said nothing: another program may listen there")
+    if isinstance(error, InvalidMessage | EOFError):
+        advice = (
+            "another program may listen there" if tls else "if it speaks TLS write wss://, else another program does"
+        )
+        return Unreachable(f"what answers at {where} is no rpcserver: {advice}")
+    if isinstance(error, InvalidHandshake):
+        return Unreachable(f"what answers at {where} opens no WebSocket ({error})")
+    return Unreachable(f"{where} cannot be reached ({error})")
+
+
+def _is_refused(error: Exception) -> bool:
+    # Of a name with several addresses asyncio tells all the refusals in one.
+    return isinstance(error, OSError) and error.errno is None and "Connect call failed" in str(error)
+
+
+Handler = Callable[[dict[str, Any]], Any]
+
+
+class CallError(Exception):
+    """The server answered with an error.
+
+    Attributes:
+        code: the JSON-RPC code; kind: its name, such as `ENTER_REFUSED`; data: everything else the server said.
+    """
+
+    def __init__(self, error: dict[str, Any]) -> None:
+        self.code: int = error["code"]
+        self.message: str = error["message"]
+        self.data: dict[str, Any] = error.get("data") or {}
+        self.kind: str | None = self.data.get("kind")
+        reason = self.data.get("reason")
+        super().__init__(f"{self.message}: {reason}" if reason else self.message)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the error object as it came."""
+        return {"code": self.code, "message": self.message, "data": self.data}
+
+
+class Handlers:
+    """The handlers of one client, and the answers they work on.
+
+    Args:
+        write: sends a message.
+    """
+
+    def __init__(self, write: Callable[[dict[str, Any]], None]) -> None:
+        self.by_method: dict[str, Handler] = {}
+        self._write = write
+        self._answering: dict[Any, asyncio.Task[Any]] = {}
+        self._is_stopped = False
+
+    def take(self, message: dict[str, Any]) -> None:
+        """Take a request or a notification of the server."""
+        method, params = message["method"], message.get("params", {})
+        handler = self.by_method.get(method)
+        if method == "$/cancelRequest":
+            if task := self._answering.get(params["id"]):
+                task.cancel()
+        elif "id" not in message:
+            if handler is not None:
+                handler(params)
+        elif handler is None:
+            error = {"code": -32601, "message": "Method not found", "data": {"kind": "METHOD_NOT_FOUND"}}
+            self._write({"jsonrpc": "2.0", "id": message["id"], "error": error})
+        else:
+            task = asyncio.ensure_future(_answer(handler, params))
+            self._answering[message["id"]] = task
+            task.add_done_callback(lambda done: self._answered(message["id"], done))
+
+    def stop(self) -> None:
+        """Answer nothing more."""
+        self._is_stopped = True
+        for task in self._answering.values():
+            task.cancel()
+
+    def _answered(self, id: Any, done: "asyncio.Task[Any]") -> None:
+        del self._answering[id]
+        if done.cancelled() or self._is_stopped:
+            return
+        error = done.exception()
+        if error is None:
+            answer = {"result": done.result()}
+        elif isinstance(error, CallError):
+            answer = {"error": error.as_dict()}
+        else:
+            answer = {"error": {"code": -32603, "message": "Internal error", "data": {"kind": type(error).__name__}}}
+        self._write({"jsonrpc": "2.0", "id": id, **answer})
+
+
+async def _answer(handler: Handler, params: dict[str, Any]) -> Any:
+    answer = handler(params)
+    return await answer if inspect.isawaitable(answer) else answer
+
 
 __all__ = ["CallError", "Client", "Disconnected", "Event", "Subscription", "Unreachable"]
 

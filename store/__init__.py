@@ -1,8 +1,7 @@
 """Where rows live: transactions on SQLite, the schema, ids, the clock. Knows no table's meaning."""
 
 from store.clock import STEP_MS, Clock, pause
-from store.disk import has_room, make_folder, sync_folder
-from store.effects import EFFECTS, Effects, note_outside
+from store.disk import EFFECTS, Effects, has_room, make_folder, note_outside, sync_folder
 from store.errors import (
     BackupError,
     CorruptStore,

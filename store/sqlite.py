@@ -17,8 +17,7 @@ import aiosqlite
 import structlog
 
 from store.clock import Clock
-from store.disk import has_room, make_folder
-from store.effects import EFFECTS
+from store.disk import EFFECTS, has_room, make_folder
 from store.errors import (
     CorruptStore,
     NoDescriptors,

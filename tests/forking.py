@@ -46,11 +46,11 @@ def parent(path: str) -> object:
     import selectors
 
     import rpcserver.app
-    import rpcserver.cli
-    import rpcserver.doctor
-    import rpcserver.operate
-    import rpcserver.play_command
-    import rpcserver.service  # noqa: F401
+    import rpcserver.cli.admin
+    import rpcserver.cli.doctor
+    import rpcserver.cli.main
+    import rpcserver.cli.play
+    import rpcserver.cli.serve  # noqa: F401
 
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
@@ -130,7 +130,7 @@ def _become(asked: dict, files: list[int]) -> object:
     sys.stdout = open(1, "w", closefd=False, buffering=1 if os.isatty(1) else -1)  # noqa: SIM115
     sys.stderr = open(2, "w", closefd=False, buffering=1, errors="backslashreplace")  # noqa: SIM115
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
-    return sys.modules["rpcserver.cli"].main
+    return sys.modules["rpcserver.cli.main"].main
 
 
 if __name__ == "__main__":

@@ -1,38 +1,35 @@
 """The methods, one file a noun. A handler reads like the seed; it raises, and the dispatcher answers."""
 
-from rpcserver.dispatch import Method
 from rpcserver.methods import (
-    ask,
     auth,
     context,
     core,
-    credentials,
-    events,
+    credential,
+    event,
     job,
-    jobs,
+    keyvalue,
     operator,
     playbook,
-    rpc,
+    question,
     server,
     session,
-    sessions,
-    stores,
 )
+from rpcserver.rpc.dispatcher import Method
 
 METHODS: tuple[Method, ...] = (
     *session.METHODS,
-    *sessions.METHODS,
+    *session.LISTS,
     *playbook.METHODS,
     *context.METHODS,
-    *stores.METHODS,
+    *keyvalue.METHODS,
     *job.METHODS,
-    *jobs.METHODS,
-    *ask.METHODS,
+    *job.LISTS,
+    *question.METHODS,
     *core.METHODS,
-    *events.METHODS,
+    *event.METHODS,
     *auth.METHODS,
-    *credentials.METHODS,
+    *credential.METHODS,
     *server.METHODS,
-    *rpc.METHODS,
+    *server.DESCRIPTION,
     *operator.METHODS,
 )

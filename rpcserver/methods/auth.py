@@ -2,14 +2,15 @@
 
 from typing import Any
 
-from rpcserver import credentials, examples, tickets
-from rpcserver.access_models import AuthenticateParams, LogoutParams, RefreshParams
-from rpcserver.auth import Principal
-from rpcserver.dispatch import Call, method
-from rpcserver.errors import Unauthenticated
-from rpcserver.models import NoParams
-from rpcserver.refusals import NotRenewable
-from rpcserver.results import Identity, Ticket
+from rpcserver.auth import credentials, tickets
+from rpcserver.auth.authenticator import Principal
+from rpcserver.openrpc import examples
+from rpcserver.rpc.dispatcher import Call, method
+from rpcserver.rpc.errors import Unauthenticated
+from rpcserver.rpc.refusals import NotRenewable
+from rpcserver.schemas.access import AuthenticateParams, LogoutParams, RefreshParams
+from rpcserver.schemas.results import Identity, Ticket
+from rpcserver.schemas.session import NoParams
 from store import Tx
 
 

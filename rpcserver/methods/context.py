@@ -2,19 +2,20 @@
 
 from typing import Any
 
-from rpcserver import contexts, kinds, playparams, sources
-from rpcserver import play_examples as examples
-from rpcserver.dispatch import Call, method
-from rpcserver.job_models import PageParams
-from rpcserver.play_models import ContextParams, UpdateContextParams
-from rpcserver.play_results import ContextPage, ContextRecord
+from rpcserver.openrpc import examples
+from rpcserver.playbooks import sources
+from rpcserver.rpc import errors
+from rpcserver.rpc.dispatcher import Call, method
+from rpcserver.schemas.job import PageParams
+from rpcserver.schemas.playbook import ContextPage, ContextParams, ContextRecord, UpdateContextParams
+from rpcserver.sessions import contexts
 
 
 @method(
     "context.get",
     ContextParams,
     result=ContextRecord,
-    errors=(*kinds.STORAGE, "QUOTA_EXCEEDED"),
+    errors=(*errors.STORAGE, "QUOTA_EXCEEDED"),
     examples=examples.CONTEXT,
 )
 async def get(call: Call, params: ContextParams) -> dict[str, Any]:
@@ -30,7 +31,7 @@ async def get(call: Call, params: ContextParams) -> dict[str, Any]:
     "context.update",
     UpdateContextParams,
     result=ContextRecord,
-    errors=(*kinds.STORAGE, "BAD_SCRIPT", "CODEROOT_REFUSED", "QUOTA_EXCEEDED"),
+    errors=(*errors.STORAGE, "BAD_SCRIPT", "CODEROOT_REFUSED", "QUOTA_EXCEEDED"),
     examples=examples.UPDATE_CONTEXT,
 )
 async def update(call: Call, params: UpdateContextParams) -> dict[str, Any]:
@@ -41,7 +42,7 @@ async def update(call: Call, params: UpdateContextParams) -> dict[str, Any]:
         sources.code_folder(call.app.settings, user_id, name, params.coderoot)
         changes["coderoot"] = params.coderoot
     if params.params is not None:
-        changes["params"], changes["params_by"] = playparams.read(params.params), call.authority.stored
+        changes["params"], changes["params_by"] = contexts.read(params.params), call.authority.stored
     if params.interactive is not None:
         changes["is_interactive"] = params.interactive
     return contexts.shown(await call.app.store.write(lambda tx: contexts.update(tx, user_id, name, changes, most)))

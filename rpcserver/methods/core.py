@@ -1,6 +1,7 @@
 """core.*: every open call of the core, each run as a job in the caller's name.
 
-The methods follow from the table in `jobs.world`: what a call takes, says and answers is written once, at the call.
+The methods follow from the table in `jobs.functions.core`: what a call takes, says and answers is written once, at
+the call.
 """
 
 from collections.abc import Awaitable, Callable
@@ -8,15 +9,16 @@ from typing import Any
 
 from pydantic import BaseModel, create_model
 
-from jobs import behind, world
 from jobs.authority import SERVER
 from jobs.engine import Then
+from jobs.functions import attributes, core
+from jobs.functions.core import OPERATOR, OpenCall
 from jobs.model import Request
-from jobs.user import OPERATOR
-from jobs.world import OpenCall
-from rpcserver import auth, examples, kinds
-from rpcserver.dispatch import Call, Method
-from rpcserver.models import Cursor
+from rpcserver.auth import authenticator
+from rpcserver.openrpc import examples
+from rpcserver.rpc import errors
+from rpcserver.rpc.dispatcher import Call, Method
+from rpcserver.schemas.session import Cursor
 from store import Tx
 
 
@@ -25,7 +27,7 @@ def _method(open_call: OpenCall) -> Method:
     if open_call.is_paged:
         # A position never leaves the server: it goes out as a signed cursor of this very list.
         fields["cursor"] = (Cursor, None)
-    params = world.model(open_call.name, open_call.doc, fields)
+    params = core.model(open_call.name, open_call.doc, fields)
     make = _list if open_call.is_paged else _call
     handler = make(open_call)
     handler.__doc__ = open_call.doc
@@ -37,7 +39,7 @@ def _method(open_call: OpenCall) -> Method:
         is_change=not open_call.is_reading,
         has_secret=open_call.name == "core.user.create",
         result=_result(open_call),
-        errors=(*kinds.JOB, *kinds.CORE),
+        errors=(*errors.JOB, *errors.CORE),
         examples=examples.CORE.get(open_call.name, ()),
     )
 
@@ -84,7 +86,7 @@ def _request(call: Call, open_call: OpenCall) -> Request:
 
 
 def _with_credential(call: Call) -> Then:
-    return lambda tx, user: {"user": user, "credential": str(auth.issue(tx, user.id, "first credential"))}
+    return lambda tx, user: {"user": user, "credential": str(authenticator.issue(tx, user.id, "first credential"))}
 
 
 def _close_frozen(call: Call) -> Then:
@@ -103,4 +105,4 @@ async def _settle_frozen(call: Call, user: Any) -> None:
 _THEN: dict[str, Callable[[Call], Then]] = {"core.user.create": _with_credential, "core.user.freeze": _close_frozen}
 # What has to be so before it is answered.
 _AFTER: dict[str, Callable[[Call, Any], Awaitable[None]]] = {"core.user.freeze": _settle_frozen}
-METHODS = tuple(_method(open_call) for open_call in (*world.open_calls(), *behind.open_calls()))
+METHODS = tuple(_method(open_call) for open_call in (*core.open_calls(), *attributes.open_calls()))

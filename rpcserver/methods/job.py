@@ -3,28 +3,44 @@
 import asyncio
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import orjson
 
-from jobs import callbacks, rows, schedules
-from jobs.ending import as_json
+from jobs import rows, schedules, webhooks
 from jobs.errors import JobEnded, JobNotFound, UnknownFunction
 from jobs.model import JobRow, JobSpec, Request
-from rpcserver import examples, kinds, replies, views, visibility, walking
-from rpcserver.dispatch import Call, method
-from rpcserver.errors import CONFLICT, FORBIDDEN, RpcError
-from rpcserver.job_models import (
+from jobs.run import as_json
+from rpcserver.auth import scopes
+from rpcserver.openrpc import examples
+from rpcserver.rpc import errors, replies
+from rpcserver.rpc.dispatcher import Call, method
+from rpcserver.rpc.errors import CONFLICT, FORBIDDEN, RpcError
+from rpcserver.schemas.job import (
     CancelParams,
     DeleteScheduleParams,
     JobParams,
     JobRecord,
+    ListJobsParams,
     LogParams,
+    PageParams,
     RunParams,
     ScheduleParams,
     WaitParams,
 )
-from rpcserver.results import JobId, JobLog, JobRun, Schedule
+from rpcserver.schemas.results import (
+    JobFunctions,
+    JobId,
+    JobLog,
+    JobPage,
+    JobRun,
+    JobStatistics,
+    Schedule,
+    SchedulePage,
+)
+from rpcserver.schemas.session import NoParams
+from rpcserver.sessions import navigation, views
 from store import Tx, new_id
 
 
@@ -36,7 +52,7 @@ def _unfinished(job_id: str, state: str) -> dict[str, Any]:
     "job.run",
     RunParams,
     result=JobRun,
-    errors=(*kinds.RUN, "SESSION_NOT_FOUND", "REMOTE_UNAVAILABLE"),
+    errors=(*errors.RUN, "SESSION_NOT_FOUND", "REMOTE_UNAVAILABLE"),
     examples=examples.JOB_RUN,
     unfinished=_unfinished,
 )
@@ -74,7 +90,7 @@ async def get(call: Call, params: JobParams) -> dict[str, Any]:
     """Return one of the caller's jobs, or one that waits for his approval, with its data and how its callback fares."""
     row = await _visible(call, params.job_id)
     record = {**views.job_record(row, call.app.clock), "data": orjson.Fragment(row.data)}
-    told = await call.app.store.read(lambda tx: callbacks.find(tx, params.job_id))
+    told = await call.app.store.read(lambda tx: webhooks.find(tx, params.job_id))
     if told is not None:
         record["callback"] = views.callback(told, call.app.clock)
     return record
@@ -106,7 +122,7 @@ async def cancel(call: Call, params: CancelParams) -> bool:
     "job.retry",
     JobParams,
     result=JobId,
-    errors=(*kinds.STORAGE, "JOB_NOT_FOUND", "FUNCTION_NOT_FOUND", "JOB_NOT_FAILED", "JOB_DATA_HIDDEN", "JOB_LIMIT"),
+    errors=(*errors.STORAGE, "JOB_NOT_FOUND", "FUNCTION_NOT_FOUND", "JOB_NOT_FAILED", "JOB_DATA_HIDDEN", "JOB_LIMIT"),
     examples=examples.JOB_RETRY,
 )
 async def retry(call: Call, params: JobParams) -> dict[str, Any]:
@@ -155,7 +171,7 @@ async def log(call: Call, params: LogParams) -> dict[str, Any]:
     ScheduleParams,
     result=Schedule,
     errors=(
-        *kinds.STORAGE,
+        *errors.STORAGE,
         "FUNCTION_NOT_FOUND",
         "BAD_JOB_DATA",
         "BAD_SCHEDULE",
@@ -179,7 +195,7 @@ async def schedule(call: Call, params: ScheduleParams) -> dict[str, Any]:
         when = schedules.moment(params.at or 0)
     session_id = None
     if params.session_id is not None:
-        session_id = (await walking.the_session(call, params.session_id)).id
+        session_id = (await navigation.the_session(call, params.session_id)).id
     made = await call.app.runner.schedules.create(
         spec.name, params.data, call.user_id, call.authority, session_id, when, is_catching_up=params.catch_up
     )
@@ -195,7 +211,7 @@ async def schedule(call: Call, params: ScheduleParams) -> dict[str, Any]:
 )
 async def schedule_delete(call: Call, params: DeleteScheduleParams) -> bool:
     """Take a schedule away; jobs it started go on."""
-    await call.app.runner.schedules.delete(params.schedule_id, call.user_id, visibility.sees(call.authority))
+    await call.app.runner.schedules.delete(params.schedule_id, call.user_id, scopes.sees(call.authority))
     return True
 
 
@@ -204,7 +220,7 @@ async def _request(call: Call, params: RunParams, spec: JobSpec) -> Request:
         # Now, rather than when the job has ended and nobody looks.
         await call.app.secret(params.callback.secret, params.callback.url, call.user_id)
         call.app.outside.remotes.check(params.callback.url)
-    session = await walking.the_session(call, params.session_id)
+    session = await navigation.the_session(call, params.session_id)
     return replace(
         call.job_request(session.id, is_interactive=bool(session.is_interactive)),
         admitted=spec.name,
@@ -266,7 +282,7 @@ async def _own(call: Call, job_id: str) -> JobRow:
 
 
 def _is_seen(call: Call, row: JobRow) -> bool:
-    return visibility.sees_job(call.authority, row.function, row.authority)
+    return scopes.sees_job(call.authority, row.function, row.authority)
 
 
 async def _visible(call: Call, job_id: str) -> JobRow:
@@ -282,3 +298,83 @@ async def _visible(call: Call, job_id: str) -> JobRow:
 
 
 METHODS = (run, get, wait, cancel, retry, release, log, schedule, schedule_delete)
+
+
+@method(
+    "jobs.list",
+    ListJobsParams,
+    is_change=False,
+    result=JobPage,
+    errors=("INVALID_CURSOR",),
+    examples=examples.JOBS,
+)
+async def list_(call: Call, params: ListJobsParams) -> dict[str, Any]:
+    """Return the caller's jobs, the newest first. Jobs that only read leave no row.
+
+    A page may hold fewer items than asked for and still have a `next_cursor`: so many jobs are looked at, and no more.
+    """
+    cursors, store, limit = call.app.cursors, call.app.store, params.limit
+    scope = ("jobs", call.user_id, params.state, params.function, params.session_id, params.held)
+    position = cursors.decode(params.cursor, *scope)
+    before = position[0] if position else None
+    wanted = (params.state, params.function, params.session_id)
+    sees = scopes.sees(call.authority)
+    if params.held:
+        found, onward = await store.read(lambda tx: rows.held_for(tx, call.user_id, limit, before, sees))
+    else:
+        found, onward = await store.read(lambda tx: rows.page(tx, call.user_id, limit, before, *wanted, sees))
+    return {
+        "items": [views.job_record(row, clock=call.app.clock) for row in found],
+        "next_cursor": cursors.encode([onward] if onward else None, *scope),
+    }
+
+
+@method("jobs.functions", NoParams, is_change=False, result=JobFunctions, examples=examples.FUNCTIONS)
+async def functions(call: Call, params: NoParams) -> dict[str, Any]:
+    """Return every job function the caller may run: what it does, what it takes, and the core calls it declares.
+
+    Those that are `internal` are started by the server alone; a credential with narrow scopes is not told of them.
+    """
+    app, authority = call.app, call.authority
+    if app.job_functions is None:
+        # Once, and not on the loop: so many schemas take longer than others should wait.
+        app.job_functions = await app.pools.answers.run(_listed, app.runner.functions)
+    if authority.is_unlimited:
+        return {"items": list(app.job_functions.values())}
+    named = (spec.name for spec in app.runner.functions if not spec.is_internal and authority.may(spec.name))
+    return {"items": [app.job_functions[name] for name in named]}
+
+
+def _listed(specs: list[JobSpec]) -> dict[str, orjson.Fragment]:
+    return {spec.name: orjson.Fragment(orjson.dumps(views.job_function(spec))) for spec in specs}
+
+
+@method("jobs.stats", NoParams, is_change=False, result=JobStatistics, examples=examples.STATS)
+def stats(call: Call, params: NoParams) -> dict[str, Any]:
+    """Return, of the caller's jobs by function and since the server started: runs, errors, and how long they took.
+
+    A run is an attempt, the time its questions waited included; p50 and p99 are of the newest 512.
+    """
+    table = call.app.runner.stats.table(call.user_id)
+    return {"items": [counts for counts in table if call.authority.may(counts["function"])]}
+
+
+@method(
+    "schedules.list",
+    PageParams,
+    is_change=False,
+    result=SchedulePage,
+    errors=("INVALID_CURSOR",),
+    examples=examples.SCHEDULES,
+)
+async def list_schedules(call: Call, params: PageParams) -> dict[str, Any]:
+    """Return the caller's schedules, the oldest first."""
+    scope = ("schedules", call.user_id)
+    position = call.app.cursors.decode(params.cursor, *scope)
+    after = position[0] if position else None
+    sees = scopes.sees(call.authority)
+    found = await call.app.store.read(lambda tx: schedules.page(tx, call.user_id, params.limit + 1, after, sees))
+    return call.app.cursors.page(found, params.limit, partial(views.schedule, clock=call.app.clock), *scope)
+
+
+LISTS = (list_, functions, stats, list_schedules)

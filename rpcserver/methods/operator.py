@@ -6,8 +6,12 @@ Only the holder of the secret in the folder's `running.json`, which the operator
 from pathlib import Path
 from typing import Any
 
-from rpcserver import auth, credentials, tickets
-from rpcserver.access_models import (
+from rpcserver.auth import authenticator, credentials, tickets
+from rpcserver.events.log import EVERYBODY
+from rpcserver.methods.credential import listed
+from rpcserver.rpc.dispatcher import Call, method
+from rpcserver.rpc.refusals import Maintenance
+from rpcserver.schemas.access import (
     BackupParams,
     CredentialParams,
     DeferParams,
@@ -18,12 +22,8 @@ from rpcserver.access_models import (
     OperatorListParams,
     OperatorTicketParams,
 )
-from rpcserver.dispatch import Call, method
-from rpcserver.events import EVERYBODY
-from rpcserver.methods.credentials import listed
-from rpcserver.play_models import GiveBackParams, LendParams
-from rpcserver.refusals import Maintenance
-from rpcserver.results import CredentialPage, Imported, NewLimitedCredential, OperatorTicket
+from rpcserver.schemas.playbook import GiveBackParams, LendParams
+from rpcserver.schemas.results import CredentialPage, Imported, NewLimitedCredential, OperatorTicket
 from store import Tx
 
 
@@ -115,7 +115,7 @@ async def ticket(call: Call, params: OperatorTicketParams) -> dict[str, Any]:
     def make(tx: Tx) -> dict[str, Any]:
         terms = credentials.Terms("ticket", expires_in_s=params.life_s)
         credential_id, _ = credentials.issue(tx, user.id, terms)
-        principal = auth.find_by_id(tx, credential_id)
+        principal = authenticator.find_by_id(tx, credential_id)
         assert principal is not None  # made just now
         text, expires_at = tickets.issue(tx, principal, app.settings.ticket_life_s)
         return {"ticket": str(text), "expires_at": expires_at, "credential_id": credential_id}

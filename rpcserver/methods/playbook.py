@@ -5,25 +5,31 @@ from typing import Any
 
 import orjson
 
+from heroscript.filters import ActionFilter
 from jobs.errors import JobEnded
-from play.filters import ActionFilter
-from rpcserver import contexts, kinds, picture, playbooks, playing, replies, sources, walking
-from rpcserver import play_examples as examples
-from rpcserver.adding import SHOWN_BYTES, Along, scanned, shown
-from rpcserver.adding import heroscript as heroscript_of
-from rpcserver.dispatch import Call, method
-from rpcserver.errors import CONFLICT, RpcError
-from rpcserver.play_models import (
+from rpcserver.openrpc import examples
+from rpcserver.playbooks import heroscript as picture
+from rpcserver.playbooks import player, sources
+from rpcserver.playbooks import rows as playbooks
+from rpcserver.playbooks.adding import SHOWN_BYTES, Along, scanned, shown
+from rpcserver.playbooks.adding import heroscript as heroscript_of
+from rpcserver.playbooks.sources import Actions, Source
+from rpcserver.rpc import errors, replies
+from rpcserver.rpc.dispatcher import Call, method
+from rpcserver.rpc.errors import CONFLICT, RpcError
+from rpcserver.schemas.playbook import (
+    Added,
     AddParams,
     FindParams,
     HeroscriptParams,
+    PlaybookPage,
+    Played,
     PlayParams,
     PrioritiesParams,
     SourceParams,
 )
-from rpcserver.play_results import Added, PlaybookPage, Played
-from rpcserver.sessions import Session
-from rpcserver.sources import Actions, Source
+from rpcserver.sessions import contexts, navigation
+from rpcserver.sessions.rows import Session
 from store import Tx
 
 FETCH_TIMEOUT_S = 3600.0
@@ -35,7 +41,7 @@ DAY_S = 24 * 3600.0
     AddParams,
     timeout_s=FETCH_TIMEOUT_S,
     result=Added,
-    errors=kinds.SCRIPT,
+    errors=errors.SCRIPT,
     examples=examples.ADD,
 )
 async def add(call: Call, params: AddParams) -> dict[str, Any]:
@@ -43,7 +49,7 @@ async def add(call: Call, params: AddParams) -> dict[str, Any]:
 
     `added` says how many; `actions` shows the first 200 of them.
     """
-    session = await walking.the_session(call, params.session_id)
+    session = await navigation.the_session(call, params.session_id)
     actions = await _read(call, session, params)
     first = await call.app.adding.add(session, actions, call.authority.stored)
     told = await call.app.store.read(lambda tx: shown(tx, session.id, first - 1))
@@ -54,12 +60,12 @@ async def add(call: Call, params: AddParams) -> dict[str, Any]:
     "session.playbook_priorities_add",
     PrioritiesParams,
     result=dict[str, str],
-    errors=(*kinds.STORAGE, *kinds.SESSION, "PLAYBOOK_TOO_LARGE"),
+    errors=(*errors.STORAGE, *errors.SESSION, "PLAYBOOK_TOO_LARGE"),
     examples=examples.PRIORITIES,
 )
 async def priorities_add(call: Call, params: PrioritiesParams) -> dict[str, str]:
     """Register filters by number, the lowest is played first, 50 is for the rest; return what is in force."""
-    session = await walking.the_session(call, params.session_id)
+    session = await navigation.the_session(call, params.session_id)
     given = {int(number): filters for number, filters in params.priorities.items()}
     found = await call.app.store.write(lambda tx: playbooks.priorities_add(tx, session.id, given))
     call.app.player.note_change(session.id, is_order=True)
@@ -71,12 +77,12 @@ async def priorities_add(call: Call, params: PrioritiesParams) -> dict[str, str]
     FindParams,
     is_change=False,
     result=PlaybookPage,
-    errors=(*kinds.SESSION, "INVALID_CURSOR"),
+    errors=(*errors.SESSION, "INVALID_CURSOR"),
     examples=examples.FIND,
 )
 async def find(call: Call, params: FindParams) -> dict[str, Any]:
     """Return the actions a filter such as `gittools.*` matches, in the order they were added."""
-    session = await walking.the_session(call, params.session_id)
+    session = await navigation.the_session(call, params.session_id)
     scope = ("playbook", session.id, params.filter, params.include_done)
     position = call.app.cursors.decode(params.cursor, *scope)
     after = position[0] if position else 0
@@ -108,11 +114,16 @@ def _shown(tx: Tx, session_id: str, numbers: list[int]) -> list[dict[str, Any]]:
 
 
 @method(
-    "session.heroscript", HeroscriptParams, is_change=False, result=str, errors=kinds.SESSION, examples=examples.PICTURE
+    "session.heroscript",
+    HeroscriptParams,
+    is_change=False,
+    result=str,
+    errors=errors.SESSION,
+    examples=examples.PICTURE,
 )
 async def heroscript(call: Call, params: HeroscriptParams) -> str:
     """Return the session and its playbook as heroscript: played in another session, it makes both again."""
-    session = await walking.the_session(call, params.session_id)
+    session = await navigation.the_session(call, params.session_id)
     home, most = call.principal.user.home_set_id, call.app.settings.max_response_bytes
     about = await call.app.store.read(lambda tx: picture.heroscript(tx, session, home))
     return about + await heroscript_of(call.app, session.id, params.show_done, most)
@@ -123,7 +134,7 @@ async def heroscript(call: Call, params: HeroscriptParams) -> str:
     PlayParams,
     timeout_s=DAY_S,
     result=Played,
-    errors=(*kinds.SCRIPT, "UNKNOWN_ACTION", "PLAY_RUNNING"),
+    errors=(*errors.SCRIPT, "UNKNOWN_ACTION", "PLAY_RUNNING"),
     examples=examples.PLAY,
 )
 async def play(call: Call, params: PlayParams) -> dict[str, Any]:
@@ -132,7 +143,7 @@ async def play(call: Call, params: PlayParams) -> dict[str, Any]:
     An action nobody plays stops it before it begins, and nothing is added. `dry_run` says who would play what, and
     adds nothing either; `detach` does not wait.
     """
-    session = await walking.the_session(call, params.session_id)
+    session = await navigation.the_session(call, params.session_id)
     app = call.app
     running = app.player.playing.get(session.id)
     if running is not None and not params.dry_run:
@@ -144,12 +155,12 @@ async def play(call: Call, params: PlayParams) -> dict[str, Any]:
         left, results = await app.player.handlers(session.id, params.filter, actions)
         return {"job_id": None, "done": 0, "failed": 0, "left": left, "results": results}
     context = await app.store.read(lambda tx: contexts.find(tx, session.core_user_id, session.context_name))
-    data = playing.PlayData(session_id=session.id, filter=params.filter)
+    data = player.PlayData(session_id=session.id, filter=params.filter)
     is_interactive = bool(session.is_interactive) and (context is None or bool(context.is_interactive))
     request = call.job_request(session.id, is_interactive=is_interactive)
 
     async def submit(along: Along | None = None) -> str:
-        return await call.submit(playing.PLAY, data, request, along=along)
+        return await call.submit(player.PLAY, data, request, along=along)
 
     job_id = await (app.adding.submit(session, actions, call.authority.stored, submit) if actions.count else submit())
     if params.detach:

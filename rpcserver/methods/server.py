@@ -3,10 +3,12 @@
 import time
 from typing import Any, Literal
 
-from rpcserver import __version__, examples, usage
-from rpcserver.dispatch import Call, method
-from rpcserver.models import IdentifyParams, NoParams
-from rpcserver.results import ServerInfo
+from rpcserver import __version__
+from rpcserver.openrpc import examples
+from rpcserver.rpc.dispatcher import Call, method
+from rpcserver.schemas.results import OpenRpc, ServerInfo
+from rpcserver.schemas.session import IdentifyParams, NoParams
+from rpcserver.telemetry import usage
 
 
 @method("server.info", NoParams, is_change=False, result=ServerInfo, examples=examples.INFO)
@@ -51,3 +53,13 @@ def identify(call: Call, params: IdentifyParams) -> bool:
 
 
 METHODS = (info, ping, identify)
+
+
+@method("rpc.discover", NoParams, is_change=False, needs_auth=False, result=OpenRpc, examples=examples.DISCOVER)
+async def discover(call: Call, params: NoParams) -> bytes:
+    """Return what the caller may call as an OpenRPC 1.4 document: methods, params, results, errors, notifications."""
+    connection = call.connection
+    return await call.app.description.text_for(connection.principal, connection.is_operator)
+
+
+DESCRIPTION = (discover,)

@@ -10,31 +10,37 @@ from typing import Any
 
 import orjson
 
-from jobs.session import DestroySession, Listing
-from play.errors import StoreError
+from heroscript.errors import StoreError
+from jobs.functions.session import DestroySession, Listing
 from plugins.errors import PluginError
 from plugins.hooks import Action, Command
-from rpcserver import commands as token_commands
-from rpcserver import contexts, examples, kinds, models, playbooks, playparams, replies, sessions, views, walking
-from rpcserver.dispatch import Call, method
-from rpcserver.errors import InvalidParams, NotInPallet, RevisionConflict
 from rpcserver.methods.playbook import read
-from rpcserver.models import (
+from rpcserver.openrpc import examples
+from rpcserver.playbooks import rows as playbooks
+from rpcserver.playbooks.keyvalue import session_store
+from rpcserver.playbooks.sources import Actions, Source, code_folder
+from rpcserver.rpc import errors, replies
+from rpcserver.rpc.dispatcher import Call, method
+from rpcserver.rpc.errors import InvalidParams, NotInPallet, RevisionConflict
+from rpcserver.schemas import session as models
+from rpcserver.schemas.playbook import CreateParams
+from rpcserver.schemas.results import Presence, SessionId, SessionPage
+from rpcserver.schemas.session import (
     ActionParams,
     ActionResult,
     CdParams,
     DestroyParams,
     GetParams,
+    ListSessionsParams,
     LsParams,
     SessionParams,
     SessionRecord,
     UpdateParams,
 )
-from rpcserver.play_models import CreateParams
-from rpcserver.results import Presence, SessionId
-from rpcserver.sessions import NewSession, Session
-from rpcserver.sources import Actions, Source, code_folder
-from rpcserver.stores import session_store
+from rpcserver.sessions import contexts, navigation, views
+from rpcserver.sessions import pallet as token_commands
+from rpcserver.sessions import rows as sessions
+from rpcserver.sessions.rows import NewSession, Session
 from store import Tx
 
 
@@ -42,7 +48,7 @@ from store import Tx
     "session.create",
     CreateParams,
     result=SessionId,
-    errors=(*kinds.LOOK, *kinds.SCRIPT, "SESSION_NAME_TAKEN", "SESSION_LIMIT"),
+    errors=(*errors.LOOK, *errors.SCRIPT, "SESSION_NAME_TAKEN", "SESSION_LIMIT"),
     examples=examples.CREATE,
     timeout_s=3600.0,
 )
@@ -53,7 +59,7 @@ async def create(call: Call, params: CreateParams) -> dict[str, Any]:
     mistakes makes no session.
     """
     clock = call.app.clock
-    start_at, end_at = (playparams.moment(text or "", clock) for text in (params.start, params.end))
+    start_at, end_at = (contexts.moment(text or "", clock) for text in (params.start, params.end))
     _check_span(start_at or clock.now_ms(), end_at)
     options: dict[str, Any] = {"human": params.human}
     if params.filter is not None:
@@ -63,7 +69,7 @@ async def create(call: Call, params: CreateParams) -> dict[str, Any]:
         params.name or "",
         params.context_name,
         params.interactive,
-        playparams.read(params.params),
+        contexts.read(params.params),
         call.authority.stored,
         options,
         params.coderoot,
@@ -80,7 +86,7 @@ async def create(call: Call, params: CreateParams) -> dict[str, Any]:
         contexts.ensure(tx, call.user_id, params.context_name, call.app.settings.max_contexts_per_user)
         tx.after_commit(call.app.ends.wake.set)
 
-    session = await walking.create(call, new, params.set_id, with_context)
+    session = await navigation.create(call, new, params.set_id, with_context)
     if actions.count:
         try:
             await call.app.adding.add(session, actions, call.authority.stored)
@@ -96,12 +102,12 @@ async def create(call: Call, params: CreateParams) -> dict[str, Any]:
     DestroyParams,
     is_ordered=True,
     result=SessionId,
-    errors=(*kinds.JOB, *kinds.SESSION),
+    errors=(*errors.JOB, *errors.SESSION),
     examples=examples.DESTROY,
 )
 async def destroy(call: Call, params: DestroyParams) -> dict[str, Any]:
     """Destroy a session: its job first, its row only after the job's success. A play of it is cancelled."""
-    session = await walking.the_session(call, params.session_id)
+    session = await navigation.the_session(call, params.session_id)
     return {"session_id": await _destroy(call, session)}
 
 
@@ -118,17 +124,17 @@ async def _destroy(call: Call, session: Session) -> str:
     def remove(tx: Tx, left: tuple[str | None, bool]) -> str:
         sessions.remove(tx, session.id)
         app.sessions.gone(tx, session)
-        walking.tell_guests(call, tx, "session_destroyed", session)
+        navigation.tell_guests(call, tx, "session_destroyed", session)
         app.events.append(tx, "session.destroyed", f"user:{session.core_user_id}", told)
         set_id, is_gone = left
         if set_id is not None and is_gone:
-            walking.tell_left(call, tx, set_id)
+            navigation.tell_left(call, tx, set_id)
         return session.id
 
     await app.adding.clear(session.id)
     data = DestroySession(session_id=session.id, data_set_id=session.data_set_id, pallet_set_id=session.pallet_set_id)
     destroyed: str = await app.runner.run(
-        "session.destroy_session", data, walking.request_of(call, session), then=remove
+        "session.destroy_session", data, navigation.request_of(call, session), then=remove
     )
     app.pallets.known.pop(session.id, None)
     await app.stores.leave(session.core_user_id, session.context_name, session_store(session.id))
@@ -138,10 +144,10 @@ async def _destroy(call: Call, session: Session) -> str:
     return destroyed
 
 
-@method("session.get", GetParams, is_change=False, result=SessionRecord, errors=kinds.LOOK, examples=examples.GET)
+@method("session.get", GetParams, is_change=False, result=SessionRecord, errors=errors.LOOK, examples=examples.GET)
 def get(call: Call, params: GetParams) -> dict[str, Any] | Awaitable[dict[str, Any]]:
     """Return the session's record; `include` adds its history and the tokens of its data set."""
-    found = walking.find_session(call, params.session_id)
+    found = navigation.find_session(call, params.session_id)
     if isinstance(found, Session) and not params.include and not call.app.bus.has("session_get"):
         return views.session_record(found)
     return _get(call, found, params)
@@ -162,7 +168,7 @@ async def _get(call: Call, found: Session | Awaitable[Session], params: GetParam
 async def _filtered(call: Call, hook: str, session: Session, answer: dict[str, Any]) -> dict[str, Any]:
     if not call.app.bus.has(hook):
         return answer
-    return await call.app.bus.answer(hook, walking.view(call, session), answer)
+    return await call.app.bus.answer(hook, navigation.view(call, session), answer)
 
 
 async def _remembered(call: Call, session: Session, data_set_id: str) -> list[dict[str, Any]]:
@@ -170,7 +176,7 @@ async def _remembered(call: Call, session: Session, data_set_id: str) -> list[di
     found: list[dict[str, Any]] = []
     after = None
     while True:
-        listing = await walking.look(call, session, set_id=data_set_id, limit=200, after=after)
+        listing = await navigation.look(call, session, set_id=data_set_id, limit=200, after=after)
         tokens = views.contents(listing, session.id, None)["tokens"]
         found += views.remembered(tokens, session.place, call.app.clock)
         after = listing.next
@@ -183,7 +189,7 @@ async def _remembered(call: Call, session: Session, data_set_id: str) -> list[di
     LsParams,
     is_change=False,
     result=models.Listing,
-    errors=(*kinds.LOOK, "TOKEN_NOT_FOUND", "INVALID_CURSOR"),
+    errors=(*errors.LOOK, "TOKEN_NOT_FOUND", "INVALID_CURSOR"),
     examples=examples.LS,
 )
 async def ls(call: Call, params: LsParams) -> dict[str, Any]:
@@ -191,7 +197,7 @@ async def ls(call: Call, params: LsParams) -> dict[str, Any]:
 
     `set_id` looks into another set without going there; `token_id` tells more about one token.
     """
-    session = await walking.the_session(call, params.session_id)
+    session = await navigation.the_session(call, params.session_id)
     options = orjson.loads(session.options)
     is_human = bool(options.get("human")) if params.human is None else params.human
     scope = (session.id, params.set_id or session.place, params.kind, params.filter, params.order, is_human)
@@ -206,9 +212,9 @@ async def ls(call: Call, params: LsParams) -> dict[str, Any]:
         "has_contents": "contents" in params.sections,
     }
     if params.set_id is not None:
-        listing = await walking.look(call, session, set_id=params.set_id, **query)
+        listing = await navigation.look(call, session, set_id=params.set_id, **query)
     else:
-        session, listing = await walking.look_here(call, session, **query)
+        session, listing = await navigation.look_here(call, session, **query)
     has_commands = "commands" in params.sections and listing.place.id == session.place
     cursor = call.app.cursors.encode(listing.next, *scope)
     onward = None
@@ -225,16 +231,16 @@ async def ls(call: Call, params: LsParams) -> dict[str, Any]:
     CdParams,
     is_ordered=True,
     result=models.Listing,
-    errors=(*kinds.LOOK, "LEAVE_REFUSED", "PLUGIN_ERROR", "REVISION_CONFLICT"),
+    errors=(*errors.LOOK, "LEAVE_REFUSED", "PLUGIN_ERROR", "REVISION_CONFLICT"),
     examples=examples.CD,
 )
 async def cd(call: Call, params: CdParams) -> dict[str, Any]:
     """Walk to another set and list it. A set that refuses leaves everything as it was, and says why."""
-    session = await walking.the_session(call, params.session_id)
+    session = await navigation.the_session(call, params.session_id)
     if params.if_revision is not None and params.if_revision != session.revision:
         raise RevisionConflict(session.revision)
     way = params.to or ("path" if params.path is not None else "cd")
-    session = await walking.go(call, session, way, params.set_id, params.path)
+    session = await navigation.go(call, session, way, params.set_id, params.path)
     return await _arrival(call, session, params.limit)
 
 
@@ -248,7 +254,7 @@ def _unfinished(job_id: str, state: str) -> dict[str, Any]:
     ActionParams,
     is_ordered=True,
     result=ActionResult,
-    errors=(*kinds.LOOK, "LEAVE_REFUSED", "PLUGIN_ERROR", "NOT_IN_PALLET"),
+    errors=(*errors.LOOK, "LEAVE_REFUSED", "PLUGIN_ERROR", "NOT_IN_PALLET"),
     examples=examples.ACTION,
     unfinished=_unfinished,
 )
@@ -259,12 +265,12 @@ async def action(call: Call, params: ActionParams) -> dict[str, Any]:
     runs. When the call's own time is over first, `job` and its `state` are the answer: the action goes on by itself,
     `ask.answer` answers the question, and `next` waits for the job's end.
     """
-    session = await walking.the_session(call, params.session_id)
-    session, listing = await walking.look_here(call, session, has_contents=False)
-    version, commands = await walking.pallet(call, session, listing)
+    session = await navigation.the_session(call, params.session_id)
+    session, listing = await navigation.look_here(call, session, has_contents=False)
+    version, commands = await navigation.pallet(call, session, listing)
     command = _pick(session, params.token_id, version, commands)
-    run = walking.GuestJobs(call, session, params.detach)
-    event = Action(walking.view(call, session), command, params.token_id, params.value, dict(params.args), run)
+    run = navigation.GuestJobs(call, session, params.detach)
+    event = Action(navigation.view(call, session), command, params.token_id, params.value, dict(params.args), run)
     try:
         handled_by = await call.app.bus.action(event)
     except PluginError as error:
@@ -281,11 +287,11 @@ async def action(call: Call, params: ActionParams) -> dict[str, Any]:
         answer["job"] = run.last
     if event.move is not None:
         call.authority.require("session.cd")  # a plugin's command walks as far as its caller may
-        session = await walking.go(call, session, event.move.to or "cd", event.move.set_id)
+        session = await navigation.go(call, session, event.move.to or "cd", event.move.set_id)
         answer["listing"] = await _arrival(call, session, 50)
         answer["working_set"] = session.working_set_id
-    listing = await walking.look(call, session, has_contents=False)
-    answer["pallet_version"], commands = await walking.pallet(call, session, listing)
+    listing = await navigation.look(call, session, has_contents=False)
+    answer["pallet_version"], commands = await navigation.pallet(call, session, listing)
     if answer["pallet_version"] != version:
         answer["commands"] = views.commands(session.id, commands)
     return answer
@@ -296,7 +302,7 @@ async def action(call: Call, params: ActionParams) -> dict[str, Any]:
     UpdateParams,
     is_ordered=True,
     result=SessionRecord,
-    errors=(*kinds.STORAGE, *kinds.SESSION, "SESSION_NAME_TAKEN", "REVISION_CONFLICT", "KEYS_REFUSED"),
+    errors=(*errors.STORAGE, *errors.SESSION, "SESSION_NAME_TAKEN", "REVISION_CONFLICT", "KEYS_REFUSED"),
     examples=examples.UPDATE,
 )
 async def update(call: Call, params: UpdateParams) -> dict[str, Any]:
@@ -304,7 +310,7 @@ async def update(call: Call, params: UpdateParams) -> dict[str, Any]:
 
     `context_name` takes it to another context, unless it has values in its store, which stay where they are.
     """
-    session = await walking.the_session(call, params.session_id)
+    session = await navigation.the_session(call, params.session_id)
     given = params.model_dump(include={"name", "context_name", "options", "coderoot"}, exclude_none=True)
     context_name = params.context_name or session.context_name
     if context_name != session.context_name:
@@ -312,12 +318,12 @@ async def update(call: Call, params: UpdateParams) -> dict[str, Any]:
     if params.interactive is not None:
         given["is_interactive"] = params.interactive
     if params.params is not None:
-        given["params"], given["params_by"] = playparams.read(params.params), call.authority.stored
+        given["params"], given["params_by"] = contexts.read(params.params), call.authority.stored
     app = call.app
     if params.start is not None:
-        given["start_at"] = playparams.moment(params.start, app.clock) or session.created_at
+        given["start_at"] = contexts.moment(params.start, app.clock) or session.created_at
     if params.end is not None:
-        given["end_at"] = playparams.moment(params.end, app.clock)
+        given["end_at"] = contexts.moment(params.end, app.clock)
     _check_span(given.get("start_at", session.start_at), given.get("end_at", session.end_at))
     if params.coderoot is not None:
         code_folder(app.settings, call.user_id, context_name, params.coderoot)
@@ -349,7 +355,7 @@ async def _leave_store(call: Call, session: Session) -> None:
 async def _arrival(call: Call, session: Session, limit: int) -> dict[str, Any]:
     options = orjson.loads(session.options)
     is_human = bool(options.get("human"))
-    listing = await walking.look(call, session, limit=limit, filter=options.get("filter"), is_human=is_human)
+    listing = await navigation.look(call, session, limit=limit, filter=options.get("filter"), is_human=is_human)
     scope = (session.id, session.place, None, None, "name", is_human)
     cursor = call.app.cursors.encode(listing.next, *scope)
     onward = None
@@ -370,7 +376,7 @@ async def _listing(
         "contents": views.contents(listing, session.id, onward),
     }
     if has_commands:
-        answer["pallet_version"], commands = await walking.pallet(call, session, listing)
+        answer["pallet_version"], commands = await navigation.pallet(call, session, listing)
         answer["commands"] = views.commands(session.id, commands)
     if session.relocated_from is not None:
         answer["relocated_from"] = {
@@ -397,12 +403,12 @@ def _pick(session: Session, token_id: str, version: int, commands: list[Command]
     SessionParams,
     is_change=False,
     result=Presence,
-    errors=kinds.SESSION,
+    errors=errors.SESSION,
     examples=examples.PRESENCE,
 )
 async def presence(call: Call, params: SessionParams) -> dict[str, Any]:
     """Return who is attached to a session: the connections that have used it, with what each says it is."""
-    session = await walking.the_session(call, params.session_id)
+    session = await navigation.the_session(call, params.session_id)
     attached = call.app.server.attached(session.core_user_id, session.id)
     return {
         "session_id": session.id,
@@ -411,3 +417,25 @@ async def presence(call: Call, params: SessionParams) -> dict[str, Any]:
 
 
 METHODS = (create, destroy, get, ls, cd, action, update, presence)
+
+
+@method(
+    "sessions.list",
+    ListSessionsParams,
+    is_change=False,
+    result=SessionPage,
+    errors=(*errors.STORAGE, "INVALID_CURSOR"),
+    examples=examples.SESSIONS,
+)
+async def list_(call: Call, params: ListSessionsParams) -> dict[str, Any]:
+    """Return the caller's sessions, the oldest first, whatever their state."""
+    scope = ("sessions", call.user_id, params.context_name, params.state)
+    position = call.app.cursors.decode(params.cursor, *scope)
+    after = position[0] if position else None
+    found = await call.app.store.read(
+        lambda tx: sessions.page(tx, call.user_id, params.limit + 1, after, params.context_name, params.state)
+    )
+    return call.app.cursors.page(found, params.limit, views.session_record, *scope)
+
+
+LISTS = (list_,)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from core import attributes, groups, listing, live, sets, tokens, types
+from core import attribute_values, attributes, groups, listing, sets, tokens, types
 from core.errors import AttributeNotFound, AttributeNotWritable, BadAttribute
 from tests.core.world import World
 
@@ -64,13 +64,15 @@ def test_parent_and_child_both_count(world: World) -> None:
     def shown() -> dict[str, Any]:
         return dict(world.do("anna", listing.read_one, token, place).attributes)
 
-    assert shown() == {} and not world.do("anna", live.permissions, token, "fine", place).can_read
+    assert shown() == {} and not world.do("anna", attribute_values.permissions, token, "fine", place).can_read
     with pytest.raises(AttributeNotWritable):
-        world.do("anna", live.edit, token, "fine", 2, place)
+        world.do("anna", attribute_values.edit, token, "fine", 2, place)
     world.do("anna", sets.add_tokens, place, [world.do("anna", tokens.create, lamp, "lamp")])
     assert shown() == {"fine": 1}
-    world.do("anna", live.edit, token, "fine", 2, place)
-    world.do("anna", live.turn, token, "level", False)
-    assert shown() == {} and world.do("anna", live.permissions, token, "fine", place).why == "it is turned off"
-    world.do("anna", live.turn, token, "level", True)
+    world.do("anna", attribute_values.edit, token, "fine", 2, place)
+    world.do("anna", attribute_values.turn, token, "level", False)
+    assert (
+        shown() == {} and world.do("anna", attribute_values.permissions, token, "fine", place).why == "it is turned off"
+    )
+    world.do("anna", attribute_values.turn, token, "level", True)
     assert shown() == {"fine": 2}

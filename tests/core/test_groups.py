@@ -2,7 +2,7 @@
 
 import pytest
 
-from core import groups, listing, live, sets, tokens, users
+from core import attribute_values, groups, listing, sets, tokens, users
 from core.errors import BadName, NotWritable, OwnGroup, TokenNotFound, UserNotFound
 from tests.core.world import World
 
@@ -57,7 +57,7 @@ def test_members_read_and_admins_write_but_do_not_share(world: World) -> None:
     with pytest.raises(NotWritable):
         world.do("bob", tokens.delete, token)
     world.do("anna", groups.add, anna.group_id, bob.id, True)
-    world.do("bob", live.edit, token, "text", "y")
+    world.do("bob", attribute_values.edit, token, "text", "y")
     with pytest.raises(NotWritable):
         world.do("bob", tokens.grant, token, world.users["carl"].id, "read")
     world.do("anna", tokens.give, token, world.users["carl"].id)

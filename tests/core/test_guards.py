@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from core import attributes, commands, gifts, groups, listing, live, presence, rules, sets, tokens, types
+from core import attribute_values, attributes, commands, gifts, groups, listing, presence, rules, sets, tokens, types
 from core.errors import AttributeNotFound, BadRule, EventRefused, NotMember, NotWritable, SetNotEmpty, SetNotFound
 from core.guards import EVENTS
 from tests.core.world import World
@@ -64,7 +64,7 @@ def build(world: World) -> dict[str, tuple[dict[str, str], Callable[[], Any]]]:
         "link_destroying": (on_door, anna(sets.unlink, vault, world.home("anna"))),
         "token_creating": (made, anna(tokens.create, kind, "more", {"price": 2})),
         "token_destroying": (on_lamp, anna(tokens.delete, lamp)),
-        "value_changing": (on_lamp, anna(live.edit, lamp, "price", 7)),
+        "value_changing": (on_lamp, anna(attribute_values.edit, lamp, "price", 7)),
     }
 
 
@@ -98,7 +98,7 @@ def test_rules_of_a_type_hold_for_its_heirs(world: World) -> None:
         a_rule(world, event, cheap, type="anna.goods", message="too dear.")
     a_rule(world, "token_destroying", NEVER, type="anna.goods")
     with pytest.raises(EventRefused, match="too dear"):
-        world.do("bob", live.edit, torch, "price", 11)
+        world.do("bob", attribute_values.edit, torch, "price", 11)
     with pytest.raises(EventRefused, match="too dear"):
         world.do("bob", tokens.create, mine, "golden", {"price": 99})
     with pytest.raises(EventRefused):
@@ -106,7 +106,7 @@ def test_rules_of_a_type_hold_for_its_heirs(world: World) -> None:
     place, _ = a_set(world)
     with pytest.raises(EventRefused, match="too dear"):
         world.do("anna", gifts.create, place, kind, "gift", {"price": 99})
-    world.do("bob", live.edit, torch, "price", 10)
+    world.do("bob", attribute_values.edit, torch, "price", 10)
     world.do("bob", tokens.create, mine, "plain")  # the default counts
     a_rule(world, "token_creating", {"deny": {"attribute": {"name": "price", "is": 1}}}, type="anna.goods")
     with pytest.raises(EventRefused):
@@ -119,21 +119,21 @@ def test_a_rule_says_which_attribute_and_whose(world: World) -> None:
     lamp = world.do("anna", tokens.create, kind, "lamp", {"price": 5, "description": "old"})
     growing = {"attribute": {"name": "price", "of": "visitor", "minimum": 5}}
     a_rule(world, "value_changing", {"allow": {"any": [{"not": {"about": "price"}}, growing]}}, token_id=lamp)
-    world.do("anna", live.edit, lamp, "description", "new")
-    world.do("anna", live.edit, lamp, "price", 6)
+    world.do("anna", attribute_values.edit, lamp, "description", "new")
+    world.do("anna", attribute_values.edit, lamp, "price", 6)
     with pytest.raises(EventRefused):
-        world.do("anna", live.edit, lamp, "price", 4)
+        world.do("anna", attribute_values.edit, lamp, "price", 4)
     with pytest.raises(EventRefused):
-        world.do("anna", live.edit, lamp, "price", None)
+        world.do("anna", attribute_values.edit, lamp, "price", None)
     a_rule(
         world,
         "value_changing",
         {"deny": {"attribute": {"name": "description", "of": "token", "is": "sealed"}}},
         token_id=lamp,
     )
-    world.do("anna", live.edit, lamp, "description", "sealed")
+    world.do("anna", attribute_values.edit, lamp, "description", "sealed")
     with pytest.raises(EventRefused):
-        world.do("anna", live.edit, lamp, "description", "opened")
+        world.do("anna", attribute_values.edit, lamp, "description", "opened")
     desk = world.do("anna", tokens.create, kind, "desk")
     a_rule(
         world,
@@ -142,9 +142,9 @@ def test_a_rule_says_which_attribute_and_whose(world: World) -> None:
         token_id=desk,
     )
     with pytest.raises(EventRefused):
-        world.do("anna", live.turn, desk, "price", False)
-    world.do("anna", live.edit, world.users["anna"].token_id, "level", 3)
-    world.do("anna", live.turn, desk, "price", False)
+        world.do("anna", attribute_values.turn, desk, "price", False)
+    world.do("anna", attribute_values.edit, world.users["anna"].token_id, "level", 3)
+    world.do("anna", attribute_values.turn, desk, "price", False)
     with pytest.raises(BadRule, match="'of' must be"):
         a_rule(world, "value_changing", {"allow": {"attribute": {"name": "a", "of": "me", "is": 1}}}, token_id=desk)
 
@@ -173,9 +173,9 @@ def test_what_a_rule_keeps_from_a_reader_is_left_out(world: World) -> None:
     assert world.do("bob", listing.read_one, plain).attributes == {"open": 2}
     assert world.do("bob", listing.read_one, typed, room).attributes == {}
     assert [command.description for command in world.do("bob", commands.offered, room)] == [""]
-    assert not world.do("bob", live.permissions, plain, "secret").can_read
+    assert not world.do("bob", attribute_values.permissions, plain, "secret").can_read
     with pytest.raises(AttributeNotFound):
-        world.do("bob", lambda scene: live.readable(scene, tokens.readable(scene, plain), "secret", room))
+        world.do("bob", lambda scene: attribute_values.readable(scene, tokens.readable(scene, plain), "secret", room))
     world.do("anna", groups.add, friends, world.users["bob"].id)
     assert seen("bob") == {
         "plain": {"open": 2, "secret": 1},

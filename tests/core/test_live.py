@@ -2,7 +2,7 @@
 
 import pytest
 
-from core import attributes, groups, listing, live, sets, tokens, types
+from core import attribute_values, attributes, groups, listing, sets, tokens, types
 from core.errors import (
     AttributeNotFound,
     AttributeNotReadable,
@@ -42,7 +42,7 @@ def test_unreadable_attributes_are_silently_left_out(world: World) -> None:
     assert values(world, "bob", place) == {"note": "nothing"}
     assert "secret" not in world.do("bob", listing.read_one, token, place).attributes
     with pytest.raises(AttributeNotFound):
-        live.readable(world.scene("bob"), tokens.readable(world.scene("bob"), token), "secret", place)
+        attribute_values.readable(world.scene("bob"), tokens.readable(world.scene("bob"), token), "secret", place)
     world.do("anna", groups.add, group, world.users["bob"].id)
     assert values(world, "bob", place)["secret"] == "1234"
 
@@ -51,14 +51,14 @@ def test_writing_goes_by_group_or_by_the_token(world: World) -> None:
     """With write groups its members write, whoever owns the token; without, who may write the token."""
     place, token, group = a_stage(world)
     world.do("anna", groups.add, group, world.users["bob"].id)
-    world.do("bob", live.edit, token, "secret", "5678")
+    world.do("bob", attribute_values.edit, token, "secret", "5678")
     assert values(world, "anna", place)["secret"] == "5678"
     with pytest.raises(AttributeNotWritable):
-        world.do("bob", live.edit, token, "note", "mine")
-    assert world.do("bob", live.permissions, token, "note", place).can_write is False
+        world.do("bob", attribute_values.edit, token, "note", "mine")
+    assert world.do("bob", attribute_values.permissions, token, "note", place).can_write is False
     world.do("anna", tokens.grant, token, world.users["bob"].id, "write")
-    world.do("bob", live.edit, token, "note", "mine")
-    assert world.do("bob", live.permissions, token, "note", place).can_write is True
+    world.do("bob", attribute_values.edit, token, "note", "mine")
+    assert world.do("bob", attribute_values.permissions, token, "note", place).can_write is True
 
 
 def test_a_value_holds_in_one_set_alone(world: World) -> None:
@@ -66,26 +66,26 @@ def test_a_value_holds_in_one_set_alone(world: World) -> None:
     place, token, _ = a_stage(world)
     other = world.do("anna", sets.create, "cellar", world.home("anna"), is_public=True)
     world.do("anna", sets.add_tokens, other, [token])
-    world.do("anna", live.edit, token, "note", "here", place)
+    world.do("anna", attribute_values.edit, token, "note", "here", place)
     assert values(world, "bob", place)["note"] == "here"
     assert values(world, "bob", other)["note"] == "nothing"
-    world.do("anna", live.edit, token, "note", None, place)
+    world.do("anna", attribute_values.edit, token, "note", None, place)
     assert values(world, "bob", place)["note"] == "nothing"
 
 
 def test_an_attribute_is_turned_off_and_on(world: World) -> None:
     """Off, nobody reads or writes it, the owner included; on again, its value is what it was."""
     place, token, _ = a_stage(world)
-    world.do("anna", live.edit, token, "note", "kept")
-    world.do("anna", live.turn, token, "note", False)
+    world.do("anna", attribute_values.edit, token, "note", "kept")
+    world.do("anna", attribute_values.turn, token, "note", False)
     assert "note" not in values(world, "anna", place)
     with pytest.raises(AttributeNotWritable):
-        world.do("anna", live.edit, token, "note", "x")
+        world.do("anna", attribute_values.edit, token, "note", "x")
     with pytest.raises(AttributeNotReadable):
-        live.readable(world.scene("anna"), tokens.readable(world.scene("anna"), token), "note", place)
+        attribute_values.readable(world.scene("anna"), tokens.readable(world.scene("anna"), token), "note", place)
     with pytest.raises(NotWritable):
-        world.do("bob", live.turn, token, "note", True)
-    world.do("anna", live.turn, token, "note", True)
+        world.do("bob", attribute_values.turn, token, "note", True)
+    world.do("anna", attribute_values.turn, token, "note", True)
     assert values(world, "anna", place)["note"] == "kept"
 
 
@@ -94,7 +94,7 @@ def test_a_plain_token_s_attribute_is_turned_off_too(world: World) -> None:
     place = world.do("anna", sets.create, "hall", world.home("anna"), is_public=True)
     token = world.do("anna", tokens.create, "note", "paper", {"text": "x", "more": 1})
     world.do("anna", sets.add_tokens, place, [token])
-    world.do("anna", live.turn, token, "text", False, place)
+    world.do("anna", attribute_values.turn, token, "text", False, place)
     assert values(world, "bob", place) == {"more": 1}
 
 
@@ -116,28 +116,28 @@ def test_an_attribute_may_need_others_in_the_set(world: World) -> None:
     assert world.do("anna", listing.read_one, door, place).attributes == {"code": "7"}
     assert world.do("anna", listing.read_one, door).attributes == {}
     with pytest.raises(AttributeNotWritable):
-        world.do("anna", live.edit, door, "code", "8", place)
+        world.do("anna", attribute_values.edit, door, "code", "8", place)
     world.do("anna", sets.add_tokens, place, [world.do("anna", tokens.create, "anna.lamp", "lamp")])
-    world.do("anna", live.edit, door, "code", "8", place)
+    world.do("anna", attribute_values.edit, door, "code", "8", place)
 
 
 def test_a_revision_grows_with_the_token(world: World) -> None:
     """A write that names the revision it saw is refused once somebody else has written."""
     _, token, _ = a_stage(world)
     seen = world.do("anna", listing.read_one, token).revision
-    after = world.do("anna", live.edit, token, "note", "a", if_match=seen).revision
+    after = world.do("anna", attribute_values.edit, token, "note", "a", if_match=seen).revision
     assert after != seen and world.do("anna", listing.read_one, token).revision == after
     with pytest.raises(ChecksumMismatch):
-        world.do("anna", live.edit, token, "note", "b", if_match=seen)
+        world.do("anna", attribute_values.edit, token, "note", "b", if_match=seen)
 
 
 def test_a_token_is_given_away(world: World) -> None:
     """The new owner may all, the old one nothing more; the set it defines goes along."""
     place, token, _ = a_stage(world)
     world.do("anna", tokens.give, token, world.users["bob"].id)
-    world.do("bob", live.edit, token, "note", "his")
+    world.do("bob", attribute_values.edit, token, "note", "his")
     with pytest.raises(AttributeNotWritable):
-        world.do("anna", live.edit, token, "note", "hers")
+        world.do("anna", attribute_values.edit, token, "note", "hers")
     definer = world.do("anna", sets.show, place).token_id
     with pytest.raises(NotWritable):
         world.do("bob", tokens.give, definer, world.users["bob"].id)

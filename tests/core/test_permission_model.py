@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from core import attributes, commands, groups, listing, live, sets, tokens, types
+from core import attribute_values, attributes, commands, groups, listing, sets, tokens, types
 from core.errors import CoreError, NotWritable, OwnGroup, SetNotFound, TokenNotFound
 from tests.core.world import World
 
@@ -221,7 +221,7 @@ class Permissions(RuleBasedStateMachine):
                     seen = self.world.do(user, listing.read_one, token).attributes
                     assert seen == ({"note": 1, "secret": 7} if knows else {"note": 1})
                     for name, may in (("note", can_write), ("secret", knows)):
-                        assert self.world.do(user, live.permissions, token, name).can_write == may
+                        assert self.world.do(user, attribute_values.permissions, token, name).can_write == may
 
 
 TestPermissions = Permissions.TestCase

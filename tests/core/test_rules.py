@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from core import gifts, groups, live, members, presence, remember, rules, scripts, sets, tokens, types
+from core import attribute_values, gifts, groups, members, presence, remember, rules, scripts, sets, tokens, types
 from core.conditions import Verdict
 from core.errors import (
     BadRule,
@@ -60,13 +60,13 @@ def test_by_value_of_visitor_and_set(world: World) -> None:
     vault, token = a_set(world)
     forbid(world, token, {"deny": {"attribute": {"name": "closed", "of": "set", "is": True}}})
     forbid(world, token, {"allow": {"attribute": {"name": "level", "minimum": 3, "maximum": 9}}})
-    world.do("bob", live.edit, world.users["bob"].token_id, "level", 3)
+    world.do("bob", attribute_values.edit, world.users["bob"].token_id, "level", 3)
     assert is_let_in(world, "bob", vault)
     assert not is_let_in(world, "carl", vault)
-    world.do("bob", live.edit, world.users["bob"].token_id, "level", 10)
+    world.do("bob", attribute_values.edit, world.users["bob"].token_id, "level", 10)
     assert not is_let_in(world, "bob", vault)
-    world.do("bob", live.edit, world.users["bob"].token_id, "level", 4)
-    world.do("anna", live.edit, token, "closed", True)
+    world.do("bob", attribute_values.edit, world.users["bob"].token_id, "level", 4)
+    world.do("anna", attribute_values.edit, token, "closed", True)
     assert not is_let_in(world, "bob", vault)
 
 
@@ -247,7 +247,7 @@ def test_gifts_come_and_go_with_the_visitor(world: World) -> None:
 
     seen = {entry.name: entry for entry in world.do("bob", listing.read, shop).entries if entry.kind == "gift"}
     assert set(seen) == {"basket", "buy"}
-    world.do("bob", live.edit, seen["basket"].id, "items", ["tea"])
+    world.do("bob", attribute_values.edit, seen["basket"].id, "items", ["tea"])
     others = [entry for entry in world.do("carl", listing.read, shop).entries if entry.kind == "gift"]
     assert seen["basket"].id not in [entry.id for entry in others] and len(others) == 2
     assert [command.name for command in world.do("bob", commands.offered, shop, session_id="s_1")] == ["buy"]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from core import activity, behind, groups, known, live, remotes, rules, scripts, sets, tokens
+from core import activity, attribute_values, groups, remotes, rules, scripts, sets, tokens
 from core.activity import Question, Try
 from core.definitions import Definition
 from core.errors import (
@@ -49,13 +49,13 @@ def test_what_is_retired_is_used_by_nothing_new(world: World) -> None:
     assert world.do("anna", scripts.edit, script, is_retired=True).is_retired
     for kind, id in (("remote", remote), ("script", script)):
         with pytest.raises(SourceClosed, match="retired"):
-            world.do("anna", live.edit, lamp, "sort", {kind: id})
+            world.do("anna", attribute_values.edit, lamp, "sort", {kind: id})
         with pytest.raises(SourceClosed):
             world.do("anna", rules.create, "set_entering", {"allow": {kind: id}}, token_id=lamp)
     assert world.do("anna", remotes.load, remote, world.users["anna"].id)[0].id == remote
     assert world.do("anna", scripts.load, script, world.users["anna"].id, lamp)[0].id == script
     world.do("anna", remotes.edit, remote, is_retired=False)
-    world.do("anna", live.edit, lamp, "sort", {"remote": remote})
+    world.do("anna", attribute_values.edit, lamp, "sort", {"remote": remote})
 
 
 def test_a_remote_of_a_group_is_its_members_alone(world: World) -> None:
@@ -73,7 +73,7 @@ def test_a_remote_of_a_group_is_its_members_alone(world: World) -> None:
     with pytest.raises(StillUsed):
         world.do("anna", groups.delete, group)
     assert world.do("anna", remotes.edit, remote, group_id="").group_id is None
-    world.do("bob", live.edit, lamp, "sort", {"remote": remote})
+    world.do("bob", attribute_values.edit, lamp, "sort", {"remote": remote})
     world.do("anna", groups.delete, group)
     with pytest.raises(GroupNotFound):
         a_remote(world, name="other", group_id=group)
@@ -93,15 +93,19 @@ def test_what_is_passed_on_was_answered_before(world: World) -> None:
     """An attribute that a script or remote answers goes along with its last answer to this caller, or not at all."""
     remote, script = a_remote(world), a_script(world)
     lamp = a_lamp(world, "anna", size=7, read={"remote": remote}, write={"script": script}, x={"value": {"a": 1}})
-    look = world.do("anna", behind.look, lamp, "read")
+    look = world.do("anna", attribute_values.look_behind, lamp, "read")
     assert (look.attributes, look.type, look.owner_name, look.earlier_at) == (
         {"size": 7, "x": {"a": 1}},
         "thing",
         "anna",
         None,
     )
-    world.do("anna", known.know, lamp, f"remote:{remote}", "lit")
-    assert world.do("anna", behind.look, lamp, "write").attributes == {"size": 7, "x": {"a": 1}, "read": "lit"}
+    world.do("anna", attribute_values.know, lamp, f"remote:{remote}", "lit")
+    assert world.do("anna", attribute_values.look_behind, lamp, "write").attributes == {
+        "size": 7,
+        "x": {"a": 1},
+        "read": "lit",
+    }
 
 
 def ask(world: World, remote: str, lamp: str, asker: str = "bob", answerer: str = "anna", number: int = 1) -> str:
@@ -151,7 +155,7 @@ def test_a_question_is_settled_once(world: World) -> None:
     for state, answer in (("succeeded", "yes"), ("expired", None), ("succeeded", "no")):
         settled = world.do("anna", activity.settle, asked, state, answer)
         assert settled is not None and (settled.state, settled.question) == ("succeeded", None)
-    assert known.find(world.tx, lamp, f"remote:{remote}", world.users["bob"].id)[0] == "yes"  # type: ignore[index]
+    assert attribute_values.find(world.tx, lamp, f"remote:{remote}", world.users["bob"].id)[0] == "yes"  # type: ignore[index]
     assert world.do("anna", activity.settle, "ra_none", "expired") is None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from core import attributes, groups, listing, live, remotes, rules, scripts, tokens, types
+from core import attribute_values, attributes, groups, listing, remotes, rules, scripts, tokens, types
 from core.definitions import Definition
 from core.errors import (
     AttributeNotFound,
@@ -117,7 +117,7 @@ def test_a_retired_type_makes_nothing_new(world: World) -> None:
         world.do("anna", tokens.create, name, "new")
     with pytest.raises(TypeClosed):
         world.do("anna", types.create, "heir", [name])
-    assert world.do("anna", live.permissions, kept, "description").can_read
+    assert world.do("anna", attribute_values.permissions, kept, "description").can_read
     world.do("anna", types.retire, name, False)
     world.do("anna", tokens.create, name, "new")
 

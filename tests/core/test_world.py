@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from core import listing, live, members, paths, presence, rules, sets, tokens, tree, users
+from core import attribute_values, listing, members, paths, presence, rules, sets, tokens, tree, users
 from core.calls import Core, Scene
 from core.errors import (
     AlreadyMember,
@@ -237,12 +237,12 @@ async def test_an_attribute_is_written_by_those_who_may(store: Store, anna: User
     """A readable token is not a writable one; None takes the attribute away."""
     room = await make_set(store, anna, is_public=True)
     pen = await as_user(store, anna, lambda scene: tokens.create(scene, "thing", "pen", {"ink": 3}))
-    await refused(store, bob, TokenNotFound, live.edit, pen, "ink", 0)
+    await refused(store, bob, TokenNotFound, attribute_values.edit, pen, "ink", 0)
     await as_user(store, anna, lambda scene: sets.add_tokens(scene, room, [pen]))
-    await refused(store, bob, AttributeNotWritable, live.edit, pen, "ink", 0)
+    await refused(store, bob, AttributeNotWritable, attribute_values.edit, pen, "ink", 0)
     await refused(store, bob, NotWritable, tokens.delete, pen)
-    await as_user(store, anna, lambda scene: live.edit(scene, pen, "ink", None))
-    await as_user(store, anna, lambda scene: live.edit(scene, pen, "tip", "broad"))
+    await as_user(store, anna, lambda scene: attribute_values.edit(scene, pen, "ink", None))
+    await as_user(store, anna, lambda scene: attribute_values.edit(scene, pen, "tip", "broad"))
     entry = await as_user(store, bob, lambda scene: listing.read_one(scene, pen, room))
     assert entry.attributes == {"tip": "broad"}
 

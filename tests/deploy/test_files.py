@@ -13,11 +13,11 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin
 
-from rpcserver import start_checks
 from rpcserver.app import running
+from rpcserver.cli import start_checks
 from rpcserver.client import Client
-from rpcserver.listening import SPARE_FILES
 from rpcserver.settings import Settings
+from rpcserver.transport.listening import SPARE_FILES
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SETTINGS = Settings.model_construct()

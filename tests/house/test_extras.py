@@ -8,8 +8,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from rpcserver import extras
+from rpcserver.cli.demo import WALKS
 from rpcserver.client import CallError, Client
-from rpcserver.demo_worlds import WALKS
 from tests.conftest import Process
 from tests.house.test_wheel import PROJECT
 from tests.installed import Installed

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rpcserver import __version__, rooms
+from rpcserver import __version__, packages
 from tests.installed import CHECKOUT, Installed, default_environment
 
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))
@@ -20,7 +20,7 @@ def test_wheel_holds_rooms_schema_and_the_page(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     for room in ROOMS:
         assert f"{room}/__init__.py" in names
-    for path in ("store/schema.sql", "web/client.js"):
+    for path in ("store/schema.sql", "rpcserver/web/client.js"):
         assert path in names
     own = {*ROOMS, f"rpcserver-{__version__}.dist-info"}
     assert {name.split("/")[0] for name in names} == own
@@ -28,7 +28,7 @@ def test_wheel_holds_rooms_schema_and_the_page(wheel: Path) -> None:
 
 def test_the_rooms_looked_at_are_those_there_are() -> None:
     """The start looks at every package of the wheel."""
-    assert rooms.ROOMS == ROOMS
+    assert packages.ROOMS == ROOMS
 
 
 def test_rooms_come_from_the_installed_folder(installed: Installed, tmp_path: Path) -> None:
@@ -72,8 +72,12 @@ def test_a_package_before_ours_is_told(installed: Installed, tmp_path: Path, roo
 
 def test_a_module_before_ours_is_told(installed: Installed, tmp_path: Path) -> None:
     """A single file of a room's name is as much in the way as a folder."""
-    (tmp_path / "play.py").write_text("raise SystemExit('a stranger was imported')\n")
-    refused(installed.run("python", "-m", "rpcserver", "version", cwd=tmp_path), "'play'", str(tmp_path / "play.py"))
+    (tmp_path / "heroscript.py").write_text("raise SystemExit('a stranger was imported')\n")
+    refused(
+        installed.run("python", "-m", "rpcserver", "version", cwd=tmp_path),
+        "'heroscript'",
+        str(tmp_path / "heroscript.py"),
+    )
 
 
 def test_the_command_does_not_look_into_the_folder_it_is_run_in(installed: Installed, tmp_path: Path) -> None:
@@ -84,7 +88,7 @@ def test_the_command_does_not_look_into_the_folder_it_is_run_in(installed: Insta
     data = ("--data", str(tmp_path / "data"))
     added = installed.run("rpcserver", "user", "add", "anna", *data, cwd=tmp_path / "project")
     assert added.returncode == 0, added.stderr
-    script = "from rpcserver.demo import command; from rpcserver.demo_screen import Screen; command(Screen(), *{})"
+    script = "from rpcserver.cli.demo import command; from rpcserver.cli.demo import Screen; command(Screen(), *{})"
     arguments = ("user", "add", "bob", *data)
     started = installed.run("python", "-P", "-c", script.format(arguments), cwd=tmp_path / "project")
     assert started.returncode == 0, started.stderr

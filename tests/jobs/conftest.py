@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from jobs.authority import SERVER
-from jobs.limits import Limits
-from jobs.model import JobEvent, Request
+from jobs.model import JobEvent, Limits, Request
 from jobs.runner import EmbeddedRunner
-from rpcserver.errors import describe_for_job
+from rpcserver.rpc.errors import describe_for_job
 from store import Clock, Store, Tx
 from tests.jobs.contract import World
 

@@ -4,7 +4,7 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
-from jobs.audience import Audience
+from jobs.progress import Audience
 from tests.conftest import settle
 
 

@@ -12,11 +12,12 @@ import pytest
 
 from core import users
 from core.calls import Scene
-from jobs import ending, storing
+from jobs import resilience
+from jobs import run as ending
 from jobs.authority import SERVER
 from jobs.errors import JobFailed, ResultTooLarge, UnknownFunction
+from jobs.functions.core import OPERATOR
 from jobs.model import JobRow, job
-from jobs.user import OPERATOR
 from store import StoreFull, Tx
 from tests.jobs.conftest import ANNA, Engine, Start
 from tests.jobs.contract import Text, World
@@ -345,7 +346,7 @@ async def test_a_job_that_takes_the_server_down_is_lost_at_last(start: Start) ->
 
 async def test_a_full_disk_is_no_outage(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job that cannot be started, ended or tried again for want of space is, as soon as there is space."""
-    monkeypatch.setattr(storing, "FIRST_RETRY_S", 0.01)
+    monkeypatch.setattr(resilience, "FIRST_RETRY_S", 0.01)
     write, refused = engine.store.write, 0
 
     def full(fn: Callable[..., Any], *, is_record: bool = False) -> asyncio.Future[Any]:

@@ -11,8 +11,8 @@ from core import users
 from core.calls import Scene
 from jobs import schedules
 from jobs.authority import SERVER
+from jobs.functions.core import OPERATOR
 from jobs.model import Request
-from jobs.user import OPERATOR
 from store import Tx
 from tests.jobs.conftest import ANNA, Engine, Start
 from tests.jobs.contract import World

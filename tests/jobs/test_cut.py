@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.limits import Limits
-from jobs.model import JobEvent
+from jobs.model import JobEvent, Limits
 from store import DATABASE, Store, Tx
 from store.backup import copy_database
 from store.writer import Writer

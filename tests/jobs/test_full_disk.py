@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobs import storing
+from jobs import resilience
 from jobs.errors import JobError
 from store import StoreError, StoreFailed, StoreFull, Tx
 from tests.conftest import settle
@@ -17,8 +17,8 @@ from tests.jobs.conftest import ANNA, Engine, Start
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storing, "FIRST_RETRY_S", 0.001)
-    monkeypatch.setattr(storing, "LONGEST_RETRY_S", 0.01)
+    monkeypatch.setattr(resilience, "FIRST_RETRY_S", 0.001)
+    monkeypatch.setattr(resilience, "LONGEST_RETRY_S", 0.01)
 
 
 @contextmanager

@@ -7,10 +7,10 @@ from typing import Any
 import httpcore2
 import pytest
 
-from jobs import guard
-from jobs.addresses import is_public
-from jobs.guard import GuardedBackend, Unreachable
-from jobs.remoting import is_allowed
+from jobs.remotes import guard
+from jobs.remotes.client import is_allowed
+from jobs.remotes.guard import GuardedBackend, Unreachable
+from jobs.remotes.http import is_public
 from store import Pool
 
 

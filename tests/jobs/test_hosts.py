@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from jobs.addresses import is_public
-from jobs.hosts import HostRefused, Hosts
+from jobs.remotes.http import HostRefused, Hosts, is_public
 
 TRICKS = [
     "127.0.0.1",
@@ -94,5 +93,5 @@ def _resolve(monkeypatch: pytest.MonkeyPatch, addresses: list[str]) -> list[str]
         raise ConnectionRefusedError
 
     monkeypatch.setattr(socket, "getaddrinfo", found)
-    monkeypatch.setattr("jobs.hosts.socket.socket", type("Deaf", (socket.socket,), {"connect": dial}))
+    monkeypatch.setattr("jobs.remotes.http.socket.socket", type("Deaf", (socket.socket,), {"connect": dial}))
     return dialled

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from core.behind import Behind
+from core.attribute_values import Behind
+from core.attributes import Source
 from core.definitions import Definition, checked
 from core.errors import BadRemote
-from core.sources import Source
 from jobs.errors import RemoteUnavailable
-from jobs.mapping import Letter, Response, filled, letter, read, taken, written
-from jobs.remoting import is_allowed
+from jobs.remotes.client import is_allowed
+from jobs.remotes.mapping import Letter, Response, filled, letter, read, taken, written
 
 URL = "https://api.example.com/v1"
 SECRET = 's3/cr"e<t'

@@ -8,8 +8,7 @@ import pytest
 
 from core.activity import Try
 from jobs.errors import RemoteCooling, RemoteUnavailable
-from jobs.remembered import Reply
-from jobs.remoting import RemoteLimits, Remotes
+from jobs.remotes.client import RemoteLimits, Remotes, Reply
 from store import Clock
 from tests.jobs.test_remoting import LOOPBACK, asked, remote_to
 from tests.webserver import Web, reply

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from core.behind import Behind
+from core.attribute_values import Behind
+from core.attributes import Source
 from core.definitions import Definition, checked
 from core.errors import BadRemote
 from core.remotes import Remote
-from core.sources import Source
 from jobs.errors import RemoteUnavailable
-from jobs.remoting import RemoteLimits, Remotes, RemoteSecret
+from jobs.remotes.client import RemoteLimits, Remotes, RemoteSecret
 from store import Clock
 from tests.webserver import Web, certify, reply
 

@@ -11,8 +11,8 @@ from core import users
 from core.calls import Scene
 from jobs import schedules
 from jobs.authority import SERVER
+from jobs.functions.core import OPERATOR
 from jobs.schedules import Schedule
-from jobs.user import OPERATOR
 from tests.clocks import DAY_S, HOUR_S, MONTH_S, SetClock
 from tests.jobs.conftest import Engine, Start
 

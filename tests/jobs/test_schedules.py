@@ -14,11 +14,10 @@ from core import users
 from core.calls import Scene
 from jobs import schedules
 from jobs.authority import SERVER
-from jobs.cron import CronLine
 from jobs.errors import BadSchedule, TooManySchedules
+from jobs.functions.core import OPERATOR
 from jobs.model import JobEvent
-from jobs.schedules import Schedule
-from jobs.user import OPERATOR
+from jobs.schedules import CronLine, Schedule
 from tests.jobs.conftest import Engine, Start
 
 MINUTE = 60_000

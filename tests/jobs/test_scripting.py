@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from jobs.errors import ScriptFailed, ScriptLimit, ScriptsUnavailable
-from jobs.scripting import MontyEngine, ScriptLimits
+from jobs.scripts.engine import MontyEngine, ScriptLimits
 
 INPUTS: dict[str, Any] = {"value": 2, "local": {"n": 1}, "state": {}}
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from plugins.errors import BadPlugin
-from rpcserver import doctor
+from rpcserver.cli import doctor
+from rpcserver.cli.admin import job_functions
 from rpcserver.client import CallError, Client
-from rpcserver.operate import job_functions
 from rpcserver.settings import Settings
 from tests.builders import write_guest
 from tests.conftest import run_server

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from dulwich.repo import Repo
 
-from plugins import checkouts
+from plugins.builtin import checkouts
 from rpcserver.client import CallError, Client
 from tests.conftest import Running, run_server
 from tests.plugins.git_server import GitServer

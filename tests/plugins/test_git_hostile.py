@@ -15,9 +15,9 @@ from dulwich.refs import Ref
 from dulwich.repo import Repo
 from structlog.testing import capture_logs
 
+from heroscript import Params
 from jobs import JobError
-from play import Params
-from plugins.unpacking import check_pack
+from plugins.builtin.checkouts import check_pack
 from rpcserver.client import CallError, Client
 from tests.conftest import run_server
 from tests.plugins.git_server import GitServer

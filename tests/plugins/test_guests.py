@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from plugins import Command
-from plugins.bus import Bus
 from plugins.errors import BadPlugin
 from plugins.hooks import hookimpl
+from plugins.manager import Bus
 from rpcserver.client import CallError, Client
 from tests.builders import dump, make_place, write_guest
 from tests.conftest import Running, run_server

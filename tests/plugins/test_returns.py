@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from plugins import Command, Identity, JobError, Move, collected, hookimpl
-from plugins.bus import Bus
+from plugins import Command, Identity, JobError, Move, hookimpl, manager
 from plugins.errors import BadPlugin
 from plugins.hooks import Hooks
+from plugins.manager import Bus
 from tests.builders import Wire, make_place, write_guest
 from tests.conftest import run_server
 
@@ -260,9 +260,9 @@ def _errors(answers: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 def test_whatever_a_plugin_brings_at_the_start(hook: str) -> None:
     """It is taken, or refused by the plugin's name."""
     takers: dict[str, Callable[[Bus], Any]] = {
-        "register_settings": lambda bus: collected.settings(bus, {}),
-        "register_methods": lambda bus: collected.methods(bus, ()),
-        "register_jobs": lambda bus: collected.jobs(bus, ()),
+        "register_settings": lambda bus: manager.settings(bus, {}),
+        "register_methods": lambda bus: manager.methods(bus, ()),
+        "register_jobs": lambda bus: manager.jobs(bus, ()),
     }
     for number, what in enumerate(WHAT):
 

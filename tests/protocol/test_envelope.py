@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rpcserver.errors import BATCH_TOO_LARGE, INVALID_REQUEST, PARSE_ERROR
-from rpcserver.jsonrpc import Invalid, Item, Request, Response, encode_error, parse, parsing
-from rpcserver.jsontext import OUTSIDE, look
+from rpcserver.rpc.errors import BATCH_TOO_LARGE, INVALID_REQUEST, PARSE_ERROR
+from rpcserver.rpc.jsonrpc import OUTSIDE, Invalid, Item, Request, Response, encode_error, look, parse, parsing
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rpcserver.client import Client
-from rpcserver.connection import Connection
+from rpcserver.transport.connection import Connection
 from store import Tx
 from tests.builders import Wire, make_place
 from tests.conftest import Running, run_server, settle

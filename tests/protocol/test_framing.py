@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
-from rpcserver.framing import MAX_BYTES, MAX_FRAMES, Cutter
+from rpcserver.transport.connection import MAX_BYTES, MAX_FRAMES, Cutter
 
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 SIZES = st.lists(

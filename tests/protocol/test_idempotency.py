@@ -8,8 +8,8 @@ import pytest
 
 import rpcserver.app
 from rpcserver.client import CallError, Client, Disconnected
-from rpcserver.dispatch import Call, method
-from rpcserver.models import NoParams, Params
+from rpcserver.rpc.dispatcher import Call, method
+from rpcserver.schemas.session import NoParams, Params
 from store import Store, StoreFull
 from tests.conftest import Running, run_server
 

@@ -10,10 +10,10 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 import rpcserver.app
-from rpcserver.crowds import Crowds
-from rpcserver.dispatch import Call, method
-from rpcserver.meters import Attempts, Meter
-from rpcserver.models import NoParams
+from rpcserver.rpc.dispatcher import Call, method
+from rpcserver.schemas.session import NoParams
+from rpcserver.transport.ratelimit import Attempts, Meter
+from rpcserver.transport.registry import Crowds
 from tests.builders import Wire
 from tests.conftest import Running, run_server
 

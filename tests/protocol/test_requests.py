@@ -7,11 +7,11 @@ import pytest
 
 import rpcserver.app
 from rpcserver.client import CallError, Client
-from rpcserver.connection import Connection
-from rpcserver.dispatch import Call, method
-from rpcserver.errors import RpcError
-from rpcserver.models import Params
-from rpcserver.requests import ClientDeclined, ClientGone
+from rpcserver.rpc.dispatcher import Call, method
+from rpcserver.rpc.errors import RpcError
+from rpcserver.rpc.requests import ClientDeclined, ClientGone
+from rpcserver.schemas.session import Params
+from rpcserver.transport.connection import Connection
 from tests.builders import Wire
 from tests.conftest import Running
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from rpcserver import scheduler
-from rpcserver.scheduler import ALLOWED_S, WINDOW_S, Paced, Scheduler, Share
+from rpcserver.transport import scheduler
+from rpcserver.transport.scheduler import ALLOWED_S, WINDOW_S, Paced, Scheduler, Share
 
 
 class Clock:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import rpcserver.app
-from rpcserver.dispatch import Call, method
-from rpcserver.models import NoParams, Params
+from rpcserver.rpc.dispatcher import Call, method
+from rpcserver.schemas.session import NoParams, Params
 from tests.builders import Wire
 from tests.conftest import run_server
 

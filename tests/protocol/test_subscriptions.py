@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 
-from rpcserver.subscriptions import MAX_KEPT_BYTES, Event, Policy, Subscription
+from rpcserver.events.subscriptions import MAX_KEPT_BYTES, Event, Policy, Subscription
 
 
 class Outlet:

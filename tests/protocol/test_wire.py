@@ -15,8 +15,8 @@ from websockets.frames import Frame, Opcode
 
 import rpcserver.app
 from rpcserver.client import CallError, Client
-from rpcserver.dispatch import Call, method
-from rpcserver.models import NoParams, Params
+from rpcserver.rpc.dispatcher import Call, method
+from rpcserver.schemas.session import NoParams, Params
 from tests.builders import Wire
 from tests.conftest import Running, run_server
 

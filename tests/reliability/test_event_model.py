@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from websockets.exceptions import ConnectionClosed
 
-from rpcserver import events, scheduler
-from rpcserver.connection import Connection
+from rpcserver.events import log as events
+from rpcserver.transport import scheduler
+from rpcserver.transport.connection import Connection
 from store import Tx
 from tests.builders import Wire
 from tests.conftest import Running, run_server

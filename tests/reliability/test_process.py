@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rpcserver.client import Client, Disconnected
-from rpcserver.connection import Connection
+from rpcserver.transport.connection import Connection
 from store import Store
 from tests.builders import Wire, write_guest
 from tests.conftest import Process, Running, run_cli, run_server

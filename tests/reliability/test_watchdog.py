@@ -10,9 +10,9 @@ import pytest
 from structlog.testing import capture_logs
 
 import rpcserver.app
-from rpcserver.dispatch import Call, method
-from rpcserver.models import NoParams
-from rpcserver.watchdog import described
+from rpcserver.rpc.dispatcher import Call, method
+from rpcserver.schemas.session import NoParams
+from rpcserver.telemetry.watchdog import described
 from tests.builders import write_guest
 from tests.conftest import run_server
 

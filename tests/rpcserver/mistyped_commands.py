@@ -12,8 +12,8 @@ from typing import Any
 from typer.main import get_command
 from typer.testing import CliRunner
 
-import rpcserver.service
-from rpcserver.cli import app
+import rpcserver.cli.serve
+from rpcserver.cli.main import app
 
 ENDLESS = {("demo",)}  # `serve` is not begun either, but its settings are read
 GOOD = {"name": "anna", "user": "anna", "method": "server.ping", "language": "ts", "approver": "bob", "state": "on"}
@@ -42,7 +42,7 @@ def words(command: Any, param: Any, given: str, folder: Path) -> list[str]:
 def main(texts: list[str], folder: Path, every: int) -> list[str]:
     """Make the calls with each `every`th text, another one first for each param, and return the faults."""
     os.chdir(folder)
-    rpcserver.service.serve = lambda settings: None  # type: ignore[assignment]
+    rpcserver.cli.serve.serve = lambda settings: None  # type: ignore[assignment]
     faults, runner = [], CliRunner()
     for number, (path, command) in enumerate(commands(get_command(app))):
         if path in ENDLESS:

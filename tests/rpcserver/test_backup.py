@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rpcserver import archive
+from rpcserver import backup as archive
 from rpcserver.client import Client
 from store import BackupError, Store, StoreError
 from tests.conftest import Process, run_cli

@@ -9,9 +9,10 @@ import pytest
 
 from jobs import recovery
 from jobs.errors import BadWorld
-from jobs.worldfile import MAX_PARTS
-from rpcserver import credentials, playbooks
+from jobs.functions.import_world import MAX_PARTS
+from rpcserver.auth import credentials
 from rpcserver.client import CallError
+from rpcserver.playbooks import rows as playbooks
 from store import new_id
 from store.writer import Write, Writer
 from tests.conftest import Running

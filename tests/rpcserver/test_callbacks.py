@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from jobs import callbacks
-from rpcserver import identity
+from jobs import webhooks
+from rpcserver import instance
 from rpcserver.client import CallError, Client
 from tests.conftest import Running, run_server
 from tests.docs.terminal import CHECKOUT, blocks
@@ -36,7 +36,7 @@ class Scene:
 @pytest.fixture
 async def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
     """All of them, with the one allowed to call the others."""
-    monkeypatch.setattr(callbacks, "FIRST_RETRY_S", 0.01)
+    monkeypatch.setattr(webhooks, "FIRST_RETRY_S", 0.01)
     certify(tmp_path / "key", tmp_path / "cert")
     web, other = [await Web().start((tmp_path / "cert", tmp_path / "key")) for _ in range(2)]
     host, other_host = (f"https://localhost:{each.port}" for each in (web, other))
@@ -102,7 +102,7 @@ async def test_it_is_tried_again_and_then_given_up(scene: Scene, monkeypatch: py
     answer = await anna.call("job.run", function="guest.echo", callback=wanted)
     record = await told(anna, answer["job_id"], "delivered")
     assert (record["callback"]["tries"], record["callback"]["status"]) == (3, 204)
-    monkeypatch.setattr(callbacks, "MAX_TRIES", 2)
+    monkeypatch.setattr(webhooks, "MAX_TRIES", 2)
     scene.web.answer = lambda request: reply(b"", "500 Broken")
     answer = await anna.call("job.run", function="guest.echo", callback=wanted)
     record = await told(anna, answer["job_id"], "failed")
@@ -140,23 +140,23 @@ async def test_an_address_that_does_not_answer_holds_up_nobody_else(scene: Scene
     """However many ends are due to it, those due to another address are told at once."""
     anna = await scene.server.client("anna")
     scene.web.delay.clear()
-    for _ in range(callbacks.AT_ONCE + 4):
+    for _ in range(webhooks.AT_ONCE + 4):
         await anna.call("job.run", function="guest.echo", callback={"url": scene.url, "secret": "hook"})
     await scene.web.arrived.wait()
     call = {"function": "guest.echo", "callback": {"url": scene.other_url, "secret": "hook"}}
     async with asyncio.timeout(5):
         await told(anna, (await anna.call("job.run", **call))["job_id"], "delivered")
-    assert len(scene.web.seen) <= callbacks.AT_ONCE_PER_ORIGIN
+    assert len(scene.web.seen) <= webhooks.AT_ONCE_PER_ORIGIN
     scene.web.delay.set()
     async with asyncio.timeout(20):
-        while len(scene.web.seen) < callbacks.AT_ONCE + 4:
+        while len(scene.web.seen) < webhooks.AT_ONCE + 4:
             await anna.call("server.ping")
 
 
 async def test_a_restart_forgets_nobody(scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was not told before the server stopped is told after it has started, with the tries counted on."""
     scene.web.answer = lambda request: reply(b"", "500 Broken")
-    monkeypatch.setattr(callbacks, "FIRST_RETRY_S", 3600.0)
+    monkeypatch.setattr(webhooks, "FIRST_RETRY_S", 3600.0)
     async with run_server(tmp_path / "again", **scene.settings) as server:
         anna = await server.client("anna")
         call = {"function": "guest.echo", "callback": {"url": scene.url, "secret": "hook"}}
@@ -186,8 +186,8 @@ async def test_a_delivery_that_breaks_stops_no_other(scene: Scene, monkeypatch: 
     anna = await scene.server.client("anna")
     call = {"function": "guest.echo", "callback": {"url": scene.url, "secret": "hook"}}
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks, "_headers", lambda *given: given.nothing)
-        patch.setattr(callbacks, "FIRST_RETRY_S", 3600.0)
+        patch.setattr(webhooks, "_headers", lambda *given: given.nothing)
+        patch.setattr(webhooks, "FIRST_RETRY_S", 3600.0)
         broken = (await anna.call("job.run", **call))["job_id"]
         while not (await told(anna, broken, "pending"))["callback"]["tries"]:
             pass
@@ -201,7 +201,7 @@ async def test_what_was_told_when_the_server_died_twice_is_given_up(
 ) -> None:
     """The third server does not send it by itself, and the record says why; one that was stopped is no death."""
     if is_killed:
-        monkeypatch.setattr(identity, "note_stop", lambda tx: None)  # so the next start takes the end for a kill
+        monkeypatch.setattr(instance, "note_stop", lambda tx: None)  # so the next start takes the end for a kill
     scene.web.delay.clear()
     job_id = ""
     for _ in range(2):
@@ -231,7 +231,7 @@ async def test_the_end_of_a_job_of_an_ended_credential_is_not_told(
     agent = await scene.server.connect(made["credential"])
     scene.web.answer = lambda request: reply(b"", "500 Broken")
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks, "FIRST_RETRY_S", 3600.0)
+        patch.setattr(webhooks, "FIRST_RETRY_S", 3600.0)
         call = {"function": "guest.echo", "callback": {"url": scene.url, "secret": "hook"}}
         job_id = (await agent.call("job.run", **call))["job_id"]
         while not (await told(anna, job_id, "pending"))["callback"]["tries"]:

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from core.calls import CALLS
-from plugins.bus import Bus
+from plugins.manager import Bus
 from rpcserver.app import job_specs
 from rpcserver.client import CallError, Client
-from rpcserver.dispatch import Method
 from rpcserver.methods import METHODS
+from rpcserver.rpc.dispatcher import Method
 from tests.conftest import Running, run_server
 
 # sessions.md 3.4, in its order; what runs scripts, remotes and events has jobs of its own.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rpcserver import demo
+from rpcserver.cli import demo
 from tests.conftest import run_cli
 
 METHODS = ("create", "ls", "cd", "action", "list", "get", "destroy")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rpcserver.demo_worlds import WALKS, worlds
+from rpcserver.cli.demo import WALKS, worlds
 from tests.conftest import run_cli
 
 SHOWN = {

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rpcserver import doctor
+from rpcserver.cli import doctor
 from rpcserver.settings import Settings
 from tests.conftest import Process, run_cli
 

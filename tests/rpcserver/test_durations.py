@@ -7,7 +7,7 @@ import pytest
 
 from rpcserver.client import CallError, Client
 from rpcserver.methods import METHODS
-from rpcserver.openrpc import Description
+from rpcserver.openrpc.document import Description
 from tests.conftest import Running
 from tests.rpcserver.test_openrpc import PUBLIC, real_params
 

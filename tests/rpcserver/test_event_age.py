@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rpcserver.subscriptions import Subscription
+from rpcserver.events.subscriptions import Subscription
 from store import StoreFull, Tx
 from tests.builders import Wire
 from tests.conftest import Running, run_server

@@ -177,7 +177,7 @@ async def test_a_large_playbook_is_added_whole_or_not_at_all(anna: Client, serve
             raise RuntimeError("as if the disk were gone")
         return stage(tx, session_id, first, written, authority)  # type: ignore[arg-type]
 
-    from rpcserver import playbooks
+    from rpcserver.playbooks import rows as playbooks
 
     stage = playbooks.stage
     await anna.call("session.playbook_add", text="!!play.echo content:first")

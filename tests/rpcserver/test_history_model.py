@@ -5,8 +5,8 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rpcserver import sessions
-from rpcserver.sessions import NewSession
+from rpcserver.sessions import rows as sessions
+from rpcserver.sessions.rows import NewSession
 from tests.core.world import World
 
 PLACES = ("set_a", "set_b", "set_c", "set_d")

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from rpcserver import idempotency, views
+from rpcserver.app import job_limits
 from rpcserver.client import Client
-from rpcserver.limits import job_limits
+from rpcserver.rpc import idempotency
+from rpcserver.sessions import views
 from rpcserver.settings import Settings
 from tests.conftest import Process, Running, run_cli, run_server
 from tests.rpcserver.working import GUEST, kind_of, start

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from rpcserver import auth
+from rpcserver.auth import authenticator
 from rpcserver.client import CallError
-from rpcserver.metrics import Metrics
+from rpcserver.telemetry.metrics import Metrics
 from tests.conftest import Running, run_server, settle
 from tests.rpcserver.test_openrpc import meta_schema_faults
 
@@ -188,7 +188,7 @@ async def test_metrics_are_not_for_everybody(server: Running) -> None:
     anna = await server.credential("anna")
     user = await server.app.store.read(lambda tx: tx.one("SELECT id FROM users WHERE name = 'anna'"))
     assert user is not None
-    scraper = await server.app.store.write(lambda tx: auth.issue(tx, user[0], "prometheus", ("metrics",)))
+    scraper = await server.app.store.write(lambda tx: authenticator.issue(tx, user[0], "prometheus", ("metrics",)))
     assert (await get(server, "/metrics", PROXIED)).status == 403
     assert (await get(server, "/metrics", {**PROXIED, "Authorization": f"Bearer {anna}"})).status == 403
     assert (await get(server, "/metrics", {**PROXIED, "Authorization": "Bearer rpc_wrong"})).status == 401

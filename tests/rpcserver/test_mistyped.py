@@ -19,11 +19,11 @@ import pytest
 from structlog.testing import capture_logs
 from websockets.asyncio.client import ClientConnection, connect
 
-from play import Params
+from heroscript import Params
 from rpcserver.client import CallError
-from rpcserver.dispatch import Method
 from rpcserver.methods import METHODS
-from rpcserver.openrpc import Description
+from rpcserver.openrpc.document import Description
+from rpcserver.rpc.dispatcher import Method
 from tests.conftest import Running, run_server
 from tests.rpcserver.test_every_call import ROWS, Stage, ask_the_desk
 from tests.rpcserver.test_openrpc import PUBLIC, real_params
@@ -179,8 +179,8 @@ GOOD_WORDS = {
 def _actions() -> list[tuple[str, str]]:
     """Return every built-in action with each parameter that its source, or else that of its plugin, asks for."""
     found = set()
-    for path in sorted((ROOT / "plugins").glob("*.py")):
-        module = vars(import_module(f"plugins.{path.stem}"))
+    for path in sorted((ROOT / "plugins" / "builtin").glob("*.py")):
+        module = vars(import_module(f"plugins.builtin.{path.stem}"))
         owners = [module, *(vars(member) for member in module.values() if isinstance(member, type))]
         for member in [member for owner in owners for member in list(owner.values()) if hasattr(member, "play_filter")]:
             asked = _asked(inspect.getsource(member)) or _asked(path.read_text("utf-8"))

@@ -12,13 +12,16 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT7
 
 from core import errors as core_errors
-from rpcserver import auth, errors, examples, kinds
+from rpcserver.auth import authenticator
 from rpcserver.client import CallError, Client
-from rpcserver.dispatch import Method
-from rpcserver.examples import Example
+from rpcserver.events.catalog import NOTIFICATIONS
 from rpcserver.methods import METHODS, core
-from rpcserver.notifications import NOTIFICATIONS
-from rpcserver.openrpc import Description
+from rpcserver.openrpc import examples
+from rpcserver.openrpc.document import Description
+from rpcserver.openrpc.examples import Example
+from rpcserver.rpc import errors
+from rpcserver.rpc import errors as kinds
+from rpcserver.rpc.dispatcher import Method
 from tests.builders import make_place
 from tests.conftest import Running, run_server
 from tests.toolchain import node_folder, run_node, script
@@ -223,7 +226,9 @@ async def test_discover_shows_what_the_caller_may_call(server: Running) -> None:
     await server.credential("anna")
     user = await server.app.store.read(lambda tx: tx.one("SELECT id FROM users WHERE name = 'anna'"))
     assert user is not None
-    limited = await server.app.store.write(lambda tx: auth.issue(tx, user[0], "agent", ("session.*", "rpc.discover")))
+    limited = await server.app.store.write(
+        lambda tx: authenticator.issue(tx, user[0], "agent", ("session.*", "rpc.discover"))
+    )
     async with Client(server.url, limited) as client:
         document = await client.call("rpc.discover")
         for name in ("jobs.list", "operator.user_add"):

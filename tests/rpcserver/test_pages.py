@@ -9,8 +9,8 @@ import pytest
 from core import sets, tokens
 from core.calls import Scene
 from rpcserver.client import CallError, Client
-from rpcserver.cursors import Cursors
-from rpcserver.errors import InvalidCursor
+from rpcserver.rpc.errors import InvalidCursor
+from rpcserver.rpc.pagination import Cursors
 from tests.conftest import Running
 
 

@@ -264,13 +264,13 @@ async def test_progress_counts_actions(anna: Client) -> None:
 
 async def test_a_script_reaches_as_far_as_its_credential(server: Running, anna: Client) -> None:
     """A play started with a narrow credential cannot do through a script what the credential may not do."""
-    from rpcserver import auth
+    from rpcserver.auth import authenticator
     from store import Tx
 
     user_id = (await anna.call("auth.whoami"))["user_id"]
 
     def issue(tx: Tx) -> str:
-        return str(auth.issue(tx, user_id, "narrow", ("session.play", "session.create", "session.db.*")))
+        return str(authenticator.issue(tx, user_id, "narrow", ("session.play", "session.create", "session.db.*")))
 
     async with Client(server.url, await server.app.store.write(issue), name=None) as narrow:
         for text in ("!!session.call method:sessions.list", "!!core.set_create name:x", "!!play.run function:x"):

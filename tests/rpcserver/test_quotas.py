@@ -108,7 +108,7 @@ async def test_stores_are_bounded_by_keys_and_bytes_together(tmp_path: Path) -> 
 
 async def _credential(server: Running) -> str:
     user = await server.app.user_named("anna")
-    from rpcserver.credentials import Terms
+    from rpcserver.auth.credentials import Terms
 
     issued: str = (await server.app.issue(user.id, Terms("again")))["credential"]
     return issued

@@ -269,12 +269,12 @@ async def test_history_has_an_end(tmp_path: Path) -> None:
 
 
 async def _new_credential(server: Running) -> str:
-    from rpcserver import auth
+    from rpcserver.auth import authenticator
 
     def issue(tx: Tx) -> str:
         row = tx.one("SELECT id FROM users WHERE name = 'anna'")
         assert row
-        return auth.issue(tx, row[0], "again")
+        return authenticator.issue(tx, row[0], "again")
 
     return str(await server.app.store.write(issue))
 

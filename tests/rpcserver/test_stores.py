@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from rpcserver import sessions
 from rpcserver.client import CallError, Client
+from rpcserver.sessions import rows as sessions
 from tests.conftest import Running, run_server
 
 

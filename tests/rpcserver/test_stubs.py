@@ -10,9 +10,9 @@ from types import ModuleType
 
 import pytest
 
-from rpcserver.described import document
-from rpcserver.openrpc import kinds_of
-from rpcserver.stubs import python, typescript
+from rpcserver.openrpc.document import kinds_of
+from rpcserver.openrpc.reference import document
+from rpcserver.openrpc.stubs import python, typescript
 from tests.conftest import Running, run_cli
 from tests.rpcserver.test_openrpc import meta_schema_faults
 from tests.toolchain import SOURCE, node_folder, run_node

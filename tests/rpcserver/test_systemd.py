@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rpcserver import systemd
+from rpcserver.cli import systemd
 from rpcserver.client import CallError, Client, Disconnected
 from tests.builders import write_guest
 from tests.conftest import Process, run_cli

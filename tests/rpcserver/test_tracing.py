@@ -57,7 +57,7 @@ def test_without_the_package_calls_have_no_span() -> None:
     """Where OpenTelemetry is not installed a traceparent is ignored."""
     program = (
         "import sys; sys.modules['opentelemetry'] = None\n"
-        "from rpcserver import tracing\n"
+        "from rpcserver.telemetry import tracing\n"
         f"assert not tracing.IS_INSTALLED and tracing.begin('server.ping', {META!r}) is None\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)

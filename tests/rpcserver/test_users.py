@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobs.errors import AccountFrozen
-from rpcserver import auth
+from rpcserver.auth import authenticator
 from rpcserver.client import CallError, Client
 from tests.builders import Wire
 from tests.conftest import Process, Running, run_cli, settle
@@ -113,7 +113,7 @@ async def test_a_frozen_user_s_connections_are_closed(server: Running, anna: Cli
 async def test_one_who_authenticates_while_he_is_frozen_is_not_let_in(server: Running) -> None:
     """A connection whose credential was looked up just before the freeze is not made theirs."""
     text = await server.credential("anna")
-    principal = await server.app.store.read(lambda tx: auth.find(tx, text))
+    principal = await server.app.store.read(lambda tx: authenticator.find(tx, text))
     assert principal is not None
     found = asyncio.get_running_loop().create_future()
     looking = asyncio.ensure_future(server.app.credentials.looked_up(found))

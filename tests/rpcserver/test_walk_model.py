@@ -9,9 +9,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from core import presence, sets, users
 from core.calls import Core
 from core.errors import CoreError, EnterRefused, NoWay, SetNotFound
-from jobs.session import Move, Moved, _move, cd
-from rpcserver import sessions
-from rpcserver.sessions import NewSession
+from jobs.functions.session import Move, Moved, _move, cd
+from rpcserver.sessions import rows as sessions
+from rpcserver.sessions.rows import NewSession
 from tests.core.world import World
 
 MAX_HISTORY = 4

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jobs.errors import BadWorld
-from jobs.worldfile import World, read
+from jobs.functions.import_world import World, read
 from rpcserver.client import CallError, Client
 from tests.conftest import Process, Running, run_cli
 from tests.rpcserver.bad_worlds import refused_world

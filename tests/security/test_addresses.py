@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from rpcserver import auth
 from rpcserver.addresses import address_key, forwarded_address
+from rpcserver.auth import authenticator
 from rpcserver.settings import Settings
 from tests.conftest import run_server
 
@@ -141,17 +141,17 @@ STRANGE = (
 
 def test_a_host_that_is_none_of_ours() -> None:
     """Nothing is cut off, added or guessed."""
-    assert [host for host in STRANGE if auth.is_host_allowed(host, ("app.example.org:443", "127.0.0.1"))] == []
+    assert [host for host in STRANGE if authenticator.is_host_allowed(host, ("app.example.org:443", "127.0.0.1"))] == []
 
 
 def test_a_host_of_ours() -> None:
     """This machine by any of its names and ports; the names of the settings, with their port where they have one."""
     for host in ("localhost", "LOCALHOST:7717", "127.0.0.1:1", "127.9.9.9", "[::1]:80", "[0::1]", "localhost.:7717"):
-        assert auth.is_host_allowed(host, ())
+        assert authenticator.is_host_allowed(host, ())
     allowed = Settings.load(hosts=("rpc.example.org", "APP.example.org:8443", "2001:db8::1")).hosts
     for host in ("rpc.example.org", "Rpc.Example.org.:99", "app.example.org:8443", "[2001:DB8::1]:7717"):
-        assert auth.is_host_allowed(host, allowed), host
-    assert not auth.is_host_allowed("app.example.org", allowed)
+        assert authenticator.is_host_allowed(host, allowed), host
+    assert not authenticator.is_host_allowed("app.example.org", allowed)
 
 
 async def test_normalised_names_open_the_door(tmp_path: Path) -> None:

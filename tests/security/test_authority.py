@@ -533,8 +533,8 @@ async def test_a_narrow_credential_hears_what_it_could_ask_for(probed: Running) 
 
 async def test_every_event_says_what_one_must_be_able_to_ask() -> None:
     """A topic that names no call goes to everybody: there is one."""
+    from rpcserver.events.catalog import NOTIFICATIONS
     from rpcserver.methods import METHODS
-    from rpcserver.notifications import NOTIFICATIONS
 
     names = {method.name for method in METHODS}
     for told in NOTIFICATIONS:
@@ -651,17 +651,17 @@ BY_THE_SERVER = Counter(
     {
         "jobs/runner.py": 1,  # a row as it is made, of who has none
         "rpcserver/app.py": 6,  # what the operator, the start and the end of sessions do
-        "rpcserver/calls.py": 1,  # the operator's calls
+        "rpcserver/rpc/calls.py": 1,  # the operator's calls
         "rpcserver/methods/core.py": 1,  # the same, as jobs
     }
 )
 ASKED_ALREADY = Counter(
     {
         "jobs/runner.py": 1,  # a retry asks for the function itself
-        "rpcserver/calls.py": 1,  # the dispatcher asked for the method
+        "rpcserver/rpc/calls.py": 1,  # the dispatcher asked for the method
         "rpcserver/methods/core.py": 1,
         "rpcserver/methods/job.py": 1,  # job.run asks for the function
-        "rpcserver/walking.py": 2,  # what filters and guards run: no scope has to include it
+        "rpcserver/sessions/navigation.py": 2,  # what filters and guards run: no scope has to include it
     }
 )
 

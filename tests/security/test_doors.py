@@ -9,7 +9,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from rpcserver import auth
+from rpcserver.auth import authenticator
 from rpcserver.client import CallError, Client
 from tests.builders import Wire
 from tests.conftest import Running, run_server
@@ -135,7 +135,7 @@ async def test_a_credential_in_the_header(server: Running) -> None:
 async def test_a_credential_as_subprotocol_is_not_echoed(server: Running) -> None:
     """A browser offers it as a second value; the server selects `rpcserver.v1`."""
     text = base64.urlsafe_b64encode((await server.credential("anna")).encode()).decode().rstrip("=")
-    offered = ["rpcserver.v1", auth.BEARER_SUBPROTOCOL + text]
+    offered = ["rpcserver.v1", authenticator.BEARER_SUBPROTOCOL + text]
     wire = await Wire.open(server.url, subprotocols=offered)
     assert wire.socket.subprotocol == "rpcserver.v1"
     assert (await wire.call("auth.whoami"))["result"]["name"] == "anna"
@@ -161,7 +161,7 @@ async def test_a_wrong_credential(server: Running, credential: str) -> None:
     await server.credential("anna")
     text = base64.urlsafe_b64encode(credential.encode()).decode().rstrip("=")
     page = await connect(
-        server.url, subprotocols=["rpcserver.v1", auth.BEARER_SUBPROTOCOL + text], compression=None, proxy=None
+        server.url, subprotocols=["rpcserver.v1", authenticator.BEARER_SUBPROTOCOL + text], compression=None, proxy=None
     )
     await page.wait_closed()
     assert page.close_code == 4501
@@ -201,7 +201,7 @@ async def test_scopes_bound_a_credential(
     """A credential reaches the methods its scopes name, item by item in a batch too."""
     await server.credential("anna")
     text = await server.app.store.write(
-        lambda tx: auth.issue(tx, tx.one("SELECT id FROM users WHERE name = 'anna'")[0], "narrow", scopes)  # type: ignore[index]
+        lambda tx: authenticator.issue(tx, tx.one("SELECT id FROM users WHERE name = 'anna'")[0], "narrow", scopes)  # type: ignore[index]
     )
     wire = await Wire.open(server.url, text)
     answers = await wire.ask([{"jsonrpc": "2.0", "method": name, "id": name} for name in (*allowed, *refused)])
@@ -215,7 +215,7 @@ async def test_an_expired_or_frozen_one_is_refused(server: Running) -> None:
     """A credential past its time, and one of a frozen user, open nothing."""
     anna = await server.credential("anna")
     expired = await server.app.store.write(
-        lambda tx: auth.issue(tx, tx.one("SELECT id FROM users")[0], "old", expires_at=1)  # type: ignore[index]
+        lambda tx: authenticator.issue(tx, tx.one("SELECT id FROM users")[0], "old", expires_at=1)  # type: ignore[index]
     )
     assert await status(server, {"Authorization": f"Bearer {expired}"}) == 401
     await server.app.store.write(lambda tx: tx.run("UPDATE users SET is_frozen = 1"))

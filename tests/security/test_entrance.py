@@ -13,10 +13,10 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from plugins import Identity, hookimpl
+from plugins.builtin.jwt_users import JwtUsers
 from plugins.errors import BadPlugin
-from plugins.jwt_users import JwtUsers
-from rpcserver import auth, credentials
-from rpcserver.auth import BEARER_SUBPROTOCOL
+from rpcserver.auth import authenticator, credentials
+from rpcserver.auth.authenticator import BEARER_SUBPROTOCOL
 from rpcserver.client import CallError, Client
 from store import Tx
 from tests.builders import Wire, write_guest
@@ -71,8 +71,8 @@ async def over(server: Running) -> dict[str, str]:
     store = server.app.store
     row = await store.read(lambda tx: tx.one("SELECT id FROM users WHERE name = 'anna'"))
     assert row is not None
-    expired = await store.write(lambda tx: auth.issue(tx, row[0], "old", expires_at=1))
-    forgotten = await store.write(lambda tx: auth.issue(tx, row[0], "older", expires_at=1))
+    expired = await store.write(lambda tx: authenticator.issue(tx, row[0], "old", expires_at=1))
+    forgotten = await store.write(lambda tx: authenticator.issue(tx, row[0], "older", expires_at=1))
 
     def forget(tx: Tx) -> None:
         tx.run("UPDATE credentials SET is_over = 1 WHERE label = 'older'")

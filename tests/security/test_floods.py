@@ -276,7 +276,7 @@ async def test_calls_before_a_clients_close_are_made(tmp_path: Path) -> None:
 
 async def test_a_client_that_does_not_go_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a fault a socket that stays open on the other side costs nothing for long."""
-    monkeypatch.setattr("rpcserver.connection.LINGER_S", 0.05)
+    monkeypatch.setattr("rpcserver.transport.connection.LINGER_S", 0.05)
     async with run_server(tmp_path) as server:
         wire = await Wire.open(server.url, await server.credential("anna"))
         (connection,) = server.app.server._connections
@@ -313,7 +313,7 @@ async def test_some_descriptors_are_for_the_servers_own_work(tmp_path: Path, mon
     """No connection takes the last ones: who comes then is let go, and who is there can go on opening files."""
     with socket.socket() as free:
         room = free.fileno() + 120
-    monkeypatch.setattr("rpcserver.listening.file_room", lambda: room)
+    monkeypatch.setattr("rpcserver.transport.listening.file_room", lambda: room)
     async with run_server(tmp_path / "data") as server:
         anna = await server.client("anna")
         wires: list[Wire] = []

@@ -10,7 +10,7 @@ from typing import Any
 
 from rpcserver.client import CallError, Client
 from rpcserver.methods import METHODS
-from rpcserver.openrpc import Description
+from rpcserver.openrpc.document import Description
 from tests.builders import dump, make_place
 from tests.conftest import Running, run_server
 from tests.rpcserver.test_every_call import Stage, ask_the_desk

@@ -17,7 +17,7 @@ import pytest
 import structlog
 
 from rpcserver.client import Client
-from rpcserver.logs import LEFT_OUT, WINDOW_S, Rate, processors
+from rpcserver.telemetry.logs import LEFT_OUT, WINDOW_S, Rate, processors
 from tests.conftest import Process
 
 EVIL = 'a\nb\r\x1b[2J\x9b31m\x00\u2028\u202e {"event": "ready"}'
@@ -76,7 +76,7 @@ def test_a_flood_of_one_event_is_counted() -> None:
 DOORS = """
 import asyncio, logging, sys, threading, warnings
 import structlog
-from rpcserver import logs
+from rpcserver.telemetry import logs
 logs.configure()
 evil = sys.argv[1]
 logging.getLogger("library").warning("of a library: %s", evil)

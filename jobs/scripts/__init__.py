@@ -1,0 +1,1 @@
+"""Scripts of the core: where they run, and their runs."""

@@ -1,0 +1,1 @@
+"""Events: the log, the subscriptions, and what there is to hear."""

@@ -1,0 +1,133 @@
+"""events.subscribe, events.unsubscribe and events.history."""
+
+from functools import partial
+from typing import Any
+
+import orjson
+
+from rpcserver.auth import scopes
+from rpcserver.events.subscriptions import Subscription
+from rpcserver.openrpc import examples
+from rpcserver.rpc.dispatcher import Call, method
+from rpcserver.rpc.errors import TOO_MANY_SUBSCRIPTIONS, RpcError
+from rpcserver.schemas.event import HistoryParams, SubscribeParams, UnsubscribeParams
+from rpcserver.schemas.results import EventPage, Subscribed
+from rpcserver.transport.scheduler import Paced
+from store import new_id
+
+LOOKED_AT = 2000  # rows of the log that one page of history may cost
+
+
+@method(
+    "events.subscribe",
+    SubscribeParams,
+    is_own=True,
+    is_change=False,
+    result=Subscribed,
+    errors=("TOO_MANY_SUBSCRIPTIONS",),
+    examples=examples.SUBSCRIBE,
+)
+async def subscribe(call: Call, params: SubscribeParams) -> dict[str, Any]:
+    """Hear of what happens: `topics` are names with `*`. `since` gives, first, all that was missed.
+
+    `recovered` is false when that is no longer kept: read anew what matters, then go on from the seq told here.
+    `policy` says what becomes of events the client is too slow for: `close` ends the connection, `drop_oldest` and
+    `latest` leave some out and say so with `$/gap`.
+    """
+    connection, events = call.connection, call.app.events
+    _check_room(call)
+    since = params.since
+    # Asked first: listening begins a new record, and what was before it must not be taken for kept.
+    recovered = since is not None and await events.can_resume(call.user_id, since.epoch, since.seq)
+    await events.listen(call.user_id)
+    _check_room(call)  # again: others may have come in between
+    start = since.seq if since is not None and recovered else events.last_seq
+    id = new_id("sub_")
+    sees, catch_up = scopes.events_of(call.authority), partial(_catch_up, call)
+    subscription = Subscription(
+        id, call.user_id, params.topics, events.epoch, start, connection, params.policy, sees, catch_up
+    )
+    if connection.is_open:
+        events.open(subscription)
+        connection.subscriptions[id] = subscription
+        call.after_reply(partial(catch_up, subscription))
+    if since is not None:
+        call.app.metrics.resumes["recovered" if recovered else "not_recovered"] += 1
+    answer: dict[str, Any] = {"subscription": id, "epoch": events.epoch, "seq": start}
+    if since is not None:
+        answer["recovered"] = recovered
+    return answer
+
+
+@method(
+    "events.unsubscribe",
+    UnsubscribeParams,
+    is_own=True,
+    is_change=False,
+    result=bool,
+    examples=examples.UNSUBSCRIBE,
+)
+def unsubscribe(call: Call, params: UnsubscribeParams) -> bool:
+    """Hear no more of a subscription; true when there was one."""
+    subscription = call.connection.subscriptions.pop(params.subscription, None)
+    if subscription is None:
+        return False
+    call.app.events.close(subscription)
+    return True
+
+
+@method(
+    "events.history",
+    HistoryParams,
+    is_change=False,
+    result=EventPage,
+    errors=("INVALID_CURSOR",),
+    examples=examples.HISTORY,
+)
+async def history(call: Call, params: HistoryParams) -> dict[str, Any]:
+    """Return what happened, the newest first, as far as it is kept: from the user's first subscription on.
+
+    A page may hold fewer items than asked for and still have a `next_cursor`.
+    """
+    app, events = call.app, call.app.events
+    await events.listen(call.user_id)
+    scope = ("events", call.user_id, params.topics)
+    position = app.cursors.decode(params.cursor, *scope)
+    before = position[0] if position else None
+    sees = scopes.events_of(call.authority)
+    asker = Subscription("", call.user_id, params.topics, events.epoch, 0, call.connection, sees=sees)
+    found, onward = await app.store.read(lambda tx: events.history(tx, asker, before, params.limit, LOOKED_AT))
+    items = [
+        {
+            "topic": event.topic,
+            "seq": event.seq,
+            "epoch": events.epoch,
+            "at": event.at,
+            "data": orjson.Fragment(event.data),
+        }
+        for event in found
+    ]
+    return {"items": items, "next_cursor": app.cursors.encode([onward] if onward else None, *scope)}
+
+
+def _catch_up(call: Call, subscription: Subscription) -> None:
+    app, share = call.app, call.connection.share
+
+    async def replay() -> None:
+        await Paced(share, app.events.replay(subscription, app.settings.max_replay_events))
+
+    app.spawn(replay())
+
+
+def _check_room(call: Call) -> None:
+    settings = call.app.settings
+    for held, limit, whose in (
+        (len(call.connection.subscriptions), settings.max_subscriptions, "This connection has"),
+        (call.app.events.count(call.user_id), settings.max_subscriptions_per_user, "You have"),
+    ):
+        if held >= limit:
+            message = f"{whose} {limit} subscriptions, the most allowed: unsubscribe one first."
+            raise RpcError(TOO_MANY_SUBSCRIPTIONS, "TOO_MANY_SUBSCRIPTIONS", message, limit=limit)
+
+
+METHODS = (subscribe, unsubscribe, history)

@@ -1,0 +1,1 @@
+"""The description of the methods, and what is made of it."""

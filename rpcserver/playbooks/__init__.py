@@ -1,0 +1,1 @@
+"""Playbooks of sessions: their rows, where their text comes from, and how they are played."""

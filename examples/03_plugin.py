@@ -3,7 +3,7 @@
     rpcserver serve --plugin examples/03_plugin.py
 
 Then, in a session: `session.action {"token_id": "03_plugin.survey"}`. What the job found stands in `response` under
-this guest's name, which is the file's. A guest imports `plugins` and nothing else of the server.
+this guest's name, which is the file's. A plugin imports `rpcserver.plugin` and nothing else of the server.
 """
 
 from collections import Counter
@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from plugins import Action, Command, JobContext, JobSpec, Pallet, hookimpl, job
+from rpcserver.plugin import Action, Command, JobContext, JobSpec, Pallet, hookimpl, job
 
 SURVEY = "03_plugin.survey"
 PAGE = 200

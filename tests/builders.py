@@ -97,7 +97,7 @@ def write_guest(folder: Path, name: str, code: str) -> Path:
 GUEST_IMPORTS = """
 import asyncio
 from pydantic import BaseModel, SecretStr
-from plugins import Action, Command, Commit, JobContext, JobError, Move, Pallet, hookimpl, job, method
+from rpcserver.plugin import Action, Command, Commit, JobContext, JobError, Move, Pallet, hookimpl, job, method
 
 class Nothing(BaseModel):
     pass

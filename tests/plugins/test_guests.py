@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from plugins import Command
 from plugins.errors import BadPlugin
 from plugins.hooks import hookimpl
 from plugins.manager import Bus
 from rpcserver.client import CallError, Client
+from rpcserver.plugin import Command
 from tests.builders import dump, make_place, write_guest
 from tests.conftest import Running, run_server
 

@@ -12,7 +12,7 @@ from tests.conftest import Running, run_server
 
 PALLET = """
     import asyncio
-    from plugins import Command, hookimpl
+    from rpcserver.plugin import Command, hookimpl
 
     class State:
         hangs = True

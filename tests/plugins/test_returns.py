@@ -11,17 +11,18 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from plugins import Command, Identity, JobError, Move, hookimpl, manager
+from plugins import manager
 from plugins.errors import BadPlugin
 from plugins.hooks import Hooks
 from plugins.manager import Bus
+from rpcserver.plugin import Command, Identity, JobError, Move, hookimpl
 from tests.builders import Wire, make_place, write_guest
 from tests.conftest import run_server
 
 HOOKS = [name for name, member in vars(Hooks).items() if hasattr(member, "rpcserver_spec")]
 AT_THE_START = [name for name in HOOKS if name.startswith("register_")]
 GUEST = """
-from plugins import plays
+from rpcserver.plugin import plays
 
 GIVEN = {}
 

@@ -11,7 +11,7 @@ from tests.conftest import Process, run_cli
 
 MARK = """
     from pathlib import Path
-    from plugins import Play, plays
+    from rpcserver.plugin import Play, plays
 
     @plays("mark.*")
     async def mark(play: Play):

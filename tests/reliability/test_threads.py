@@ -23,7 +23,7 @@ PLUGIN = """
     import os
     import time
     from pydantic import BaseModel
-    from plugins import JobContext, hookimpl, job
+    from rpcserver.plugin import JobContext, hookimpl, job
 
     class Fifo(BaseModel):
         path: str

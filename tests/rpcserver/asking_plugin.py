@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel
 
-from plugins import JobContext, JobSpec, hookimpl, job
+from rpcserver.plugin import JobContext, JobSpec, hookimpl, job
 
 
 class Nothing(BaseModel):

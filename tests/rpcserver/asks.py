@@ -6,8 +6,20 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from plugins import Action, Command, GuestMethod, JobContext, JobSpec, MethodCall, Move, Pallet, hookimpl, job, method
 from plugins.hooks import Passage, Play, plays
+from rpcserver.plugin import (
+    Action,
+    Command,
+    GuestMethod,
+    JobContext,
+    JobSpec,
+    MethodCall,
+    Move,
+    Pallet,
+    hookimpl,
+    job,
+    method,
+)
 
 SAID: list[str] = []  # what happened, in order
 BEGUN, GATE = asyncio.Event(), asyncio.Event()

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, Field
 
 from jobs.model import Lane
-from plugins import Action, Command, JobContext, JobError, JobSpec, Pallet, hookimpl, job
+from rpcserver.plugin import Action, Command, JobContext, JobError, JobSpec, Pallet, hookimpl, job
 
 
 class Note(BaseModel):

@@ -16,7 +16,7 @@ from tests.builders import write_guest
 from tests.conftest import Process, Running, run_cli, run_server
 
 LARGE = """
-    from plugins import Play, plays
+    from rpcserver.plugin import Play, plays
 
     @plays("large.result")
     def result(play: Play):

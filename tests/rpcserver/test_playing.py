@@ -11,7 +11,7 @@ from tests.builders import write_guest
 from tests.conftest import Running, run_server
 
 SEED = """
-    from plugins import Play, plays
+    from rpcserver.plugin import Play, plays
 
     @plays("gittools.*")
     async def play_git(play: Play):
@@ -210,7 +210,7 @@ async def test_a_second_play_of_a_session_waits_its_turn(anna: Client) -> None:
 async def test_a_gentle_cancel_stops_between_two_actions(tmp_path: Path) -> None:
     """The action under way ends; the next one does not begin."""
     code = """
-        from plugins import Play, plays
+        from rpcserver.plugin import Play, plays
 
         GATE = asyncio.Event()
 
@@ -319,7 +319,7 @@ async def test_another_user_reaches_nothing(anna: Client, bob: Client) -> None:
 async def test_what_a_guest_breaks_is_the_actions_failure(tmp_path: Path) -> None:
     """A guest that raises fails its action by name; what was meant for the caller is told, nothing else."""
     code = """
-        from plugins import Play, plays
+        from rpcserver.plugin import Play, plays
 
         @plays("broken.*")
         def broken(play: Play):

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from plugins import Commit, JobContext, JobSpec, hookimpl, job
+from rpcserver.plugin import Commit, JobContext, JobSpec, hookimpl, job
 
 
 class How(BaseModel):

@@ -299,7 +299,7 @@ async def test_what_the_bringer_may_and_the_player_may_is_done(probed: Running) 
 async def test_an_action_of_a_plugin_needs_its_name(tmp_path: Path) -> None:
     """What a plugin does itself, without calling anything, is as little for the narrow as what it calls."""
     code = """
-        from plugins import Play, plays
+        from rpcserver.plugin import Play, plays
         DONE = []
 
         @plays("vault.open")

@@ -12,12 +12,12 @@ from joserfc import jwk, jwt
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from plugins import Identity, hookimpl
 from plugins.builtin.jwt_users import JwtUsers
 from plugins.errors import BadPlugin
 from rpcserver.auth import authenticator, credentials
 from rpcserver.auth.authenticator import BEARER_SUBPROTOCOL
 from rpcserver.client import CallError, Client
+from rpcserver.plugin import Identity, hookimpl
 from store import Tx
 from tests.builders import Wire, write_guest
 from tests.conftest import Running, run_server

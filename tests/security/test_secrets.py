@@ -18,7 +18,7 @@ GUEST = """
     import json
     from pydantic import BaseModel
     from jobs import JobContext, JobError, job
-    from plugins import Play, hookimpl, plays
+    from rpcserver.plugin import Play, hookimpl, plays
 
     class Given(BaseModel):
         password: str

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from plugins import Identity, hookimpl
 from rpcserver.client import CallError, Client
+from rpcserver.plugin import Identity, hookimpl
 from tests.builders import Wire, write_guest
 from tests.conftest import Running, run_server
 

@@ -1,4 +1,8 @@
-"""What may stand behind an attribute: a value, a script, or a remote. Source: sessions.md 4.4."""
+"""Attributes as types declare them, and those any token may carry: what they hold, for whose eyes and hands.
+
+Several types of a line may declare one name: the nearest wins. An attribute may have a parent, of any type: whoever is
+to read or write the one must be allowed to read or write the other. Source: sessions.md 1.1.
+"""
 
 import json
 from dataclasses import dataclass, field, replace

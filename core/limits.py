@@ -1,4 +1,4 @@
-"""Durations as they are given: seconds, no shorter than anybody means and no longer than anybody waits."""
+"""What a value of each kind must look like. Source: sessions.md 1.1 (value_type, constraints)."""
 
 import base64
 import binascii

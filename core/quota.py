@@ -1,4 +1,7 @@
-"""What is taken away in pieces: no transaction changes more rows the more there are. Few go at once, as ever."""
+"""How much each user keeps in the core: counted where it changes, in the same transaction, and bounded.
+
+A set counts with the token that defines it. Bytes are those of names and values, as they are stored.
+"""
 
 from dataclasses import dataclass
 

@@ -1,7 +1,7 @@
-"""The conformance corpus's scenarios: lists of steps, each `[name, argument...]`, run one after another.
+"""Runs the entries of a conformance corpus: `python -m heroscript.conformance FILE.jsonl`.
 
-A step that fails gives `{"error": true}` and the scenario goes on. Beside the step names listed here, every method of
-the thing a scenario is about is a step.
+Prints one line an entry, `{"id": ..., "actual": ...}`, in the shape of the entry's `expected`. Compares nothing. A line
+that is no entry, or of a kind or with a step that is not known, is answered with `{"ok": false, "error": ...}` too.
 """
 
 import json

@@ -1,4 +1,10 @@
-"""Lines: from a text as given to one that is simple to read, and from an offset back to a line and column."""
+"""The grammar of parameters: from the text behind an action's name to keys, values, arguments and comments.
+
+Sans-I/O and linear: every regular expression is possessive and stops where the action stops. The common item, a plain
+`key:value`, is one match of `_PLAIN`; everything else goes through `_step`, which knows the whole grammar.
+
+Source: heroscript specification, section 4. A quoted sentence stands over the line that obeys it.
+"""
 
 import math
 import re

@@ -1,4 +1,19 @@
-"""Sealing values with a secret: AES-256-GCM with a random nonce, the key derived with scrypt. Touches no file."""
+"""Key-value stores in files: one folder a store, one readable file a key. Source: heroscript specification, section 11.
+
+    <root>/<store>/<key>     a line `{"id": 17}`, then the value; sealed when the store is encrypted
+    <root>/<store>/=17       a value without a key
+    <root>/<store>/+4f1c...  the value of a key too long for a file name; the line holds the key too
+    <root>/.ids/17           where the value with this id lies; `.ids/next` is the id after the last one given
+    <root>/.lock             held while something is changed, by any process
+    <root>/.gone-4f1c...     a store that was deleted, until its files are removed
+
+Every file is written beside its place, synced and renamed, so a reader sees the old value or the new one. Whatever is
+made, renamed or removed is on the disk, its folder synced, before the call returns: a power cut brings nothing back.
+What an interrupted call left behind, `sweep` removes. An error of the disk is the OSError it is.
+
+Names are encoded before they become file names: none can leave its folder, begin with a dot or meet another's, not even
+on a disk that takes upper for lower case. Key names are not sealed: whoever may read the folder sees them.
+"""
 
 import fcntl
 import hashlib

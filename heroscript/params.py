@@ -1,8 +1,4 @@
-"""The typed getters of `Params`: text in, value or a located error out. Source: heroscript specification, section 8.
-
-One rule for them all: a missing key is `MissingParam`, or the default where the getter has one; a value that is there
-but malformed is `MalformedParam` in both.
-"""
+"""`Params`: the parameters, arguments and comments of one action."""
 
 import re
 from abc import ABC, abstractmethod

@@ -1,4 +1,7 @@
-"""How much of everything jobs may have."""
+"""What a job is: its function and declaration, its row, and the ways it can end.
+
+Source: jobs.md 6.1 (states, lanes); sessions.md 2.13.
+"""
 
 import inspect
 import math

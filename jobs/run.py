@@ -1,4 +1,4 @@
-"""Drives a coroutine whose first stretch was run by hand, outside of any task's own turn."""
+"""One run of one job: its attempt, its time, the jobs inside it, and which way it ends."""
 
 import asyncio
 import json

@@ -1,4 +1,7 @@
-"""Names the jobs that go on although they are stopped: nothing can end a coroutine that catches its cancelling."""
+"""The embedded engine: jobs on the event loop of this process.
+
+Source: jobs.md 6.1 and 6.3.
+"""
 
 import asyncio
 import json

@@ -1,7 +1,9 @@
-"""Cron lines in a time zone: when one is due, and how often in a stretch of time.
+"""Jobs to come: at a time, at an interval, or by a cron line. Submitting one and moving on is one transaction.
 
-A line is that of Debian's cron: a time the clocks leave out when they go forward is run right after the change, one
-they show twice is run the first time; lines with `*` in hours or minutes follow the real time.
+A moment and a cron line go by the wall clock as it is set, an interval by the steady scale. What falls due while the
+server is up is run, once and at once, also when its machine slept meanwhile or somebody set the clock. What fell due
+while no server ran is run only if that is less than a minute ago, or the schedule says so, and then once. What was not
+run is told, in one notice (`schedule.missed`).
 """
 
 import asyncio

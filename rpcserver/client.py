@@ -1,4 +1,12 @@
-"""Addresses as people type them, and what is wrong when nobody answers there. Used by the client; imports no server."""
+"""The Python client: calls with typed results, errors as exceptions, events as an async iterator.
+
+    async with Client("ws://127.0.0.1:7717/", credential) as client:
+        session_id = await client.create_session("work")
+        listing = await client.ls(session_id)
+
+The server may ask, too: `client.on("client.ask", handler)` says who answers, and a handler may call the server.
+It imports nothing of the server, so that a script starts quickly.
+"""
 
 import asyncio
 import inspect

@@ -1,4 +1,4 @@
-"""Whether the work that runs here has stored anything, or done anything outside, that a second try would repeat."""
+"""What the disk has to be told before anybody is: that names were made, changed or taken away."""
 
 import asyncio
 import os

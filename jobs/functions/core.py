@@ -1,4 +1,8 @@
-"""The job that makes a user; the edge writes their first credential in the transaction that ends it."""
+"""The core's calls as jobs: one table of names; params, job and method of each follow from the call's own signature.
+
+A call that asks a script, a remote or a person cannot be a plain function over a transaction: these are jobs of
+their own, in `jobs.behind`. Source: sessions.md 3.4.
+"""
 
 import inspect
 from collections.abc import Callable

@@ -1,6 +1,6 @@
-"""How often remotes may be called: by rate, at once, and not too soon after one another.
+"""Calls remotes over HTTP: to hosts the operator allowed, through the guard, within limits, with secrets unseen.
 
-Source: sessions.md 4.2 (schedule, cool-down), 4.4.
+Nothing of what is sent or answered is logged or stored. Source: sessions.md 4.2, 4.4; libraries.md 1.6.
 """
 
 import asyncio

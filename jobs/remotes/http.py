@@ -1,4 +1,8 @@
-"""Which addresses lie in the public network, whatever they are wrapped in. Source: libraries.md 1.6."""
+"""Calls to other hosts, and the guard before them: https only, to hosts the operator named, checked where they lie.
+
+The address is checked when the connection is made, on the very address that is dialled: a check of the name alone
+would lose to redirects and to names that resolve elsewhere the second time. Source: libraries.md 1.6.
+"""
 
 import asyncio
 import fnmatch

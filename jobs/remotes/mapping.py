@@ -1,7 +1,6 @@
-"""Values that come from another language's JSON, made to fit a model that is strict about types.
+"""What goes to a remote and what of its answer counts, as its definition maps it: JSON, forms and text.
 
-Common encoders write what is left out as null, and every number as a float: `{"limit": 10.0, "order": null}` is meant
-as `{"limit": 10}`. Only what a model refuses is looked at, so that a null it knows keeps its meaning.
+JSON from strangers is read by orjson: strictly. Source: sessions.md 4.2 (format, mapping).
 """
 
 import base64

@@ -1,7 +1,8 @@
-"""What a fetch comes to when it is unpacked: looked at before it is, as a few bytes can stand for more than fits.
+"""Git repositories on this machine, without git: fetched over https through the guard, written as plain files.
 
-A pack says of each object how large it is, a delta how large what it makes will be; a tree can name one file a billion
-times over. Source: git's pack format (gitformat-pack).
+Nothing here can start a program: no git is called, hooks are never run, no configuration but the repository's own is
+read, filters (smudge, LFS) and submodules are not followed, and a symbolic link is written as the file git keeps for
+one. Everything blocks: call it in a thread. Source: libraries.md 1.7; heroscript specification, section 6.2.
 """
 
 import os

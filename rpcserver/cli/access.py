@@ -1,4 +1,4 @@
-"""Runs what the command line asks for, and turns what a person can mend into one line."""
+"""`rpcserver credential ...`, `rpcserver ticket` and `rpcserver maintenance`."""
 
 import sys
 from pathlib import Path

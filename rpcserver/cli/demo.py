@@ -1,4 +1,7 @@
-"""How the demo looks: what was asked, a table of what came back, the commands offered, the notices pushed."""
+"""`rpcserver demo`: import a real tree, start a server as a process of its own, and walk around in it.
+
+Everything stands in a temporary folder and goes with it; the calls go over a real socket through the public client.
+"""
 
 import asyncio
 import json

@@ -1,4 +1,8 @@
-"""What `rpcserver play` shows, and how it asks: one line an action, questions on the terminal."""
+"""`rpcserver play`: plays a file, a folder or an address, on the running server or in this process, and shows it.
+
+What lies on this machine is read here, by whoever types the command, with every mistake told before anything runs.
+It then goes through the public client like anybody's.
+"""
 
 import asyncio
 import getpass

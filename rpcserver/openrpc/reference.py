@@ -1,4 +1,4 @@
-"""What the command line prints of the methods, without a running server."""
+"""The reference of the methods as Markdown, from the OpenRPC document: docs/reference/methods.md."""
 
 import json
 from collections.abc import Callable, Iterable

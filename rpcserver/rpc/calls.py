@@ -1,4 +1,4 @@
-"""Progress of one call: monotone, thinned out, and over before the response. Source: protocol.md 3."""
+"""A method of the API, and one call of it on its way: what a handler may know besides its params."""
 
 import asyncio
 import inspect

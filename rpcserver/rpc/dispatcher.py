@@ -1,7 +1,7 @@
-"""Whose turn it is: calls on one session run one after another, in the order sent; other sessions run beside them.
+"""From a checked item to its reply: permission, the session's order, params, deadline, cancel, one map of errors.
 
-A call in which a job asks a person gives its turn away until that is answered, so that what they do to find the answer
-cannot wait for the call that waits for it. Source: protocol.md 2 (a lock per session).
+A call that needs no wait is answered in the same turn of the loop; everything else gets a task. Both go the same way.
+Source: house.md 2; protocol.md 2 and 3.
 """
 
 import asyncio

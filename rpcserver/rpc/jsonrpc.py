@@ -1,7 +1,8 @@
-"""The text of a JSON message, read token by token: what a parser does not tell, and what is left of what is no JSON.
+"""JSON-RPC 2.0 without input or output: bytes -> checked envelope items -> reply bytes.
 
-A parser drops the first of two equal keys, rounds a long integer, and says nothing about a text it cannot read. This
-reader finds the fault, counts, and finds the id to answer to; it stops every `STEP` tokens so that others go on.
+It stands in front of jsonrpcserver, which keeps the method table, checks the arguments and makes the call, one item
+at a time. What that package would do to a hostile frame never happens: the envelope is checked here.
+Source: the JSON-RPC 2.0 specification; protocol.md 2 and 9.
 """
 
 import inspect

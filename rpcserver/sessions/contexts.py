@@ -1,4 +1,7 @@
-"""Parameters of sessions and contexts as they are kept: an object, whether given as one or as heroscript."""
+"""Rows of contexts: what a user's sessions share.
+
+Source: seeds/play-session.md; heroscript specification, section 10.
+"""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,6 +1,6 @@
-"""Whether the server can do its work now: the database takes a write, the writer keeps up, there is room, no drain.
+"""The pages on the server's port: /healthz, /readyz, /metrics, /openrpc.json.
 
-Source: promises.md 4.
+Source: promises.md 4: details and metrics are for this machine, or for a credential that has the scope `metrics`.
 """
 
 import asyncio

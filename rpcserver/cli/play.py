@@ -19,7 +19,7 @@ from typing import Any
 from websockets.exceptions import WebSocketException
 
 from heroscript import Action, ParseError, PlayBook
-from heroscript.errors import SourceError
+from heroscript.errors import SourceError, TooLarge
 from heroscript.parser import Limits
 from rpcserver.app import running
 from rpcserver.client import CallError, Client, Disconnected
@@ -198,7 +198,7 @@ def play(settings: Settings, wish: Wish) -> int:
             screen.fail(str(mistake))
     except CallError as error:
         screen.fail(str(error))
-    except (SourceError, Disconnected, WebSocketException, TimeoutError) as error:
+    except (SourceError, TooLarge, Disconnected, WebSocketException, TimeoutError) as error:
         screen.fail(str(error) or type(error).__name__)
     except KeyboardInterrupt:
         screen.fail("interrupted: the play was cancelled")
@@ -376,7 +376,7 @@ async def _follow(client: Client, session: _Session, screen: Screen) -> dict[str
     return result
 
 
-MOST_READ = Limits(actions=1_000_000, bytes=512 * 1024 * 1024)  # more than any session holds
+MOST_READ = Limits(actions=1_000_000, bytes=128 * 1024 * 1024)  # more than sessions hold
 
 
 def _read(path: Path) -> list[Action]:

@@ -18,18 +18,15 @@ from rpcserver.rpc.dispatcher import Method
 
 METHODS: tuple[Method, ...] = (
     *session.METHODS,
-    *session.LISTS,
     *playbook.METHODS,
     *context.METHODS,
     *keyvalue.METHODS,
     *job.METHODS,
-    *job.LISTS,
     *question.METHODS,
     *core.METHODS,
     *event.METHODS,
     *auth.METHODS,
     *credential.METHODS,
     *server.METHODS,
-    *server.DESCRIPTION,
     *operator.METHODS,
 )

@@ -297,9 +297,6 @@ async def _visible(call: Call, job_id: str) -> JobRow:
     return row
 
 
-METHODS = (run, get, wait, cancel, retry, release, log, schedule, schedule_delete)
-
-
 @method(
     "jobs.list",
     ListJobsParams,
@@ -377,4 +374,18 @@ async def list_schedules(call: Call, params: PageParams) -> dict[str, Any]:
     return call.app.cursors.page(found, params.limit, partial(views.schedule, clock=call.app.clock), *scope)
 
 
-LISTS = (list_, functions, stats, list_schedules)
+METHODS = (
+    run,
+    get,
+    wait,
+    cancel,
+    retry,
+    release,
+    log,
+    schedule,
+    schedule_delete,
+    list_,
+    functions,
+    stats,
+    list_schedules,
+)

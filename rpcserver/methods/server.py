@@ -52,9 +52,6 @@ def identify(call: Call, params: IdentifyParams) -> bool:
     return True
 
 
-METHODS = (info, ping, identify)
-
-
 @method("rpc.discover", NoParams, is_change=False, needs_auth=False, result=OpenRpc, examples=examples.DISCOVER)
 async def discover(call: Call, params: NoParams) -> bytes:
     """Return what the caller may call as an OpenRPC 1.4 document: methods, params, results, errors, notifications."""
@@ -62,4 +59,4 @@ async def discover(call: Call, params: NoParams) -> bytes:
     return await call.app.description.text_for(connection.principal, connection.is_operator)
 
 
-DESCRIPTION = (discover,)
+METHODS = (info, ping, identify, discover)

@@ -416,9 +416,6 @@ async def presence(call: Call, params: SessionParams) -> dict[str, Any]:
     }
 
 
-METHODS = (create, destroy, get, ls, cd, action, update, presence)
-
-
 @method(
     "sessions.list",
     ListSessionsParams,
@@ -438,4 +435,4 @@ async def list_(call: Call, params: ListSessionsParams) -> dict[str, Any]:
     return call.app.cursors.page(found, params.limit, views.session_record, *scope)
 
 
-LISTS = (list_,)
+METHODS = (create, destroy, get, ls, cd, action, update, presence, list_)

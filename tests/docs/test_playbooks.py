@@ -221,9 +221,13 @@ def test_a_dry_run_says_who(data: Path) -> None:
 
 
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
-    """A missing file, an unknown user, a wrong --param: one line, status 1."""
+    """A missing file, a folder of too much, an unknown user, a wrong --param: one line, status 1."""
+    (tmp_path / "huge").mkdir()
+    (tmp_path / "huge" / "zeros.hero").touch()
+    os.truncate(tmp_path / "huge" / "zeros.hero", 129 * 1024 * 1024)
     for arguments, said in (
         ((str(tmp_path / "no.hero"),), "no such file"),
+        ((str(tmp_path / "huge"),), "the most allowed"),
         ((str(BOOKS / "hello.hero"), "--user", "nobody"), "nobody"),
         ((str(BOOKS / "hello.hero"), "--param", "x"), "NAME=VALUE"),
     ):

@@ -1,9 +1,9 @@
-"""A guest in one file: it offers a command, and the command's action runs a job of its own and waits for it.
+"""A plugin in one file: it offers a command, and the command's action runs a job of its own and waits for it.
 
     rpcserver serve --plugin examples/03_plugin.py
 
 Then, in a session: `session.action {"token_id": "03_plugin.survey"}`. What the job found stands in `response` under
-this guest's name, which is the file's. A plugin imports `rpcserver.plugin` and nothing else of the server.
+this plugin's name, which is the file's. A plugin imports `rpcserver.plugin` and nothing else of the server.
 """
 
 from collections import Counter
@@ -54,7 +54,7 @@ def session_pallet(pallet: Pallet) -> list[Command]:
 
 @hookimpl
 async def session_action(action: Action) -> dict[str, Any] | None:
-    """Run the job and answer with what it found; another guest's command is none of ours."""
+    """Run the job and answer with what it found; another plugin's command is none of ours."""
     if action.token_id != SURVEY:
         return None
     action.handled = True

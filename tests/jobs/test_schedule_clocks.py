@@ -94,19 +94,19 @@ async def test_an_interval_is_not_set_with_the_clock(scheduling: Scheduling, ste
 
 
 async def test_a_clock_that_was_a_day_ahead_silences_nothing(scheduling: Scheduling) -> None:
-    """Seven seconds of tomorrow, and back: what fires each minute, and each three seconds, goes on."""
-    every = await scheduling.add(schedules.interval(3))
-    line = await scheduling.add(schedules.cron("* * * * *"))
+    """Fifty minutes of tomorrow, and back: what fires each hour, and each forty minutes, goes on."""
+    every = await scheduling.add(schedules.interval(2400))
+    line = await scheduling.add(schedules.cron("0 * * * *"))
     scheduling.clock.set_by(DAY_S)
-    await scheduling.fired(1)  # the line: a day's minutes at once, as one run and one notice
-    assert scheduling.missed == [24 * 60 - 1]
-    scheduling.clock.sleep_for(7)
+    await scheduling.fired(1)  # the line: a day's hours at once, as one run and one notice
+    assert scheduling.missed == [24 - 1]
+    scheduling.clock.sleep_for(3000)
     await scheduling.fired(2)
     scheduling.clock.set_by(-DAY_S)
     await scheduling.looked_at()
-    scheduling.clock.sleep_for(60)
+    scheduling.clock.sleep_for(3600)
     await scheduling.fired(4)
-    for schedule_id, within_ms in ((every, 3_000), (line, 60_000)):
+    for schedule_id, within_ms in ((every, 2_400_000), (line, 3_600_000)):
         schedule = await scheduling.get(schedule_id)
         now = scheduling.clock.steady_ms() if schedule_id == every else scheduling.clock.now_ms()
         assert schedule.next_at is not None and 0 < schedule.next_at - now <= within_ms

@@ -50,7 +50,7 @@ async def wire(server: Running) -> AsyncIterator[Wire]:
     opened.socket.transport.abort()  # what was not read would hold up a proper end
 
 
-async def until(is_so: Callable[[], bool], within_s: float = 5.0) -> None:
+async def until(is_so: Callable[[], bool], within_s: float = 20.0) -> None:
     """Wait turn by turn until something is so."""
     async with asyncio.timeout(within_s):
         while not is_so():  # noqa: ASYNC110 (what is waited for has no event)

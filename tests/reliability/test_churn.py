@@ -47,7 +47,7 @@ async def one_round(server: Running, number: int) -> None:
 def held() -> Counter[str]:
     """Return how many objects of each type there are of ours, of asyncio's, and of sockets'."""
     gc.collect()
-    ours = ("rpcserver", "jobs", "plugins", "core", "store", "play", "asyncio", "_asyncio", "websockets", "socket")
+    ours = ("rpcserver", "jobs", "plugins", "core", "store", "heroscript", "asyncio", "_asyncio", "websockets", "socket")
     # asyncio takes cancelled timers away when they are many.
     kinds = (type(one) for one in gc.get_objects() if not (isinstance(one, asyncio.TimerHandle) and one.cancelled()))
     return Counter(f"{kind.__module__}.{kind.__qualname__}" for kind in kinds if kind.__module__.split(".")[0] in ours)
@@ -57,7 +57,9 @@ async def churn(server: Running, rounds: int) -> None:
     """Make rounds, some side by side."""
     for begin in range(0, rounds, AT_ONCE):
         await asyncio.gather(*(one_round(server, begin + number) for number in range(AT_ONCE)))
-        for number in range(AT_ONCE):  # a call of one that went may still be made
+        # A call of one that went may still be made: what it made goes, too.
+        await until(lambda: not server.app.server.connection_count and not server.app.dispatcher.in_flight)
+        for number in range(AT_ONCE):
             wire = await Wire.open(server.url, await server.credential(f"user{number}"))
             for kept in (await wire.call("sessions.list"))["result"]["items"]:
                 await wire.call("session.destroy", {"session_id": kept["session_id"]})

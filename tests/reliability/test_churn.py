@@ -47,7 +47,8 @@ async def one_round(server: Running, number: int) -> None:
 def held() -> Counter[str]:
     """Return how many objects of each type there are of ours, of asyncio's, and of sockets'."""
     gc.collect()
-    ours = ("rpcserver", "jobs", "plugins", "core", "store", "heroscript", "asyncio", "_asyncio", "websockets", "socket")
+    rooms = ("rpcserver", "jobs", "plugins", "core", "store", "heroscript")
+    ours = (*rooms, "asyncio", "_asyncio", "websockets", "socket")
     # asyncio takes cancelled timers away when they are many.
     kinds = (type(one) for one in gc.get_objects() if not (isinstance(one, asyncio.TimerHandle) and one.cancelled()))
     return Counter(f"{kind.__module__}.{kind.__qualname__}" for kind in kinds if kind.__module__.split(".")[0] in ours)

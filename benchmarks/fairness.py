@@ -98,12 +98,14 @@ def measure(folder: Path, kinds: list[str], rounds: int, seconds: float) -> dict
 
 def _settle(pid: int) -> None:
     """Wait until the server has done what the flood before has left, and the disk has taken it."""
-    while True:
+    end = time.monotonic() + LONGEST_S
+    while time.monotonic() < end:
         before = cpu_seconds(pid)
         time.sleep(IDLE_S)
         if cpu_seconds(pid) - before < IDLE_S / 10:
             os.sync()
             return
+    raise LoadError(f"the server was not done with a flood {LONGEST_S:g} s after its end")
 
 
 def probed(url: str, credential: str, session_id: str, seconds: float) -> Figures:

@@ -58,7 +58,9 @@ class Adding:
             await self.add(session, actions, authority)
             return await submit(lambda tx: None)
         async with self._lock(session.id):
-            return await self._at_once(session, actions, authority, submit)
+            done = await self._at_once(session, actions, authority, submit)
+            self._app.player.note_change(session.id)
+        return done
 
     async def clear(self, session_id: str) -> None:
         """Delete a session's words and its playbook, in pieces; that counts no more from the first on."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from core.attribute_values import forget, know
+from core.attribute_values import forget_answer, keep_answer
 from core.calls import Scene, core_call
 from core.errors import ActivityNotFound, RemoteNotFound, TooMany
 from core.remotes import find as find_remote
@@ -136,7 +136,7 @@ def settle(scene: Scene, activity_id: str, state: Resolution, answer: Any = None
             *(state, now, max(0, now - created_at), activity_id),
         )
         if state == "succeeded":
-            know(Scene(tx, caller_id), token_id, attribute, answer)
+            keep_answer(Scene(tx, caller_id), token_id, attribute, answer)
     return _activity(tx.all(f"SELECT {COLUMNS} FROM remote_activity WHERE id = ?", activity_id)[0], caller_id)  # noqa: S608
 
 
@@ -177,7 +177,7 @@ def ask(scene: Scene, activity_id: str, question: Question, job_id: str, ask_id:
         ),
         *(job_id, ask_id),
     )
-    forget(scene, question.token_id, question.attribute)
+    forget_answer(scene, question.token_id, question.attribute)
     _prune(scene.tx, question.remote_id)
 
 

@@ -31,7 +31,7 @@ NESTED = ': {"'  # in the JSON text of attributes: without it none of them names
 
 
 @core_call("core.attribute.know")
-def know(scene: Scene, token_id: str, attribute: str, value: Any) -> None:
+def keep_answer(scene: Scene, token_id: str, attribute: str, value: Any) -> None:
     """Keep what the attribute answered the caller."""
     if scene.tx.one("SELECT 1 FROM tokens WHERE id = ?", token_id) is None:
         return
@@ -44,7 +44,7 @@ def know(scene: Scene, token_id: str, attribute: str, value: Any) -> None:
 
 
 @core_call("core.attribute.touch")
-def touch(scene: Scene, token_id: str, attribute: str) -> None:
+def note_no_answer(scene: Scene, token_id: str, attribute: str) -> None:
     """Note that the attribute was asked just now and did not answer the caller: what it said before still counts."""
     scene.tx.run(
         "INSERT INTO known_values (token_id, attribute, user_id, value, known_at) VALUES (?, ?, ?, 'null', ?)"
@@ -64,7 +64,7 @@ def forget_answers(scene: Scene, token_id: str, attribute: str) -> bool:
     return gone >= PIECE
 
 
-def forget(scene: Scene, token_id: str, attribute: str) -> None:
+def forget_answer(scene: Scene, token_id: str, attribute: str) -> None:
     """Forget what the attribute answered the caller: he asks anew."""
     scene.tx.run(
         "DELETE FROM known_values WHERE token_id = ? AND attribute = ? AND user_id = ?",
@@ -72,7 +72,7 @@ def forget(scene: Scene, token_id: str, attribute: str) -> None:
     )
 
 
-def find(tx: Tx, token_id: str, attribute: str, user_id: str) -> tuple[Any, int] | None:
+def last_answer(tx: Tx, token_id: str, attribute: str, user_id: str) -> tuple[Any, int] | None:
     """Return what the attribute answered the user last, and when; None when it never did."""
     row = tx.one(
         "SELECT value, known_at FROM known_values WHERE token_id = ? AND attribute = ? AND user_id = ?",
@@ -81,7 +81,7 @@ def find(tx: Tx, token_id: str, attribute: str, user_id: str) -> tuple[Any, int]
     return (json.loads(row[0]), row[1]) if row else None
 
 
-def answers(scene: Scene, shown: Iterable[tuple[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+def last_answers(scene: Scene, shown: Iterable[tuple[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
     """Return, by token, what its attributes answered the caller last.
 
     Args:
@@ -469,7 +469,7 @@ def look_tried(scene: Scene, token_id: str | None, kind: Literal["script", "remo
 def _behind(scene: Scene, token: Token, set_id: str | None, attribute: str, source: Source, owner_id: str) -> Behind:
     values = shown(Scene(scene.tx, owner_id), token, set_id)
     seen = values if owner_id == scene.user_id else shown(scene, token, set_id)
-    last = find(scene.tx, token.id, source.kept_as(attribute), scene.user_id)
+    last = last_answer(scene.tx, token.id, source.kept_as(attribute), scene.user_id)
     caller_name = _name(scene, scene.user_id)
     return Behind(
         token.id,
@@ -496,7 +496,9 @@ def _passed_on(scene: Scene, token: Token, values: dict[str, Any], asked: str) -
         source = Source.of(value)
         if source.kind == "value":
             passed[name] = source.value
-        elif name != asked and (last := find(scene.tx, token.id, source.kept_as(name), scene.user_id)) is not None:
+        elif (
+            name != asked and (last := last_answer(scene.tx, token.id, source.kept_as(name), scene.user_id)) is not None
+        ):
             passed[name] = last[0]
     return passed
 

@@ -110,7 +110,7 @@ def _sort(scene: Scene, token: Token, values: dict[str, Any], fresh_s: float) ->
     source = Source.of(values.get("sort", DEFAULT_SORT))
     if source.kind == "value":
         return _number(source.value), False
-    last = attribute_values.find(scene.tx, token.id, source.kept_as("sort"), scene.user_id)
+    last = attribute_values.last_answer(scene.tx, token.id, source.kept_as("sort"), scene.user_id)
     if last is None:
         return None, True
     age_ms = scene.tx.clock.now_ms() - last[1]

@@ -12,7 +12,7 @@ import orjson
 
 from core import attribute_values, sets, tokens
 from core.access import asker, readable_by, rights
-from core.attribute_values import NESTED, answers
+from core.attribute_values import NESTED, last_answers
 from core.calls import Scene, core_call
 from core.errors import TokenNotFound
 from core.guards import READING
@@ -309,5 +309,5 @@ def _entries(scene: Scene, set_id: str, rows: list[tuple[Any, ...]], is_human: b
 
 
 def _previewed(scene: Scene, entries: list[Entry], asking: list[Entry]) -> list[Entry]:
-    last = answers(scene, [(entry.id, entry.attributes) for entry in asking])
+    last = last_answers(scene, [(entry.id, entry.attributes) for entry in asking])
     return [replace(one, answers=last[one.id]) if one.id in last else one for one in entries] if last else entries

@@ -13,7 +13,6 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from core.errors import PassageChanged
 from jobs import rows
-from jobs import secrets as hiding
 from jobs.asks import Form
 from jobs.clock import CURRENT, Clock
 from jobs.context import JobContext
@@ -35,7 +34,7 @@ from jobs.errors import (
 from jobs.model import Commit, JobEvent, JobRow, JobSpec, NamedBy, Request, problems
 from jobs.progress import OnProgress, Voice
 from jobs.resilience import again_until_stored, at_last
-from jobs.secrets import hidden
+from jobs.secrets import data_text, hidden, holds, spellings
 from store import Row, StoreError, Tx, named, new_id
 
 if TYPE_CHECKING:
@@ -236,7 +235,7 @@ class Run:
         self.request = request
         self.authority = request.authority  # a play's is also that of whoever brought the action it plays
         self.withdrawn: CredentialEnded | None = None
-        self.secrets = hiding.spellings(request.secrets)
+        self.secrets = spellings(request.secrets)
         self.id = id or request.job_id or new_id("j_")
         self.attempt = attempt
         self.parent = parent
@@ -381,7 +380,7 @@ class Run:
         if not self.has_row:
             raise RuntimeError(f"job {self.spec.name!r} is in the memory lane, which asks nobody")
         form.check()
-        if hiding.holds([text, form.schema, form.choices, form.default], self.secrets):
+        if holds([text, form.schema, form.choices, form.default], self.secrets):
             raise JobError("A question cannot hold a secret: those who are asked would read it.")
         if not self.request.is_interactive:
             if form.has_default:
@@ -422,7 +421,7 @@ class Run:
         """Return the values of this run's row, in the order of its columns."""
         request, clock = self.request, self.engine.store.clock
         is_queued = state == "queued"
-        data = self.data if isinstance(self.data, str) else hiding.data_text(self.data, self.secrets)
+        data = self.data if isinstance(self.data, str) else data_text(self.data, self.secrets)
         return (
             *(self.id, self.spec.name, self.spec.lane, state, request.owner_id, request.session_id),
             *(request.parent_id, request.retry_of, request.priority, 0 if is_queued else self.attempt),

@@ -24,10 +24,7 @@ from core.users import User
 from jobs.authority import SERVER
 from jobs.engine import JobRunner
 from jobs.errors import FORESEEN
-from jobs.functions import attributes, core
-from jobs.functions import core as user_jobs
-from jobs.functions import import_tree as importer
-from jobs.functions import import_world as worldimport
+from jobs.functions import attributes, core, import_tree, import_world
 from jobs.functions import session as session_jobs
 from jobs.model import JobSpec, Limits, Request
 from jobs.progress import OnProgress
@@ -43,8 +40,8 @@ from plugins.builtin.jwt_users import JwtUsers
 from plugins.manager import Bus, Notices
 from rpcserver import backup, extras, instance
 from rpcserver.auth import authenticator, credentials, tickets
-from rpcserver.auth import ended as former
 from rpcserver.auth.credentials import Credentials, Terms
+from rpcserver.auth.ended import forget_ended
 from rpcserver.auth.entrance import Entrance
 from rpcserver.auth.withdrawal import Withdrawal
 from rpcserver.cli import start_checks
@@ -256,7 +253,7 @@ class App:
             return credentials.issue(tx, user.id, Terms("first credential"))[1]
 
         made: authenticator.Secret = await self.runner.run(
-            "create_user", {"name": name}, Request(user_jobs.OPERATOR, SERVER), then=credential
+            "create_user", {"name": name}, Request(core.OPERATOR, SERVER), then=credential
         )
         return made
 
@@ -337,11 +334,11 @@ class App:
     async def freeze_user(self, name: str, is_frozen: bool) -> None:
         """Freeze a user, or let him move again, where no server runs. Raises UserNotFound."""
         data = {"name": name, "is_frozen": is_frozen}
-        await self.runner.run("core.user.freeze", data, Request(user_jobs.OPERATOR, SERVER))
+        await self.runner.run("core.user.freeze", data, Request(core.OPERATOR, SERVER))
 
     async def all_users(self) -> dict[str, Any]:
         """Return every user on one page."""
-        found, _ = await self.store.read(lambda tx: users.list_(Scene(tx, user_jobs.OPERATOR), limit=2**31))
+        found, _ = await self.store.read(lambda tx: users.list_(Scene(tx, core.OPERATOR), limit=2**31))
         return {"items": [asdict(user) for user in found], "next_cursor": None}
 
     async def user_named(self, name: str) -> User:
@@ -410,7 +407,7 @@ class App:
     def _forget_ended(self, tx: Tx) -> bool:
         old = self.clock.now_ms() - int(self.settings.keep_expired_credentials_s * 1000)
         is_more = credentials.forget(tx, old if self.clock.is_settled else authenticator.REVOKED)
-        is_more = former.forget(tx) or is_more
+        is_more = forget_ended(tx) or is_more
         return tickets.forget(tx) or is_more
 
     async def sweep(self) -> None:
@@ -448,7 +445,7 @@ class App:
             log.warning("clock_not_kept", reason=str(error))
 
     async def _make_user(self, name: str) -> User:
-        made: User = await self.runner.run("create_user", {"name": name}, Request(user_jobs.OPERATOR, SERVER))
+        made: User = await self.runner.run("create_user", {"name": name}, Request(core.OPERATOR, SERVER))
         return made
 
     async def import_world(self, path: Path, user_name: str, into: str | None) -> dict[str, Any]:
@@ -484,9 +481,8 @@ def job_specs(bus: Bus, outside: Outside | None) -> list[JobSpec]:
     """Return every job function: ours, then the guests'; without `outside` only to be shown."""
     own = (
         *session_jobs.JOBS,
-        *user_jobs.USER_JOBS,
-        *importer.JOBS,
-        *worldimport.JOBS,
+        *import_tree.JOBS,
+        *import_world.JOBS,
         *core.JOBS,
         *attributes.jobs(outside),
     )

@@ -282,7 +282,7 @@ async def _tried(job: JobContext, kind: Literal["script", "remote"], id: str, to
 
 
 def _touch(core: Core, token_id: str, name: str) -> None:
-    core(attribute_values.touch, token_id, name)
+    core(attribute_values.note_no_answer, token_id, name)
 
 
 def _edit(core: Core, token_id: str, attribute: str, value: Any, set_id: str | None = None) -> Answer:

@@ -1,7 +1,7 @@
 """The core's calls as jobs: one table of names; params, job and method of each follow from the call's own signature.
 
 A call that asks a script, a remote or a person cannot be a plain function over a transaction: these are jobs of
-their own, in `jobs.behind`. Source: sessions.md 3.4.
+their own, in `jobs.functions.attributes`. Source: sessions.md 3.4.
 """
 
 import inspect
@@ -47,9 +47,6 @@ class CreateUser(BaseModel):
 async def create_user(job: JobContext, data: CreateUser) -> Commit[User]:
     """Make a user with his token, group and home."""
     return Commit(lambda core: core(users.create, data.name))
-
-
-USER_JOBS = (create_user,)
 
 
 MAX_PAGE = 200
@@ -235,4 +232,4 @@ def _declaration() -> type[BaseModel]:
 
 
 DECLARED = _declaration()
-JOBS = tuple(job_of(call) for call in OPEN)
+JOBS = (create_user, *(job_of(call) for call in OPEN))

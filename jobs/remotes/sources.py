@@ -74,7 +74,7 @@ class Outside:
         if answer.state in ("ok", "cached"):
             name = asked.source.kept_as(asked.attribute)
             await job.write(
-                lambda core: core(attribute_values.know, asked.token_id, name, answer.value), is_record=True
+                lambda core: core(attribute_values.keep_answer, asked.token_id, name, answer.value), is_record=True
             )
         return answer
 

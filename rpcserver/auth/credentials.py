@@ -15,8 +15,8 @@ from core import users
 from jobs.authority import EVERYTHING, Authority, End, Grant, Spent
 from jobs.errors import CallsSpent, CallsSpentForNow, CredentialExpired, CredentialRevoked
 from rpcserver.auth import authenticator
-from rpcserver.auth import ended as former
 from rpcserver.auth.authenticator import Principal, Secret
+from rpcserver.auth.ended import keep_ended
 from rpcserver.rpc.refusals import CredentialNotFound, NotRenewable
 from store import Store, Tx, new_id
 
@@ -106,7 +106,7 @@ def revoke(tx: Tx, credential_id: str, user_id: str | None) -> list[Grant]:
         credential_id,
     )
     grants = [authenticator.grant_of(tx, id) for (id,) in ids]
-    former.keep(tx, [hash for (id,) in ids for hash in authenticator.hashes(tx, id)], "revoked")
+    keep_ended(tx, [hash for (id,) in ids for hash in authenticator.hashes(tx, id)], "revoked")
     authenticator.end(tx, [id for (id,) in ids])
     tx.many("DELETE FROM credential_terms WHERE credential_id = ?", ids)
     return grants
@@ -141,7 +141,7 @@ def forget(tx: Tx, until: int) -> bool:
         if left <= 0:
             return True
         if hash != id:
-            former.keep(tx, [hash], "expired")
+            keep_ended(tx, [hash], "expired")
         left -= tx.run("DELETE FROM credentials WHERE id = ?", id)
     return bool(rows)
 

@@ -15,7 +15,7 @@ KEEP_TICKETS_S = 24 * 3600.0
 AT_ONCE = 500
 
 
-def keep(tx: Tx, hashes: Iterable[str], why: Why, keep_s: float = KEEP_S) -> None:
+def keep_ended(tx: Tx, hashes: Iterable[str], why: Why, keep_s: float = KEEP_S) -> None:
     """Remember what has become of some."""
     forget_at = tx.clock.steady_ms() + int(keep_s * 1000)
     tx.many(
@@ -30,7 +30,7 @@ def why(tx: Tx, hash: str) -> Why | None:
     return None if row is None else row[0]
 
 
-def forget(tx: Tx) -> bool:
+def forget_ended(tx: Tx) -> bool:
     """Forget some that are long gone; tell whether there may be more."""
     deleted = tx.run(
         "DELETE FROM former_secrets WHERE hash IN (SELECT hash FROM former_secrets WHERE forget_at <= ? LIMIT ?)",

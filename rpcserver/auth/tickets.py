@@ -42,7 +42,7 @@ def issue(tx: Tx, principal: Principal, life_s: float) -> tuple[Secret, int]:
 def forget(tx: Tx) -> bool:
     """Delete some tickets that are too old; tell whether there may be more."""
     rows = tx.all("SELECT hash FROM tickets WHERE expires_at <= ? LIMIT ?", tx.clock.steady_ms(), AT_ONCE)
-    ended.keep(tx, [hash for (hash,) in rows], "expired", ended.KEEP_TICKETS_S)
+    ended.keep_ended(tx, [hash for (hash,) in rows], "expired", ended.KEEP_TICKETS_S)
     tx.many("DELETE FROM tickets WHERE hash = ?", rows)
     return len(rows) == AT_ONCE
 
@@ -65,7 +65,7 @@ def redeem(tx: Tx, text: str) -> Principal | None:
     if row is None:
         return None
     is_late = row[5] <= tx.clock.steady_ms()
-    ended.keep(tx, [hash_of(text)], "expired" if is_late else "used", ended.KEEP_TICKETS_S)
+    ended.keep_ended(tx, [hash_of(text)], "expired" if is_late else "used", ended.KEEP_TICKETS_S)
     if is_late:
         return None
     if row[0] is not None:

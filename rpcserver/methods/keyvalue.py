@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from heroscript.kvs import Store
-from rpcserver.openrpc import examples as shown
+from rpcserver.openrpc import examples
 from rpcserver.playbooks.keyvalue import CONFIG, SECRETS, keys, session_store
 from rpcserver.rpc import errors
 from rpcserver.rpc.dispatcher import Call, method
@@ -26,26 +26,28 @@ from rpcserver.sessions import navigation
 T = TypeVar("T")
 
 
-@method("session.db.get", KeyParams, is_change=False, result=str, errors=errors.KEYS_READ, examples=shown.SESSION_GET)
+@method(
+    "session.db.get", KeyParams, is_change=False, result=str, errors=errors.KEYS_READ, examples=examples.SESSION_GET
+)
 async def session_get(call: Call, params: KeyParams) -> str:
     """Return a value of the session's own store."""
     return await _in_session(call, params.session_id, lambda store: store.get(params.key))
 
 
-@method("session.db.set", SetParams, result=int, errors=errors.KEYS_WRITE, examples=shown.SESSION_SET)
+@method("session.db.set", SetParams, result=int, errors=errors.KEYS_WRITE, examples=examples.SESSION_SET)
 async def session_set(call: Call, params: SetParams) -> int:
     """Store a value in the session's own store, and return its number there, which stays."""
     return await call.app.stores.set(*await _session_store(call, params.session_id), params.key, params.value)
 
 
-@method("session.db.delete", KeyParams, result=bool, errors=errors.KEYS_WRITE, examples=shown.SESSION_HAS)
+@method("session.db.delete", KeyParams, result=bool, errors=errors.KEYS_WRITE, examples=examples.SESSION_HAS)
 async def session_delete(call: Call, params: KeyParams) -> bool:
     """Remove a value; true when there was one."""
     return await call.app.stores.delete(*await _session_store(call, params.session_id), params.key)
 
 
 @method(
-    "session.db.exists", KeyParams, is_change=False, result=bool, errors=errors.KEYS_READ, examples=shown.SESSION_HAS
+    "session.db.exists", KeyParams, is_change=False, result=bool, errors=errors.KEYS_READ, examples=examples.SESSION_HAS
 )
 async def session_exists(call: Call, params: KeyParams) -> bool:
     """Tell whether there is a value under a key."""
@@ -58,7 +60,7 @@ async def session_exists(call: Call, params: KeyParams) -> bool:
     is_change=False,
     result=KeyPage,
     errors=errors.KEYS_LIST,
-    examples=shown.SESSION_KEYS,
+    examples=examples.SESSION_KEYS,
 )
 async def session_keys(call: Call, params: KeysParams) -> dict[str, Any]:
     """Return the keys that begin with `prefix`, sorted."""
@@ -67,7 +69,7 @@ async def session_keys(call: Call, params: KeysParams) -> dict[str, Any]:
     return await _keys(call, params, use, ("session.db", session.id))
 
 
-@method("session.db.destroy", StoreParams, result=bool, errors=errors.KEYS_WRITE, examples=shown.SESSION_DESTROY)
+@method("session.db.destroy", StoreParams, result=bool, errors=errors.KEYS_WRITE, examples=examples.SESSION_DESTROY)
 async def session_destroy(call: Call, params: StoreParams) -> bool:
     """Remove every value of the session's own store; true when there was a store."""
     session = await navigation.the_session(call, params.session_id)
@@ -75,7 +77,12 @@ async def session_destroy(call: Call, params: StoreParams) -> bool:
 
 
 @method(
-    "context.db.get", ContextKeyParams, is_change=False, result=str, errors=errors.KEYS_READ, examples=shown.CONTEXT_GET
+    "context.db.get",
+    ContextKeyParams,
+    is_change=False,
+    result=str,
+    errors=errors.KEYS_READ,
+    examples=examples.CONTEXT_GET,
 )
 async def context_get(call: Call, params: ContextKeyParams) -> str:
     """Return a value of the context's store; a secret is never returned, only used where a script refers to it."""
@@ -84,13 +91,13 @@ async def context_get(call: Call, params: ContextKeyParams) -> str:
     return await _in_context(call, params, lambda store: store.get(params.key))
 
 
-@method("context.db.set", ContextSetParams, result=int, errors=errors.KEYS_WRITE, examples=shown.CONTEXT_SET)
+@method("context.db.set", ContextSetParams, result=int, errors=errors.KEYS_WRITE, examples=examples.CONTEXT_SET)
 async def context_set(call: Call, params: ContextSetParams) -> int:
     """Store a value in the context's store, or, sealed, among its secrets; return its number there, which stays."""
     return await call.app.stores.set(call.user_id, params.context_name, _name(params), params.key, params.value)
 
 
-@method("context.db.delete", ContextKeyParams, result=bool, errors=errors.KEYS_WRITE, examples=shown.CONTEXT_HAS)
+@method("context.db.delete", ContextKeyParams, result=bool, errors=errors.KEYS_WRITE, examples=examples.CONTEXT_HAS)
 async def context_delete(call: Call, params: ContextKeyParams) -> bool:
     """Remove a value; true when there was one."""
     return await call.app.stores.delete(call.user_id, params.context_name, _name(params), params.key)
@@ -102,7 +109,7 @@ async def context_delete(call: Call, params: ContextKeyParams) -> bool:
     is_change=False,
     result=bool,
     errors=errors.KEYS_READ,
-    examples=shown.CONTEXT_HAS,
+    examples=examples.CONTEXT_HAS,
 )
 async def context_exists(call: Call, params: ContextKeyParams) -> bool:
     """Tell whether there is a value under a key."""
@@ -115,7 +122,7 @@ async def context_exists(call: Call, params: ContextKeyParams) -> bool:
     is_change=False,
     result=KeyPage,
     errors=errors.KEYS_LIST,
-    examples=shown.CONTEXT_KEYS,
+    examples=examples.CONTEXT_KEYS,
 )
 async def context_keys(call: Call, params: ContextKeysParams) -> dict[str, Any]:
     """Return the keys that begin with `prefix`, sorted."""
@@ -123,7 +130,9 @@ async def context_keys(call: Call, params: ContextKeysParams) -> dict[str, Any]:
     return await _keys(call, params, use, ("context.db", call.user_id, params.context_name, params.secret))
 
 
-@method("context.db.destroy", ContextStoreParams, result=bool, errors=errors.KEYS_WRITE, examples=shown.CONTEXT_DESTROY)
+@method(
+    "context.db.destroy", ContextStoreParams, result=bool, errors=errors.KEYS_WRITE, examples=examples.CONTEXT_DESTROY
+)
 async def context_destroy(call: Call, params: ContextStoreParams) -> bool:
     """Remove every value of the context's store; true when there was a store."""
     return await call.app.stores.destroy(call.user_id, params.context_name, _name(params))

@@ -8,11 +8,10 @@ import orjson
 from heroscript.filters import ActionFilter
 from jobs.errors import JobEnded
 from rpcserver.openrpc import examples
-from rpcserver.playbooks import heroscript as picture
 from rpcserver.playbooks import player, sources
 from rpcserver.playbooks import rows as playbooks
-from rpcserver.playbooks.adding import SHOWN_BYTES, Along, scanned, shown
-from rpcserver.playbooks.adding import heroscript as heroscript_of
+from rpcserver.playbooks.adding import SHOWN_BYTES, Along, playbook_text, scanned, shown
+from rpcserver.playbooks.heroscript import session_text
 from rpcserver.playbooks.sources import Actions, Source
 from rpcserver.rpc import errors, replies
 from rpcserver.rpc.dispatcher import Call, method
@@ -125,8 +124,8 @@ async def heroscript(call: Call, params: HeroscriptParams) -> str:
     """Return the session and its playbook as heroscript: played in another session, it makes both again."""
     session = await navigation.the_session(call, params.session_id)
     home, most = call.principal.user.home_set_id, call.app.settings.max_response_bytes
-    about = await call.app.store.read(lambda tx: picture.heroscript(tx, session, home))
-    return about + await heroscript_of(call.app, session.id, params.show_done, most)
+    about = await call.app.store.read(lambda tx: session_text(tx, session, home))
+    return about + await playbook_text(call.app, session.id, params.show_done, most)
 
 
 @method(

@@ -37,8 +37,7 @@ from rpcserver.schemas.session import (
     SessionRecord,
     UpdateParams,
 )
-from rpcserver.sessions import contexts, navigation, views
-from rpcserver.sessions import pallet as token_commands
+from rpcserver.sessions import contexts, navigation, pallet, views
 from rpcserver.sessions import rows as sessions
 from rpcserver.sessions.rows import NewSession, Session
 from store import Tx
@@ -277,8 +276,8 @@ async def action(call: Call, params: ActionParams) -> dict[str, Any]:
         error.job_id = run.last  # a job that outlasted the guest goes on: the caller may wait for it
         raise
     if handled_by is None and any(command.id == token.id for token in listing.commands):
-        handled_by = token_commands.HANDLER
-        done = await token_commands.run(call, session, command, params.value, params.if_match)
+        handled_by = pallet.HANDLER
+        done = await pallet.run(call, session, command, params.value, params.if_match)
         event.response.update(done)
     if handled_by is None:
         raise PluginError(command.source, "session_action", f"offers {command.id!r} but did not handle it")

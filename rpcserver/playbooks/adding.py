@@ -167,7 +167,7 @@ def _texts(session_id: str, after: int, include_done: bool, tx: Tx) -> list[tupl
     return playbooks.texts(tx, session_id, after, SCANNED, include_done)
 
 
-async def heroscript(app: "App", session_id: str, include_done: bool, most: int) -> str:
+async def playbook_text(app: "App", session_id: str, include_done: bool, most: int) -> str:
     """Return a playbook as heroscript. Raises RpcError when it has more than `most` bytes."""
     parts: list[str] = []
     size = after = 0

@@ -21,7 +21,7 @@ from rpcserver.sessions.rows import Session
 from store import Tx
 
 
-def heroscript(tx: Tx, session: Session, home_set_id: str) -> str:
+def session_text(tx: Tx, session: Session, home_set_id: str) -> str:
     """Return the text up to the playbook."""
     row = contexts.find(tx, session.core_user_id, session.context_name)
     shared = _params("context.params_set", {} if row is None else orjson.loads(row.params))

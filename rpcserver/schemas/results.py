@@ -1,4 +1,4 @@
-"""What is answered besides the records and listings of `models`: one model a shape, described by rpc.discover."""
+"""What is answered besides records and listings: one model a shape, described by rpc.discover."""
 
 from typing import Any, Literal
 

@@ -100,7 +100,7 @@ def test_what_is_passed_on_was_answered_before(world: World) -> None:
         "anna",
         None,
     )
-    world.do("anna", attribute_values.know, lamp, f"remote:{remote}", "lit")
+    world.do("anna", attribute_values.keep_answer, lamp, f"remote:{remote}", "lit")
     assert world.do("anna", attribute_values.look_behind, lamp, "write").attributes == {
         "size": 7,
         "x": {"a": 1},
@@ -155,7 +155,7 @@ def test_a_question_is_settled_once(world: World) -> None:
     for state, answer in (("succeeded", "yes"), ("expired", None), ("succeeded", "no")):
         settled = world.do("anna", activity.settle, asked, state, answer)
         assert settled is not None and (settled.state, settled.question) == ("succeeded", None)
-    assert attribute_values.find(world.tx, lamp, f"remote:{remote}", world.users["bob"].id)[0] == "yes"  # type: ignore[index]
+    assert attribute_values.last_answer(world.tx, lamp, f"remote:{remote}", world.users["bob"].id)[0] == "yes"  # type: ignore[index]
     assert world.do("anna", activity.settle, "ra_none", "expired") is None
 
 

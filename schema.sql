@@ -485,7 +485,7 @@ CREATE TABLE type_ancestors (
 CREATE INDEX type_ancestors_ancestor ON type_ancestors (ancestor);
 
 -- What tokens of a type carry. limits, default_value, read_needs, write_needs: JSON. parent_id: whose permissions
--- count, too. Written by core.attributes.
+-- count, too. Written by core.types.
 CREATE TABLE attributes (
     id            TEXT PRIMARY KEY,
     type          TEXT NOT NULL REFERENCES types (name),
@@ -502,7 +502,7 @@ CREATE TABLE attributes (
 );
 CREATE INDEX attributes_parent ON attributes (parent_id);
 
--- Which groups read or write an attribute; none to read: everybody. Written by core.attributes.
+-- Which groups read or write an attribute; none to read: everybody. Written by core.types.
 CREATE TABLE attribute_groups (
     attribute_id TEXT NOT NULL REFERENCES attributes (id),
     access       TEXT NOT NULL CHECK (access IN ('read', 'write')),
@@ -632,7 +632,7 @@ CREATE INDEX rules_type ON rules (type) WHERE type IS NOT NULL;
 CREATE INDEX rules_owner ON rules (owner_id);
 CREATE INDEX rules_event ON rules (event);
 
--- What a set gives whoever enters it, until he leaves. attributes: JSON. Written by core.gifts.
+-- What a set gives whoever enters it, until he leaves. attributes: JSON. Written by core.presence.
 CREATE TABLE gifts (
     id         TEXT PRIMARY KEY,
     set_id     TEXT NOT NULL REFERENCES sets (id) ON DELETE CASCADE,

@@ -84,7 +84,7 @@ def list_(
     limit: int = 50,
     after: tuple[str] | None = None,
 ) -> tuple[list[Activity], tuple[str] | None]:
-    """Return a page, the newest first: the calls of a remote of the caller's, or the questions that are his to answer.
+    """Return a page, the newest first: calls of a remote of the caller's, or the questions that are theirs to answer.
 
     Args:
         state: only those. Without one, and without a remote, those that wait: `pending`.
@@ -109,7 +109,7 @@ def list_(
 
 @core_call("core.remote.activity.get", is_reading=True)
 def get(scene: Scene, activity_id: str) -> Activity:
-    """Return a call of a remote of the caller's, one he made, or one he is to answer. Raises ActivityNotFound."""
+    """Return a call of a remote of the caller's, one they made, or one they are to answer. Raises ActivityNotFound."""
     row = scene.tx.one(f"SELECT {COLUMNS} FROM remote_activity WHERE id = ?", activity_id)  # noqa: S608
     remote = find_remote(scene.tx, row[1]) if row else None
     if row is None or remote is None or scene.user_id not in (remote.owner_id, row[3], row[4]):
@@ -119,7 +119,7 @@ def get(scene: Scene, activity_id: str) -> Activity:
 
 @core_call("core.remote.activity.settle")
 def settle(scene: Scene, activity_id: str, state: Resolution, answer: Any = None) -> Activity | None:
-    """End a question: its asker reads the answer from the attribute he wrote. None when it is gone.
+    """End a question: its asker reads the answer from the attribute they wrote. None when it is gone.
 
     One that has ended already stays as it is.
     """

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from core import attributes, groups, quota, sets, tokens, types
-from core.attributes import STANDARD, Attribute, Source, require
+from core import groups, quota, tokens, types
+from core.access import Token, find_token, readable_place, readable_token, rights_in, writable_token
 from core.calls import Scene, core_call
 from core.errors import (
     AttributeNotFound,
@@ -20,11 +20,10 @@ from core.errors import (
     TokenNotFound,
     UserNotFound,
 )
-from core.guards import READING, Rule, applying, guard_change, hides
 from core.limits import source_of
 from core.quota import PIECE
-from core.tokens import Token
-from core.types import COMMAND
+from core.rules import READING, Rule, applying, guard_change, hides
+from core.types import COMMAND, STANDARD, Attribute, Needs, Source, require_source
 from store import Tx
 
 NESTED = ': {"'  # in the JSON text of attributes: without it none of them names a script or remote
@@ -65,7 +64,7 @@ def forget_answers(scene: Scene, token_id: str, attribute: str) -> bool:
 
 
 def forget_answer(scene: Scene, token_id: str, attribute: str) -> None:
-    """Forget what the attribute answered the caller: he asks anew."""
+    """Forget what the attribute answered the caller: they ask anew."""
     scene.tx.run(
         "DELETE FROM known_values WHERE token_id = ? AND attribute = ? AND user_id = ?",
         *(token_id, attribute, scene.user_id),
@@ -152,15 +151,15 @@ def permissions(
     Args:
         user_id: what this user may do instead; asked by who may write the token. Raises UserNotFound.
     """
-    token = tokens.readable(scene, token_id)
+    token = readable_token(scene, token_id)
     seen = look(scene.tx, token, attribute, set_id)
     if user_id is not None and user_id != scene.user_id:
-        tokens.writable(scene, token_id)
+        writable_token(scene, token_id)
         if scene.tx.one("SELECT 1 FROM users WHERE id = ?", user_id) is None:
             raise UserNotFound(user_id)
         scene = Scene(scene.tx, user_id)
         try:
-            tokens.readable(scene, token_id)
+            readable_token(scene, token_id)
         except TokenNotFound:
             return Permission(False, False, "the token cannot be read")
     unread = unreadable(scene, token, seen, set_id)
@@ -179,7 +178,7 @@ def edit(
         set_id: the value holds in this set alone.
         if_match: the revision the token must still have.
     """
-    token = tokens.readable(scene, token_id)
+    token = readable_token(scene, token_id)
     if if_match is not None and if_match != token.revision:
         raise ChecksumMismatch(token.revision)
     seen = look(scene.tx, token, attribute, set_id)
@@ -188,10 +187,10 @@ def edit(
         raise AttributeNotWritable(attribute, reason)
     source = source_of(value)
     if source is not None:
-        require(scene, *source)
-    attributes.check_value(scene.tx, attribute, seen.declared, value)
+        require_source(scene, *source)
+    types.check_value(scene.tx, attribute, seen.declared, value)
     if set_id is not None:
-        sets.show(scene, set_id)
+        readable_place(scene, set_id)
     guard_change(scene, token, attribute, {**token.values, attribute: value}, set_id)
     before = tokens.size_of(scene.tx, token_id)[1]
     _put(scene.tx, token, attribute, value, set_id)
@@ -206,7 +205,7 @@ def edit(
 @core_call("core.token.turn_attribute")
 def turn(scene: Scene, token_id: str, attribute: str, is_on: bool, set_id: str | None = None) -> None:
     """Turn an attribute of a token on or off: off, nobody reads or writes it and nothing behind it is called."""
-    token = tokens.writable(scene, token_id)
+    token = writable_token(scene, token_id)
     look(scene.tx, token, attribute, set_id)
     guard_change(scene, token, attribute, token.values, set_id)
     _switch(scene.tx, token_id, attribute, is_on, set_id)
@@ -216,7 +215,7 @@ def turn(scene: Scene, token_id: str, attribute: str, is_on: bool, set_id: str |
 
 def look(tx: Tx, token: Token, attribute: str, set_id: str | None) -> Held:
     """Return what the attribute holds there. Raises AttributeNotFound for one its type does not have."""
-    declared = attributes.of_type(tx, token.type)
+    declared = types.attributes_of(tx, token.type)
     # A token of a standard type carries what it likes; one of a user's type what its type and every token has.
     if attribute not in declared and "." in token.type and attribute not in STANDARD:
         raise AttributeNotFound(attribute)
@@ -234,7 +233,7 @@ def look(tx: Tx, token: Token, attribute: str, set_id: str | None) -> Held:
 def unreadable(
     scene: Scene, token: Token, seen: Held, set_id: str | None, found: list[Rule] | None = None
 ) -> str | None:
-    """Return why the caller, who can read the token, cannot read the attribute; None when he can.
+    """Return why the caller, who can read the token, cannot read the attribute; None when they can.
 
     Args:
         found: the token's rules for reading; None: looked up here.
@@ -253,7 +252,7 @@ def unreadable(
 
 
 def unwritable(scene: Scene, token: Token, seen: Held, set_id: str | None) -> str | None:
-    """Return why the caller, who can read the token, cannot write the attribute; None when he can."""
+    """Return why the caller, who can read the token, cannot write the attribute; None when they can."""
     if not seen.is_on:
         return "it is turned off"
     if not all(_are_met(scene.tx, declared.write_needs, set_id) for declared in _lineage(scene.tx, seen)):
@@ -261,7 +260,7 @@ def unwritable(scene: Scene, token: Token, seen: Held, set_id: str | None) -> st
     if _may_write(scene, token, seen.declared):
         return None
     has_groups = seen.declared is not None and seen.declared.write_groups
-    return "only certain groups write it" if has_groups else "only the owner, and whom he lets, write it"
+    return "only certain groups write it" if has_groups else "only the owner, and whom they let, write it"
 
 
 def is_writable(scene: Scene, token: Token, attribute: str, set_id: str | None) -> bool:
@@ -301,8 +300,8 @@ def readable(scene: Scene, token: Token, attribute: str, set_id: str | None) -> 
 
 def _everything(tx: Tx, token: Token, set_id: str | None) -> list[Held]:
     """Return all that the token holds there, as it holds it: defaults first, then what it was given."""
-    declared = attributes.of_type(tx, token.type)
-    values = {**attributes.defaults(declared), **token.values}
+    declared = types.attributes_of(tx, token.type)
+    values = {**types.defaults(declared), **token.values}
     off: set[str] = set()
     rows = tx.all(
         "SELECT attribute, set_id, value, is_on FROM live_values WHERE token_id = ? AND set_id IN ('', ?)",
@@ -342,7 +341,7 @@ def _switch(tx: Tx, token_id: str, attribute: str, is_on: bool, set_id: str | No
 
 
 def _lineage(tx: Tx, seen: Held) -> list[Attribute]:
-    return attributes.lineage(tx, seen.declared) if seen.declared is not None else []
+    return types.lineage(tx, seen.declared) if seen.declared is not None else []
 
 
 # Its own groups decide: where a parent has some, they are among them.
@@ -352,7 +351,7 @@ def _may_read(scene: Scene, token: Token, declared: Attribute) -> bool:
 
 def _may_write(scene: Scene, token: Token, declared: Attribute | None) -> bool:
     if declared is None or not declared.write_groups:
-        return tokens.rights_in(scene, token).can_write
+        return rights_in(scene, token).can_write
     return _in_any(scene, token, declared.write_groups)
 
 
@@ -362,12 +361,12 @@ def _in_any(scene: Scene, token: Token, group_ids: Iterable[str]) -> bool:
     return any(groups.contains(scene.tx, group_id, scene.user_id) for group_id in group_ids)
 
 
-def _are_met(tx: Tx, needs: attributes.Needs | None, set_id: str | None) -> bool:
+def _are_met(tx: Tx, needs: Needs | None, set_id: str | None) -> bool:
     if not needs:
         return True
     if set_id is None:
         return False
-    present = (attributes.is_present(tx, set_id, name) for name in needs)
+    present = (types.is_present(tx, set_id, name) for name in needs)
     return any(present) if isinstance(needs, list) else all(present)
 
 
@@ -376,7 +375,7 @@ def _relevant(tx: Tx, declared: dict[str, Attribute], name: str) -> list[str]:
     found = declared.get(name)
     if found is None or found.parent_id is None:
         return [name]
-    parents = attributes.lineage(tx, found)[1:]
+    parents = types.lineage(tx, found)[1:]
     return [name, *(one.name for one in parents if one.name in declared and declared[one.name].id == one.id)]
 
 
@@ -425,7 +424,7 @@ def look_behind(
 
     Raises AttributeNotFound, AttributeNotReadable or AttributeNotWritable.
     """
-    token = tokens.readable(scene, token_id)
+    token = readable_token(scene, token_id)
     if purpose == "read":
         value = readable(scene, token, attribute, set_id)
     else:
@@ -439,8 +438,8 @@ def look_behind(
 
 @core_call("core.command.look", is_reading=True)
 def command(scene: Scene, token_id: str, set_id: str) -> tuple[int, dict[str, Any]]:
-    """Return the revision of a command the caller can read, and its attributes as he sees them there."""
-    token = tokens.readable(scene, token_id)
+    """Return the revision of a command the caller can read, and its attributes as they see them there."""
+    token = readable_token(scene, token_id)
     if not types.is_a(scene.tx, token.type, COMMAND):
         raise TokenNotFound(token_id)
     return token.revision, shown(scene, token, set_id)
@@ -449,7 +448,7 @@ def command(scene: Scene, token_id: str, set_id: str) -> tuple[int, dict[str, An
 @core_call("core.rule.look", is_reading=True)
 def look_at_rule(scene: Scene, token_id: str, set_id: str | None, kind: str, id: str, owner_id: str) -> Behind:
     """Return what a rule on a token asks of a script or remote, in its maker's name, about the caller."""
-    token = tokens.find(scene.tx, token_id)
+    token = find_token(scene.tx, token_id)
     if token is None:
         raise TokenNotFound(token_id)
     source = Source("script" if kind == "script" else "remote", id)
@@ -460,7 +459,7 @@ def look_at_rule(scene: Scene, token_id: str, set_id: str | None, kind: str, id:
 def look_tried(scene: Scene, token_id: str | None, kind: Literal["script", "remote"], id: str) -> Behind:
     """Return what a script or remote would be told of a token of the caller's, or of none, were it to answer for it."""
     if token_id is not None:
-        token = tokens.writable(scene, token_id)
+        token = writable_token(scene, token_id)
         return _behind(scene, token, None, "", Source(kind, id), token.owner_id)
     name = _name(scene, scene.user_id)
     return Behind("", "", scene.user_id, None, "", Source(kind, id), {}, None, scene.user_id, name, owner_name=name)

@@ -6,15 +6,13 @@ Nothing of a token reaches anybody who could not read it there, not even that it
 from collections.abc import Container
 from dataclasses import dataclass, replace
 
-from core import attribute_values, guards, presence, sets, tokens
-from core.access import rights
-from core.calls import Scene
+from core import attribute_values, presence, rules
+from core.access import Token, find_token, readable_among, rights
+from core.calls import Notice, Scene
 from core.errors import AttributeNotFound
-from core.notices import Notice
-from core.tokens import Token
 from store import Tx
 
-_NOBODY = ""  # no user's id: what he may read, everybody may
+_NOBODY = ""  # no user's id: what they may read, everybody may
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,7 @@ def of(tx: Tx, notice: Notice, listeners: Container[str]) -> Audience:
     Args:
         listeners: users who could come to hear of anything at all.
     """
-    token = tokens.find(tx, notice.token_id) if notice.token_id is not None else None
+    token = find_token(tx, notice.token_id) if notice.token_id is not None else None
     if token is None:
         return Audience([], [])
     if notice.event in ("set_created", "set_destroyed"):
@@ -79,12 +77,12 @@ def _places(tx: Tx, token: Token) -> list[str] | None:
 
 def _readers(tx: Tx, set_id: str, listeners: Container[str]) -> list[str]:
     found = [user_id for user_id in presence.users_in(tx, set_id) if user_id in listeners]
-    return [user_id for user_id in found if sets.readable_among(tx, user_id, [set_id])]
+    return [user_id for user_id in found if readable_among(tx, user_id, [set_id])]
 
 
 def _is_open(tx: Tx, token: Token, attribute: str | None) -> bool:
     """Tell whether everybody who reads a set where the token stands may read it, and that attribute of it."""
-    if attribute is not None and guards.applying(tx, token.id, token.type, guards.READING):
+    if attribute is not None and rules.applying(tx, token.id, token.type, rules.READING):
         return False
     return _may_read(tx, _NOBODY, token, attribute, None)
 

@@ -1,6 +1,7 @@
 """The door to the core: each call has a public name, and a job can make only the calls it declared.
 
-Source: sessions.md 3.5 (8): declared core calls are the only calls a job can make, enforced by a capability object.
+What happens in the world is told by notices, after the commit. Source: sessions.md 1.2 (names of the events), 3.4
+(notices cannot fail the call), 3.5 (8) (declared core calls are the only ones a job can make).
 """
 
 from collections.abc import Callable
@@ -8,12 +9,44 @@ from dataclasses import dataclass
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from core.errors import UndeclaredCall
-from core.notices import Notice, Tell
 from core.quota import Quota
 from store import Tx
 
 P = ParamSpec("P")
 T = TypeVar("T")
+# notice -> when it is told
+NOTICES: dict[str, str] = {
+    "set_entered": "A session entered a set: told as session.entered, and in the set as session.contents_changed.",
+    "set_left": "A session left a set: told as session.left, and in the set as session.contents_changed.",
+    "set_created": "A set was made.",
+    "set_destroyed": "A set was deleted.",
+    "token_added": "A token was put into a set.",
+    "token_removed": "A token was taken out of a set.",
+    "child_added": "A set was put below another.",
+    "link_created": "A set was linked to another.",
+    "link_destroyed": "A link from a set to another was taken away.",
+    "token_created": "A token was made.",
+    "token_destroyed": "A token was deleted.",
+    "value_changed": "An attribute of a token was written, or turned on or off.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something a user does: in or to which set, to which token, to which of its attributes; never a value.
+
+    What goes is told before it is gone, in the same transaction. `place_id`: where a set is made or deleted.
+    """
+
+    event: str
+    user_id: str
+    set_id: str | None = None
+    token_id: str | None = None
+    attribute: str | None = None
+    place_id: str | None = None
+
+
+Tell = Callable[[Tx, Notice], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +145,7 @@ class Core:
         return call.before is not None and call.before(self._scene, *args, **kwargs)
 
     def named(self, name: str, /, **arguments: Any) -> Any:
-        """Make a call by its public name: the way for guests, who import no room below `jobs`."""
+        """Make a call by its public name: the way for plugins, which import no room below `jobs`."""
         if name not in self._declared or name not in CALLS:
             raise self._undeclared(name)
         return CALLS[name].fn(self._scene, **arguments)

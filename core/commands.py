@@ -1,4 +1,4 @@
-"""Command tokens: what the pallet holds besides the guests' commands.
+"""Command tokens: what the pallet holds besides the plugins' commands.
 
 Those pinned in the session's pallet set, those of the set it stands in, and those of the sets above, of which one
 that bears the name of a nearer one is hidden. Source: sessions.md 1.2 (command pallet), 4.4.
@@ -8,14 +8,13 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from core import attribute_values, sets, tokens
-from core.access import asker
-from core.attributes import Source
+from core import attribute_values
+from core.access import Token, asker, find_place, find_token
 from core.calls import Scene, core_call
-from core.guards import READING, any_for
 from core.listing import HUMAN, VISIBLE
 from core.names import sort_key
-from core.tokens import Token
+from core.rules import READING, any_for
+from core.types import Source
 
 MAX_ANCESTORS = 32
 MAX_COMMANDS = 500
@@ -79,7 +78,7 @@ def _upwards(scene: Scene, set_id: str) -> list[str]:
     above: list[str] = []
     here: str | None = set_id
     while here is not None and len(above) < MAX_ANCESTORS:
-        place = sets.find(scene.tx, scene.user_id, here)
+        place = find_place(scene.tx, scene.user_id, here)
         if place is None:
             break
         if place.rights.can_read:
@@ -89,7 +88,7 @@ def _upwards(scene: Scene, set_id: str) -> list[str]:
 
 
 def _command(scene: Scene, token_id: str, set_id: str, fresh_s: float, is_ruled: bool) -> TokenCommand:
-    token = tokens.find(scene.tx, token_id)
+    token = find_token(scene.tx, token_id)
     assert token is not None  # read in the same snapshot
     values = attribute_values.shown(scene, token, set_id, is_ruled=is_ruled)
     sort, is_stale = _sort(scene, token, values, fresh_s)

@@ -41,7 +41,7 @@ CoreError
 ├── TooMany                a set, token or type has as many of these as it may have
 ├── QuotaExceeded          a user keeps as much as one may
 ├── StillUsed              something else refers to it
-├── OwnGroup               the group is a user's own: it stays, and he stays an admin of it
+├── OwnGroup               the group is a user's own: it stays, and they stay an admin of it
 └── UndeclaredCall         a job made a core call it did not declare
 """
 
@@ -370,7 +370,7 @@ class OwnGroup(CoreError):
 
     def __init__(self, group_id: str) -> None:
         self.id = group_id
-        super().__init__("It is a user's own group: it cannot be deleted, and he stays an admin of it.")
+        super().__init__("It is a user's own group: it cannot be deleted, and they stay an admin of it.")
 
 
 class UndeclaredCall(CoreError):

@@ -1,6 +1,6 @@
 """Groups of people: members may read what a group reads, admins say who is in it.
 
-Every user has one of his own, named `@user`: its members may read what is private of his, its admins write it.
+Every user has one of their own, named `@user`: its members may read what is private of theirs, its admins write it.
 Source: sessions.md 1.3.
 """
 
@@ -64,9 +64,9 @@ def list_(scene: Scene) -> list[Group]:
 
 @core_call("core.group.member.add")
 def add(scene: Scene, group_id: str, user_id: str, is_admin: bool = False) -> None:
-    """Put a user into a group the caller administers, or change whether he is an admin of it.
+    """Put a user into a group the caller administers, or change whether they are an admin of it.
 
-    Into the caller's own group, `group_id` of core.user.read: then he may read all that is private of the caller's,
+    Into the caller's own group, `group_id` of core.user.read: then they may read all that is private of the caller's,
     and as an admin write it.
     """
     _administered(scene, group_id)
@@ -81,9 +81,9 @@ def add(scene: Scene, group_id: str, user_id: str, is_admin: bool = False) -> No
 
 @core_call("core.group.member.remove")
 def remove(scene: Scene, group_id: str, user_id: str) -> None:
-    """Take a user out of a group the caller administers; anybody may take himself out.
+    """Take a user out of a group the caller administers; anybody may take themselves out.
 
-    The last admin stays, and a user in his own group.
+    The last admin stays, and a user in their own group.
     """
     if user_id != scene.user_id:
         _administered(scene, group_id)

@@ -10,15 +10,13 @@ from typing import Any, Literal
 
 import orjson
 
-from core import attribute_values, sets, tokens
-from core.access import asker, readable_by, rights
+from core import attribute_values, sets
+from core.access import Place, Token, asker, find_place, find_token, readable_by, readable_place, readable_token, rights
 from core.attribute_values import NESTED, last_answers
 from core.calls import Scene, core_call
 from core.errors import TokenNotFound
-from core.guards import READING
 from core.names import sort_key
-from core.sets import Place
-from core.tokens import Token
+from core.rules import READING
 
 Kind = Literal["token", "child", "link", "user", "command"]
 Order = Literal["name", "-name", "added", "-added"]
@@ -123,7 +121,7 @@ def read(
         wide: also tell of each token whose it is, what the caller may do with it, and what stands in its set.
         given_to: a session: leave out what the set has given to others.
     """
-    sets.show(scene, set_id)
+    readable_place(scene, set_id)
     columns, comparison, direction = _ORDERS[order]
     conditions, values = _wanted(kind, filter, is_human, given_to)
     if after is not None:
@@ -200,7 +198,7 @@ def list_sets(
     while len(found) <= limit and (rows := scene.tx.all(statement, last, *values)):
         last = rows[-1][0]
         for (set_id,) in rows:
-            place = sets.find(scene.tx, scene.user_id, set_id)
+            place = find_place(scene.tx, scene.user_id, set_id)
             if place is None or not place.rights.can_read or (is_writable and not place.rights.can_write):
                 continue
             if name in (None, place.name) or sort_key(place.name) == sort_key(name or ""):
@@ -219,13 +217,13 @@ def _sought(parent_id: str | None, type: str | None, attribute: str | None) -> t
 def _holds(scene: Scene, place: Place, attribute: str | None, value: Any) -> bool:
     if attribute is None:
         return True
-    token = tokens.find(scene.tx, place.token_id)
+    token = find_token(scene.tx, place.token_id)
     held = attribute_values.shown(scene, token, None).get(attribute) if token is not None else None
     return held is not None and value in (None, held)
 
 
 def _alone(scene: Scene, token_id: str, is_human: bool) -> Entry:
-    token = tokens.readable(scene, token_id)
+    token = readable_token(scene, token_id)
     row = scene.tx.one("SELECT id FROM sets WHERE token_id = ?", token_id)
     values = attribute_values.shown(scene, token, None, is_human)
     defined = row[0] if row else None
@@ -235,7 +233,7 @@ def _alone(scene: Scene, token_id: str, is_human: bool) -> Entry:
 
 
 def _standing(scene: Scene, token_id: str, set_id: str, is_human: bool) -> Entry:
-    sets.show(scene, set_id)
+    readable_place(scene, set_id)
     row = scene.tx.one(
         f"SELECT {_COLUMNS} WHERE m.set_id = ? AND m.token_id = ? AND {VISIBLE}",  # noqa: S608 (constants)
         *(set_id, token_id, *asker(scene.user_id)),

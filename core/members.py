@@ -53,7 +53,7 @@ def take(tx: Tx, set_id: str, token_id: str, *, kind: Kind | None = None) -> Non
 def take_out(tx: Tx, set_id: str, token_id: str, *, is_forced: bool = False) -> None:
     """Take a member, or a gift for everybody, out of a set. Raises NotMember, as for a permanent place without force.
 
-    A user's token stays in his home whatever is forced: a token is always in at least one set.
+    A user's token stays in their home whatever is forced: a token is always in at least one set.
     """
     taken = tx.run(
         "DELETE FROM members WHERE set_id = ? AND token_id = ? AND kind IN ('member', 'gift') AND session_id IS NULL"

@@ -1,18 +1,22 @@
-"""Presence: where each session stands. A user's token visits a set while one of his sessions is there.
+"""Presence: where each session stands, and what a set gives to whoever enters it, for as long as they stay.
+
+A user's token visits a set while one of their sessions is there.
 
 Source: sessions.md 1.2 (entering and leaving), 6 rows 19-21: several sessions in one set, counted; home is permanent.
 """
 
+import json
 from dataclasses import dataclass
+from typing import Any, Literal
 
-from core import gifts, guards, members, sets
+from core import members, rules, sets, tokens
+from core.access import Place, allow, find_place, readable_place, writable_place
 from core.calls import Scene, core_call
-from core.conditions import Answers, Passer, sources
-from core.errors import EnterRefused, LeaveRefused, SetNotFound
-from core.guards import Refusal
+from core.errors import EnterRefused, GiftNotFound, LeaveRefused, SetNotFound, TooMany
+from core.names import checked_name
 from core.quota import PIECE, are_many
-from core.sets import Place
-from store import Tx
+from core.rules import Answers, Passer, Refusal, guard_making, sources
+from store import Tx, new_id
 
 _STANDING = (
     "SELECT p.set_id, p.token_id, u.is_frozen FROM presence p JOIN users u ON u.token_id = p.token_id"
@@ -45,14 +49,14 @@ def enter(scene: Scene, session_id: str, set_id: str, answers: Answers | None = 
         PassageChanged: a rule asks a script or remote that was not asked.
     """
     tx = scene.tx
-    place = sets.show(scene, set_id)
+    place = readable_place(scene, set_id)
     token_id, home_id = _user(tx, scene.user_id)
     refused = _refusal(scene, place, Passer(scene.user_id, token_id, set_id, session_id, answers or {}), home_id)
     if refused:
         raise refused
     tx.run("INSERT INTO presence (session_id, set_id, token_id) VALUES (?, ?, ?)", session_id, set_id, token_id)
     tx.run("INSERT INTO visits (session_id, set_id) VALUES (?, ?) ON CONFLICT DO NOTHING", session_id, set_id)
-    gifts.give(tx, set_id, scene.user_id, session_id)
+    give(tx, set_id, scene.user_id, session_id)
     is_new = not members.holds(tx, set_id, token_id)
     if is_new:
         members.put(tx, set_id, token_id, "visitor")
@@ -74,7 +78,7 @@ def _forget_some(scene: Scene, session_id: str, *, is_last: bool = False) -> boo
 def leave(
     scene: Scene, session_id: str, *, answers: Answers | None = None, is_asked: bool = False, is_last: bool = False
 ) -> tuple[str, bool] | None:
-    """Take the session out of where it stands; the caller's token goes with the last of his sessions there.
+    """Take the session out of where it stands; the caller's token goes with the last of their sessions there.
 
     Returns the set left and whether the token went with it; None when the session stood nowhere.
 
@@ -93,14 +97,14 @@ def leave(
     if row is None:
         return None
     set_id, token_id, is_frozen = row
-    place = sets.find(tx, scene.user_id, set_id) if is_asked and not is_frozen else None
+    place = find_place(tx, scene.user_id, set_id) if is_asked and not is_frozen else None
     if place is not None:
         passer = Passer(scene.user_id, token_id, set_id, session_id, answers or {})
         refused = _ruled(scene, place, "set_leaving", passer)
         if refused is not None:
             raise LeaveRefused(set_id, place.name, refused.rule, refused.message, refused.count)
     tx.run("DELETE FROM presence WHERE session_id = ?", session_id)
-    gifts.take_back(tx, set_id, session_id)
+    take_back(tx, set_id, session_id)
     gone = 0
     if tx.one("SELECT 1 FROM presence WHERE set_id = ? AND token_id = ? LIMIT 1", set_id, token_id) is None:
         gone = tx.run("DELETE FROM members WHERE set_id = ? AND token_id = ? AND kind = 'visitor'", set_id, token_id)
@@ -111,13 +115,13 @@ def leave(
 def passage(scene: Scene, from_set_id: str | None, to_set_id: str) -> list[Question]:
     """Return which scripts and remotes have to be asked before a session may go from one set to another.
 
-    None of a set that the caller cannot read, or may not enter whatever they say; and none of his home.
+    None of a set that the caller cannot read, or may not enter whatever is answered; and none of their home.
     """
     if from_set_id == to_set_id:
         return []
-    left = sets.find(scene.tx, scene.user_id, from_set_id) if from_set_id is not None else None
+    left = find_place(scene.tx, scene.user_id, from_set_id) if from_set_id is not None else None
     questions = _questions(scene, "set_leaving", left) if left is not None else []
-    entered = sets.find(scene.tx, scene.user_id, to_set_id)
+    entered = find_place(scene.tx, scene.user_id, to_set_id)
     if entered is None or not entered.rights.can_read or to_set_id == _user(scene.tx, scene.user_id)[1]:
         return questions
     if sets.refusal(scene.tx, scene.user_id, entered) is not None:
@@ -128,13 +132,13 @@ def passage(scene: Scene, from_set_id: str | None, to_set_id: str) -> list[Quest
 @core_call("core.set.may_pass", is_reading=True)
 def may_pass(scene: Scene, session_id: str, set_id: str) -> bool:
     """Tell whether a session can stand in a set without asking anybody: it falls back there when its place is gone."""
-    place = sets.find(scene.tx, scene.user_id, set_id)
+    place = find_place(scene.tx, scene.user_id, set_id)
     if place is None or not place.rights.can_read:
         return False
     token_id, home_id = _user(scene.tx, scene.user_id)
     if set_id == home_id:
         return True
-    if any(sources(rule.decision) for rule in guards.of_set(scene, "set_entering", place)):
+    if any(sources(rule.decision) for rule in rules.of_set(scene, "set_entering", place)):
         return False
     return _refusal(scene, place, Passer(scene.user_id, token_id, set_id, session_id), home_id) is None
 
@@ -151,15 +155,15 @@ def _refusal(scene: Scene, place: Place, passer: Passer, home_id: str) -> EnterR
 def _questions(scene: Scene, event: str, place: Place) -> list[Question]:
     return [
         Question(kind, id, event, place.id, place.token_id, rule.owner_id)
-        for rule in guards.of_set(scene, event, place)
+        for rule in rules.of_set(scene, event, place)
         for kind, id in sources(rule.decision)
     ]
 
 
 def _ruled(scene: Scene, place: Place, event: str, passer: Passer) -> Refusal | None:
-    found = guards.of_set(scene, event, place)
+    found = rules.of_set(scene, event, place)
     if found:
-        return guards.first_refusal(scene.tx, found, passer)
+        return rules.first_refusal(scene.tx, found, passer)
     if event == "set_entering" and place.enter_policy == "rule" and not place.rights.is_owner:
         return Refusal("rule", "it lets in by rule, and has none yet.", 1)
     return None
@@ -178,3 +182,85 @@ def _user(tx: Tx, user_id: str) -> tuple[str, str]:
     if row is None:
         raise SetNotFound(user_id)
     return row[0], row[1]
+
+
+MAX_GIFTS = 50  # each visitor is given them all, inside the transaction that lets them in
+
+
+@dataclass(frozen=True, slots=True)
+class Gift:
+    """What a set gives: a token of this type and name with these attributes, and what the visitor may do with it."""
+
+    id: str
+    set_id: str
+    type: str
+    name: str
+    attributes: dict[str, Any]
+    access: str
+
+
+@core_call("core.gift.create")
+def create_gift(
+    scene: Scene,
+    set_id: str,
+    type: str,
+    name: str,
+    attributes: dict[str, Any] | None = None,
+    access: Literal["read", "write"] = "read",
+) -> str:
+    """Have a set the caller may write give each visitor a token, and return the gift's id."""
+    writable_place(scene, set_id)
+    if len(_of(scene.tx, set_id)) >= MAX_GIFTS:
+        raise TooMany("gifts of a set", MAX_GIFTS)
+    tokens.check_values(scene, type, attributes or {})
+    # Asked now, of who gives, and for all that will be given: whoever enters or leaves makes nothing.
+    guard_making(scene, type, name, attributes or {}, set_id)
+    gift_id = new_id("gf_")
+    scene.tx.run(
+        "INSERT INTO gifts (id, set_id, type, name, attributes, access, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        *(gift_id, set_id, type, checked_name(name), json.dumps(attributes or {}), access, scene.tx.clock.now_ms()),
+    )
+    return gift_id
+
+
+@core_call("core.gift.list", is_reading=True)
+def list_gifts(scene: Scene, set_id: str) -> list[Gift]:
+    """Return what a set the caller may write gives, the oldest first."""
+    writable_place(scene, set_id)
+    return _of(scene.tx, set_id)
+
+
+@core_call("core.gift.delete")
+def delete_gift(scene: Scene, gift_id: str) -> None:
+    """Have a set give something no longer; what was given stays until its visitor leaves."""
+    row = scene.tx.one("SELECT set_id FROM gifts WHERE id = ?", gift_id)
+    place = find_place(scene.tx, scene.user_id, row[0]) if row else None
+    if place is None or not place.rights.can_read:
+        raise GiftNotFound(gift_id)
+    writable_place(scene, place.id)
+    scene.tx.run("DELETE FROM gifts WHERE id = ?", gift_id)
+
+
+def give(tx: Tx, set_id: str, user_id: str, session_id: str) -> None:
+    """Give a visitor what the set gives: private tokens of the set's owner, in the set, for this session."""
+    found = _of(tx, set_id)
+    if not found:
+        return
+    row = tx.one("SELECT t.owner_id FROM sets s JOIN tokens t ON t.id = s.token_id WHERE s.id = ?", set_id)
+    owner_id = row[0] if row else user_id
+    for gift in found:
+        token_id = tokens.insert(tx, gift.type, owner_id, gift.name, gift.attributes, is_public=False)
+        members.put(tx, set_id, token_id, "gift", session_id=session_id)
+        if user_id != owner_id:
+            allow(tx, token_id, user_id, "write" if gift.access == "write" else "read")
+
+
+def take_back(tx: Tx, set_id: str, session_id: str) -> None:
+    """Delete what was given to a session there."""
+    for token_id in members.gifts(tx, set_id, session_id):
+        tokens.erase(tx, token_id)
+
+
+def _of(tx: Tx, set_id: str) -> list[Gift]:
+    rows = tx.all("SELECT id, set_id, type, name, attributes, access FROM gifts WHERE set_id = ? ORDER BY id", set_id)
+    return [Gift(id, place, type, name, json.loads(held), access) for id, place, type, name, held, access in rows]

@@ -8,7 +8,8 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-from core import members, quota, sets, tokens
+from core import members, quota, tokens
+from core.access import readable_place, writable_place
 from core.calls import Scene, core_call
 from core.errors import TokenNotFound, TooMany
 from core.limits import Duration
@@ -39,7 +40,7 @@ def remember(
         set_id: remember it for visits to this set alone.
         seconds: forget it after that.
     """
-    sets.writable(scene, data_set_id)
+    writable_place(scene, data_set_id)
     kept = 0
     for token_id, entry in _all(scene.tx, data_set_id):
         if (entry.name == name and entry.set_id == set_id) or not _is_current(entry, scene.tx.clock):
@@ -53,7 +54,7 @@ def remember(
     quota.require(scene.tx, scene.quota, scene.user_id, 1, 1)
     held: dict[str, Any] = {"value": value}
     if set_id is not None:
-        held["set_id"] = sets.show(scene, set_id).id
+        held["set_id"] = readable_place(scene, set_id).id
     if seconds is not None:
         held["expires_at"] = scene.tx.clock.steady_ms() + int(seconds * 1000)
     token_id = tokens.insert(scene.tx, TYPE, scene.user_id, name, held, is_public=False, is_human=False)
@@ -63,7 +64,7 @@ def remember(
 @core_call("core.session.recall", is_reading=True)
 def recall(scene: Scene, data_set_id: str, set_id: str | None = None) -> list[Remembered]:
     """Return what a session remembers in a set, and everywhere, by name; what expired is forgotten."""
-    if sets.show(scene, data_set_id).owner_id != scene.user_id:
+    if readable_place(scene, data_set_id).owner_id != scene.user_id:
         raise TokenNotFound(data_set_id)
     clock = scene.tx.clock
     found = [

@@ -152,7 +152,7 @@ def _forget_some(tx: Tx, script_id: str) -> bool:
 
 @core_call("core.script.delete", before=_delete_some)
 def delete(scene: Scene, script_id: str) -> None:
-    """Delete a script of the caller's. Raises StillUsed while a token or rule of his names it."""
+    """Delete a script of the caller's. Raises StillUsed while a token or rule of theirs names it."""
     owned(scene, script_id)
     refuse_if_used(scene.tx, scene.user_id, script_id)
     scene.tx.run("DELETE FROM scripts WHERE id = ?", script_id)

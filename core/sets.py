@@ -1,40 +1,19 @@
 """Sets: places, each defined by one token, with a parent, children and links."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from core import members, quota, tokens
-from core.access import Rights, rights
+from core.access import Place, find_place, readable_place, readable_token, rights, writable_place, writable_token
 from core.calls import Scene, core_call
-from core.conditions import Coming
 from core.errors import EnterRefused, NotWritable, SetCycle, SetNotEmpty, SetNotFound, TokenInUse
-from core.guards import ask_set, guard_set, guard_token, of_set
 from core.names import sort_key
 from core.quota import PIECE, are_many
+from core.rules import Coming, ask_set, guard_set, guard_token, of_set
 from core.types import SYSTEM_MADE
 from store import Tx, new_id
 
 EnterPolicy = Literal["readers", "members", "owner", "rule"]
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A set together with its defining token, of the type `type`, and what the caller may do there.
-
-    `counts` (member, child, link, visitor, gift) and `can_enter` are there when they were asked for.
-    """
-
-    id: str
-    token_id: str
-    type: str
-    name: str
-    owner_id: str
-    owner_name: str
-    parent_id: str | None
-    enter_policy: str
-    rights: Rights
-    counts: dict[str, int] | None = None
-    can_enter: bool | None = None
 
 
 @core_call("core.set.create")
@@ -56,7 +35,7 @@ def create(
         token_id: a token of the caller's that is to define it instead; it may define no other.
         links: sets it links to from the beginning.
     """
-    parent = writable(scene, parent_id) if parent_id is not None else None
+    parent = writable_place(scene, parent_id) if parent_id is not None else None
     if token_id is not None:
         _check_definer(scene, token_id)
     if parent is not None:
@@ -82,9 +61,7 @@ def show(scene: Scene, set_id: str, *, wide: bool = False) -> Place:
     Args:
         wide: also count what stands there, by kind, and say whether its policy lets the caller in.
     """
-    place = find(scene.tx, scene.user_id, set_id)
-    if place is None or not place.rights.can_read:
-        raise SetNotFound(set_id)
+    place = readable_place(scene, set_id)
     if not wide:
         return place
     counts: dict[str, int] = dict(
@@ -96,16 +73,16 @@ def show(scene: Scene, set_id: str, *, wide: bool = False) -> Place:
 @core_call("core.set.enter_policy")
 def change_policy(scene: Scene, set_id: str, enter_policy: EnterPolicy) -> None:
     """Say who may enter: `readers` (whoever can read it), `members`, only its `owner`, or whom a `rule` lets."""
-    writable(scene, set_id)
+    writable_place(scene, set_id)
     scene.tx.run("UPDATE sets SET enter_policy = ? WHERE id = ?", enter_policy, set_id)
 
 
 @core_call("core.set.parent")
 def change_parent(scene: Scene, set_id: str, parent_id: str | None) -> None:
     """Move a set below another, or to the top. Raises SetCycle when it would become its own ancestor."""
-    place = writable(scene, set_id)
+    place = writable_place(scene, set_id)
     if parent_id is not None:
-        parent = writable(scene, parent_id)
+        parent = writable_place(scene, parent_id)
         above: str | None = parent_id
         while above is not None:
             if above == set_id:
@@ -124,7 +101,7 @@ def change_parent(scene: Scene, set_id: str, parent_id: str | None) -> None:
 @core_call("core.set.link.add")
 def link(scene: Scene, set_id: str, target_id: str) -> None:
     """Link to another set, one way: the target's defining token stands in the linking set."""
-    place, target = writable(scene, set_id), show(scene, target_id)
+    place, target = writable_place(scene, set_id), readable_place(scene, target_id)
     guard_set(scene, "link_creating", place, target.token_id)
     members.put(scene.tx, set_id, target.token_id, "link")
     scene.say("link_created", set_id=set_id, token_id=target.token_id)
@@ -133,7 +110,7 @@ def link(scene: Scene, set_id: str, target_id: str) -> None:
 @core_call("core.set.link.remove")
 def unlink(scene: Scene, set_id: str, target_id: str) -> None:
     """Take a link away."""
-    place, target = writable(scene, set_id), show(scene, target_id)
+    place, target = writable_place(scene, set_id), readable_place(scene, target_id)
     guard_set(scene, "link_destroying", place, target.token_id)
     scene.say("link_destroyed", set_id=set_id, token_id=target.token_id)
     members.take(scene.tx, set_id, target.token_id, kind="link")
@@ -156,7 +133,7 @@ def delete(scene: Scene, set_id: str) -> None:
 
 
 def _deletable(scene: Scene, set_id: str) -> Place:
-    place = writable(scene, set_id)
+    place = writable_place(scene, set_id)
     if scene.tx.one("SELECT 1 FROM sets WHERE parent_id = ?", set_id):
         raise SetNotEmpty(set_id, "child sets")
     guard_set(scene, "set_destroying", place, place.token_id)
@@ -179,7 +156,7 @@ def _discard_some(scene: Scene, set_id: str) -> bool:
 
 @core_call("core.set.discard", before=_discard_some)
 def discard(scene: Scene, set_id: str) -> None:
-    """Delete a set of the caller's with all of his that stands nowhere else, and no rule refuses: its session ends.
+    """Delete a set of the caller's with all of theirs that stands nowhere else, and no rule refuses: its session ends.
 
     Sets below it stand by themselves afterwards. Raises SetNotFound or NotWritable.
     """
@@ -191,7 +168,7 @@ def discard(scene: Scene, set_id: str) -> None:
 
 
 def _discardable(scene: Scene, set_id: str) -> Place:
-    place = show(scene, set_id)
+    place = readable_place(scene, set_id)
     if not place.rights.is_owner:
         raise NotWritable(set_id, place.name)
     return place
@@ -214,7 +191,7 @@ def add_tokens(
     *,
     is_sticky: bool = False,
 ) -> list[str]:
-    """Put tokens the caller can read into a set he can write, and return their ids.
+    """Put tokens the caller can read into a set they can write, and return their ids.
 
     Visitors come by going there, with their session, alone. Raises EventRefused when a rule of the set keeps one out:
     then none is put in.
@@ -222,9 +199,9 @@ def add_tokens(
     Args:
         is_sticky: their places are permanent: only the set's owner takes them out again, by force.
     """
-    place = writable(scene, set_id)
+    place = writable_place(scene, set_id)
     found = of_set(scene, "token_adding", place)
-    added = [tokens.readable(scene, token_id) for token_id in token_ids]
+    added = [readable_token(scene, token_id) for token_id in token_ids]
     for token in added:
         ask_set(scene, place, found, token.id)  # for each anew: they may count what stands there
         members.put(scene.tx, set_id, token.id, kind, is_sticky=is_sticky)
@@ -237,9 +214,9 @@ def remove_tokens(scene: Scene, set_id: str, token_ids: list[str], *, is_forced:
     """Take tokens out of a set the caller can write, and return their ids; children and visitors have their own ways.
 
     Args:
-        is_forced: the set's owner asks no rule, and takes permanent places too; but no user's out of his home.
+        is_forced: the set's owner asks no rule, and takes permanent places too; but no user's out of their home.
     """
-    place = writable(scene, set_id)
+    place = writable_place(scene, set_id)
     if is_forced and not place.rights.is_owner:
         raise NotWritable(set_id, place.name)
     found = [] if is_forced else of_set(scene, "token_removing", place)
@@ -258,9 +235,9 @@ def _truncate_some(scene: Scene, set_id: str) -> bool:
 
 @core_call("core.set.truncate", before=_truncate_some)
 def truncate(scene: Scene, set_id: str) -> None:
-    """Empty a set the caller may change; tokens of his that stood nowhere else are deleted with their place in it.
+    """Empty a set the caller may change; tokens of theirs that stood nowhere else are deleted with their place in it.
 
-    Who visits stays, with what he was given, and so do tokens whose places are permanent. One with more than 200
+    Who visits stays, with what they were given, and so do tokens whose places are permanent. One with more than 200
     things is emptied piece by piece: what a rule refuses, or stops it, then leaves the pieces that are gone.
     Raises SetNotEmpty when it has child sets.
     """
@@ -269,7 +246,7 @@ def truncate(scene: Scene, set_id: str) -> None:
 
 def _take_all(scene: Scene, set_id: str, limit: int) -> int:
     """Take what can be out of a set, at most so many, and return how many there were."""
-    place = writable(scene, set_id)
+    place = writable_place(scene, set_id)
     if scene.tx.one("SELECT 1 FROM sets WHERE parent_id = ?", set_id):
         raise SetNotEmpty(set_id, "child sets")
     loose = members.loose(scene.tx, set_id, limit)
@@ -289,7 +266,7 @@ def _take_all(scene: Scene, set_id: str, limit: int) -> int:
 @core_call("core.set.child", is_reading=True)
 def child(scene: Scene, set_id: str, name: str) -> str | None:
     """Return the child set of that name that the caller owns, or None."""
-    show(scene, set_id)
+    readable_place(scene, set_id)
     # In this order, whatever the planner knows: the owner may have more tokens than there are children.
     row = scene.tx.one(
         "SELECT s.id FROM members m CROSS JOIN tokens t CROSS JOIN sets s WHERE m.set_id = ? AND m.sort = ?"
@@ -300,19 +277,60 @@ def child(scene: Scene, set_id: str, name: str) -> str | None:
     return row[0] if row else None
 
 
+@core_call("core.set.resolve", is_reading=True)
+def resolve(scene: Scene, set_id: str, path: str, home_set_id: str) -> str:
+    """Follow a path of names joined by `/` and return the set it leads to.
+
+    `..` is the parent, `.` stays, `~` (first) is home, a leading `/` begins at the topmost set above this one.
+    A name means a child set, then a linked one; case counts only when two differ in nothing else.
+    Raises SetNotFound, naming the part that led nowhere.
+    """
+    here = readable_place(scene, set_id)
+    parts = path.split("/")
+    if parts[0] == "~":
+        here, parts = readable_place(scene, home_set_id), parts[1:]
+    elif path.startswith("/"):
+        while here.parent_id is not None and (above := find_place(scene.tx, scene.user_id, here.parent_id)):
+            if not above.rights.can_read:
+                break
+            here = above
+    for part in parts:
+        if part in ("", "."):
+            continue
+        onward = here.parent_id if part == ".." else _named(scene, here.id, part)
+        if onward is None:
+            raise SetNotFound(part)
+        here = readable_place(scene, onward)
+    return here.id
+
+
+def _named(scene: Scene, set_id: str, name: str) -> str | None:
+    rows = scene.tx.all(
+        "SELECT s.id, t.name, t.owner_id, t.is_public, t.id FROM members m JOIN sets s ON s.token_id = m.token_id"
+        " JOIN tokens t ON t.id = m.token_id WHERE m.set_id = ? AND m.sort = ? AND m.kind IN ('child', 'link')"
+        " ORDER BY m.kind, m.token_id",
+        set_id,
+        sort_key(name),
+    )
+    seen = [row for row in rows if rights(scene.tx, scene.user_id, row[4], row[2], row[3]).can_read]
+    exact = [row for row in seen if row[1] == name]
+    found = exact or seen
+    return found[0][0] if found else None
+
+
 @core_call("core.set.can_enter", is_reading=True)
 def can_enter(scene: Scene, set_id: str) -> bool:
     """Tell whether the caller could enter now, without trying and without running any rule."""
-    place = find(scene.tx, scene.user_id, set_id)
+    place = find_place(scene.tx, scene.user_id, set_id)
     if place is None or not place.rights.can_read:
         return False
     return refusal(scene.tx, scene.user_id, place) is None
 
 
 def refusal(tx: Tx, user_id: str, place: Place) -> EnterRefused | None:
-    """Return why the user may not enter a set he can read, or None."""
+    """Return why the user may not enter a set they can read, or None."""
     user = tx.one("SELECT token_id, is_frozen, home_set_id FROM users WHERE id = ?", user_id)
-    # Home stays open: a frozen user is stopped, not trapped where he stands.
+    # Home stays open: a frozen user is stopped, not trapped where they stand.
     if user is None or (user[1] and user[2] != place.id):
         return EnterRefused(place.id, place.name, "frozen", "your account is frozen: ask the operator.")
     if place.rights.is_owner or place.enter_policy in ("readers", "rule"):
@@ -323,35 +341,6 @@ def refusal(tx: Tx, user_id: str, place: Place) -> EnterRefused | None:
     return EnterRefused(
         place.id, place.name, place.enter_policy, f"only {who} may enter. Ask {place.owner_name} to let you in."
     )
-
-
-def find(tx: Tx, user_id: str, set_id: str) -> Place | None:
-    """Return the set and the user's rights in it, whether he can read it or not."""
-    row = tx.one(
-        "SELECT s.token_id, t.type, t.name, t.owner_id, coalesce(u.name, ''), s.parent_id, s.enter_policy, t.is_public"
-        " FROM sets s JOIN tokens t ON t.id = s.token_id LEFT JOIN users u ON u.id = t.owner_id"
-        " WHERE s.id = ?",
-        set_id,
-    )
-    if row is None:
-        return None
-    token_id, type, name, owner_id, owner_name, parent_id, enter_policy, is_public = row
-    held = rights(tx, user_id, token_id, owner_id, is_public)
-    return Place(set_id, token_id, type, name, owner_id, owner_name, parent_id, enter_policy, held)
-
-
-def readable_among(tx: Tx, user_id: str, set_ids: list[str]) -> set[str]:
-    """Return those of the sets that the user can read."""
-    found = ((set_id, find(tx, user_id, set_id)) for set_id in set_ids)
-    return {set_id for set_id, place in found if place is not None and place.rights.can_read}
-
-
-def writable(scene: Scene, set_id: str) -> Place:
-    """Return a set the caller may change. Raises SetNotFound or NotWritable."""
-    place = show(scene, set_id)
-    if not place.rights.can_write:
-        raise NotWritable(set_id, place.name)
-    return place
 
 
 def define(tx: Tx, token_id: str, parent_id: str | None, enter_policy: str = "readers") -> str:
@@ -368,7 +357,7 @@ def define(tx: Tx, token_id: str, parent_id: str | None, enter_policy: str = "re
 
 def _check_definer(scene: Scene, token_id: str) -> None:
     """Raise unless the token is the caller's to define a set by."""
-    token = tokens.writable(scene, token_id)
+    token = writable_token(scene, token_id)
     if token.type in SYSTEM_MADE or scene.tx.one("SELECT 1 FROM sets WHERE token_id = ?", token_id):
         raise TokenInUse(token_id)
     guard_token(scene, "set_creating", token)

@@ -1,26 +1,17 @@
 """Tokens: things with a name, a type, an owner and attributes."""
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
-from core import attributes as catalog
 from core import members, quota, types
-from core.access import Access, Rights, allow, asker, readable_by, rights
-from core.attributes import require
+from core.access import TOKEN_COLUMNS, Access, allow, readable_token, writable_place, writable_token
 from core.calls import Scene, core_call
-from core.errors import AttributeNotFound, NotWritable, TokenInUse, TokenNotFound, UserNotFound
-from core.guards import guard_making, guard_set, guard_token
+from core.errors import AttributeNotFound, NotWritable, TokenInUse, UserNotFound
 from core.limits import source_of
 from core.names import checked_name
 from core.quota import PIECE, are_many
+from core.rules import guard_making, guard_set, guard_token
 from store import Tx, new_id
-
-COLUMNS = "id, type, owner_id, name, attributes, is_public, is_human, revision, created_at"
-_STANDS = (
-    "SELECT 1 FROM members m JOIN sets s ON s.id = m.set_id JOIN tokens d ON d.id = s.token_id"  # noqa: S608 (constants)
-    f" WHERE m.token_id = ? AND {readable_by('d')} LIMIT 1"
-)
 
 # What there may be many rows of for one token, and what tells them apart.
 _HANGS = {
@@ -30,27 +21,6 @@ _HANGS = {
     "grants": "user_id",
     "members": "set_id",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A row of `tokens`; `attributes` is still JSON text, decoded only when somebody looks."""
-
-    id: str
-    type: str
-    owner_id: str
-    name: str
-    attributes: str
-    is_public: int
-    is_human: int
-    revision: int
-    created_at: int
-
-    @property
-    def values(self) -> dict[str, Any]:
-        """The attributes by name."""
-        values: dict[str, Any] = json.loads(self.attributes)
-        return values
 
 
 @core_call("core.token.create")
@@ -70,9 +40,7 @@ def create(
         is_human: False hides it from listings for people (never a permission).
         set_id: a set the caller can write, to put it into.
     """
-    from core import sets  # which is made of tokens, and comes after them
-
-    place = sets.writable(scene, set_id) if set_id is not None else None
+    place = writable_place(scene, set_id) if set_id is not None else None
     values = attributes or {}
     check_values(scene, type, values)
     guard_making(scene, type, name, values, set_id)
@@ -87,7 +55,7 @@ def create(
 
 
 def _delete_some(scene: Scene, token_id: str) -> bool:
-    token = writable(scene, token_id)
+    token = writable_token(scene, token_id)
     guard_token(scene, "token_destroying", token)
     return _is_free(scene.tx, token_id) and thin(scene, token_id)
 
@@ -95,7 +63,7 @@ def _delete_some(scene: Scene, token_id: str) -> bool:
 @core_call("core.token.delete", before=_delete_some)
 def delete(scene: Scene, token_id: str) -> None:
     """Delete a token the caller may write, and take it out of every set. A token that defines a set is in use."""
-    token = writable(scene, token_id)
+    token = writable_token(scene, token_id)
     guard_token(scene, "token_destroying", token)
     scene.say("token_destroyed", token_id=token_id)
     erase(scene.tx, token_id)
@@ -105,9 +73,9 @@ def delete(scene: Scene, token_id: str) -> None:
 def give(scene: Scene, token_id: str, user_id: str) -> None:
     """Make another user the owner of a token of the caller's; what a defining token's set holds goes along.
 
-    Raises TokenInUse for the token and the home of a user: these stay his.
+    Raises TokenInUse for the token and the home of a user: these stay theirs.
     """
-    token = readable(scene, token_id)
+    token = readable_token(scene, token_id)
     if token.owner_id != scene.user_id:
         raise NotWritable(token_id, token.name)
     if scene.tx.one("SELECT 1 FROM users WHERE id = ?", user_id) is None:
@@ -123,7 +91,7 @@ def give(scene: Scene, token_id: str, user_id: str) -> None:
     quota.note(scene.tx, token.owner_id, -1, -size)
     quota.note(scene.tx, user_id, 1, size)
     scene.tx.run("UPDATE tokens SET owner_id = ?, revision = revision + 1 WHERE id = ?", user_id, token_id)
-    # What the new owner was granted before he owns outright now.
+    # What the new owner was granted before they own outright now.
     scene.tx.run("DELETE FROM grants WHERE token_id = ? AND user_id = ?", token_id, user_id)
 
 
@@ -135,7 +103,7 @@ def grant(scene: Scene, token_id: str, user_id: str, access: Access | None) -> N
         TokenNotFound, UserNotFound: unknown, or not the caller's to see.
         NotWritable: readable, but only the owner shares it.
     """
-    token = readable(scene, token_id)
+    token = readable_token(scene, token_id)
     if token.owner_id != scene.user_id:
         raise NotWritable(token_id, token.name)
     if scene.tx.one("SELECT 1 FROM users WHERE id = ?", user_id) is None:
@@ -150,14 +118,14 @@ def check_values(scene: Scene, type: str, values: dict[str, Any]) -> None:
         TypeNotFound, TypeClosed: of the type. AttributeNotFound, BadValue, ScriptNotFound, RemoteNotFound: of a value.
     """
     types.check_creator(scene, type)
-    declared = catalog.of_type(scene.tx, type)
+    declared = types.attributes_of(scene.tx, type)
     for attribute, value in values.items():
         source = source_of(value)
         if source is not None:
-            require(scene, *source)
-        if attribute not in declared and "." in type and attribute not in catalog.STANDARD:
+            types.require_source(scene, *source)
+        if attribute not in declared and "." in type and attribute not in types.STANDARD:
             raise AttributeNotFound(attribute)
-        catalog.check_value(scene.tx, attribute, declared.get(attribute), value)
+        types.check_value(scene.tx, attribute, declared.get(attribute), value)
 
 
 def insert(
@@ -173,7 +141,7 @@ def insert(
     """Add the row and return the new id."""
     token_id, values = new_id("t_"), json.dumps(attributes)
     tx.run(
-        f"INSERT INTO tokens ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?)",  # noqa: S608 (a constant)
+        f"INSERT INTO tokens ({TOKEN_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?)",  # noqa: S608 (a constant)
         token_id,
         type,
         owner_id,
@@ -185,12 +153,6 @@ def insert(
     )
     quota.note(tx, owner_id, 1, len(name) + len(values))
     return token_id
-
-
-def find(tx: Tx, token_id: str) -> Token | None:
-    """Return the token whoever asks: permission is the caller's business."""
-    row = tx.one(f"SELECT {COLUMNS} FROM tokens WHERE id = ?", token_id)  # noqa: S608 (a constant)
-    return Token(*row) if row else None
 
 
 def erase(tx: Tx, token_id: str) -> None:
@@ -252,35 +214,3 @@ def touch(tx: Tx, token_id: str) -> int:
     """Note that the token changed and return its revision."""
     row = tx.one("UPDATE tokens SET revision = revision + 1 WHERE id = ? RETURNING revision", token_id)
     return int(row[0]) if row else 0
-
-
-def readable(scene: Scene, token_id: str) -> Token:
-    """Return a token the caller may read. Raises TokenNotFound.
-
-    A public token is open to whoever can read a set it stands in: alone, its id opens nothing.
-    """
-    token = find(scene.tx, token_id)
-    if token is None or not (rights_in(scene, token).can_read or _is_seen(scene, token)):
-        raise TokenNotFound(token_id)
-    return token
-
-
-def rights_in(scene: Scene, token: Token) -> Rights:
-    """Return what the caller may do with a token by its owner, grant or group; that it is public says nothing yet."""
-    return rights(scene.tx, scene.user_id, token.id, token.owner_id, 0)
-
-
-def _is_seen(scene: Scene, token: Token) -> bool:
-    if not token.is_public:
-        return False
-    if token.type == "set" or scene.tx.one("SELECT 1 FROM sets WHERE token_id = ?", token.id):
-        return True
-    return scene.tx.one(_STANDS, token.id, *asker(scene.user_id)) is not None
-
-
-def writable(scene: Scene, token_id: str) -> Token:
-    """Return a token the caller may write. Raises TokenNotFound or NotWritable."""
-    token = readable(scene, token_id)
-    if not rights_in(scene, token).can_write:
-        raise NotWritable(token_id, token.name)
-    return token

@@ -4,9 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from core import members, quota, sets, tokens
+from core.access import readable_place, writable_place
 from core.calls import Scene, core_call
-from core.guards import guard_set
 from core.names import sort_key
+from core.rules import guard_set
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def add(scene: Scene, nodes: Iterable[Node], is_public: bool, filled: dict[str, 
 @core_call("core.tree.attach")
 def attach(scene: Scene, set_id: str, parent_id: str) -> None:
     """Show a finished tree below a set the caller may write."""
-    parent, place = sets.writable(scene, parent_id), sets.show(scene, set_id)
+    parent, place = writable_place(scene, parent_id), readable_place(scene, set_id)
     guard_set(scene, "child_adding", parent, place.token_id)
     members.put(scene.tx, parent_id, place.token_id, "child")
     scene.say("child_added", set_id=parent_id, token_id=place.token_id)

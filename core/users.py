@@ -1,4 +1,4 @@
-"""Users: each has a token, a group of his own and a private home.
+"""Users: each has a token, a group of their own and a private home.
 
 Source: sessions.md 1.2 (home), 1.3, 3.3 (job:create_user).
 """
@@ -7,6 +7,7 @@ from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 from core import attribute_values, groups, members, sets, tokens
+from core.access import readable_token
 from core.calls import Scene, core_call
 from core.errors import BadValue, UserExists, UserNotFound
 from core.names import checked_user_name
@@ -17,7 +18,7 @@ COLUMNS = "id, name, token_id, group_id, home_set_id, is_frozen, created_at"
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A row of `users`. `group_id` is his own group; a frozen user moves nowhere and is let in nowhere."""
+    """A row of `users`. `group_id` is their own group; a frozen user moves nowhere and is let in nowhere."""
 
     id: str
     name: str
@@ -30,9 +31,9 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Profile(User):
-    """A user as he is told of. `guid` is his id, which no other server gives to anybody.
+    """A user as they are told of. `guid` is their id, which no other server gives to anybody.
 
-    `token_type` is the type of his token; `attributes`, those of his token, are there when they were asked for.
+    `token_type` is the type of their token; `attributes`, those of their token, are there when they were asked for.
     """
 
     guid: str = ""
@@ -42,7 +43,7 @@ class Profile(User):
 
 @core_call("core.user.create")
 def create(scene: Scene, name: str) -> User:
-    """Make a user with his token, group and home. Raises BadName or UserExists."""
+    """Make a user with their token, group and home. Raises BadName or UserExists."""
     checked_user_name(name)
     tx = scene.tx
     if tx.one("SELECT 1 FROM users WHERE name = ?", name):
@@ -63,7 +64,7 @@ def read(scene: Scene, user_id: str | None = None, *, wide: bool = False, editab
     """Return a user: oneself, or one whose own group the caller is in. Raises UserNotFound.
 
     Args:
-        wide: also the attributes of his token that the caller may read.
+        wide: also the attributes of their token that the caller may read.
         editable: of these only those the caller may write.
     """
     row = scene.tx.one(f"SELECT {COLUMNS}, id FROM users WHERE id = ?", user_id or scene.user_id)  # noqa: S608 (constants)
@@ -72,7 +73,7 @@ def read(scene: Scene, user_id: str | None = None, *, wide: bool = False, editab
         raise UserNotFound(user_id or scene.user_id)
     if not (wide or editable):
         return user
-    token = tokens.readable(scene, user.token_id)
+    token = readable_token(scene, user.token_id)
     attributes = attribute_values.shown(scene, token, None)
     if editable:
         attributes = {
@@ -100,9 +101,9 @@ def list_(
 
 @core_call("core.user.freeze")
 def freeze(scene: Scene, user_id: str | None = None, name: str | None = None, *, is_frozen: bool = True) -> User:
-    """Freeze a user, or let him move again: frozen, he is let in nowhere and his connections are closed.
+    """Freeze a user, or let them move again: frozen, they are let in nowhere and their connections are closed.
 
-    What he owns stays. No place he stands in keeps a session of his from going home or from ending.
+    What they own stays. No place they stand in keeps a session of theirs from going home or from ending.
 
     Args:
         user_id, name: one of them says who. Raises UserNotFound.

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin
 
-from core.definitions import Definition
+from core.remotes import Definition
 from rpcserver.methods import METHODS
 from rpcserver.openrpc.reference import reference
 from rpcserver.rpc import errors

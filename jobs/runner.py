@@ -14,8 +14,8 @@ from typing import Any
 import structlog
 from pydantic import BaseModel, ValidationError
 
+from core.calls import Tell
 from core.errors import CoreError
-from core.notices import Tell
 from core.quota import Quota
 from jobs import recovery, rows
 from jobs.asks import Asks

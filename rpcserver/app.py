@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 import structlog
 
-from core import guards, presence, sets, users
+from core import access, presence, rules, users
 from core.calls import Scene
 from core.errors import UserNotFound
 from core.quota import Quota
@@ -200,7 +200,7 @@ class App:
         self.notices = Notices(bus, settings.max_waiting_notices)
         self.cursors = Cursors(known.cursor_key)
         kept = Kept(settings.max_events, settings.max_event_age_s)
-        self.events = Events(store, kept, presence.users_in, sessions.places, sets.readable_among, tasks.create_task)
+        self.events = Events(store, kept, presence.users_in, sessions.places, access.readable_among, tasks.create_task)
         self.sessions = Sessions(store)
         self.credentials = Credentials(store, settings.max_logged_calls)
         self.answers = Answers(store, settings.idempotency_age_s, settings.max_keys_per_user)
@@ -519,7 +519,7 @@ async def opened(settings: Settings, *, is_server: bool = False, clock: Clock | 
             if is_server:
                 await app.events.begin_run()
             await app.answers.load()
-            app.has_asking_rules = await store.read(guards.any_asks)
+            app.has_asking_rules = await store.read(rules.any_asks)
             was_killed = is_server and not await store.write(instance.was_stopped)
             await app.runner.start(is_server=is_server, was_killed=was_killed)
             telling = tasks.create_task(app.notices.run())

@@ -13,11 +13,11 @@ from pydantic import BaseModel, ConfigDict
 
 from core import attribute_values, presence, remotes, rules, scripts
 from core.attribute_values import Behind, edit
-from core.attributes import Source
 from core.calls import Core
-from core.conditions import Verdict, sources
 from core.errors import AttributeNotReadable, AttributeNotWritable, ChecksumMismatch
 from core.presence import Question
+from core.rules import Verdict, sources
+from core.types import Source
 from jobs.context import JobContext
 from jobs.errors import JobsError, RemoteUnavailable
 from jobs.functions.core import OpenCall

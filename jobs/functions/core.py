@@ -15,10 +15,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 from core import (
     activity,
     attribute_values,
-    attributes,
-    gifts,
     groups,
     listing,
+    presence,
     remember,
     remotes,
     rules,
@@ -45,7 +44,7 @@ class CreateUser(BaseModel):
 
 @job("create_user", CreateUser, calls=["core.user.create"], is_internal=True)
 async def create_user(job: JobContext, data: CreateUser) -> Commit[User]:
-    """Make a user with his token, group and home."""
+    """Make a user with their token, group and home."""
     return Commit(lambda core: core(users.create, data.name))
 
 
@@ -69,8 +68,8 @@ OPEN: tuple[CoreCall[..., Any], ...] = (
     types.list_,
     types.retire,
     types.change_creators,
-    attributes.create,
-    attributes.list_,
+    types.declare,
+    types.list_attributes,
     attribute_values.permissions,
     tokens.create,
     listing.read_one,
@@ -92,9 +91,9 @@ OPEN: tuple[CoreCall[..., Any], ...] = (
     sets.remove_tokens,
     sets.truncate,
     sets.delete,
-    gifts.create,
-    gifts.list_,
-    gifts.delete,
+    presence.create_gift,
+    presence.list_gifts,
+    presence.delete_gift,
     remember.remember,
     remember.recall,
     rules.create,
@@ -226,7 +225,7 @@ def _given(value: Any) -> Any:
 
 
 def _declaration() -> type[BaseModel]:
-    fields = parameters(attributes.create)
+    fields = parameters(types.declare)
     kept = {name: field for name, field in fields.items() if name not in ("type", "name")}
     return model("core.declared.attribute", "An attribute of a type: see core.attribute.create.", kept)
 

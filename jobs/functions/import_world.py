@@ -14,11 +14,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from core import attribute_values, attributes, gifts, groups, remotes, rules, scripts, sets, tokens, types, users
+from core import attribute_values, groups, presence, remotes, rules, scripts, sets, tokens, types, users
 from core.calls import Core
-from core.definitions import Definition
 from core.errors import CoreError
 from core.limits import ValueType
+from core.remotes import Definition
 from core.scripts import parsed
 from jobs.context import JobContext
 from jobs.errors import BadWorld
@@ -435,7 +435,7 @@ def _make_type(core: Core, world: World, made: Made, key: str, words: list[str])
     for word in words:
         place = f"types.{key}.attributes.{word}"
         with _at(place):
-            core(attributes.create, name, word, **_options(part.attributes[word], made, place))
+            core(types.declare, name, word, **_options(part.attributes[word], made, place))
 
 
 def _options(part: AttributePart, made: Made, place: str) -> dict[str, Any]:
@@ -501,7 +501,7 @@ def _fill_set(core: Core, part: SetPart, made: Made, key: str) -> None:
         place = f"sets.{key}.gifts.{number}"
         with _at(place):
             values = _meant(gift.attributes, made, f"{place}.attributes")
-            core(gifts.create, set_id, made.types.get(gift.type, gift.type), gift.name, values, gift.access)
+            core(presence.create_gift, set_id, made.types.get(gift.type, gift.type), gift.name, values, gift.access)
 
 
 def _make_rules(core: Core, parts: list[RulePart], made: Made, place: str, **on: str) -> None:

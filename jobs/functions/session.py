@@ -9,13 +9,13 @@ from functools import partial
 
 from pydantic import BaseModel, ConfigDict
 
-from core import commands, listing, paths, presence, sets, users
+from core import commands, listing, presence, sets, users
+from core.access import Place
 from core.calls import Core
 from core.commands import TokenCommand
-from core.conditions import Answers
 from core.errors import NotFound, NotWritable, NoWay, SetNotFound
 from core.listing import Entry, Kind, Order, Position
-from core.sets import Place
+from core.rules import Answers
 from jobs.context import JobContext
 from jobs.model import Commit, job
 
@@ -305,7 +305,7 @@ def _target(core: Core, user_id: str, data: Move) -> str:
             raise NoWay("up")
         return parent
     if data.path is not None:
-        return core(paths.resolve, data.from_set_id, data.path, core(users.read, user_id).home_set_id)
+        return core(sets.resolve, data.from_set_id, data.path, core(users.read, user_id).home_set_id)
     if data.direction == "there" and len(data.targets) == 1:
         return data.targets[0]
     if data.is_forced:

@@ -18,11 +18,10 @@ from urllib.parse import urlsplit
 
 from core.activity import Try
 from core.attribute_values import Behind
-from core.definitions import Definition
-from core.remotes import Remote
+from core.remotes import Definition, Remote
 from jobs.breaker import Breaker
 from jobs.errors import RemoteCooling, RemoteUnavailable
-from jobs.remotes.http import HttpClient, Unreached
+from jobs.remotes.http import Unreachable
 from jobs.remotes.mapping import Letter, Response, letter, taken
 from store import Clock, Pool
 
@@ -451,3 +450,90 @@ def _retry_after(response: Response, now_ms: int) -> float | None:
         return max(0.0, round(parsedate_to_datetime(text).timestamp() - now_ms / 1000, 3))
     except (ValueError, TypeError, OverflowError):
         return None
+
+
+# Of a page that says itself how it is written; others could make of a few bytes a lot of work.
+CHARSETS = frozenset({"utf-8", "us-ascii", "iso-8859-1", "iso-8859-15", "windows-1252", "utf-16"})
+
+
+class Unreached(RemoteUnavailable):
+    """The connection failed on the way: it may work the next time."""
+
+
+class HttpClient:
+    """Sends letters and reads what comes back.
+
+    Args:
+        networks: which addresses may be dialled although they are not public.
+        ca_file: certificates it trusts instead of this machine's.
+        answer_bytes: how long an answer may be.
+        names, answers: threads that look names up, and that load what is needed.
+    """
+
+    def __init__(
+        self, networks: tuple[str, ...], ca_file: str | None, answer_bytes: int, names: Pool, answers: Pool
+    ) -> None:
+        self._names, self._answers = names, answers
+        self._networks, self._ca_file, self._answer_bytes = networks, ca_file, answer_bytes
+        self._transport: Any = None
+        self._opening = asyncio.Lock()
+
+    async def exchange(self, to_send: Letter) -> Response:
+        """Send a letter and return what comes back, whatever its status. Raises RemoteUnavailable."""
+        transport = await self.open()
+        import httpcore2
+        import httpx2
+
+        try:
+            url = httpx2.URL(to_send.url).copy_merge_params(to_send.query)
+            request = httpx2.Request(to_send.method, url, headers=to_send.headers, content=to_send.body)
+        except (httpx2.InvalidURL, UnicodeError) as error:
+            raise RemoteUnavailable("its address, or a header, holds what cannot be sent") from error
+        try:
+            response = await transport.handle_async_request(request)
+            try:
+                headers = {name.lower(): value for name, value in response.headers.items()}
+                return Response(response.status_code, headers, await self._read(response))
+            finally:
+                await response.aclose()
+        except Unreachable as error:
+            raise RemoteUnavailable("it could not be reached: its address is not one to call") from error
+        except (httpx2.HTTPError, httpcore2.NetworkError, OSError) as error:
+            if isinstance(error, TimeoutError):
+                raise
+            raise Unreached("it could not be reached") from error
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._transport is not None:
+            await self._transport.aclose()
+
+    async def _read(self, response: Any) -> str:
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise RemoteUnavailable("it answered packed, which was not asked for")
+        found = bytearray()
+        async for chunk in response.aiter_raw():
+            found += chunk
+            if len(found) > self._answer_bytes:
+                raise RemoteUnavailable(f"it answered with more than {self._answer_bytes} bytes")
+        return _decoded(bytes(found), response.charset_encoding)
+
+    async def open(self) -> Any:
+        """Load what is needed, the first time, and return the transport."""
+        async with self._opening:
+            if self._transport is None:
+                # Not on the loop: packages and certificates take longer to load than others should wait.
+                self._transport = await self._answers.run(self._load)
+        return self._transport
+
+    def _load(self) -> Any:
+        from jobs.remotes.guard import guarded_transport
+
+        return guarded_transport(self._networks, self._ca_file, self._names)
+
+
+def _decoded(found: bytes, charset: str | None) -> str:
+    charset = (charset or "utf-8").lower()
+    if charset not in CHARSETS:
+        raise RemoteUnavailable(f"it answered in the character set {charset[:40]!r}, which is not read")
+    return found.decode(charset, "replace")

@@ -1,10 +1,13 @@
 """The guard of remotes: it looks at the address really dialled, whatever name, redirect or spelling led there.
 
+It needs packages that only the extra `remotes` brings, so it is imported when the first remote is called.
+
 Source: libraries.md 1.6: checks on the text of a URL lose to redirects and to names that resolve anew.
 """
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
@@ -12,13 +15,10 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 import httpcore2
+import httpx2
 
-from jobs.remotes.http import Address, is_public
+from jobs.remotes.http import Address, Unreachable, is_public
 from store import Pool
-
-
-class Unreachable(OSError):
-    """The address is not one that remotes may dial."""
 
 
 async def resolve(host: str, port: int, names: Pool) -> list[Address]:
@@ -72,3 +72,25 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
     async def sleep(self, seconds: float) -> None:
         """Wait between retries, of which there are none."""
         await asyncio.sleep(seconds)
+
+
+MAX_CONNECTIONS = 100
+KEEPALIVE_S = 30
+
+
+def guarded_transport(networks: tuple[str, ...], ca_file: str | None, names: Pool) -> httpx2.AsyncHTTPTransport:
+    """Return what sends requests, over a pool that dials through the guard."""
+    context = ssl.create_default_context(cafile=ca_file)
+
+    class Transport(httpx2.AsyncHTTPTransport):
+        """The package's transport over a pool that dials through the guard."""
+
+        def __init__(self) -> None:
+            self._pool = httpcore2.AsyncConnectionPool(
+                ssl_context=context,
+                max_connections=MAX_CONNECTIONS,
+                keepalive_expiry=KEEPALIVE_S,
+                network_backend=GuardedBackend(networks, names),
+            )
+
+    return Transport()

@@ -18,9 +18,8 @@ from core import activity
 from core.activity import Activity, Question, Resolution
 from core.attribute_values import Behind
 from core.calls import Core
-from core.definitions import MAX_ANSWER_BYTES
 from core.errors import ActivityNotFound, BadValue
-from core.remotes import Remote
+from core.remotes import MAX_ANSWER_BYTES, Remote
 from jobs.asks import Form
 from jobs.context import JobContext
 from jobs.errors import AskDeclined

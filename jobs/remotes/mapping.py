@@ -15,7 +15,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from core.attribute_values import Behind
-from core.definitions import Definition, Part, split
+from core.remotes import Definition, Part, split
 from jobs.errors import RemoteUnavailable
 
 M = TypeVar("M", bound=BaseModel)

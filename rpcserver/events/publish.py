@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from core import audience, guards
-from core.notices import NOTICES, Notice
+from core import audience, rules
+from core.calls import NOTICES, Notice
 from jobs.model import JobEvent
 from plugins.hooks import FinishedJob
 from rpcserver.sessions import views
@@ -17,7 +17,7 @@ _TOLD = ("event", "set_id", "token_id", "attribute")  # of a notice: who did it 
 
 def hear(app: "App", tx: Tx, notice: Notice) -> None:
     """Take a notice of a core call, inside its transaction, and tell whoever may hear of it."""
-    if notice.event == "rule_created" and not app.has_asking_rules and guards.any_asks(tx):
+    if notice.event == "rule_created" and not app.has_asking_rules and rules.any_asks(tx):
         # Known before the rule's maker has his answer: the next move asks it, and none has to be made twice.
         tx.after_commit(app.ask_rules)
     listeners = app.events.listeners

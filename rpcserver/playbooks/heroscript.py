@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from core import paths, sets
+from core import sets
 from core.calls import Scene
 from core.errors import CoreError
 from heroscript import OurTime, Params
@@ -72,6 +72,6 @@ def _place(tx: Tx, session: Session, home_set_id: str) -> dict[str, str]:
             names.append(shown.name)
             place = shown.parent_id
         path = "/".join(["~", *reversed(names)])
-        return {"path": path} if paths.resolve(scene, home_set_id, path, home_set_id) == by_id["set"] else by_id
+        return {"path": path} if sets.resolve(scene, home_set_id, path, home_set_id) == by_id["set"] else by_id
     except CoreError:
         return by_id  # a set above it is not to be seen, or a name cannot stand in a path

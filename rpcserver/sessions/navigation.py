@@ -14,8 +14,8 @@ import orjson
 import structlog
 
 from core import users
-from core.conditions import Answers
 from core.errors import EnterRefused, LeaveRefused, NotFound, PassageChanged, SetNotFound
+from core.rules import Answers
 from jobs import asks
 from jobs.functions.attributes import AskPassage
 from jobs.functions.session import CreateSession, Listing, Move, Moved, SessionSets

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from core import attribute_values, attributes, groups, listing, sets, tokens, types
+from core import attribute_values, groups, listing, sets, tokens, types
 from core.errors import AttributeNotFound, AttributeNotWritable, BadAttribute
 from tests.core.world import World
 
@@ -21,7 +21,7 @@ def a_type(world: World, name: str, user: str = "anna", **declared: dict[str, An
     """Return a type with these attributes; each is a number if nothing else is said."""
     full = world.do(user, types.create, name)
     for word, options in declared.items():
-        world.do(user, attributes.create, full, word, **{"value_type": "number", **options})
+        world.do(user, types.declare, full, word, **{"value_type": "number", **options})
     return full
 
 
@@ -31,9 +31,9 @@ def test_a_child_only_narrows(world: World) -> None:
     base = a_type(world, "base", open={}, closed={"read_groups": [staff, guards], "write_groups": [staff]})
     child = world.do("anna", types.create, "child")
 
-    def declared(name: str, parent: str, **options: Any) -> attributes.Attribute:
-        world.do("anna", attributes.create, child, name, "number", parent=parent, **options)
-        return next(one for one in world.do("anna", attributes.list_, child) if one.name == name)
+    def declared(name: str, parent: str, **options: Any) -> types.Attribute:
+        world.do("anna", types.declare, child, name, "number", parent=parent, **options)
+        return next(one for one in world.do("anna", types.list_attributes, child) if one.name == name)
 
     inherits = declared("inherits", f"{base}.closed")
     assert (inherits.read_groups, inherits.write_groups) == ([staff, guards], [staff])
@@ -56,7 +56,7 @@ def test_parent_and_child_both_count(world: World) -> None:
     base = a_type(world, "base", level={"read_needs": ["lamp"], "write_needs": ["lamp"]})
     lamp = a_type(world, "lamp", lamp={})
     child = world.do("anna", types.create, "child", [base])
-    world.do("anna", attributes.create, child, "fine", "number", parent=f"{base}.level", read_needs=["fine"])
+    world.do("anna", types.declare, child, "fine", "number", parent=f"{base}.level", read_needs=["fine"])
     place = world.do("anna", sets.create, "hall")
     token = world.do("anna", tokens.create, child, "thing", {"fine": 1})
     world.do("anna", sets.add_tokens, place, [token])

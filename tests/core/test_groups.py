@@ -2,7 +2,7 @@
 
 import pytest
 
-from core import attribute_values, groups, listing, sets, tokens, users
+from core import access, attribute_values, groups, listing, sets, tokens, users
 from core.errors import BadName, NotWritable, OwnGroup, TokenNotFound, UserNotFound
 from tests.core.world import World
 
@@ -62,6 +62,6 @@ def test_members_read_and_admins_write_but_do_not_share(world: World) -> None:
         world.do("bob", tokens.grant, token, world.users["carl"].id, "read")
     world.do("anna", tokens.give, token, world.users["carl"].id)
     with pytest.raises(TokenNotFound):
-        world.do("bob", tokens.readable, token)  # type: ignore[arg-type]
+        world.do("bob", access.readable_token, token)  # type: ignore[arg-type]
     with pytest.raises(UserNotFound):
         world.do("carl", users.read, anna.id)

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from core import attribute_values, attributes, commands, gifts, groups, listing, presence, rules, sets, tokens, types
+from core import access, attribute_values, commands, groups, listing, presence, rules, sets, tokens, types
 from core.errors import AttributeNotFound, BadRule, EventRefused, NotMember, NotWritable, SetNotEmpty, SetNotFound
-from core.guards import EVENTS
+from core.rules import EVENTS
 from tests.core.world import World
 
 NEVER: dict[str, Any] = {"deny": {"not": {"about": "nothing"}}}
@@ -23,7 +23,7 @@ def a_set(world: World, name: str = "vault", **options: Any) -> tuple[str, str]:
 def a_kind(world: World) -> str:
     """Return a type of anna's, a heir of another, whose tokens have a price."""
     far = world.do("anna", types.create, "goods")
-    world.do("anna", attributes.create, far, "price", "number", default=1)
+    world.do("anna", types.declare, far, "price", "number", default=1)
     return world.do("anna", types.create, "lamp", [far])
 
 
@@ -105,7 +105,7 @@ def test_rules_of_a_type_hold_for_its_heirs(world: World) -> None:
         world.do("bob", tokens.delete, torch)
     place, _ = a_set(world)
     with pytest.raises(EventRefused, match="too dear"):
-        world.do("anna", gifts.create, place, kind, "gift", {"price": 99})
+        world.do("anna", presence.create_gift, place, kind, "gift", {"price": 99})
     world.do("bob", attribute_values.edit, torch, "price", 10)
     world.do("bob", tokens.create, mine, "plain")  # the default counts
     a_rule(world, "token_creating", {"deny": {"attribute": {"name": "price", "is": 1}}}, type="anna.goods")
@@ -175,7 +175,9 @@ def test_what_a_rule_keeps_from_a_reader_is_left_out(world: World) -> None:
     assert [command.description for command in world.do("bob", commands.offered, room)] == [""]
     assert not world.do("bob", attribute_values.permissions, plain, "secret").can_read
     with pytest.raises(AttributeNotFound):
-        world.do("bob", lambda scene: attribute_values.readable(scene, tokens.readable(scene, plain), "secret", room))
+        world.do(
+            "bob", lambda scene: attribute_values.readable(scene, access.readable_token(scene, plain), "secret", room)
+        )
     world.do("anna", groups.add, friends, world.users["bob"].id)
     assert seen("bob") == {
         "plain": {"open": 2, "secret": 1},
@@ -272,7 +274,7 @@ def test_truncating_leaves_visitors_children_and_what_is_anothers(world: World) 
     world.do("anna", sets.add_tokens, room, [theirs])
     pillar = world.do("anna", tokens.create, "thing", "pillar")
     world.do("anna", sets.add_tokens, room, [pillar], is_sticky=True)
-    world.do("anna", gifts.create, room, "note", "flower")
+    world.do("anna", presence.create_gift, room, "note", "flower")
     world.do("bob", presence.enter, "s_1", room)
     child = world.do("anna", sets.create, "child", room)
     with pytest.raises(SetNotEmpty):
@@ -286,7 +288,7 @@ def test_truncating_leaves_visitors_children_and_what_is_anothers(world: World) 
     world.do("anna", rules.delete, guard)
     world.do("anna", sets.truncate, room)
     assert sorted(entry.name for entry in world.do("bob", listing.read, room).entries) == ["bob", "flower", "pillar"]
-    assert tokens.find(world.tx, own) is None and tokens.find(world.tx, theirs) is not None
+    assert access.find_token(world.tx, own) is None and access.find_token(world.tx, theirs) is not None
     assert world.do("bob", presence.leave, "s_1") == (room, True)
 
 
@@ -301,7 +303,7 @@ def test_a_session_s_sets_are_discarded_whatever_stands_on_them(world: World) ->
         world.do("bob", sets.discard, shelf)
     world.do("anna", sets.discard, shelf)
     assert world.do("anna", sets.show, child).parent_id is None
-    assert tokens.find(world.tx, note) is None
+    assert access.find_token(world.tx, note) is None
     with pytest.raises(SetNotFound):
         world.do("anna", sets.show, shelf)
     assert world.all("PRAGMA foreign_key_check") == []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from core import attribute_values, attributes, groups, listing, sets, tokens, types
+from core import access, attribute_values, groups, listing, sets, tokens, types
 from core.errors import (
     AttributeNotFound,
     AttributeNotReadable,
@@ -20,8 +20,8 @@ def a_stage(world: World) -> tuple[str, str, str]:
     """Return a public set of anna's, a token in it with a secret and a note, and the group that reads the secret."""
     group = world.do("anna", groups.create, "staff")
     name = world.do("anna", types.create, "safe")
-    world.do("anna", attributes.create, name, "secret", "string", read_groups=[group], write_groups=[group])
-    world.do("anna", attributes.create, name, "note", "string", default="nothing")
+    world.do("anna", types.declare, name, "secret", "string", read_groups=[group], write_groups=[group])
+    world.do("anna", types.declare, name, "note", "string", default="nothing")
     place = world.do("anna", sets.create, "hall", world.home("anna"), is_public=True)
     token = world.do("anna", tokens.create, name, "safe", {"secret": "1234"})
     world.do("anna", sets.add_tokens, place, [token])
@@ -42,7 +42,7 @@ def test_unreadable_attributes_are_silently_left_out(world: World) -> None:
     assert values(world, "bob", place) == {"note": "nothing"}
     assert "secret" not in world.do("bob", listing.read_one, token, place).attributes
     with pytest.raises(AttributeNotFound):
-        attribute_values.readable(world.scene("bob"), tokens.readable(world.scene("bob"), token), "secret", place)
+        attribute_values.readable(world.scene("bob"), access.readable_token(world.scene("bob"), token), "secret", place)
     world.do("anna", groups.add, group, world.users["bob"].id)
     assert values(world, "bob", place)["secret"] == "1234"
 
@@ -82,7 +82,7 @@ def test_an_attribute_is_turned_off_and_on(world: World) -> None:
     with pytest.raises(AttributeNotWritable):
         world.do("anna", attribute_values.edit, token, "note", "x")
     with pytest.raises(AttributeNotReadable):
-        attribute_values.readable(world.scene("anna"), tokens.readable(world.scene("anna"), token), "note", place)
+        attribute_values.readable(world.scene("anna"), access.readable_token(world.scene("anna"), token), "note", place)
     with pytest.raises(NotWritable):
         world.do("bob", attribute_values.turn, token, "note", True)
     world.do("anna", attribute_values.turn, token, "note", True)
@@ -101,12 +101,10 @@ def test_a_plain_token_s_attribute_is_turned_off_too(world: World) -> None:
 def test_an_attribute_may_need_others_in_the_set(world: World) -> None:
     """A list of needs is met by any of them, an object by all; without a set none is met."""
     name = world.do("anna", types.create, "door")
-    world.do(
-        "anna", attributes.create, name, "code", "string", read_needs=["lamp", "torch"], write_needs={"lamp": True}
-    )
+    world.do("anna", types.declare, name, "code", "string", read_needs=["lamp", "torch"], write_needs={"lamp": True})
     for word in ("lamp", "torch"):
         kind = world.do("anna", types.create, word)
-        world.do("anna", attributes.create, kind, word, "number")
+        world.do("anna", types.declare, kind, word, "number")
     place = world.do("anna", sets.create, "cave", world.home("anna"), is_public=True)
     door = world.do("anna", tokens.create, name, "door", {"code": "7"})
     world.do("anna", sets.add_tokens, place, [door])

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from core import gifts, listing, members, presence, sets, tokens
+from core import listing, members, presence, sets, tokens
 from core.errors import AlreadyMember, CoreError, NotMember, SetCycle, SetNotEmpty, SetNotFound, TokenInUse
 from tests.core.world import World
 
@@ -196,7 +196,7 @@ class Model(RuleBasedStateMachine):
     def add_gift(self, set_id: str) -> None:
         """A set begins to give one thing more."""
         if set_id in self.sets:
-            self.attempt(None, self.sets[set_id].owner, gifts.create, set_id, "thing", "gift")
+            self.attempt(None, self.sets[set_id].owner, presence.create_gift, set_id, "thing", "gift")
             self.sets[set_id].gifts += 1
 
     @rule(target=sessions, user=st.sampled_from(USERS))

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from core import attribute_values, attributes, commands, groups, listing, sets, tokens, types
+from core import access, attribute_values, commands, groups, listing, sets, tokens, types
 from core.errors import CoreError, NotWritable, OwnGroup, SetNotFound, TokenNotFound
 from tests.core.world import World
 
@@ -37,8 +37,8 @@ class Permissions(RuleBasedStateMachine):
         self.group = self.world.do("anna", groups.create, "staff")
         self.world.do("anna", types.create, "safe")
         of_group = {"read_groups": [self.group], "write_groups": [self.group]}
-        self.world.do("anna", attributes.create, SAFE, "secret", "number", **of_group)  # type: ignore[arg-type]
-        self.world.do("anna", attributes.create, SAFE, "note", "number")
+        self.world.do("anna", types.declare, SAFE, "secret", "number", **of_group)  # type: ignore[arg-type]
+        self.world.do("anna", types.declare, SAFE, "note", "number")
         for user, is_public in whose:
             self.make_set(user, is_public)
 
@@ -85,7 +85,7 @@ class Permissions(RuleBasedStateMachine):
         """A token, plain, a command, or with attributes of its own, stands in a set that its maker may write."""
         token = self.world.do(user, tokens.create, type, "x", {"note": 1} if type == SAFE else {}, is_public)
         if type == SAFE:
-            values = {**tokens.readable(self.world.scene(user), token).values, "secret": 7}
+            values = {**access.readable_token(self.world.scene(user), token).values, "secret": 7}
             tokens.store_values(self.world.tx, token, values)
         self.owner[token] = user
         if is_public:
@@ -179,14 +179,14 @@ class Permissions(RuleBasedStateMachine):
         for user in USERS:
             readable = {set_id for set_id, token in self.definer.items() if self.may_read(user, token)}
             writable = {set_id for set_id, token in self.definer.items() if self.may_write(user, token)}
-            assert sets.readable_among(self.world.tx, self.id_of(user), list(self.definer)) == readable
+            assert access.readable_among(self.world.tx, self.id_of(user), list(self.definer)) == readable
             for is_writable, expected in ((False, readable), (True, writable)):
                 found, _ = self.world.do(user, listing.list_sets, is_writable=is_writable, limit=200)
                 assert {place.id for place in found} & set(self.definer) == expected
             for set_id in self.definer:
                 self.attempt(None if set_id in readable else SetNotFound, user, sets.show, set_id)
                 refused = None if set_id in writable else NotWritable if set_id in readable else SetNotFound
-                self.attempt(refused, user, sets.writable, set_id)
+                self.attempt(refused, user, access.writable_place, set_id)
 
     @invariant()
     def listings_agree(self) -> None:
@@ -212,11 +212,11 @@ class Permissions(RuleBasedStateMachine):
         for user in USERS:
             for token, owner in self.owner.items():
                 can_read = self.stands_before(user, token)
-                self.attempt(None if can_read else TokenNotFound, user, tokens.readable, token)
+                self.attempt(None if can_read else TokenNotFound, user, access.readable_token, token)
                 can_write = self.may_write(user, token)
                 refused = None if can_write else NotWritable if can_read else TokenNotFound
-                self.attempt(refused, user, tokens.writable, token)
-                if can_read and tokens.readable(self.world.scene(user), token).type == SAFE:
+                self.attempt(refused, user, access.writable_token, token)
+                if can_read and access.readable_token(self.world.scene(user), token).type == SAFE:
                     knows = user == owner or user in self.staff
                     seen = self.world.do(user, listing.read_one, token).attributes
                     assert seen == ({"note": 1, "secret": 7} if knows else {"note": 1})

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from core import attribute_values, gifts, groups, members, presence, remember, rules, scripts, sets, tokens, types
-from core.conditions import Verdict
+from core import attribute_values, groups, members, presence, remember, rules, scripts, sets, tokens, types
 from core.errors import (
     BadRule,
     EnterRefused,
@@ -19,6 +18,7 @@ from core.errors import (
     TooMany,
     TypeNotFound,
 )
+from core.rules import Verdict
 from tests.core.world import World
 
 
@@ -239,8 +239,8 @@ def test_a_rule_names_only_what_is_there(world: World) -> None:
 def test_gifts_come_and_go_with_the_visitor(world: World) -> None:
     """Each session gets its own, nobody else sees it, and leaving takes it back; writable when the set says so."""
     shop, _ = a_set(world, "shop")
-    world.do("anna", gifts.create, shop, "basket", "basket", {"items": []}, "write")
-    world.do("anna", gifts.create, shop, "command", "buy")
+    world.do("anna", presence.create_gift, shop, "basket", "basket", {"items": []}, "write")
+    world.do("anna", presence.create_gift, shop, "command", "buy")
     world.do("bob", presence.enter, "s_1", shop)
     world.do("carl", presence.enter, "s_2", shop)
     from core import commands, listing
@@ -297,10 +297,10 @@ def test_what_a_move_has_to_look_at_is_bounded(world: World) -> None:
         forbid(world, token, {"allow": {"type": "user"}})
     with pytest.raises(TooMany):
         forbid(world, token, {"allow": {"type": "user"}})
-    for _ in range(gifts.MAX_GIFTS):
-        world.do("anna", gifts.create, place, "thing", "gift")
+    for _ in range(presence.MAX_GIFTS):
+        world.do("anna", presence.create_gift, place, "thing", "gift")
     with pytest.raises(TooMany):
-        world.do("anna", gifts.create, place, "thing", "gift")
+        world.do("anna", presence.create_gift, place, "thing", "gift")
     count = {"count": {"type": "user", "minimum": 1}}
     with pytest.raises(BadRule, match="counts more than"):
         forbid(world, a_set(world, "other")[1], {"allow": {"all": [count] * 6}})

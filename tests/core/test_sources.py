@@ -6,7 +6,6 @@ import pytest
 
 from core import activity, attribute_values, groups, remotes, rules, scripts, sets, tokens
 from core.activity import Question, Try
-from core.definitions import Definition
 from core.errors import (
     ActivityNotFound,
     BadRemote,
@@ -18,6 +17,7 @@ from core.errors import (
     StillUsed,
     TooMany,
 )
+from core.remotes import Definition
 from tests.core.world import World
 
 URL = Definition(url="https://api.example.com/")

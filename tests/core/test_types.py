@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from core import attribute_values, attributes, groups, listing, remotes, rules, scripts, tokens, types
-from core.definitions import Definition
+from core import attribute_values, groups, listing, remotes, rules, scripts, tokens, types
 from core.errors import (
     AttributeNotFound,
     BadName,
@@ -22,21 +21,22 @@ from core.errors import (
     TypeNotFound,
     UserNotFound,
 )
+from core.remotes import Definition
 from tests.core.world import World
 
 
 def test_the_nearest_ancestor_wins(world: World) -> None:
     """A declaration on a parent hides the grandparent's; of two parents the first given wins."""
     far = world.do("anna", types.create, "far")
-    world.do("anna", attributes.create, far, "color", "string", default="far")
-    world.do("anna", attributes.create, far, "weight", "number", default=1)
+    world.do("anna", types.declare, far, "color", "string", default="far")
+    world.do("anna", types.declare, far, "weight", "number", default=1)
     left = world.do("anna", types.create, "left", [far])
-    world.do("anna", attributes.create, left, "color", "string", default="left")
+    world.do("anna", types.declare, left, "color", "string", default="left")
     right = world.do("anna", types.create, "right", [far])
-    world.do("anna", attributes.create, right, "color", "string", default="right")
-    world.do("anna", attributes.create, right, "weight", "number", default=2)
+    world.do("anna", types.declare, right, "color", "string", default="right")
+    world.do("anna", types.declare, right, "weight", "number", default=2)
     child = world.do("anna", types.create, "child", [left, right])
-    defaults = {one.name: one.default for one in world.do("anna", attributes.list_, child)}
+    defaults = {one.name: one.default for one in world.do("anna", types.list_attributes, child)}
     assert defaults == {"color": "left", "weight": 2}  # right is nearer than far, though far is left's parent
     assert world.do("anna", types.read, child).line == [child, left, right, far]
 
@@ -59,9 +59,9 @@ def test_a_type_is_frozen_once_its_owner_made_something_of_it(world: World) -> N
     world.do("anna", types.create, "heir", [inherited])
     for name in (used, inherited):
         with pytest.raises(TypeClosed):
-            world.do("anna", attributes.create, name, "late", "string")
+            world.do("anna", types.declare, name, "late", "string")
     with pytest.raises(NotWritable):
-        world.do("bob", attributes.create, world.do("anna", types.create, "hers"), "mine", "string")
+        world.do("bob", types.declare, world.do("anna", types.create, "hers"), "mine", "string")
 
 
 def test_nobody_else_freezes_a_type(world: World) -> None:
@@ -70,7 +70,7 @@ def test_nobody_else_freezes_a_type(world: World) -> None:
     token = world.do("bob", tokens.create, name, "his")
     world.do("bob", types.create, "heir", [name])
     assert not world.do("anna", types.read, name).is_frozen
-    world.do("anna", attributes.create, name, "watts", "number", default=40)
+    world.do("anna", types.declare, name, "watts", "number", default=40)
     assert world.do("bob", listing.read_one, token).attributes["watts"] == 40
     world.do("anna", tokens.create, name, "hers")
     assert world.do("bob", types.read, name).is_frozen
@@ -85,8 +85,8 @@ def test_whether_a_strangers_group_exists_does_not_show(world: World) -> None:
     tries: list[Callable[[str], Any]] = [
         lambda id: world.do("bob", types.create, "closed", creators_group_id=id),
         lambda id: world.do("bob", types.change_creators, name, id),
-        lambda id: world.do("bob", attributes.create, name, "a", "string", read_groups=[id]),
-        lambda id: world.do("bob", attributes.create, name, "a", "string", write_groups=[id]),
+        lambda id: world.do("bob", types.declare, name, "a", "string", read_groups=[id]),
+        lambda id: world.do("bob", types.declare, name, "a", "string", write_groups=[id]),
         lambda id: world.do("bob", rules.create, "value_changing", {"allow": {"group": id}}, token_id=token),
         lambda id: world.do("bob", remotes.create, "r", Definition(question="Well?"), "manual", group_id=id),
         lambda id: world.do("bob", groups.read, id),
@@ -192,7 +192,7 @@ def test_unknown_types_and_the_servers_own_are_refused(world: World) -> None:
 def test_a_value_is_of_its_type(world: World, value_type: Any, good: list[Any], bad: list[Any]) -> None:
     """Each value type takes what it names and nothing else."""
     name = world.do("anna", types.create, "thing")
-    world.do("anna", attributes.create, name, "held", value_type, allow_null=False, default=(good or [1])[0])
+    world.do("anna", types.declare, name, "held", value_type, allow_null=False, default=(good or [1])[0])
     for value in good:
         world.do("anna", tokens.create, name, "x", {"held": value})
     for value in bad:
@@ -203,8 +203,8 @@ def test_a_value_is_of_its_type(world: World, value_type: Any, good: list[Any], 
 def test_references_name_something_that_is_there(world: World) -> None:
     """A user, a token or an attribute is referred to by an id that exists."""
     name = world.do("anna", types.create, "thing")
-    world.do("anna", attributes.create, name, "who", "user")
-    world.do("anna", attributes.create, name, "what", "token")
+    world.do("anna", types.declare, name, "who", "user")
+    world.do("anna", types.declare, name, "what", "token")
     world.do("anna", tokens.create, name, "x", {"who": world.users["bob"].id, "what": world.users["bob"].token_id})
     for values in ({"who": "u_nobody"}, {"what": "t_nothing"}):
         with pytest.raises(BadValue):
@@ -214,9 +214,9 @@ def test_references_name_something_that_is_there(world: World) -> None:
 def test_limits_hold(world: World) -> None:
     """Size, length, pattern and choices; and a default must keep them."""
     name = world.do("anna", types.create, "thing")
-    world.do("anna", attributes.create, name, "level", "number", minimum=1, maximum=5)
-    world.do("anna", attributes.create, name, "code", "string", pattern="[a-z]{2}-[0-9]+", maximum=6)
-    world.do("anna", attributes.create, name, "size", "string", choices=["s", "m"], default="m")
+    world.do("anna", types.declare, name, "level", "number", minimum=1, maximum=5)
+    world.do("anna", types.declare, name, "code", "string", pattern="[a-z]{2}-[0-9]+", maximum=6)
+    world.do("anna", types.declare, name, "size", "string", choices=["s", "m"], default="m")
     world.do("anna", tokens.create, name, "x", {"level": 5, "code": "ab-12", "size": "s"})
     for values in ({"level": 0}, {"level": 6}, {"code": "ab12"}, {"code": "ab-12345"}, {"size": "l"}):
         with pytest.raises(BadValue):
@@ -231,7 +231,7 @@ def test_limits_hold(world: World) -> None:
     ]
     for number, limits in enumerate(bad):
         with pytest.raises(BadValue):
-            world.do("anna", attributes.create, world.do("anna", types.create, f"t{number}"), "n", "number", **limits)
+            world.do("anna", types.declare, world.do("anna", types.create, f"t{number}"), "n", "number", **limits)
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_limits_hold(world: World) -> None:
 def test_no_pattern_runs_away(world: World, pattern: str, text: str) -> None:
     """Whatever the pattern, matching takes time in proportion to the text: nobody holds the writer."""
     name = world.do("anna", types.create, "t")
-    world.do("anna", attributes.create, name, "n", "string", pattern=pattern)
+    world.do("anna", types.declare, name, "n", "string", pattern=pattern)
     started = time.process_time()
     with pytest.raises(BadValue):
         world.do("anna", tokens.create, name, "x", {"n": text})
@@ -271,13 +271,13 @@ def test_no_pattern_runs_away(world: World, pattern: str, text: str) -> None:
 def test_what_cannot_be_matched_so_is_refused(world: World, pattern: str, reason: str) -> None:
     """The reason is told when the attribute is declared."""
     with pytest.raises(BadValue, match=reason):
-        world.do("anna", attributes.create, world.do("anna", types.create, "t"), "n", "string", pattern=pattern)
+        world.do("anna", types.declare, world.do("anna", types.create, "t"), "n", "string", pattern=pattern)
 
 
 @pytest.mark.parametrize("pattern", [r"\w{1,64}", "[A-Za-z0-9._-]{1,256}", r"(?i)[a-z]{2}-\d{4}|\pL+", "x" * 200])
 def test_what_people_write_can_be_matched(world: World, pattern: str) -> None:
     """Names, codes and words of any alphabet fit."""
-    world.do("anna", attributes.create, world.do("anna", types.create, "t"), "n", "string", pattern=pattern)
+    world.do("anna", types.declare, world.do("anna", types.create, "t"), "n", "string", pattern=pattern)
 
 
 @pytest.mark.parametrize(
@@ -294,13 +294,13 @@ def test_what_people_write_can_be_matched(world: World, pattern: str) -> None:
 def test_limits_make_sense(world: World, value_type: Any, limits: dict[str, Any]) -> None:
     """What no value could keep, or nobody could match, is refused when the attribute is declared."""
     with pytest.raises((BadValue, ScriptNotFound)):
-        world.do("anna", attributes.create, world.do("anna", types.create, "t"), "n", value_type, **limits)
+        world.do("anna", types.declare, world.do("anna", types.create, "t"), "n", value_type, **limits)
 
 
 def test_binary_is_measured_in_bytes(world: World) -> None:
     """The limits of a binary are those of what is encoded, not of its text."""
     name = world.do("anna", types.create, "t")
-    world.do("anna", attributes.create, name, "n", "binary", maximum=3)
+    world.do("anna", types.declare, name, "n", "binary", maximum=3)
     world.do("anna", tokens.create, name, "x", {"n": base64.b64encode(b"abc").decode()})
     with pytest.raises(BadValue, match="bytes"):
         world.do("anna", tokens.create, name, "x", {"n": base64.b64encode(b"abcd").decode()})
@@ -309,7 +309,7 @@ def test_binary_is_measured_in_bytes(world: World) -> None:
 def test_a_script_is_no_remote(world: World) -> None:
     """An attribute for scripts takes no remote, and the other way round."""
     name = world.do("anna", types.create, "t")
-    world.do("anna", attributes.create, name, "program", "script")
+    world.do("anna", types.declare, name, "program", "script")
     script = world.do("anna", scripts.create, "one", "1")
     remote = world.do("anna", remotes.create, "two", Definition(url="https://a.example/"))
     world.do("anna", tokens.create, name, "x", {"program": {"script": script}})

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from core import attribute_values, listing, members, paths, presence, rules, sets, tokens, tree, users
+from core import access, attribute_values, listing, members, presence, rules, sets, tokens, tree, users
 from core.calls import Core, Scene
 from core.errors import (
     AlreadyMember,
@@ -87,7 +87,7 @@ async def test_set_names_that_cannot_be(store: Store, anna: User, name: str) -> 
 async def test_what_one_cannot_read_is_not_there(store: Store, anna: User, bob: User) -> None:
     """An unreadable set and an unknown one give the same answer, for every call that takes one."""
     private = await make_set(store, anna)
-    for call in (sets.show, sets.delete, sets.truncate, sets.writable):
+    for call in (sets.show, sets.delete, sets.truncate, access.writable_place):
         mine = await refused(store, bob, SetNotFound, call, private)
         unknown = await refused(store, bob, SetNotFound, call, "set_none")
         assert str(mine).replace(private, "") == str(unknown).replace("set_none", "")
@@ -281,7 +281,7 @@ async def test_a_path_leads_somewhere(store: Store, anna: User, path: str, leads
     low = await make_set(store, anna, "low", parent_id=middle)
     shelf = await make_set(store, anna, "shelf", parent_id=anna.home_set_id)
     known = {"top": top, "middle": middle, "low": low, "home": anna.home_set_id, "shelf": shelf}
-    assert await as_user(store, anna, lambda s: paths.resolve(s, middle, path, anna.home_set_id)) == known[leads_to]
+    assert await as_user(store, anna, lambda s: sets.resolve(s, middle, path, anna.home_set_id)) == known[leads_to]
 
 
 @pytest.mark.parametrize(("path", "part"), [("low/none/x", "none"), ("../..", ".."), ("~bob", "~bob")])
@@ -290,7 +290,7 @@ async def test_a_path_that_leads_nowhere_says_where_it_broke(store: Store, anna:
     top = await make_set(store, anna, "top")
     middle = await make_set(store, anna, "middle", parent_id=top)
     await make_set(store, anna, "low", parent_id=middle)
-    assert (await refused(store, anna, SetNotFound, paths.resolve, middle, path, anna.home_set_id)).id == part
+    assert (await refused(store, anna, SetNotFound, sets.resolve, middle, path, anna.home_set_id)).id == part
 
 
 async def test_an_undeclared_core_call_is_refused(store: Store, anna: User) -> None:

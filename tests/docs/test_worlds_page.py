@@ -4,9 +4,8 @@ import json
 import re
 from pathlib import Path
 
-from core.conditions import _CHECKS
-from core.definitions import Definition
-from core.rules import EVENTS
+from core.remotes import Definition
+from core.rules import _CHECKS, EVENTS
 from jobs.functions import import_world
 from tests.conftest import Running
 

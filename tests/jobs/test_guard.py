@@ -9,8 +9,8 @@ import pytest
 
 from jobs.remotes import guard
 from jobs.remotes.client import is_allowed
-from jobs.remotes.guard import GuardedBackend, Unreachable
-from jobs.remotes.http import is_public
+from jobs.remotes.guard import GuardedBackend
+from jobs.remotes.http import Unreachable, is_public
 from store import Pool
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from core.attribute_values import Behind
-from core.attributes import Source
-from core.definitions import Definition, checked
 from core.errors import BadRemote
+from core.remotes import Definition, checked
+from core.types import Source
 from jobs.errors import RemoteUnavailable
 from jobs.remotes.client import is_allowed
 from jobs.remotes.mapping import Letter, Response, filled, letter, read, taken, written

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from core.attribute_values import Behind
-from core.attributes import Source
-from core.definitions import Definition, checked
 from core.errors import BadRemote
-from core.remotes import Remote
+from core.remotes import Definition, Remote, checked
+from core.types import Source
 from jobs.errors import RemoteUnavailable
 from jobs.remotes.client import RemoteLimits, Remotes, RemoteSecret
 from store import Clock

@@ -130,7 +130,7 @@ ROWS = [
         [("ATTRIBUTE_NOT_READABLE", lambda s: {"token_id": s.off, "attribute": "text"})], wrongly_by="bob"),
     Row("core.attribute.permissions",
         lambda s: {"token_id": s.lamp, "attribute": "watts", "set_id": s.room, "user_id": s.bob},
-        {"can_read": True, "can_write": False, "why": "only the owner, and whom he lets, write it"},
+        {"can_read": True, "can_write": False, "why": "only the owner, and whom they let, write it"},
         [("USER_NOT_FOUND", lambda s: {"token_id": s.lamp, "attribute": "watts", "user_id": "u_none"})]),
     Row("core.token.create",
         lambda s: {"type": s.kind, "name": "new", "attributes": {"watts": 60}, "set_id": s.room}, is_id("t_"),

@@ -59,6 +59,8 @@ class EmbeddedDispatcher:
         self._away: Counter[str] = Counter()  # jobs that gave their slot away, and for how many things they wait
         self._away_of: Counter[str] = Counter()  # how many of a user's have
         self._coming: dict[str, asyncio.Future[None]] = {}  # those that wait for a slot to go on in
+        self._reserved: set[str] = set()
+        self._start: Callable[[Waiting], None] | None = None  # while there is a worker
         self._wake = asyncio.Event()
 
     def waiting_of(self, owner_id: str) -> int:
@@ -97,8 +99,34 @@ class EmbeddedDispatcher:
         if self._is_patient(job.function):
             self._patient.append(job.id)
         else:
-            self._queue.put(Waiting(job.id, job.owner_id, job.function, job.priority, job.run_at))
+            self._queue.put(_waiting(job))
         self._wake.set()
+
+    def reserve(self, job: JobRow) -> Waiting | None:
+        """Take a slot for a job that is about to be stored; None when it has to wait for its turn.
+
+        With one it is stored as running, in one transaction; what is not begun after it gives the slot back.
+        """
+        place = _waiting(job)
+        if self._start is None or self._wake.is_set() or self._is_patient(job.function):
+            return None
+        if not self._queue.start_at_once(place):
+            return None
+        self._reserved.add(job.id)
+        return place
+
+    def begin(self, place: Waiting) -> None:
+        """Start a job that has a slot reserved, and whose row is on disk."""
+        self._reserved.discard(place.id)
+        if self._start is not None:  # else the server is stopping, and the next start decides
+            self._start(place)
+
+    def give_back(self, place: Waiting) -> None:
+        """Let others have a slot that was reserved, unless its job has begun."""
+        if place.id in self._reserved:
+            self._reserved.discard(place.id)
+            self._queue.stop(place)
+            self._wake.set()
 
     def drop(self, job_id: str) -> None:
         """Forget a waiting job: it will not be started any more."""
@@ -156,18 +184,26 @@ class EmbeddedDispatcher:
     async def worker(self, execute: Execute) -> None:
         """Start jobs as slots come free."""
         async with asyncio.TaskGroup() as tasks:
-            while True:
-                self._wake.clear()
-                while self._patient:
-                    tasks.create_task(_run(execute, self._patient.popleft()))
-                while (job := self._queue.take(self._store.clock.steady_ms())) is not None:
-                    if (coming := self._coming.pop(job.id, None)) is not None:
-                        coming.set_result(None)
-                        continue
-                    self._started[job.id] = job
-                    tasks.create_task(self._execute(job, execute))
-                due = self._queue.next_due()
-                await pause(self._wake, None if due is None else (due - self._store.clock.steady_ms()) / 1000)
+
+            def start(job: Waiting) -> None:
+                self._started[job.id] = job
+                tasks.create_task(self._execute(job, execute))
+
+            self._start = start
+            try:
+                while True:
+                    self._wake.clear()
+                    while self._patient:
+                        tasks.create_task(_run(execute, self._patient.popleft()))
+                    while (job := self._queue.take(self._store.clock.steady_ms())) is not None:
+                        if (coming := self._coming.pop(job.id, None)) is not None:
+                            coming.set_result(None)
+                        else:
+                            start(job)
+                    due = self._queue.next_due()
+                    await pause(self._wake, None if due is None else (due - self._store.clock.steady_ms()) / 1000)
+            finally:
+                self._start = None
 
     async def _execute(self, job: Waiting, execute: Execute) -> None:
         try:
@@ -179,6 +215,10 @@ class EmbeddedDispatcher:
             if not has_no_slot:
                 self._queue.stop(job)
             self._wake.set()
+
+
+def _waiting(job: JobRow) -> Waiting:
+    return Waiting(job.id, job.owner_id, job.function, job.priority, job.run_at)
 
 
 async def _run(execute: Execute, job_id: str) -> None:

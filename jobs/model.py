@@ -17,6 +17,7 @@ from core.calls import CALLS, Core
 from jobs.authority import Authority
 from jobs.nearest import nearest
 from jobs.remotes.mapping import MOST
+from store import Tx
 
 if TYPE_CHECKING:
     from jobs.context import JobContext
@@ -88,6 +89,16 @@ class Commit(Generic[T]):
     """
 
     fn: Callable[[Core], T]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending(Generic[T]):
+    """What a job of the server's own returns for rows that are not the core's; else as `Commit`.
+
+    `fn(tx)` may run again, when the disk did not take what it did.
+    """
+
+    fn: Callable[[Tx], T]
 
 
 @dataclass(frozen=True, slots=True)

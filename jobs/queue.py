@@ -96,6 +96,15 @@ class FairQueue:
                 return taken
         return None
 
+    def start_at_once(self, job: Waiting) -> bool:
+        """Count a job that does not wait as running, if it may start before those that do; tell whether it does."""
+        room = min(self.per_user, self.slots - self.running)
+        is_first = job.run_at is None and job.owner_id not in self._waiting
+        if is_first and self._by_owner[job.owner_id] < room and self._has_room(job.function):
+            self.start(job)
+            return True
+        return False
+
     def next_due(self) -> int | None:
         """Return when, on the steady scale, the next delayed job may start; None when none is delayed."""
         return self._delayed[0][0] if self._delayed else None

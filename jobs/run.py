@@ -31,7 +31,7 @@ from jobs.errors import (
     ResultTooLarge,
     TooDeep,
 )
-from jobs.model import Commit, JobEvent, JobRow, JobSpec, NamedBy, Request, problems
+from jobs.model import Commit, Ending, JobEvent, JobRow, JobSpec, NamedBy, Request, problems
 from jobs.progress import OnProgress, Voice
 from jobs.resilience import again_until_stored, at_last
 from jobs.secrets import data_text, hidden, holds, spellings
@@ -75,7 +75,10 @@ def well(run: "Run", tx: Tx, outcome: Any) -> Any:
     Raises JobOvertaken, ResultTooLarge, CredentialEnded, or what it did.
     """
     run.authority.require()
-    result = run.context.checked(outcome.fn(run.context.core(tx)) if isinstance(outcome, Commit) else outcome)
+    if isinstance(outcome, Ending):
+        result = outcome.fn(tx)
+    else:
+        result = run.context.checked(outcome.fn(run.context.core(tx)) if isinstance(outcome, Commit) else outcome)
     answer = run.then(tx, result) if run.then is not None else result
     text = "null" if result is None else _text(run, result)
     if run.is_stored or run.is_talkative:
@@ -505,7 +508,7 @@ class Run:
         if self.said is not None:
             self.said.hush()
         # One of ours that stores nothing as it ends has only looked; of a plugin's nobody knows what it did outside.
-        is_look = self.spec.is_internal and not isinstance(outcome, Commit) and self.then is None
+        is_look = self.spec.is_internal and not isinstance(outcome, Commit | Ending) and self.then is None
         commit = self.engine.store.write(lambda tx: well(self, tx, outcome), is_record=is_look)
         try:
             return await asyncio.shield(commit)

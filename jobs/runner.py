@@ -40,6 +40,7 @@ from jobs.errors import (
 )
 from jobs.model import JobEvent, JobRow, JobSpec, Limits, NamedBy, Request, problems
 from jobs.progress import Audience, OnProgress
+from jobs.queue import Waiting
 from jobs.remotes.mapping import fitted
 from jobs.resilience import at_last, fenced
 from jobs.run import Run
@@ -79,6 +80,7 @@ TAKEN_AT_ONCE = 200
 
 Announce = Callable[[Tx, JobEvent], None]
 Describe = Callable[[BaseException], dict[str, Any]]
+Claimed = tuple[JobRow | None, Authority]
 
 
 class EmbeddedRunner:
@@ -120,6 +122,7 @@ class EmbeddedRunner:
         self.is_stopping = False
         self._is_server = True
         self._starting: dict[str, bool] = {}
+        self._ready: dict[str, Claimed] = {}  # stored as running, and about to start
         self.asks = Asks(store, announce)
         self.callbacks = callbacks or Callbacks(store, *no_callbacks())
         self.dispatcher = EmbeddedDispatcher(
@@ -237,9 +240,10 @@ class EmbeddedRunner:
         if run.parent is not None:
             await run.store_first()
             return await run.at_once()
-        job_id = await self._submit(run)
         if run.on_progress is None:
-            return await self.result(job_id)
+            return await self.result(await self._submit(run))
+        with self.audience.watched(run.id, run.on_progress):  # it may report before this goes on
+            job_id = await self._submit(run)
         with self.audience.watched(job_id, run.on_progress):
             return await self.result(job_id)
 
@@ -455,15 +459,29 @@ class EmbeddedRunner:
         if dedup_key is not None:
             row = replace(row, dedup_key=dedup_key)
 
+        # One that has to wait for nobody is stored as running: its start costs no commit of its own.
+        place = self.dispatcher.reserve(row)
+
         def add(tx: Tx) -> str:
             if along is not None:
                 along(tx)
-            return self.add(tx, row)
+            return self.add(tx, row, place)
 
-        return await self.store.write(add)
+        if place is None:
+            return await self.store.write(add)
+        try:
+            stored = self.store.write(add)
+        except StoreError:
+            self.dispatcher.give_back(place)
+            raise
+        stored.add_done_callback(lambda _: self.dispatcher.give_back(place))
+        return await asyncio.shield(stored)  # the slot waits for what becomes of it, whoever goes away
 
-    def add(self, tx: Tx, row: JobRow) -> str:
+    def add(self, tx: Tx, row: JobRow, place: Waiting | None = None) -> str:
         """Add a job in a transaction and have it queued after the commit, or held; return its id, or an earlier one's.
+
+        Args:
+            place: the slot that is reserved for it, in which it is started after the commit.
 
         Raises TooManyJobs.
         """
@@ -471,31 +489,35 @@ class EmbeddedRunner:
         waiting = rows.held(tx, row.owner_id) if is_held else self.dispatcher.waiting_of(row.owner_id)
         if waiting >= self.limits.max_waiting_per_user:
             raise TooManyJobs(self.limits.max_waiting_per_user)
-        return self.dispatcher.add(tx, replace(row, is_held=1) if is_held else row)
+        if place is None or is_held:
+            return self.dispatcher.add(tx, replace(row, is_held=1) if is_held else row)
+        job_id, is_new = rows.add(tx, row)
+        if is_new:
+            claimed = self._claimed(tx, job_id)
+            tx.after_commit(lambda: self._begin(place, claimed))
+        return job_id
 
-    async def _claim(self, job_id: str) -> tuple[JobRow | None, Authority, bool]:
-        """Take a queued job, told with it.
+    def _begin(self, place: Waiting, claimed: Claimed) -> None:
+        self._starting[place.id] = False
+        self._ready[place.id] = claimed
+        self.dispatcher.begin(place)
 
-        Return its row, None if it is not to start, by whose credentials it runs, and whether to stop it again.
-        """
+    def _claimed(self, tx: Tx, job_id: str) -> Claimed:
+        """Have a queued job run; return its row, None if it is not to start, and by whose credentials it runs."""
+        authority = self._still_allowed(tx, job_id)
+        row = None if authority is None else rows.claim(tx, job_id)
+        if row is not None:
+            details = {"attempt": row.attempt}
+            event = JobEvent("job.started", row.owner_id, job_id, row.function, row.session_id, details, row.authority)
+            self.announce(tx, event)
+        return row, authority or SERVER
 
-        def claim(tx: Tx) -> tuple[JobRow | None, Authority]:
-            authority = self._still_allowed(tx, job_id)
-            row = None if authority is None else rows.claim(tx, job_id)
-            if row is not None:
-                details = {"attempt": row.attempt}
-                event = JobEvent(
-                    "job.started", row.owner_id, job_id, row.function, row.session_id, details, row.authority
-                )
-                self.announce(tx, event)
-            return row, authority or SERVER
-
+    async def _claim(self, job_id: str) -> Claimed:
+        """Take a job whose turn has come, unless that was done when it was stored."""
+        if job_id in self._ready:
+            return self._ready.pop(job_id)
         self._starting[job_id] = False
-        try:
-            row, authority = await at_last(self.store, claim)
-        finally:
-            is_cancelling = self._starting.pop(job_id)
-        return row, authority, is_cancelling
+        return await at_last(self.store, lambda tx: self._claimed(tx, job_id))
 
     def _still_allowed(self, tx: Tx, job_id: str) -> Authority | None:
         """Return by whose credentials a queued job may start now; else end it, or leave it where it is, held."""
@@ -529,7 +551,10 @@ class EmbeddedRunner:
 
     async def _execute(self, job_id: str) -> None:
         """Run one attempt of a queued job; whatever becomes of it stands in its row."""
-        row, authority, is_cancelling = await self._claim(job_id)
+        try:
+            row, authority = await self._claim(job_id)
+        finally:
+            is_cancelling = self._starting.pop(job_id)
         if row is None:
             return  # cancelled while it waited, or told twice
         request = Request(

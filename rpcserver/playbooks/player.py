@@ -29,12 +29,13 @@ from heroscript.grammar import name_fix
 from jobs import JobContext, JobError
 from jobs.authority import Authority
 from jobs.errors import CredentialExpired, CredentialRevoked, JobsError
-from jobs.model import JobSpec, job
+from jobs.model import Ending, JobSpec, job
 from jobs.nearest import nearest
 from jobs.secrets import HIDDEN, hidden, holds, spellings
 from plugins.errors import PluginError, printable
 from plugins.hooks import Play, SessionView
 from rpcserver.auth.authenticator import Principal, Secret
+from rpcserver.events.log import Events
 from rpcserver.playbooks import rows as playbooks
 from rpcserver.playbooks import sources
 from rpcserver.playbooks.adding import SHOWN, scanned
@@ -72,6 +73,47 @@ class Scene:
     env: dict[str, str]
     words: dict[str, str]  # those of the session before its params before the context's
     words_by: dict[str, str]  # who set each of them, as rows have it
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How an action ended: the function of the transaction that stores it and tells of it.
+
+    `env`: the session's words as they are then, None when they stay; `authority`: by whose credentials.
+    """
+
+    events: Events
+    job_id: str
+    step: Step
+    outcome: Outcome
+    env: dict[str, str] | None = None
+    authority: str = ""
+
+    def __call__(self, tx: Tx) -> None:
+        """Store it."""
+        step = self.step
+        playbooks.end(tx, step.session_id, step.number, self.outcome)
+        if self.env is not None and self.env != playbooks.env(tx, step.session_id):
+            playbooks.set_env(tx, step.session_id, self.env, self.authority)
+        owner = tx.one("SELECT core_user_id FROM sessions WHERE id = ?", step.session_id)
+        if owner is not None:
+            _tell(self.events, tx, step, owner[0], self.job_id)
+
+    def again(self, tx: Tx) -> None:
+        """Store it unless that was done: the disk may not have taken it, nor that the action began."""
+        row = playbooks.read(tx, self.step.session_id, self.step.number)
+        if row is None or (row.job_id == self.job_id and row.finished_at is not None):
+            return
+        if row.job_id != self.job_id:
+            playbooks.begin(tx, row.session_id, row.number, self.job_id, self.outcome.handled_by)
+        self(tx)
+
+
+def _tell(events: Events, tx: Tx, step: Step, user_id: str, job_id: str) -> None:
+    now = playbooks.read(tx, step.session_id, step.number)
+    if now is not None:
+        data = {"session_id": step.session_id, "job_id": job_id, **playbooks.told(now)}
+        events.append(tx, "playbook.action", f"user:{user_id}", data)
 
 
 class Left:
@@ -138,7 +180,7 @@ class Player:
         )
         return declare(self.play)
 
-    async def play(self, job: JobContext, data: PlayData) -> dict[str, Any]:
+    async def play(self, job: JobContext, data: PlayData) -> Ending[dict[str, Any]]:
         """Play what is left of a session's playbook, in the order of its priorities, until an action fails."""
         other = self.playing.setdefault(data.session_id, job.id)
         if other != job.id:
@@ -244,13 +286,14 @@ class Player:
             "near": near,
         }
 
-    async def _play(self, job: JobContext, data: PlayData) -> dict[str, Any]:
+    async def _play(self, job: JobContext, data: PlayData) -> Ending[dict[str, Any]]:
         store, session_id = self._app.store, data.session_id
         left = await self._left(session_id, data.filter)
         counts, _ = await store.read(lambda tx: playbooks.played(tx, session_id, job.id, 0))
         done = counts.get("done", 0)  # by this play, before the server was killed
         job.skip_asks(await store.read(lambda tx: playbooks.asked_by(tx, session_id, job.id)))
         order: dict[int, int] = {}  # several actions begin in one millisecond
+        last: End | None = None
         brought: dict[str, Authority] = {}
         for number in left:
             if job.is_cancelling:
@@ -261,19 +304,34 @@ class Player:
             order[step.number] = len(order)
             job.progress(done, done + 1 + len(left), step.title)
             job.authority.require()
-            ended = await self._step(job, data, step, brought)
-            if ended is not None and ended.state == "failed":
+            end = await self._step(job, data, step, brought)
+            stored = store.write(end)
+            if end.outcome.state != "failed":
+                done += 1
+                is_order = self.changed.pop(session_id, None)
+                if not left and is_order is None:
+                    # The last: its end is stored with that of the play, and is not waited for alone.
+                    stored.add_done_callback(_seen)
+                    last = end
+                    break
+            await stored
+            if end.outcome.state == "failed":
                 break
-            done += 1
-            is_order = self.changed.pop(session_id, None)
             if is_order is not None:
                 await self._look_again(left, session_id, is_order)
-        counts, steps = await store.read(lambda tx: playbooks.played(tx, session_id, job.id, SHOWN))
-        remaining = len(await self._left(session_id, data.filter))
-        done, failed = counts.get("done", 0), counts.get("failed", 0)
+        remaining = 0 if last is not None else len(await self._left(session_id, data.filter))
         job.progress(done, done + remaining, "")
-        steps.sort(key=lambda step: (step.started_at or 0, order.get(step.number, 0)))
-        return {"done": done, "failed": failed, "left": remaining - failed, "results": self._told(steps)}
+
+        def summary(tx: Tx) -> dict[str, Any]:
+            if last is not None:
+                last.again(tx)
+            counts, steps = playbooks.played(tx, session_id, job.id, SHOWN)
+            failed = counts.get("failed", 0)
+            steps.sort(key=lambda step: (step.started_at or 0, order.get(step.number, 0)))
+            left = remaining - failed
+            return {"done": counts.get("done", 0), "failed": failed, "left": left, "results": self._told(steps)}
+
+        return Ending(summary)
 
     async def _left(self, session_id: str, filter: str) -> Left:
         left = Left(Order(await self._app.store.read(lambda tx: playbooks.priorities(tx, session_id))), filter)
@@ -300,8 +358,8 @@ class Player:
             found.append(told)
         return found
 
-    async def _step(self, job: JobContext, data: PlayData, step: Step, brought: dict[str, Authority]) -> Step | None:
-        """Play one action, if both who plays and who brought it may, and store and tell what became of it.
+    async def _step(self, job: JobContext, data: PlayData, step: Step, brought: dict[str, Authority]) -> End:
+        """Play one action, if both who plays and who brought it may, and return how it ended, to be stored.
 
         Args:
             brought: those who brought actions, as this play has looked them up already.
@@ -341,7 +399,8 @@ class Player:
         except asyncio.CancelledError:
             if job.is_cancelling or job.is_withdrawn:
                 described = {"kind": "CANCELLED", "message": "The play was cancelled while it ran."}
-                await asyncio.shield(self._end(step, Outcome(who, error=described, asked=job.asked), None, ""))
+                outcome = Outcome(who, error=described, asked=job.asked)
+                await asyncio.shield(app.store.write(End(app.events, job.id, step, outcome)))
             raise
         except (PluginError, PlayError, PoolError, RpcError, JobsError) as error:
             described = hidden(describe_for_job(error), known)
@@ -352,7 +411,7 @@ class Player:
             is_over = is_over and by.over is not None  # else it is a word in it that is over
             outcome = Outcome(who, error=described, asked=job.asked, is_withdrawn=is_over)
         app.credentials.note(entries, "ok" if outcome.error is None else outcome.error["kind"])
-        return await self._end(step, outcome, env, both.stored)
+        return End(app.events, job.id, step, outcome, env, both.stored)
 
     async def _brought(self, stored: str, own: Authority, brought: dict[str, Authority]) -> Authority:
         """Return who brought an action, or set a word in it."""
@@ -464,25 +523,7 @@ class Player:
 
     def _begin(self, tx: Tx, step: Step, job: JobContext, who: str | None) -> None:
         playbooks.begin(tx, step.session_id, step.number, job.id, who)
-        self._tell(tx, step.session_id, step.number, job.user_id, job.id)
-
-    async def _end(self, step: Step, outcome: Outcome, env: dict[str, str] | None, authority: str) -> Step | None:
-        def end(tx: Tx) -> Step | None:
-            ended = playbooks.end(tx, step.session_id, step.number, outcome)
-            if env is not None and env != playbooks.env(tx, step.session_id):
-                playbooks.set_env(tx, step.session_id, env, authority)
-            row = tx.one("SELECT core_user_id FROM sessions WHERE id = ?", step.session_id)
-            if ended is not None and row is not None:
-                self._tell(tx, step.session_id, step.number, row[0], ended.job_id or "")
-            return ended
-
-        return await self._app.store.write(end)
-
-    def _tell(self, tx: Tx, session_id: str, number: int, user_id: str, job_id: str) -> None:
-        step = playbooks.read(tx, session_id, number)
-        if step is not None:
-            data = {"session_id": session_id, "job_id": job_id, **playbooks.told(step)}
-            self._app.events.append(tx, "playbook.action", f"user:{user_id}", data)
+        _tell(self._app.events, tx, step, job.user_id, job.id)
 
 
 def _words_in(action: Action, words: dict[str, str]) -> list[str]:

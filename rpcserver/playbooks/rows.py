@@ -240,8 +240,8 @@ def begin(tx: Tx, session_id: str, number: int, job_id: str, handled_by: str | N
     )
 
 
-def end(tx: Tx, session_id: str, number: int, outcome: Outcome) -> Step | None:
-    """Mark an action done, failed or withdrawn, and return it."""
+def end(tx: Tx, session_id: str, number: int, outcome: Outcome) -> None:
+    """Mark an action done, failed or withdrawn."""
     tx.run(
         "UPDATE playbook_actions SET state = ?, handled_by = ?, result = ?, error = ?, asked = ?, finished_at = ?"
         " WHERE session_id = ? AND number = ?",
@@ -254,7 +254,6 @@ def end(tx: Tx, session_id: str, number: int, outcome: Outcome) -> Step | None:
         session_id,
         number,
     )
-    return read(tx, session_id, number)
 
 
 def played(tx: Tx, session_id: str, job_id: str, limit: int) -> tuple[dict[str, int], list[Step]]:
@@ -352,14 +351,26 @@ def forget(tx: Tx, session_id: str) -> None:
 def shown(step: Step) -> dict[str, Any]:
     """Return an action as it goes over the wire; a parameter that refers to a secret shows the reference."""
     action = step.action
-    took = None if step.started_at is None or step.finished_at is None else step.finished_at - step.started_at
-    return {
-        "number": step.number,
-        "action": step.title,
+    wanted = {
         "type": str(action.type),
         "params": action.params.get_map(),
         "args": list(action.params.args),
         "priority": step.priority,
+    }
+    return {**_outcome(step), **wanted}
+
+
+def told(step: Step, most: int = TOLD_BYTES) -> dict[str, Any]:
+    """Return an action as a notice and a play's results tell it: without its params, nor a result longer than this."""
+    is_cut = len(step.result or "") > most
+    return {**_outcome(replace(step, result=None) if is_cut else step), "is_cut": is_cut}
+
+
+def _outcome(step: Step) -> dict[str, Any]:
+    took = None if step.started_at is None or step.finished_at is None else step.finished_at - step.started_at
+    return {
+        "number": step.number,
+        "action": step.title,
         "file": step.file,
         "line": step.line,
         "state": step.state,
@@ -368,11 +379,3 @@ def shown(step: Step) -> dict[str, Any]:
         "error": None if step.error is None else json.loads(step.error),
         "ms": took,
     }
-
-
-def told(step: Step, most: int = TOLD_BYTES) -> dict[str, Any]:
-    """Return an action as a notice and a play's results tell it: without its params, nor a result longer than this."""
-    is_cut = len(step.result or "") > most
-    record = shown(replace(step, result=None) if is_cut else step)
-    left_out = ("params", "args", "type", "priority")
-    return {**{name: value for name, value in record.items() if name not in left_out}, "is_cut": is_cut}

@@ -297,8 +297,10 @@ class Call:
         """
         request = replace(request, job_id=request.job_id or new_id("j_"))
         submitting = asyncio.ensure_future(self.app.runner.submit(function, data, request, along=along))
+        assert request.job_id is not None
         try:
-            job_id = await asyncio.shield(submitting)
+            with self.app.runner.audience.watched(request.job_id, self.progress):  # it may report before this goes on
+                job_id = await asyncio.shield(submitting)
         except asyncio.CancelledError:
             # Its row is on its way, and cannot be called back.
             await asyncio.wait([submitting])

@@ -196,9 +196,10 @@ class World:
         job.progress(2, 2, "done \ud800")
 
     async def steps_and_note(self, job: JobContext, data: Text) -> Commit[str]:
-        """Take a turn of the loop, store nothing, and make a token together with the end."""
-        await asyncio.sleep(0)
-        await job.write(lambda core: None)
+        """Take turns of the loop, storing nothing, and make a token together with the end."""
+        for _ in range(3):
+            await asyncio.sleep(0)
+            await job.write(lambda core: None)
         return await self.note(job, data)
 
     async def flaky_and_slow(self, job: JobContext, data: Text) -> None:
@@ -209,8 +210,8 @@ class World:
         raise RuntimeError("again")
 
     async def family(self, job: JobContext, data: Text) -> None:
-        """Have three jobs make tokens inside this one, in turn, then wait for ever."""
-        for number in range(3):
+        """Have six jobs make tokens inside this one, in turn, then wait for ever."""
+        for number in range(6):
             await job.run("note", {"text": f"{data.text}{number}"})
         self.entered.set()
         await asyncio.Event().wait()

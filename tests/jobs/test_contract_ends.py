@@ -137,7 +137,7 @@ async def test_a_parent_stops_whenever_it_is_stopped(
 ) -> None:
     """Also when a job inside it is just being stored as ended: that one keeps its end, and the parent stops."""
     inside = set()
-    for number in range(1, WRITES):
+    for number in range(WRITES):
         with monkeypatch.context() as patch:
             job_id = await engine.runner.submit("family", {"text": f"{number}-"}, ANNA)
             held = Held(engine, number, patch)
@@ -174,7 +174,7 @@ def _inside(job_id: str, tx: Tx) -> list[Any]:
 @pytest.mark.parametrize("turns", [0, 1, 3, 10])
 async def test_a_cancel_between_attempts_counts(engine: Engine, monkeypatch: pytest.MonkeyPatch, turns: int) -> None:
     """A job that fails and is tried again stops at the first wish, also between two attempts."""
-    for number in range(1, WRITES):
+    for number in range(WRITES):
         name = str(number)
         with monkeypatch.context() as patch:
             job_id = await engine.runner.submit("flaky_and_slow", {"text": name}, ANNA)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -13,9 +14,10 @@ from jobs import schedules
 from jobs.authority import SERVER
 from jobs.functions.core import OPERATOR
 from jobs.model import Request
-from store import Tx
+from store import StoreFull, Tx
 from tests.jobs.conftest import ANNA, Engine, Start
 from tests.jobs.contract import World
+from tests.jobs.test_full_disk import full
 
 BOB = Request("u_bob", SERVER)
 
@@ -247,3 +249,51 @@ async def test_a_run_that_ends_well_makes_a_schedule_good_again(start: Start) ->
         await fall_due(engine, schedule_id)
         row = await engine.store.read(lambda tx: tx.one("SELECT next_at IS NOT NULL, crashes FROM schedules"))
         assert row == (1, 0)
+
+
+async def test_a_job_that_waits_for_nobody_is_stored_as_running(start: Start) -> None:
+    """With a slot free its start is no commit of its own, and told as any start; the next one waits in the queue."""
+    async with start(slots=1, per_user=1) as engine:
+        await engine.store.write(lambda tx: None)  # by then there is a worker
+        first = await engine.runner.submit("gated", {"text": "first"}, ANNA)
+        assert engine.topics(first) == ["job.started"], "by the commit that stored it"
+        row = await engine.runner.get(first)
+        assert row is not None and (row.state, row.attempt) == ("running", 1) and row.started_at is not None
+        second = await engine.runner.submit("gated", {"text": "second"}, BOB)
+        waiting = await engine.runner.get(second)
+        assert waiting is not None and (waiting.state, waiting.attempt) == ("queued", 0)
+        engine.world.gate.set()
+        assert [await engine.runner.result(job_id) for job_id in (first, second)] == ["first", "second"]
+
+
+@pytest.mark.parametrize("why", ["full disk", "same key", "held", "caller gone", "cancelled"])
+async def test_a_reserved_slot_is_not_lost(start: Start, why: str) -> None:
+    """Whatever keeps a job from starting where it was stored, the only slot is there for the next one."""
+    async with start(slots=1, per_user=1) as engine:
+        with full(engine) if why == "full disk" else nullcontext():
+            if why == "same key":
+                keyed = replace(ANNA, dedup_key="k")
+                assert await engine.runner.submit("note", {"text": "once"}, keyed) == await engine.runner.submit(
+                    "note", {"text": "once"}, keyed
+                )
+            elif why == "held":
+                made = [
+                    await engine.store.write(lambda tx, name=name: users.create(Scene(tx, OPERATOR), name))
+                    for name in ("anna", "bob")
+                ]
+                await engine.runner.defer(made[0].id, made[1].id)
+                await engine.runner.submit("note", {"text": "held"}, Request(made[0].id, SERVER))
+            else:
+                submitting = asyncio.ensure_future(engine.runner.submit("gated", {"text": "gone"}, ANNA))
+                await asyncio.sleep(0)
+                assert engine.runner.dispatcher._queue.running == 1
+                if why == "full disk":
+                    with pytest.raises(StoreFull):
+                        await submitting
+                elif why == "caller gone":
+                    submitting.cancel()
+                    engine.world.gate.set()
+                else:
+                    await engine.runner.cancel(await submitting)
+        assert await engine.runner.result(await engine.runner.submit("note", {"text": "next"}, BOB))
+        await eventually(lambda: engine.runner.dispatcher._queue.running == 0)

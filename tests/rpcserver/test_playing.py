@@ -1,12 +1,15 @@
 """A session's playbook: added, found, ordered, played, told, and written down again."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rpcserver.client import CallError, Client
+from rpcserver.playbooks.player import End
+from store import StoreFull, Tx
 from tests.builders import write_guest
 from tests.conftest import Running, run_server
 
@@ -350,3 +353,26 @@ async def test_waiting_calls_are_not_held_up(anna: Client, shelf: str) -> None:
     async with asyncio.timeout(10):
         assert (await anna.cd(session_id, path="shelf")).current_set.id == shelf
     await anna.call("job.cancel", job_id=started["job_id"])
+
+
+@pytest.mark.parametrize("lost", ["end", "start and end"])
+async def test_the_last_action_is_stored_with_the_play(
+    server: Running, anna: Client, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    """When the disk did not take that it began, or ended, the end of the play says so; each is told once."""
+    heard = await anna.subscribe("playbook.action")
+    write = server.app.store.write
+
+    def refuse(fn: Callable[[Tx], Any], **given: Any) -> asyncio.Future[Any]:
+        is_start = "Player._step" in getattr(fn, "__qualname__", "")
+        if not isinstance(fn, End) and not (is_start and "start" in lost):
+            return write(fn, **given)
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        future.set_exception(StoreFull())
+        return future
+
+    monkeypatch.setattr(server.app.store, "write", refuse)
+    played = await anna.call("session.play", text="!!play.echo content:hello")
+    assert (played["done"], played["left"]) == (1, 0) and played["results"][0]["result"] == "hello"
+    states = ["done"] if "start" in lost else ["running", "done"]
+    assert [(await heard.next()).data["state"] for _ in states] == states

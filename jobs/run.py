@@ -314,6 +314,7 @@ class Run:
                 await again_or_badly(self, error)
         finally:
             self._over()
+            self.said = None  # as with the clock
 
     async def store_first(self) -> None:
         """Have the row on disk before the job starts: the promise of the long lane, kept inside another job too."""
@@ -521,6 +522,8 @@ class Run:
             raise
         except BaseException as error:
             raise self._unforeseen(error) from error
+        finally:
+            del commit  # which holds the error that holds this frame
 
     def _require_json(self, result: Any) -> None:
         try:
@@ -584,6 +587,7 @@ class Run:
         self.engine.stats.note(self.request.owner_id, self.spec.name, time.monotonic() - self._started, self.is_error)
         self.engine.live.pop(self.id, None)
         self.context.end()
+        self._clock = None  # it holds the run: a ring would wait for the collector
         if self.said is not None:
             self.said.hush()
         if self.parent is not None and self.parent._children is not None:

@@ -456,6 +456,7 @@ class EmbeddedRunner:
 
     async def _submit(self, run: Run, dedup_key: str | None = None, along: Callable[[Tx], Any] | None = None) -> str:
         row = run.row("queued")
+        run.context.end()  # of this run there is nothing but the row: whoever takes that up makes another
         if dedup_key is not None:
             row = replace(row, dedup_key=dedup_key)
 

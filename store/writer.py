@@ -240,12 +240,15 @@ class Writer:
         if behind < len(batch):
             self._loop.call_soon(self._tell, batch, behind)
         for write in batch[first:behind]:
-            if write.future.cancelled():
+            future, error = write.future, write.error
+            del write.future, write.error  # the error's frames hold the write: a ring would wait for the collector
+            if future.cancelled():
                 continue
-            if write.error is None:
-                write.future.set_result(write.result)
+            if error is None:
+                future.set_result(write.result)
             else:
-                write.future.set_exception(write.error)
+                future.set_exception(error)
+            del future, error
 
 
 def _of_the_disk(error: BaseException) -> StoreError:

@@ -335,6 +335,8 @@ class Dispatcher:
         except Exception as error:
             result = describe(error)
         clock.end()
+        # Task and clock hold the call: a ring of them would wait for the collector, which stops everybody.
+        call.task = call.clock = None
         self._running.discard(task)
         if not call.is_over:
             self._finish(call, result)

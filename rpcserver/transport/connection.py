@@ -384,9 +384,9 @@ class Connection(ServerConnection):
             return
         self.transport.write(b"".join(writes))
         if writes and not writes[-1]:  # the end, as the protocol says it
-            if self.transport.can_write_eof():
+            try:
                 self.transport.write_eof()
-            else:
+            except (OSError, NotImplementedError):  # the client is gone already; or it is TLS, which has no such end
                 self.transport.close()
 
     def _take(self, frame: Frame) -> None:

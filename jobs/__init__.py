@@ -1,7 +1,6 @@
 """Work. A job is one async function over the core with typed input and output and declared core calls."""
 
-from jobs.context import JobContext
 from jobs.errors import JobError
-from jobs.model import Commit, JobSpec, job
+from jobs.model import Commit, JobContext, JobSpec, job
 
 __all__ = ["Commit", "JobContext", "JobError", "JobSpec", "job"]

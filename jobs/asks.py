@@ -10,67 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import jsonschema
-
-from core.limits import LONGEST_S, SHORTEST_S, is_duration
 from jobs import rows
-from jobs.errors import AskDeclined, AskNotFound, BadAnswer, JobError
-from jobs.model import JobEvent
+from jobs.errors import AskDeclined, AskNotFound, BadAnswer
+from jobs.model import Form, JobEvent
 from store import Clock, Store, Tx, new_id
 
 _COLUMNS = (
     "id, job_id, number, user_id, session_id, text, form, is_secret, state, answer, expires_at, created_at, resolved_at"
 )
 Announce = Callable[[Tx, JobEvent], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """What kind of answer fits.
-
-    Args:
-        schema: JSON Schema of the answer; None: any text.
-        choices: the answers to choose from.
-        default: the answer when nobody may be asked, or nobody answers in time.
-        timeout_s: seconds until it expires; None: it waits as long as the job may.
-        max_bytes: how long the answer may be as JSON; None: as long as a message.
-    """
-
-    schema: dict[str, Any] | None = None
-    choices: tuple[Any, ...] | None = None
-    default: Any = None
-    has_default: bool = False
-    is_secret: bool = False
-    timeout_s: float | None = None
-    max_bytes: int | None = None
-
-    def check(self) -> None:
-        """Raise ValueError for a form that no answer could be held against, JobError for a time nobody waits."""
-        if self.timeout_s is not None and not is_duration(self.timeout_s):
-            raise JobError(f"A question waits (timeout_s) {SHORTEST_S:g} to {LONGEST_S:.0f} s, not {self.timeout_s:g}.")
-        try:
-            jsonschema.validators.validator_for(self.schema or {}).check_schema(self.schema or {})
-        except jsonschema.SchemaError as error:
-            raise ValueError(f"the schema of a question is none: {error.message}") from error
-
-    def fault(self, answer: Any) -> str | None:
-        """Return why an answer does not fit, or None."""
-        if self.max_bytes is not None and len(json.dumps(answer)) > self.max_bytes:
-            return f"it is longer than {self.max_bytes} bytes"
-        if self.choices is not None and not any(_are_same(answer, choice) for choice in self.choices):
-            return f"choose one of {', '.join(str(choice) for choice in self.choices)}"
-        schema = self.schema
-        if schema is None and self.choices is None:
-            schema = {"type": "string"}
-        if schema is None:
-            return None
-        try:
-            jsonschema.validate(answer, schema)
-        except jsonschema.ValidationError as error:
-            # Not the library's own text: it repeats the answer, which may be secret.
-            where = "/".join(str(part) for part in error.absolute_path)
-            return f"{where or 'the answer'} does not satisfy {error.validator!r}: {error.validator_value!r}"
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,8 +291,3 @@ def _form(ask: Ask) -> Form:
         bool(ask.is_secret),
         max_bytes=kept.get("max_bytes"),
     )
-
-
-def _are_same(answer: Any, choice: Any) -> bool:
-    # In JSON `true` is not 1.
-    return bool(answer == choice) and isinstance(answer, bool) == isinstance(choice, bool)

@@ -1,12 +1,11 @@
-"""How jobs of the long lane reach a worker: the seam behind which another engine can stand, and the embedded one.
+"""How jobs of the long lane reach a worker.
 
-Source: jobs.md 6.3. The row is the truth; a dispatcher only says which job goes next, and may say it twice.
+The row is the truth; a dispatcher only says which job goes next, and may say it twice. Source: jobs.md 6.3.
 """
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -19,19 +18,6 @@ from store import Store, StoreError, Tx, pause
 log = structlog.get_logger("jobs")
 
 Execute = Callable[[str], Awaitable[None]]
-
-
-class Dispatcher(Protocol):
-    """Carries jobs from whoever submits them to whoever runs them."""
-
-    async def submit(self, jobs: Sequence[JobRow]) -> list[str]:
-        """Store the rows and queue them, both or neither; return the ids, for a repeated dedup key the first one's."""
-
-    async def requeue(self, job_id: str, attempt: int, delay_s: float, error: str | None) -> bool:
-        """Put an attempt that failed back into the queue; False when somebody wants the job to stop, or it ended."""
-
-    async def worker(self, execute: Execute) -> None:
-        """Call `execute(job_id)` for every job in its turn, at least once, until cancelled."""
 
 
 class EmbeddedDispatcher:
@@ -66,14 +52,6 @@ class EmbeddedDispatcher:
     def waiting_of(self, owner_id: str) -> int:
         """Return how many jobs of a user wait, for a slot or, having begun, for something else."""
         return self._queue.waiting_of[owner_id] + self._away_of[owner_id]
-
-    async def submit(self, jobs: Sequence[JobRow]) -> list[str]:
-        """Store the rows and, once they are on disk, queue those that are new and not held."""
-
-        def add(tx: Tx) -> list[str]:
-            return [self.add(tx, job) for job in jobs]
-
-        return await self._store.write(add)
 
     def add(self, tx: Tx, job: JobRow) -> str:
         """Add a row in a transaction and have it queued after the commit; return its id."""

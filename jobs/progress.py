@@ -9,17 +9,13 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jobs import rows
 from jobs.clock import Stoppable
-from jobs.model import JobRow
+from jobs.model import JobRow, Limits
 from jobs.secrets import hidden
 from store import Store, Tx
-
-if TYPE_CHECKING:
-    from jobs.run import Run
-
 
 OnProgress = Callable[[float, float | None, str], None]
 PROGRESS_EVERY_S = 0.1
@@ -142,54 +138,58 @@ class Lines:
 class Voice:
     """All one run says: its reports, to whoever waits for it and to its owner, and the lines of its log."""
 
-    def __init__(self, run: "Run") -> None:
-        self._run = run
-        self._progress: Progress | None = None
-        self._lines: Lines | None = None
+    def __init__(
+        self,
+        store: Store,
+        audience: "Audience",
+        limits: Limits,
+        *,
+        job_id: str,
+        secrets: tuple[str, ...],
+        has_row: bool,
+        tell: Callable[[Tx, dict[str, Any]], None],
+        on_progress: OnProgress | None,
+    ) -> None:
+        self._audience = audience
+        self._longest = limits.max_line_characters
+        self._job_id = job_id
+        self._secrets = secrets
+        self._has_row = has_row
+        self._on_progress = on_progress
+        self._progress = Progress(store, job_id, tell)
+        self._lines = Lines(store, job_id, limits.max_lines, lambda: audience.said(job_id))
 
     def report(self, done: float, total: float | None, message: str) -> None:
         """Take a report of progress."""
-        run, engine = self._run, self._run.engine
-        message = _clean(hidden(message, run.secrets), engine.limits.max_line_characters)
-        if self._progress is None:
-            self._progress = Progress(engine.store, run.id, lambda tx, value: run.tell(tx, "job.progress", value))
-        if self._progress.report(done, total, message, is_kept=run.has_row):
-            if run.on_progress is not None:
-                run.on_progress(done, total, message)
-            engine.audience.reported(run.id, done, total, message)
+        message = self._clean(message)
+        if self._progress.report(done, total, message, is_kept=self._has_row):
+            if self._on_progress is not None:
+                self._on_progress(done, total, message)
+            self._audience.reported(self._job_id, done, total, message)
 
     def log(self, text: str) -> None:
         """Add a line to the log; a job without a row has none."""
-        run, engine = self._run, self._run.engine
-        if not run.has_row:
-            return
-        if self._lines is None:
-            self._lines = Lines(engine.store, run.id, engine.limits.max_lines, lambda: engine.audience.said(run.id))
-        self._lines.add(_clean(hidden(text, run.secrets), engine.limits.max_line_characters))
+        if self._has_row:
+            self._lines.add(self._clean(text))
 
     def hush(self) -> None:
         """Say no more but by `end`. On the loop, before the end is on its way: timers are not for the writer."""
-        if self._progress is not None:
-            self._progress.hush()
-        if self._lines is not None:
-            self._lines.hush()
+        self._progress.hush()
+        self._lines.hush()
 
     @property
     def last(self) -> str | None:
         """The last report as JSON, for the row."""
-        return None if self._progress is None else self._progress.last
+        return self._progress.last
 
     def end(self, tx: Tx) -> None:
         """Keep and tell what is left, in the transaction that ends the job."""
-        if self._lines is not None:
-            self._lines.flush(tx)
-        if self._progress is not None:
-            self._progress.tell_last(tx)
+        self._lines.flush(tx)
+        self._progress.tell_last(tx)
 
-
-def _clean(text: str, longest: int) -> str:
-    # A name of a file may hold half a character, which no row and no frame can.
-    return text[:longest].encode("utf-8", "replace").decode()
+    def _clean(self, text: str) -> str:
+        # A name of a file may hold half a character, which no row and no frame can.
+        return str(hidden(text, self._secrets))[: self._longest].encode("utf-8", "replace").decode()
 
 
 def _ignore(stored: asyncio.Future[None]) -> None:

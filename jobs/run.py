@@ -5,17 +5,19 @@ import json
 import random
 import time
 import types
-from collections.abc import Coroutine, Generator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, Protocol, TypeVar
 
 import structlog
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from core.errors import PassageChanged
+from core.calls import Core, Scene, Tell
+from core.errors import PassageChanged, UndeclaredCall
+from core.quota import Quota
 from jobs import rows
-from jobs.asks import Form
+from jobs.asks import Asks
 from jobs.clock import CURRENT, Clock
-from jobs.context import JobContext
+from jobs.dispatcher import EmbeddedDispatcher
 from jobs.engine import Then
 from jobs.errors import (
     FORESEEN,
@@ -31,14 +33,27 @@ from jobs.errors import (
     ResultTooLarge,
     TooDeep,
 )
-from jobs.model import Commit, Ending, JobEvent, JobRow, JobSpec, NamedBy, Request, problems
-from jobs.progress import OnProgress, Voice
+from jobs.model import (
+    Commit,
+    Ending,
+    Form,
+    JobContext,
+    JobEvent,
+    JobRow,
+    JobSpec,
+    Limits,
+    NamedBy,
+    Request,
+    problems,
+)
+from jobs.progress import Audience, OnProgress, Voice
 from jobs.resilience import again_until_stored, at_last
 from jobs.secrets import data_text, hidden, holds, spellings
-from store import Row, StoreError, Tx, named, new_id
+from jobs.stats import Stats
+from jobs.webhooks import Callbacks
+from store import Pool, Row, Store, StoreError, Tx, named, new_id
 
-if TYPE_CHECKING:
-    from jobs.runner import EmbeddedRunner
+T = TypeVar("T")
 
 
 @types.coroutine
@@ -59,6 +74,33 @@ def go_on(work: Coroutine[Any, Any, Any], awaited: Any) -> Generator[Any, Any, A
 
 log = structlog.get_logger("jobs")
 
+Announce = Callable[[Tx, JobEvent], None]
+Describe = Callable[[BaseException], dict[str, Any]]
+
+
+class Runtime(Protocol):
+    """What a run needs of its runner (`jobs.runner.EmbeddedRunner`): what all runs share, and whom they tell."""
+
+    store: Store
+    limits: Limits
+    quota: Quota
+    threads: Pool
+    asks: Asks
+    audience: Audience
+    callbacks: Callbacks
+    dispatcher: EmbeddedDispatcher
+    stats: Stats
+    live: dict[str, "Run"]
+    is_stopping: bool
+    hear: Tell | None
+    announce: Announce
+    describe: Describe
+
+    def build(self, function: str, data: dict[str, Any], request: Request) -> JobRow: ...
+    def finish_later(self, job_id: str, work: Coroutine[Any, Any, None]) -> None: ...
+    async def run(self, function: str, data: dict[str, Any], request: Request, *, parent: "Run") -> Any: ...
+
+
 LONGEST_BACKOFF_S = 24 * 3600.0
 _JSON = TypeAdapter(Any)
 _SIZED = (str, bytes, bytearray, list, tuple, dict, set, frozenset)
@@ -78,7 +120,7 @@ def well(run: "Run", tx: Tx, outcome: Any) -> Any:
     if isinstance(outcome, Ending):
         result = outcome.fn(tx)
     else:
-        result = run.context.checked(outcome.fn(run.context.core(tx)) if isinstance(outcome, Commit) else outcome)
+        result = run.checked(outcome.fn(run.core(tx)) if isinstance(outcome, Commit) else outcome)
     answer = run.then(tx, result) if run.then is not None else result
     text = "null" if result is None else _text(run, result)
     if run.is_stored or run.is_talkative:
@@ -87,7 +129,7 @@ def well(run: "Run", tx: Tx, outcome: Any) -> Any:
     else:
         rows.insert(tx, run.values("succeeded", text, is_over=True))
     run.tell(tx, "job.completed", {})
-    tx.after_commit(lambda: run.engine.audience.ended(run.id, result, None))
+    tx.after_commit(lambda: run.runtime.audience.ended(run.id, result, None))
     return answer
 
 
@@ -95,17 +137,17 @@ def badly(run: "Run", tx: Tx, state: str, error: BaseException) -> None:
     """End a run as failed or cancelled; nothing happens when it has ended already."""
     is_cancelled = state == "cancelled"
     reason = run.withdrawn or asyncio.CancelledError() if is_cancelled else error
-    described = hidden(run.engine.describe(reason), run.secrets)
+    described = hidden(run.runtime.describe(reason), run.secrets)
     if not _write(run, tx, state, None, json.dumps(described)):
         return
     run.tell(tx, "job.cancelled" if is_cancelled else "job.failed", {"error": described})
     told = run.withdrawn or JobCancelled(run.id, run.spec.name) if is_cancelled else error
-    tx.after_commit(lambda: run.engine.audience.ended(run.id, None, told))
+    tx.after_commit(lambda: run.runtime.audience.ended(run.id, None, told))
 
 
 async def badly_at_last(run: "Run", state: str, error: BaseException) -> None:
     """End a run as failed or cancelled as soon as that can be stored. Raises StoreFailed or StoreClosed."""
-    await at_last(run.engine.store, lambda tx: badly(run, tx, state, error))
+    await at_last(run.runtime.store, lambda tx: badly(run, tx, state, error))
 
 
 async def again_or_badly(run: "Run", error: BaseException) -> None:
@@ -130,27 +172,27 @@ async def again_or_badly(run: "Run", error: BaseException) -> None:
 async def _withdrawn(run: "Run", why: CredentialEnded) -> None:
     # What may be run again is held for a frozen account, and goes on when that is let go.
     is_held = isinstance(why, AccountFrozen) and run.spec.on_crash == "retry"
-    described = json.dumps(run.engine.describe(why))
-    if not (is_held and await run.engine.dispatcher.requeue(run.id, run.attempt, 0, described)):
+    described = json.dumps(run.runtime.describe(why))
+    if not (is_held and await run.runtime.dispatcher.requeue(run.id, run.attempt, 0, described)):
         await badly_at_last(run, "cancelled", why)
 
 
 def _may_be_again(run: "Run", error: BaseException) -> bool:
     if isinstance(error, StoreError):
         # The disk stopped it, as a crash would have.
-        return run.spec.on_crash == "retry" and run.attempt < run.spec.retries + run.engine.limits.max_attempts
+        return run.spec.on_crash == "retry" and run.attempt < run.spec.retries + run.runtime.limits.max_attempts
     return isinstance(error, JobFailed | JobTimeout) and run.attempt <= run.spec.retries
 
 
 async def _again(run: "Run", error: BaseException) -> bool:
     delay_s = min(run.spec.backoff_s * 2 ** (run.attempt - 1), LONGEST_BACKOFF_S)
     delay_s *= random.uniform(0.8, 1.2)  # noqa: S311 (jitter)
-    why = json.dumps(hidden(run.engine.describe(error), run.secrets))
-    return await run.engine.dispatcher.requeue(run.id, run.attempt, delay_s, why)
+    why = json.dumps(hidden(run.runtime.describe(error), run.secrets))
+    return await run.runtime.dispatcher.requeue(run.id, run.attempt, delay_s, why)
 
 
 def _text(run: "Run", result: Any) -> str:
-    limit = run.engine.limits.max_result_bytes
+    limit = run.runtime.limits.max_result_bytes
     if isinstance(result, _SIZED) and len(result) > limit:
         # It is longer yet as JSON, and making that of something huge would hold up everybody.
         raise ResultTooLarge(run.id, run.spec.name, len(result), limit)
@@ -172,11 +214,11 @@ def _write(run: "Run", tx: Tx, state: str, result: str | None, error: str | None
     if not is_end:
         return False
     if run.asked:
-        run.engine.asks.cancel(tx, run.id)
+        run.runtime.asks.cancel(tx, run.id)
     if run.said is not None:
         run.said.end(tx)
     if run.request.callback is not None:
-        run.engine.callbacks.due(tx, run.id, run.request.callback)
+        run.runtime.callbacks.due(tx, run.id, run.request.callback)
     return True
 
 
@@ -195,6 +237,7 @@ class Run:
         "_clock",
         "_interruptions",
         "_started",
+        "_undeclared",
         "asked",
         "attempt",
         "caller",
@@ -203,7 +246,6 @@ class Run:
         "created_at",
         "data",
         "depth",
-        "engine",
         "id",
         "is_cancelling",
         "is_error",
@@ -211,6 +253,7 @@ class Run:
         "on_progress",
         "parent",
         "request",
+        "runtime",
         "said",
         "secrets",
         "spec",
@@ -221,7 +264,7 @@ class Run:
 
     def __init__(
         self,
-        engine: "EmbeddedRunner",
+        runtime: Runtime,
         spec: JobSpec,
         data: BaseModel | str,
         request: Request,
@@ -232,7 +275,7 @@ class Run:
         then: Then | None = None,
         on_progress: OnProgress | None = None,
     ) -> None:
-        self.engine = engine
+        self.runtime = runtime
         self.spec = spec
         self.data = data
         self.request = request
@@ -246,7 +289,7 @@ class Run:
         self.depth: int = 0 if parent is None else parent.depth + 1
         self.then = then
         self.on_progress = on_progress
-        self.created_at = engine.store.clock.now_ms()
+        self.created_at = runtime.store.clock.now_ms()
         self.is_stored = id is not None
         self.is_cancelling = False
         self.is_error = True
@@ -259,11 +302,12 @@ class Run:
         self._interruptions = 0
         self._clock: Clock | None = None
         self._children: set[Run] | None = None
+        self._undeclared: UndeclaredCall | None = None
 
     async def in_memory(self) -> Any:
         """Run a job that only reads: no row, nothing told."""
         try:
-            result = self.context.checked(await self._attempt(_this_task()))
+            result = self.checked(await self._attempt(_this_task()))
             if self.spec.plugin:
                 self._require_json(result)
             self.is_error = False
@@ -319,7 +363,7 @@ class Run:
     async def store_first(self) -> None:
         """Have the row on disk before the job starts: the promise of the long lane, kept inside another job too."""
         self.is_stored = True
-        await self.engine.store.write(lambda tx: rows.insert(tx, self.values("running")), is_record=True)
+        await self.runtime.store.write(lambda tx: rows.insert(tx, self.values("running")), is_record=True)
 
     def interrupt(self) -> None:
         """Stop the attempt, if one is under way; an end that is being stored is not touched."""
@@ -366,13 +410,54 @@ class Run:
             secrets=known,
             named_by=named_by or ("plugin" if self.spec.plugin else ""),
         )
-        return await self.engine.run(function, data, request, parent=self)
+        return await self.runtime.run(function, data, request, parent=self)
 
-    def voice(self) -> Voice:
-        """Return what it speaks by."""
+    def _voice(self) -> Voice:
         if self.said is None:
-            self.said = Voice(self)
+            runtime = self.runtime
+            self.said = Voice(
+                runtime.store,
+                runtime.audience,
+                runtime.limits,
+                job_id=self.id,
+                secrets=self.secrets,
+                has_row=self.has_row,
+                tell=lambda tx, value: self.tell(tx, "job.progress", value),
+                on_progress=self.on_progress,
+            )
         return self.said
+
+    def report(self, done: float, total: float | None, message: str) -> None:
+        """Tell how far it is."""
+        self._voice().report(done, total, message)
+
+    def log(self, text: str) -> None:
+        """Add a line to its log."""
+        self._voice().log(text)
+
+    @property
+    def store(self) -> Store:
+        """Where its reads and writes go."""
+        return self.runtime.store
+
+    @property
+    def threads(self) -> Pool:
+        """What runs that which blocks."""
+        return self.runtime.threads
+
+    def core(self, tx: Tx) -> Core:
+        """Return the core calls it declared, in its user's name, in this transaction."""
+        scene = Scene(tx, self.request.owner_id, self.runtime.hear, self.runtime.quota)
+        return Core(scene, self.spec.name, self.spec.calls, self._note_undeclared)
+
+    def _note_undeclared(self, error: UndeclaredCall) -> None:
+        self._undeclared = self._undeclared or error
+
+    def checked(self, outcome: T) -> T:
+        """Return an outcome. Raises UndeclaredCall if it made such a call, also when it caught the error."""
+        if self._undeclared is not None:
+            raise self._undeclared
+        return outcome
 
     @property
     def has_row(self) -> bool:
@@ -393,12 +478,33 @@ class Run:
         self._store()
         self.asked += 1
         event = JobEvent("", self.request.owner_id, self.id, self.spec.name, self.request.session_id, {})
-        return await self._answer(self.engine.asks.ask(text, form, self.asked, event))
+        return await self._answer(self.runtime.asks.ask(text, form, self.asked, event))
+
+    async def post(
+        self,
+        function: str,
+        data: dict[str, Any],
+        text: str,
+        form: Form,
+        user_id: str,
+        also: Callable[[Core, str, str], None],
+    ) -> tuple[str, str]:
+        """Put a question to another person, with a job of its own that waits for the answer: see `JobContext.post`."""
+        runtime, own = self.runtime, self.request
+        row = runtime.build(function, data, Request(own.owner_id, self.authority, own.session_id))
+
+        def put(tx: Tx) -> tuple[str, str]:
+            job_id = runtime.dispatcher.add(tx, row)
+            ask_id = runtime.asks.put(tx, text, form, job_id, user_id)
+            also(self.core(tx), job_id, ask_id)
+            return job_id, ask_id
+
+        return await runtime.store.write(put)
 
     async def posted(self) -> Any:
         """Wait, in the same way, for the answer to the question that was put when the job was queued."""
         self.asked += 1
-        return await self._answer(self.engine.asks.posted(self.id))
+        return await self._answer(self.runtime.asks.posted(self.id))
 
     async def _answer(self, asking: Coroutine[Any, Any, Any]) -> Any:
         clock = self._time()
@@ -423,7 +529,7 @@ class Run:
         is_over: bool = False,
     ) -> Row:
         """Return the values of this run's row, in the order of its columns."""
-        request, clock = self.request, self.engine.store.clock
+        request, clock = self.request, self.runtime.store.clock
         is_queued = state == "queued"
         data = self.data if isinstance(self.data, str) else data_text(self.data, self.secrets)
         return (
@@ -444,7 +550,7 @@ class Run:
         event = JobEvent(
             topic, request.owner_id, self.id, self.spec.name, request.session_id, details, request.authority.stored
         )
-        self.engine.announce(tx, event)
+        self.runtime.announce(tx, event)
 
     async def _attempt(self, task: asyncio.Task[Any]) -> Any:
         self._baseline = task.cancelling()
@@ -486,7 +592,7 @@ class Run:
         if self.parent is not None:
             self.parent._adopt(self)
         if self.has_row:
-            self.engine.live[self.id] = self
+            self.runtime.live[self.id] = self
             self._store()
 
     def _store(self) -> None:
@@ -494,7 +600,7 @@ class Run:
             self.is_stored = True
             # A job inside this one may ask already, before the row of this one is due.
             row = self.values("waiting_input" if self._time().is_stopped else "running")
-            stored = self.engine.store.write(lambda tx: rows.insert(tx, row), is_record=True)
+            stored = self.runtime.store.write(lambda tx: rows.insert(tx, row), is_record=True)
             stored.add_done_callback(_note_unstored)
 
     def _decoded(self, data: BaseModel | str) -> BaseModel:
@@ -510,7 +616,7 @@ class Run:
             self.said.hush()
         # One of ours that stores nothing as it ends has only looked; of a plugin's nobody knows what it did outside.
         is_look = self.spec.is_internal and not isinstance(outcome, Commit | Ending) and self.then is None
-        commit = self.engine.store.write(lambda tx: well(self, tx, outcome), is_record=is_look)
+        commit = self.runtime.store.write(lambda tx: well(self, tx, outcome), is_record=is_look)
         try:
             return await asyncio.shield(commit)
         except asyncio.CancelledError:
@@ -535,14 +641,14 @@ class Run:
         if self.said is not None:
             self.said.hush()
         try:
-            await self.engine.store.write(lambda tx: badly(self, tx, state, error), is_record=True)
+            await self.runtime.store.write(lambda tx: badly(self, tx, state, error), is_record=True)
         except StoreError:
             self._end_later(state, error)  # the caller hears of its own error, not of the disk's
 
     def _end_later(self, state: str, error: BaseException) -> None:
         """Have the end stored as soon as that can be, if there is a row that waits for it."""
         if self.is_stored:
-            self.engine.finish_later(self.id, badly_at_last(self, state, error))
+            self.runtime.finish_later(self.id, badly_at_last(self, state, error))
 
     async def _tried(self) -> BaseException | None:
         """Make the attempt and store its end; return why it did not succeed."""
@@ -552,11 +658,11 @@ class Run:
             self.data = self._decoded(self.data)
             outcome = await self._attempt(_this_task())
             # What it came to is kept until the disk takes it: it is not done a second time for that.
-            await again_until_stored(self.engine.store, lambda: self._succeed(outcome))
+            await again_until_stored(self.runtime.store, lambda: self._succeed(outcome))
             self.is_error = False
             return None
         except asyncio.CancelledError as error:
-            if self.engine.is_stopping:
+            if self.runtime.is_stopping:
                 raise  # the row stays as it is, and the next start decides
             return error
         except FORESEEN as error:
@@ -584,8 +690,8 @@ class Run:
             task.uncancel()
 
     def _over(self) -> None:
-        self.engine.stats.note(self.request.owner_id, self.spec.name, time.monotonic() - self._started, self.is_error)
-        self.engine.live.pop(self.id, None)
+        self.runtime.stats.note(self.request.owner_id, self.spec.name, time.monotonic() - self._started, self.is_error)
+        self.runtime.live.pop(self.id, None)
         self.context.end()
         self._clock = None  # it holds the run: a ring would wait for the collector
         if self.said is not None:
@@ -618,31 +724,31 @@ class _Around:
     def stop(self, job_id: str) -> None:
         """Let others have the slot meanwhile."""
         run = self.run
-        run.engine.dispatcher.pause(run.id)
-        run.engine.audience.asks(run.id)
+        run.runtime.dispatcher.pause(run.id)
+        run.runtime.audience.asks(run.id)
         if run.caller is not None:
             run.caller.stop(run.id)
 
     def go_on(self) -> None:
         """Want the slot again."""
         run = self.run
-        run.engine.dispatcher.resume(run.id)
-        run.engine.audience.goes_on(run.id)
+        run.runtime.dispatcher.resume(run.id)
+        run.runtime.audience.goes_on(run.id)
         if run.caller is not None:
             run.caller.go_on()
 
     def leave(self) -> None:
         """Let others have the slot; whoever waits for the end of this job has given away his own."""
-        self.run.engine.dispatcher.pause(self.run.id)
+        self.run.runtime.dispatcher.pause(self.run.id)
 
     def come_back(self) -> None:
         """Want the slot again."""
-        self.run.engine.dispatcher.resume(self.run.id)
+        self.run.runtime.dispatcher.resume(self.run.id)
 
     async def back(self) -> None:
         """Wait for a slot, unless all that is left is to end, and for what the caller gave away."""
         if not self.run.is_overdue:
-            await self.run.engine.dispatcher.back(self.run.id)
+            await self.run.runtime.dispatcher.back(self.run.id)
         if self.run.caller is not None:
             await self.run.caller.back()
 

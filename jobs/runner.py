@@ -1,6 +1,6 @@
 """The embedded engine: jobs on the event loop of this process.
 
-Source: jobs.md 6.1 and 6.3.
+Source: jobs.md 6.1 (crash: rules 4 and 10) and 6.3.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from core.calls import Tell
 from core.errors import CoreError
 from core.quota import Quota
-from jobs import recovery, rows
+from jobs import asks, rows, webhooks
 from jobs.asks import Asks
 from jobs.authority import SERVER, Authority, Ledger, NoLedger
 from jobs.clock import CURRENT, elsewhere
@@ -43,7 +43,7 @@ from jobs.progress import Audience, OnProgress
 from jobs.queue import Waiting
 from jobs.remotes.mapping import fitted
 from jobs.resilience import at_last, fenced
-from jobs.run import Run
+from jobs.run import Announce, Describe, Run
 from jobs.schedules import Schedules
 from jobs.secrets import HIDDEN_DATA
 from jobs.stats import Stats
@@ -55,32 +55,67 @@ log = structlog.get_logger("jobs")
 ADVICE = "it catches asyncio.CancelledError, and has to let it pass; until it does, it keeps its slot"
 
 
-async def watch(runner: "EmbeddedRunner") -> None:
-    """Look at what runs, now and then, until cancelled; a job that is late at two looks is told of, once."""
-    seen: set[Run] = set()
-    told: set[Run] = set()
-    while True:
-        await asyncio.sleep(runner.limits.stuck_s)
-        now = {run for run in runner.live.values() if run.is_overdue}
-        _tell(now & seen - told)
-        seen, told = now, now & seen
-
-
-def tell(runner: "EmbeddedRunner") -> None:
-    """Name what keeps the server from stopping."""
-    _tell(run for run in runner.live.values() if run.is_overdue)
-
-
-def _tell(runs: Iterable[Run]) -> None:
-    for run in runs:
-        log.error("job_does_not_stop", job_id=run.id, function=run.spec.name, advice=ADVICE)
-
-
 TAKEN_AT_ONCE = 200
 
-Announce = Callable[[Tx, JobEvent], None]
-Describe = Callable[[BaseException], dict[str, Any]]
 Claimed = tuple[JobRow | None, Authority]
+
+LOST = {"kind": "JOB_LOST", "message": "The server stopped while the job ran. Run it again.", "code": -32019}
+LOST_AGAIN = {
+    "kind": "JOB_LOST",
+    "message": (
+        "The server went down more than once while the job ran, so it is not run again by itself: run it again if it"
+        " was not the reason."
+    ),
+    "code": -32019,
+}
+CANCELLED = {"kind": "CANCELLED", "message": "The job was cancelled.", "code": -32800}
+PRUNED_AT_ONCE = 200
+BOUNDED_EVERY_S = 60.0
+LINES_AT_ONCE = 500
+
+
+async def upkeep(store: Store, limits: Limits) -> None:
+    """Delete the rows of jobs that ended long ago, some at a time, until cancelled."""
+    while True:
+        now = store.clock.steady_ms()
+        succeeded, others = now - int(limits.keep_succeeded_s * 1000), now - int(limits.keep_others_s * 1000)
+        try:
+            while await store.write(lambda tx: _prune(tx, succeeded, others)):  # noqa: B023 (awaited here)
+                pass
+        except StoreError as error:
+            log.warning("jobs_not_pruned", reason=str(error))
+        await store.clock.sleep(limits.prune_every_s)
+
+
+def _prune(tx: Tx, succeeded: int, others: int) -> bool:
+    """Delete some of the jobs that ended before these times; tell if there were any."""
+    return _forget(tx, rows.ended_before(tx, succeeded, others, PRUNED_AT_ONCE))
+
+
+async def keep_bounded(store: Store, limits: Limits, stats: Stats) -> None:
+    """Delete the oldest ended jobs of whoever has more of them than are kept, some at a time, until cancelled."""
+    while True:
+        await store.clock.sleep(BOUNDED_EVERY_S)
+        for owner_id in stats.busy():
+            try:
+                last = await store.read(partial(rows.newest_over, owner_id=owner_id, most=limits.max_kept_per_user))
+                while last is not None and await store.write(partial(_prune_owner, owner_id, last)):
+                    pass
+            except StoreError as error:
+                log.warning("jobs_not_pruned", reason=str(error))
+
+
+def _prune_owner(owner_id: str, last: str, tx: Tx) -> bool:
+    return _forget(tx, rows.ended_up_to(tx, owner_id, last, PRUNED_AT_ONCE))
+
+
+def _forget(tx: Tx, old: list[str]) -> bool:
+    """Delete jobs with all that belongs to them, as many as is done at once; tell if there were any."""
+    bare = rows.forget_lines(tx, old, LINES_AT_ONCE)
+    asks.forget(tx, bare)
+    webhooks.forget(tx, bare)
+    rows.forget(tx, bare)
+    return bool(old)
 
 
 class EmbeddedRunner:
@@ -159,23 +194,91 @@ class EmbeddedRunner:
         """
         self._is_server = is_server
         if is_server:
-            await recovery.recover(self, was_killed)
+            await self.recover(was_killed)
         group = await self._stack.enter_async_context(asyncio.TaskGroup())
-        work = [self.dispatcher.worker(self._execute), watch(self)]
+        work = [self.dispatcher.worker(self._execute), self._watch()]
         if is_server:
-            work += [recovery.upkeep(self), recovery.keep_bounded(self), self.schedules.run(), self.callbacks.run()]
+            work += [
+                upkeep(self.store, self.limits),
+                keep_bounded(self.store, self.limits, self.stats),
+                self.schedules.run(),
+                self.callbacks.run(),
+            ]
         self._tasks = [group.create_task(each) for each in work]
+
+    async def recover(self, was_killed: bool) -> None:
+        """Queue again what may run again, and end the rest as `lost`, telling its owner.
+
+        One process owns the data folder, so whatever is not ended at its start is an orphan of the one before.
+
+        Args:
+            was_killed: the last server did not end by itself: what ran then may be why.
+        """
+        after = ("", "")
+        waiting = lost = 0
+        while some := await self.store.read(partial(rows.live, after=after, limit=TAKEN_AT_ONCE)):
+            after = (some[-1].owner_id, some[-1].id)
+            queued, ended = await self.store.write(partial(self._take_up_or_end, was_killed, some))
+            waiting, lost = waiting + len(queued), lost + ended
+            for row in queued:
+                if not row.is_held:
+                    self.dispatcher.put(row)
+        await self.store.write(lambda tx: webhooks.recover(tx, was_killed, self.limits.max_crashes))
+        if lost or waiting:
+            log.warning("jobs_taken_up", waiting=waiting, lost=lost)
+
+    def _take_up_or_end(self, was_killed: bool, some: list[JobRow], tx: Tx) -> tuple[list[JobRow], int]:
+        """Take up some jobs, or end them; return those that wait now, and how many are lost."""
+        waiting, lost = list[JobRow](), 0
+        for row in some:
+            crashes = row.crashes
+            if was_killed and row.state == "running":
+                crashes = rows.note_crash(tx, row.id)
+                self.schedules.note_crash(tx, row.id, self.limits.max_crashes)
+            if row.is_cancelling:
+                self.end_row(tx, row, "cancelled", "job.cancelled", CANCELLED)
+            elif row.state == "queued":
+                waiting.append(row)
+            elif not self._may_run_again(row):
+                self.end_row(tx, row, "lost", "job.failed", LOST)
+                lost += 1
+            elif crashes >= self.limits.max_crashes:
+                log.error("job_lost", job_id=row.id, function=row.function, owner_id=row.owner_id, crashes=crashes)
+                self.end_row(tx, row, "lost", "job.failed", {**LOST_AGAIN, "crashes": crashes})
+                lost += 1
+            else:
+                rows.requeue(tx, row.id, row.attempt, None)
+                waiting.append(replace(row, state="queued", run_at=None))
+        return waiting, lost
+
+    def _may_run_again(self, row: JobRow) -> bool:
+        # A job inside another is run again by that one, if at all.
+        spec = self._specs.get(row.function)
+        return spec is not None and row.parent_id is None and spec.on_crash == "retry" and spec.lane == "long"
 
     async def stop(self) -> None:
         """Stop the jobs of the long lane where they are: their rows stay, and the next start decides."""
         self.is_stopping = True
         for task in (*self._tasks, *self._late):
             task.cancel()
-        late = asyncio.get_running_loop().call_later(self.limits.stuck_s, tell, self)
+        late = asyncio.get_running_loop().call_later(self.limits.stuck_s, lambda: _tell(self._overdue()))
         await self._stack.aclose()
         if self._late:
             await asyncio.wait(self._late)
         late.cancel()
+
+    async def _watch(self) -> None:
+        """Look at what runs, now and then, until cancelled; a job that is late at two looks is told of, once."""
+        seen: set[Run] = set()
+        told: set[Run] = set()
+        while True:
+            await asyncio.sleep(self.limits.stuck_s)
+            now = self._overdue()
+            _tell(now & seen - told)
+            seen, told = now, now & seen
+
+    def _overdue(self) -> set[Run]:
+        return {run for run in self.live.values() if run.is_overdue}
 
     def finish_later(self, job_id: str, work: Coroutine[Any, Any, None]) -> None:
         """Have the end of a job stored by and by; if the server stops before, the next start finds its row."""
@@ -588,7 +691,7 @@ class EmbeddedRunner:
             return False
         rows.set_cancelling(tx, job_id)
         if row.state == "queued":
-            self.end_row(tx, row, "cancelled", "job.cancelled", recovery.CANCELLED)
+            self.end_row(tx, row, "cancelled", "job.cancelled", CANCELLED)
             tx.after_commit(lambda: self.dispatcher.drop(job_id))
             tx.after_commit(lambda: self.audience.ended(job_id, None, JobCancelled(job_id, row.function)))
         return True
@@ -601,6 +704,12 @@ class EmbeddedRunner:
                 self.callbacks.due(tx, row.id, row.callback)
             event = JobEvent(topic, row.owner_id, row.id, row.function, row.session_id, {"error": error}, row.authority)
             self.announce(tx, event)
+
+
+def _tell(runs: Iterable[Run]) -> None:
+    """Name what keeps its slot, and the server from stopping."""
+    for run in runs:
+        log.error("job_does_not_stop", job_id=run.id, function=run.spec.name, advice=ADVICE)
 
 
 def _outcome(result: Any, error: BaseException | None) -> Any:

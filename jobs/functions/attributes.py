@@ -18,10 +18,9 @@ from core.errors import AttributeNotReadable, AttributeNotWritable, ChecksumMism
 from core.presence import Question
 from core.rules import Verdict, sources
 from core.types import Source
-from jobs.context import JobContext
 from jobs.errors import JobsError, RemoteUnavailable
 from jobs.functions.core import OpenCall
-from jobs.model import Answer, Commit, JobSpec
+from jobs.model import Answer, Commit, JobContext, JobSpec
 from jobs.remotes.manual import WAIT, WaitForPerson
 from jobs.remotes.sources import CALLS, Outside
 from jobs.scripts.runs import inputs

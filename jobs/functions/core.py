@@ -29,8 +29,7 @@ from core import (
 )
 from core.calls import Core, CoreCall
 from core.users import User
-from jobs.context import JobContext
-from jobs.model import Commit, JobSpec, Lane, job
+from jobs.model import Commit, JobContext, JobSpec, Lane, job
 
 OPERATOR = "operator"  # in whose name the command line works; no user has this id
 

@@ -15,9 +15,8 @@ from core import sets, tree, users
 from core.calls import Core
 from core.errors import NotWritable
 from core.tree import Node
-from jobs.context import JobContext
 from jobs.errors import JobError
-from jobs.model import Commit, job
+from jobs.model import Commit, JobContext, job
 from store import NoDescriptors, named, new_id
 
 BATCH = 2000

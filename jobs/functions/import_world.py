@@ -20,9 +20,8 @@ from core.errors import CoreError
 from core.limits import ValueType
 from core.remotes import Definition
 from core.scripts import parsed
-from jobs.context import JobContext
 from jobs.errors import BadWorld
-from jobs.model import Commit, job
+from jobs.model import Commit, JobContext, job
 
 MAX_BYTES = 16 * 1024 * 1024
 MAX_PARTS = 2000  # made in one transaction, for which all others wait

@@ -16,8 +16,7 @@ from core.commands import TokenCommand
 from core.errors import NotFound, NotWritable, NoWay, SetNotFound
 from core.listing import Entry, Kind, Order, Position
 from core.rules import Answers
-from jobs.context import JobContext
-from jobs.model import Commit, job
+from jobs.model import Commit, JobContext, job
 
 
 class _Data(BaseModel):

@@ -20,9 +20,8 @@ from core.attribute_values import Behind
 from core.calls import Core
 from core.errors import ActivityNotFound, BadValue
 from core.remotes import MAX_ANSWER_BYTES, Remote
-from jobs.asks import Form
-from jobs.context import JobContext
 from jobs.errors import AskDeclined
+from jobs.model import Form, JobContext
 from store import new_id
 
 WAIT = "remote.wait"

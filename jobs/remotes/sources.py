@@ -16,9 +16,8 @@ from core.activity import Try
 from core.attribute_values import Behind
 from core.calls import Core
 from core.remotes import Remote
-from jobs.context import JobContext
 from jobs.errors import AttributePending, RemoteUnavailable
-from jobs.model import Answer
+from jobs.model import Answer, JobContext
 from jobs.remotes import manual
 from jobs.remotes.client import Remotes, Reply
 from jobs.remotes.manual import Persons, Tell

@@ -14,9 +14,8 @@ from weakref import WeakValueDictionary
 from core import remember, scripts
 from core.attribute_values import Behind
 from core.scripts import Script
-from jobs.context import JobContext
 from jobs.errors import ScriptFailed, ScriptLimit
-from jobs.model import Answer
+from jobs.model import Answer, JobContext
 from jobs.scripts.engine import Outcome, ScriptEngine
 from store import Clock
 

@@ -291,7 +291,7 @@ class World:
     async def joins(self, job: JobContext, data: Text) -> None:
         """Wait for the end of another job."""
         self.entered.set()
-        await job._live.engine.wait(data.text)
+        await job._live.runtime.wait(data.text)
 
     async def threads(self, job: JobContext, data: Text) -> None:
         """Wait for a thread that waits for the gate."""

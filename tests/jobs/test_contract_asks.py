@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from jobs.asks import Ask, Form, page
+from jobs.asks import Ask, page
 from jobs.errors import AskNotFound, JobFailed
-from jobs.model import JobEvent
+from jobs.model import Form, JobEvent
 from store import Tx
 from tests.jobs.conftest import ANNA, Engine, Start
 

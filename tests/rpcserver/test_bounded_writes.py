@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from jobs import recovery
 from jobs.errors import BadWorld
 from jobs.functions.import_world import MAX_PARTS
 from rpcserver.auth import credentials
@@ -234,7 +233,7 @@ async def recovery_after_a_kill(w: World) -> Callable[[], Awaitable[Any]]:
     await many_jobs(w, "running")
 
     async def recover() -> None:
-        await recovery.recover(w.server.app.runner, True)
+        await w.server.app.runner.recover(True)
         assert await w.count("SELECT count(*) FROM jobs WHERE state = 'lost'") == MANY
 
     return recover

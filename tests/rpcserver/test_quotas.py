@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from jobs import recovery
 from rpcserver.client import CallError, Client
 from rpcserver.settings import Settings
 from tests.conftest import Running, run_server
@@ -128,7 +127,7 @@ async def test_contexts_are_bounded(tmp_path: Path) -> None:
 
 async def test_the_oldest_jobs_are_forgotten_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of more than may be kept the newest stay; nothing is refused."""
-    monkeypatch.setattr(recovery, "BOUNDED_EVERY_S", 0.01)
+    monkeypatch.setattr("jobs.runner.BOUNDED_EVERY_S", 0.01)
     monkeypatch.setattr("jobs.stats.MANY", 10)
     async with run_server(tmp_path / "data", max_jobs_kept_per_user=20) as server:
         anna = await server.client("anna")

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from jobs import recovery, rows
+from jobs import rows, runner
 from rpcserver.client import CallError, Client
 from rpcserver.methods import METHODS
 from store import DATABASE, Row, Tx
@@ -357,7 +357,7 @@ async def walked(data: Path, *, is_big: bool) -> Recorder:
         async with run_server(data, plugins=[str(GUEST)]) as server:
             await server.app.events.upkeep()
             await server.app.store.write(server.app.answers.upkeep)
-            await server.app.store.write(partial(recovery._prune, succeeded=1, others=1))
+            await server.app.store.write(partial(runner._prune, succeeded=1, others=1))
             await server.app.store.read(rows.counts)
     return recorder
 

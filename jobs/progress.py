@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakValueDictionary
 
 from jobs import rows
 from jobs.clock import Stoppable
@@ -199,24 +200,36 @@ def _ignore(stored: asyncio.Future[None]) -> None:
 
 
 End = tuple[Any, BaseException | None]
+Waiter = asyncio.Future[End | JobRow | None]
 
 
 class Audience:
     """The waiting callers, by job."""
 
     def __init__(self) -> None:
-        self._waiters: dict[str, asyncio.Future[End | JobRow | None]] = {}
+        self._waiters: WeakValueDictionary[str, Waiter] = WeakValueDictionary()  # as long as anybody waits
         self._listeners: dict[str, asyncio.Event] = {}
         self._watchers: dict[str, list[OnProgress]] = {}
         self._asking: set[str] = set()
         self._patient: dict[str, list[Stoppable]] = {}
 
-    async def end(self, job_id: str, find: Callable[[], Awaitable[JobRow | None]]) -> End | JobRow | None:
-        """Wait for a job's end: what it returned or raised; its row when it had ended before; None without a row."""
+    def expect(self, job_id: str) -> Waiter:
+        """Return what a job's end will be set on: who has it before the job is stored misses no end."""
         waiter = self._waiters.get(job_id)
         if waiter is None:
             waiter = self._waiters[job_id] = asyncio.get_running_loop().create_future()
-        row = await find()  # after the waiter stands ready: no end can come in between
+        return waiter
+
+    async def end(
+        self, job_id: str, find: Callable[[], Awaitable[JobRow | None]], waiter: Waiter | None = None
+    ) -> End | JobRow | None:
+        """Wait for a job's end: what it returned or raised; its row when it had ended before; None without a row.
+
+        Args:
+            waiter: as `expect` returned it, if that was asked for.
+        """
+        waiter = waiter or self.expect(job_id)
+        row = None if waiter.done() else await find()  # after the waiter stands ready: no end can come in between
         if not waiter.done() and (row is None or row.is_over):
             # Whoever else waits hears it from us: the end may have been told before there was a waiter.
             self._waiters.pop(job_id, None)

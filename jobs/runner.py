@@ -39,7 +39,7 @@ from jobs.errors import (
     UnknownFunction,
 )
 from jobs.model import JobEvent, JobRow, JobSpec, Limits, NamedBy, Request, problems
-from jobs.progress import Audience, OnProgress
+from jobs.progress import Audience, OnProgress, Waiter
 from jobs.queue import Waiting
 from jobs.remotes.mapping import fitted
 from jobs.resilience import at_last, fenced
@@ -343,12 +343,15 @@ class EmbeddedRunner:
         if run.parent is not None:
             await run.store_first()
             return await run.at_once()
+        # It may report, and even end, before this goes on.
+        ended = self.audience.expect(run.id)
         if run.on_progress is None:
-            return await self.result(await self._submit(run))
-        with self.audience.watched(run.id, run.on_progress):  # it may report before this goes on
+            job_id = await self._submit(run)
+            return await self._result(job_id, ended if job_id == run.id else None)
+        with self.audience.watched(run.id, run.on_progress):
             job_id = await self._submit(run)
         with self.audience.watched(job_id, run.on_progress):
-            return await self.result(job_id)
+            return await self._result(job_id, ended if job_id == run.id else None)
 
     async def submit(
         self,
@@ -376,10 +379,13 @@ class EmbeddedRunner:
 
         Whoever waits stands still while the job asks a person.
         """
+        return await self._result(job_id)
+
+    async def _result(self, job_id: str, ended: Waiter | None = None) -> Any:
         waiting = CURRENT.get()
         async with elsewhere(waiting):
             with nullcontext() if waiting is None else self.audience.patient(job_id, waiting):
-                end = await self.audience.end(job_id, lambda: self.get(job_id))
+                end = await self.audience.end(job_id, lambda: self.get(job_id), ended)
         if isinstance(end, tuple):
             return _outcome(*end)
         if end is None:

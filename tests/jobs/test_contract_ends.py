@@ -15,7 +15,7 @@ from core.calls import Scene
 from jobs import resilience
 from jobs import run as ending
 from jobs.authority import SERVER
-from jobs.errors import JobFailed, ResultTooLarge, UnknownFunction
+from jobs.errors import JobFailed, JobTimeout, ResultTooLarge, UnknownFunction
 from jobs.functions.core import OPERATOR
 from jobs.model import JobRow, job
 from store import StoreFull, Tx
@@ -394,3 +394,17 @@ async def test_a_full_disk_stops_no_schedules(engine: Engine, monkeypatch: pytes
     await asyncio.sleep(0.2)
     monkeypatch.setattr(engine.store, "write", write)
     await engine.until(lambda event: event.topic == "job.completed" and event.function == "gated")
+
+
+async def test_an_end_that_comes_before_its_caller_goes_on(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job may have ended before its caller hears that it is stored: what it raised is raised all the same."""
+    submit = engine.runner._submit
+
+    async def late(run: ending.Run) -> str:
+        job_id = await submit(run)
+        assert (await engine.runner.wait(job_id, 10)).is_over
+        return job_id
+
+    monkeypatch.setattr(engine.runner, "_submit", late)
+    with pytest.raises(JobTimeout):
+        await engine.runner.run("slow", {"text": "x"}, ANNA)

@@ -110,6 +110,7 @@ SLOW_CONSUMER = 4409
 TOO_MUCH = 4429
 PATIENCE = 6  # times the outbox age that a client with only lossy subscriptions may stall
 EARLY_FLUSH_BYTES = 128 * 1024  # a turn that says more than this begins to say it at once
+LARGE_BYTES = 256 * 1024
 READ_BYTES = 4096  # of what waits, looked at together
 CLOGGED_BYTES = 64 * 1024  # of answers
 LINGER_S = 5.0  # for a client to take the last words, and go
@@ -205,7 +206,7 @@ class Connection(ServerConnection):
         self._outbox: list[bytes] = []
         self._outbox_bytes = 0
         self._reply_bytes = self._owed_bytes = self._held_back = 0
-        self._is_flush_due = False
+        self._is_flush_due = self._is_sending = False
         self._stall: asyncio.TimerHandle | None = None
         self._stalled_at = 0.0
         self._left_to_take = 0
@@ -350,7 +351,7 @@ class Connection(ServerConnection):
                 if now_s() >= until:
                     return self._is_behind and not self._is_clogged
         finally:
-            self._flush()
+            self._flush_in_turn()
 
     def _feed(self, data: bytes) -> None:
         """Have the protocol read a portion, and write what it answers by itself, as pongs.
@@ -498,10 +499,10 @@ class Connection(ServerConnection):
             self._hold_out()
             self.owe(0)
         elif self._outbox_bytes > self._early_bytes:
-            self._flush()
+            self._flush_in_turn()
         elif not self._is_flush_due:
             self._is_flush_due = True
-            self.loop.call_soon(self._flush)
+            self.loop.call_soon(self._flush_in_turn)
 
     def reply(self, message: bytes | None) -> None:
         """Send the answer to a call; None stands for no answer."""
@@ -563,13 +564,28 @@ class Connection(ServerConnection):
         if self._stall is not None:
             self._stall.cancel()
         self._hold_out()
-        self._flush()
+        self._flush_in_turn()
         for subscription in tuple(self.subscriptions.values()):
             subscription.go_on()
         if self._is_behind and not self._is_in_line:
             self._line_up()
         elif not self._is_behind and not self.paused:
             self._read_on()
+
+    def _flush_in_turn(self) -> None:
+        """Send what waits; much of it in the share's turn, as handing it to the socket takes milliseconds."""
+        if self.paused or self._outbox_bytes <= LARGE_BYTES:
+            self._flush()
+            return
+        self._is_flush_due = False
+        if not self._is_sending:
+            self._is_sending = True
+            self.share.line_up(_Sending(self))
+
+    def send_large(self) -> None:
+        """Send what waited for a turn."""
+        self._is_sending = False
+        self._flush()
 
     def _flush(self) -> None:
         self._is_flush_due = False
@@ -641,3 +657,20 @@ class Connection(ServerConnection):
         self._is_over = self._is_watched = True
         self._drop()
         self.transport.abort()
+
+
+class _Sending:
+    """A place in line of a large answer."""
+
+    __slots__ = ("_connection", "cost_s", "owed_s")
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.cost_s = self.owed_s = 0.0
+
+    def go(self, until: float) -> bool:
+        """Send it, whole."""
+        began, share = now_s(), self._connection.share
+        self._connection.send_large()
+        share.spend(now_s() - began)
+        return False

@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from benchmarks.load import _HANDSHAKE, masked
 from benchmarks.strangers import KINDS, SOCKETS, Flood, part
+from rpcserver.transport.connection import Connection
 from tests.builders import Wire
 from tests.conftest import Process, Running, run_cli, run_server
 from tests.protocol.test_events import until
@@ -325,3 +326,34 @@ async def test_some_descriptors_are_for_the_servers_own_work(tmp_path: Path, mon
         await anna.call("session.db.set", session_id=session, key="a", value="b")
         for wire in wires:
             await wire.close()
+
+
+async def test_large_answers_go_out_one_in_a_turn(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Handing megabytes to a socket takes milliseconds: between two of them the loop looks at its other sockets."""
+    turns: list[int] = []
+    turn, is_over = 0, False
+    loop = asyncio.get_running_loop()
+    send = Connection.send_large
+
+    def count() -> None:
+        nonlocal turn
+        turn += 1
+        if not is_over:
+            loop.call_soon(count)
+
+    def counted(connection: Connection) -> None:
+        turns.append(turn)
+        send(connection)
+
+    monkeypatch.setattr(Connection, "send_large", counted)
+    wanted = [{"jsonrpc": "2.0", "id": number, "method": "rpc.discover"} for number in range(16)]
+    wires = [await Wire.open(server.url, await server.credential("loud")) for _ in range(3)]
+    count()
+    for wire in wires:
+        await wire.send(wanted)
+    answers = [await wire.receive() for wire in wires]
+    is_over = True
+    for wire in wires:
+        await wire.close()
+    assert all(len(answer) == len(wanted) for answer in answers)
+    assert len(turns) == len(wires) and len(set(turns)) == len(turns)

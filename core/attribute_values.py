@@ -471,20 +471,20 @@ def _behind(scene: Scene, token: Token, set_id: str | None, attribute: str, sour
     last = last_answer(scene.tx, token.id, source.kept_as(attribute), scene.user_id)
     caller_name = _name(scene, scene.user_id)
     return Behind(
-        token.id,
-        token.name,
-        owner_id,
-        set_id,
-        attribute,
-        source,
-        _passed_on(scene, token, values, attribute),
-        last[0] if last else None,
-        scene.user_id,
-        caller_name,
-        token.type,
-        caller_name if owner_id == scene.user_id else _name(scene, owner_id),
-        _passed_on(scene, token, seen, attribute),
-        last[1] if last else None,
+        token_id=token.id,
+        name=token.name,
+        owner_id=owner_id,
+        set_id=set_id,
+        attribute=attribute,
+        source=source,
+        attributes=_passed_on(scene, token, values, attribute),
+        earlier=last[0] if last else None,
+        caller_id=scene.user_id,
+        caller_name=caller_name,
+        type=token.type,
+        owner_name=caller_name if owner_id == scene.user_id else _name(scene, owner_id),
+        seen=_passed_on(scene, token, seen, attribute),
+        earlier_at=last[1] if last else None,
     )
 
 

@@ -94,14 +94,14 @@ def _command(scene: Scene, token_id: str, set_id: str, fresh_s: float, is_ruled:
     sort, is_stale = _sort(scene, token, values, fresh_s)
     description, accepts = values.get("description"), values.get("accepts")
     return TokenCommand(
-        token.id,
-        token.name,
-        description if isinstance(description, str) else "",
-        accepts if isinstance(accepts, str) else None,
-        sort,
-        set_id,
-        token.revision,
-        is_stale,
+        id=token.id,
+        name=token.name,
+        description=description if isinstance(description, str) else "",
+        accepts=accepts if isinstance(accepts, str) else None,
+        sort=sort,
+        set_id=set_id,
+        revision=token.revision,
+        is_stale=is_stale,
     )
 
 

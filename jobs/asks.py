@@ -81,7 +81,7 @@ class Asks:
         return await self._wait(lambda tx: self._open(tx, text, form, number, event))
 
     def put(self, tx: Tx, text: str, form: Form, job_id: str, user_id: str) -> str:
-        """Open a question to a person that a job is going to wait for, and return its id; `posted` tells him."""
+        """Open a question to a person that a job is going to wait for, and return its id; `posted` tells them."""
         ask = self._new(tx, text, form, 1, JobEvent("", user_id, job_id, "", None, {}))
         _insert(tx, ask)
         return ask.id
@@ -257,7 +257,7 @@ def page(
     """Return up to `limit` open questions to a user, the oldest first.
 
     Args:
-        session_id: only those of this session; with_own: and those of none, put to the user himself.
+        session_id: only those of this session; with_own: and those of none, put to the users themselves.
     """
     found = tx.all(
         f"SELECT {_COLUMNS} FROM asks WHERE user_id = ? AND state = 'open'"  # noqa: S608 (a constant)

@@ -11,14 +11,14 @@ JobsError
 ├── JobEnded         the job ended badly some time ago: `error` is what its row says
 ├── JobOvertaken     a later attempt ended the job before this one
 ├── ResultTooLarge   the job's result is larger than a row may hold
-├── TooManyJobs      the user has as many jobs waiting as he may have
+├── TooManyJobs      the user has as many jobs waiting as they may have
 ├── TooDeep          jobs started jobs started jobs
 ├── AskDeclined      a question found nobody to answer it
 ├── AskNotFound      no such open question, or not the caller's
 ├── BadAnswer        the answer does not fit the question
-├── BadApprover      nobody approves his own jobs
+├── BadApprover      nobody approves their own jobs
 ├── BadSchedule      the schedule cannot be understood
-├── TooManySchedules the user has as many schedules as he may have
+├── TooManySchedules the user has as many schedules as they may have
 ├── ScheduleNotFound no such schedule, or not the caller's
 ├── BadWorld         a world file cannot be used; nothing of it was made
 ├── ScriptFailed     a script raised, or its worker died
@@ -138,7 +138,7 @@ class ResultTooLarge(JobsError):
 
 
 class TooManyJobs(JobsError):
-    """The user has as many jobs waiting as he may have."""
+    """The user has as many jobs waiting as they may have."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -178,10 +178,10 @@ class BadAnswer(JobsError):
 
 
 class BadApprover(JobsError):
-    """Nobody approves his own jobs: name another user."""
+    """Nobody approves their own jobs: name another user."""
 
     def __init__(self) -> None:
-        super().__init__("Nobody approves his own jobs: name another user as the approver.")
+        super().__init__("Nobody approves their own jobs: name another user as the approver.")
 
 
 class BadSchedule(JobsError):
@@ -189,7 +189,7 @@ class BadSchedule(JobsError):
 
 
 class TooManySchedules(JobsError):
-    """The user has as many schedules as he may have."""
+    """The user has as many schedules as they may have."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit

@@ -36,7 +36,7 @@ class Limits:
     Args:
         slots: jobs of the long lane at once; per_user: of one user.
         max_waiting_per_user: jobs one user may have that wait, for a slot or for something else.
-        max_schedules_per_user: schedules he may have.
+        max_schedules_per_user: schedules they may have.
         max_result_bytes: of a result as JSON. max_lines: of log kept for a job.
         gentle_s: what a job asked gently to end may take before it is stopped.
         stuck_s: how long a job that is stopped may go on without the log naming it.
@@ -68,7 +68,7 @@ class Answer:
     """What was answered.
 
     `state`: `ok`; `cached`, of `as_of` (UTC milliseconds); `pending`, until a write is answered (by a person: see
-    `activity_id`, and `job_id`, the job that waits for him); `unknown`, nobody has answered yet; `off`.
+    `activity_id`, and `job_id`, the job that waits for them); `unknown`, nobody has answered yet; `off`.
     """
 
     value: Any
@@ -558,17 +558,17 @@ def job(
 
     def declare(fn: Callable[[JobContext, Any], Coroutine[Any, Any, Any]]) -> JobSpec:
         return JobSpec(
-            name,
-            fn,
-            input,
-            frozenset(calls),
-            lane,
-            timeout_s,
-            retries,
-            backoff_s,
-            on_crash,
-            limit,
-            is_internal,
+            name=name,
+            fn=fn,
+            input=input,
+            calls=frozenset(calls),
+            lane=lane,
+            timeout_s=timeout_s,
+            retries=retries,
+            backoff_s=backoff_s,
+            on_crash=on_crash,
+            limit=limit,
+            is_internal=is_internal,
             is_part=is_part,
         )
 

@@ -1,9 +1,9 @@
 """Runs a command so that all it ever starts ends with it, and with the server, however the server ends.
 
-Started as `python -I -S leash.py SERVER_PID COMMAND ...`: a process between the server and the command. Whatever loses
-its parent below it becomes its own child (PR_SET_CHILD_SUBREAPER), so neither a session of its own nor a double fork
-leads out of its reach. When the command ends, what it left behind is killed. SIGTERM is passed on to everything below;
-SIGUSR1 kills everything, and is also what the kernel sends when the server is gone (PR_SET_PDEATHSIG).
+Started as `python -I -S process_group.py SERVER_PID COMMAND ...`: a process between the server and the command. What
+loses its parent below it becomes its own child (PR_SET_CHILD_SUBREAPER), so neither a session of its own nor a double
+fork leads out of its reach. When the command ends, what it left behind is killed. SIGTERM is passed on to everything
+below; SIGUSR1 kills everything, and is also what the kernel sends when the server is gone (PR_SET_PDEATHSIG).
 """
 
 import ctypes

@@ -17,7 +17,7 @@ from jobs.errors import JobError
 TERM_GRACE_S = 5.0
 MAX_OUTPUT_BYTES = 256 * 1024
 MAX_LINE_BYTES = 64 * 1024
-_LEASH = str(Path(__file__).with_name("process_group.py"))
+_GROUP = str(Path(__file__).with_name("process_group.py"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ async def run(
         raise JobError("Commands run only on Linux, where they are sure to end with the server.")
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-I", "-S", _LEASH, str(os.getpid()), *arguments),
+        *("-I", "-S", _GROUP, str(os.getpid()), *arguments),
         cwd=cwd,
         env=dict(env) if env is not None else _plain_environment(),
         stdin=asyncio.subprocess.DEVNULL,

@@ -1,6 +1,7 @@
 """What goes on when something fails: one job that breaks does not end the others, and writes wait for a full disk."""
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -22,6 +23,15 @@ async def fenced(event: str, work: Awaitable[T], **facts: Any) -> T | None:
     except Exception as error:
         log.error(event, ref=new_id("r_"), exc_info=error, **facts)
         return None
+
+
+LONGEST_BACKOFF_S = 24 * 3600.0
+
+
+def backoff_s(first_s: float, failures: int, jitter: float = 0.2) -> float:
+    """Return how long to wait after so many failures: doubled each time, up to a day, give or take a share of it."""
+    doublings = min(failures - 1, 64)  # more come to a day all the same, and at last to no number
+    return min(first_s * 2.0**doublings, LONGEST_BACKOFF_S) * random.uniform(1 - jitter, 1 + jitter)  # noqa: S311
 
 
 FIRST_RETRY_S = 0.1

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import random
 import time
 import types
 from collections.abc import Callable, Coroutine, Generator
@@ -47,7 +46,7 @@ from jobs.model import (
     problems,
 )
 from jobs.progress import Audience, OnProgress, Voice
-from jobs.resilience import again_until_stored, at_last
+from jobs.resilience import again_until_stored, at_last, backoff_s
 from jobs.secrets import data_text, hidden, holds, spellings
 from jobs.stats import Stats
 from jobs.webhooks import Callbacks
@@ -101,7 +100,6 @@ class Runtime(Protocol):
     async def run(self, function: str, data: dict[str, Any], request: Request, *, parent: "Run") -> Any: ...
 
 
-LONGEST_BACKOFF_S = 24 * 3600.0
 _JSON = TypeAdapter(Any)
 _SIZED = (str, bytes, bytearray, list, tuple, dict, set, frozenset)
 
@@ -185,10 +183,8 @@ def _may_be_again(run: "Run", error: BaseException) -> bool:
 
 
 async def _again(run: "Run", error: BaseException) -> bool:
-    delay_s = min(run.spec.backoff_s * 2 ** (run.attempt - 1), LONGEST_BACKOFF_S)
-    delay_s *= random.uniform(0.8, 1.2)  # noqa: S311 (jitter)
     why = json.dumps(hidden(run.runtime.describe(error), run.secrets))
-    return await run.runtime.dispatcher.requeue(run.id, run.attempt, delay_s, why)
+    return await run.runtime.dispatcher.requeue(run.id, run.attempt, backoff_s(run.spec.backoff_s, run.attempt), why)
 
 
 def _text(run: "Run", result: Any) -> str:
@@ -580,7 +576,7 @@ class Run:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            # A guest's sys.exit() is a fault of one job, not the end of the server.
+            # A plugin's sys.exit() is a fault of one job, not the end of the server.
             raise self._unforeseen(error) from error
         finally:
             self.task = None
@@ -738,7 +734,7 @@ class _Around:
             run.caller.go_on()
 
     def leave(self) -> None:
-        """Let others have the slot; whoever waits for the end of this job has given away his own."""
+        """Let others have the slot; whoever waits for the end of this job has given away their own."""
         self.run.runtime.dispatcher.pause(self.run.id)
 
     def come_back(self) -> None:

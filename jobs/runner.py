@@ -670,11 +670,11 @@ class EmbeddedRunner:
         request = Request(
             row.owner_id,
             authority,
-            row.session_id,
-            row.parent_id,
-            row.retry_of,
-            bool(row.is_interactive),
-            row.priority,
+            session_id=row.session_id,
+            parent_id=row.parent_id,
+            retry_of=row.retry_of,
+            is_interactive=bool(row.is_interactive),
+            priority=row.priority,
             callback=row.callback,
         )
         OWNER.set(row.owner_id)  # of this task, which is the job's alone

@@ -265,11 +265,22 @@ class Schedules:
         Raises UnknownFunction, BadJobData or BadSchedule now rather than when it is due; TooManySchedules.
         """
         self._build(function, data, Request(owner_id, authority, session_id))
-        kept = (function, json.dumps(data))
+        kind, spec = when
         new = Schedule(
-            *(new_id("sch_"), owner_id, session_id, *kept, *when, int(is_catching_up), None, None, None, 0),
-            self._store.clock.now_ms(),
-            authority.stored,
+            id=new_id("sch_"),
+            owner_id=owner_id,
+            session_id=session_id,
+            function=function,
+            data=json.dumps(data),
+            kind=kind,
+            spec=spec,
+            is_catching_up=int(is_catching_up),
+            next_at=None,
+            last_at=None,
+            last_job_id=None,
+            missed=0,
+            created_at=self._store.clock.now_ms(),
+            authority=authority.stored,
         )
         due = new.after(self._now(new))
         if due is None and new.kind == "at":
@@ -474,7 +485,7 @@ class Schedules:
         except (CredentialRevoked, CredentialExpired):
             raise
         except JobsError as error:
-            # Its plugin is gone, its owner has as many jobs waiting as he may have, or who brought it may not any more.
+            # Its plugin is gone, its owner has all the waiting jobs they may have, or who brought it may not any more.
             log.warning("schedule_not_run", schedule_id=schedule.id, reason=str(error))
             return None
 

@@ -1,4 +1,4 @@
-"""Counts by job function, for each user his own: runs, errors, and how long they took.
+"""Counts by job function, for each user their own: runs, errors, and how long they took.
 
 A run is an attempt; one that was cancelled is no error.
 """

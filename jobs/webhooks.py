@@ -14,7 +14,6 @@ import asyncio
 import hashlib
 import hmac
 import json
-import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from jobs import rows
 from jobs.authority import Authority, Ledger, NoLedger
 from jobs.errors import CredentialEnded, CredentialExpired, CredentialRevoked, RemoteUnavailable
 from jobs.model import JobRow
-from jobs.resilience import at_last, fenced
+from jobs.resilience import at_last, backoff_s, fenced
 from store import Clock, Store, StoreError, Tx, pause
 
 log = structlog.get_logger("jobs")
@@ -232,8 +231,7 @@ def _note(
     state, next_at = "delivered", None
     if not is_told:
         state = "failed" if is_over or tries >= MAX_TRIES else "pending"
-        pause_s = FIRST_RETRY_S * 2 ** (tries - 1) * random.uniform(0.8, 1.2)  # noqa: S311 (jitter)
-        next_at = None if state == "failed" else tx.clock.steady_ms() + int(pause_s * 1000)
+        next_at = None if state == "failed" else tx.clock.steady_ms() + int(backoff_s(FIRST_RETRY_S, tries) * 1000)
     tx.run(
         "UPDATE callbacks SET state = ?, tries = ?, status = ?, problem = ?, next_at = ?, is_begun = 0, crashes = 0"
         " WHERE job_id = ?",

@@ -1,8 +1,8 @@
-"""What can go wrong with a guest.
+"""What can go wrong with a plugin.
 
 PluginsError
 ├── BadPlugin    refused at the door: it cannot be loaded, or a hook of it does not fit
-└── PluginError  a guest raised while the server waited for it
+└── PluginError  a plugin raised while the server waited for it
     ├── PluginLate   it took too long
     └── LeftOut      it took too long before, and was not asked
 """
@@ -11,7 +11,7 @@ LONGEST_WORDS = 10_000  # characters
 
 
 def printable(said: object) -> str:
-    """Return a guest's words as a text that can be sent, and that is not too long to be read."""
+    """Return a plugin's words as a text that can be sent, and that is not too long to be read."""
     try:
         text = str(said)
     except Exception as error:

@@ -1,7 +1,7 @@
 """Every extension point, on one page.
 
-A guest marks functions with `@hookimpl`; their names and parameter names are checked when it is registered. Each may
-be `def` or `async def`. Filters run in the order of registration (`tryfirst` and `trylast` move a guest), each sees
+A plugin marks functions with `@hookimpl`; their names and parameter names are checked when it is registered. Each may
+be `def` or `async def`. Filters run in the order of registration (`tryfirst` and `trylast` move a plugin), each sees
 what the one before left, and each has a time budget; one that raises or hangs is named, and the others go on. Notices
 come after the commit, in its order, and fail nothing.
 
@@ -28,7 +28,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class RunJob(Protocol):
-    """Runs a job in the user's name and waits for its result; the guest's time budget covers the wait."""
+    """Runs a job in the user's name and waits for its result; the plugin's time budget covers the wait."""
 
     def __call__(self, function: str, data: dict[str, Any]) -> Awaitable[Any]:
         """Return what the job returned, or raise what it raised."""
@@ -36,7 +36,7 @@ class RunJob(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SessionView:
-    """What a guest may know of a session."""
+    """What a plugin may know of a session."""
 
     id: str
     user_id: str
@@ -75,10 +75,10 @@ class Command:
     """An entry of the command pallet.
 
     Args:
-        id: unique in the pallet, the `token_id` of `session.action`; begin it with the guest's name and a dot.
+        id: unique in the pallet, the `token_id` of `session.action`; begin it with the plugin's name and a dot.
         accepts: the kind of `value` it takes (`string`, `json`, ...), None when it takes none.
         sort: smaller stands first; entries of the same number stand by name.
-        source: who offers it; filled in with the guest's name.
+        source: who offers it; filled in with the plugin's name.
     """
 
     id: str
@@ -115,8 +115,8 @@ class Action:
         token_id: the command's id.
         value: what the caller gave for the command's write attribute.
         args: further arguments of the caller.
-        response: what the guests before answered, by guest.
-        handled: set it to claim the action; the first to do so owns its effect, later guests only add to the answer.
+        response: what the plugins before answered, by plugin.
+        handled: set it to claim the action; the first to do so owns its effect, later plugins only add to the answer.
         move: set it to have the session moved after the filter.
     """
 
@@ -145,14 +145,14 @@ class Passage:
 
 
 class CallMethod(Protocol):
-    """Calls a method of the API in the session user's name and order, as far as his credential reaches."""
+    """Calls a method of the API in the session user's name and order, as far as their credential reaches."""
 
     def __call__(self, method: str, /, **params: Any) -> Awaitable[Any]:
         """Return the result, or raise what the caller would be told."""
 
 
 class AskPerson(Protocol):
-    """Puts a question to the session's people; see `JobContext.ask`. A guest's time does not run meanwhile."""
+    """Puts a question to the session's people; see `JobContext.ask`. A plugin's time does not run meanwhile."""
 
     def __call__(
         self,
@@ -175,10 +175,10 @@ class Play:
         action: the action, its `{WORDS}` and `{secret:NAMES}` replaced.
         run: runs a job inside the play, whose row and log hide secrets; call: calls a method of the API, which is
             refused when a secret stands in its params; ask: asks a person, likewise.
-        env: the session's words; what a guest changes in it is stored with the action's end, unless it is a secret.
+        env: the session's words; what a plugin changes in it is stored with the action's end, unless it is a secret.
         coderoot: the folder all checkouts of the session lie in.
         log: adds a line to the play's log.
-        holds_secret: tells whether a secret that was put into the action stands in a value; what a guest keeps, or
+        holds_secret: tells whether a secret that was put into the action stands in a value; what a plugin keeps, or
             shows to others, must hold none.
         may: tells whether the scopes of whoever plays and of whoever brought the action include a name; require: raises
             unless they do.
@@ -211,7 +211,7 @@ class Play:
 
 @dataclass(frozen=True, slots=True)
 class FinishedJob:
-    """A job that has ended, as guests hear of it; jobs that only read leave no trace and are not told.
+    """A job that has ended, as plugins hear of it; jobs that only read leave no trace and are not told.
 
     Args:
         outcome: `completed`, `failed` or `cancelled`.
@@ -228,10 +228,10 @@ class FinishedJob:
 
 @dataclass(frozen=True, slots=True)
 class MethodCall:
-    """One call of a guest's own method.
+    """One call of a plugin's own method.
 
     Args:
-        run: runs a job in the caller's name; call: calls a method of the API, as far as his credential reaches.
+        run: runs a job in the caller's name; call: calls a method of the API, as far as their credential reaches.
         progress: tells the caller how far it is: `progress(done, total or None, message)`.
     """
 
@@ -244,7 +244,7 @@ class MethodCall:
 
 @dataclass(frozen=True, slots=True)
 class GuestMethod:
-    """A method of the API that a guest brings; made with `method`."""
+    """A method of the API that a plugin brings; made with `method`."""
 
     name: str
     params: type[BaseModel]
@@ -255,7 +255,7 @@ class GuestMethod:
 
 
 class ReadSettings(Protocol):
-    """Reads the guest's settings: the table `[plugin.NAME]` of rpcserver.toml, with the environment on top."""
+    """Reads the plugin's settings: the table `[plugin.NAME]` of rpcserver.toml, with the environment on top."""
 
     def __call__(self, model: type[M], /) -> M:
         """Return the settings as the model checks them; one that does not fit stops the start and is named."""
@@ -278,7 +278,7 @@ def method(
     Its docstring describes the method to clients. A `JobError` it raises is told to the caller in its words.
 
     Args:
-        name: begins with the guest's name and a dot; credentials reach it by scopes, as any method.
+        name: begins with the plugin's name and a dot; credentials reach it by scopes, as any method.
         params: the model that checks the call. result: the model or type of what is answered.
         is_change: an idempotency key counts. timeout_s: seconds it may take; None: the server's limit.
     """
@@ -286,10 +286,10 @@ def method(
 
 
 def plays(filter: str, *, is_calling: bool = False) -> Callable[[G], G]:
-    """Make a function of a guest play the actions that `filter` matches, such as `gittools.*` or `site.page,site.add`.
+    """Make a function of a plugin play the actions that `filter` matches, such as `gittools.*` or `site.page,site.add`.
 
     The function is called with a `Play` for each of them, one after another, in the order of the playbook's
-    priorities; a guest may have several such functions. What it returns is the action's result. Naming every action
+    priorities; a plugin may have several such functions. What it returns is the action's result. Naming every action
     rather than `*` lets the server name the nearest one when a script holds a misspelt one.
 
     The scopes of whoever plays an action, and of whoever brought it, have to include its name.
@@ -317,7 +317,7 @@ class Identity:
         scopes: the methods it reaches, names with `*` and `?`.
         expires_at: UTC milliseconds; the connection is closed then. None: it does not end.
         may_be_made: the user is made when there is none of that name.
-        label: shown to the user beside his connections; the guest's name when empty.
+        label: shown to the user beside their connections; the plugin's name when empty.
     """
 
     user_name: str
@@ -340,7 +340,7 @@ class Hooks:
 
     @hookspec
     def session_action(self, action: Action) -> Any:
-        """Filter: answer a command. What is returned stands in `response` under the guest's name; None adds nothing."""
+        """Filter: answer a command. What is returned stands in `response` by the plugin's name; None adds nothing."""
 
     @hookspec
     def set_leaving(self, passage: Passage) -> Verdict:
@@ -352,13 +352,13 @@ class Hooks:
 
     @hookspec
     def play_action(self, play: Play) -> Any:
-        """Filter: play one action of a playbook; register with `plays`. What the guest returns is its result."""
+        """Filter: play one action of a playbook; register with `plays`. What the plugin returns is its result."""
 
     @hookspec
     def authenticate(self, credential: str) -> Identity | None:
         """First answer wins: return whose the credential of another system is, None when it is not of that system.
 
-        Asked only for what is no credential of this server. A guest that raises or takes too long lets nobody in.
+        Asked only for what is no credential of this server. A plugin that raises or takes too long lets nobody in.
         """
 
     @hookspec
@@ -395,14 +395,14 @@ class Hooks:
 
     @hookspec
     def register_settings(self, read: ReadSettings) -> BaseModel | None:
-        """Collect, before all else: read the guest's settings with `read(Model)`, keep them, and return them."""
+        """Collect, before all else: read the plugin's settings with `read(Model)`, keep them, and return them."""
 
     @hookspec
     def register_methods(self) -> Iterable[GuestMethod]:
-        """Collect: return the methods of the API the guest brings, each made with `method`."""
+        """Collect: return the methods of the API the plugin brings, each made with `method`."""
         return ()
 
     @hookspec
     def register_jobs(self) -> Iterable[JobSpec]:
-        """Collect: return the job functions the guest brings."""
+        """Collect: return the job functions the plugin brings."""
         return ()

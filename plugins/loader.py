@@ -1,4 +1,4 @@
-"""Finds the guests: our own, those of installed packages (entry points `rpcserver.plugins`), and files."""
+"""Finds the plugins: our own, those of installed packages (entry points `rpcserver.plugins`), and files."""
 
 import importlib.util
 import sys
@@ -24,18 +24,18 @@ OWN = {
 
 
 def load(bus: Bus, files: Iterable[Path], hosts: Hosts | None = None) -> None:
-    """Register every guest, each named after its module, entry point or file. Raises BadPlugin, naming it."""
+    """Register every plugin, each named after its module, entry point or file. Raises BadPlugin, naming it."""
     for name, module in OWN.items():
         bus.register(module, name)
     bus.register(Git(hosts or Hosts()), "git")
     for point in entry_points(group=GROUP):
         try:
-            guest = point.load()
+            plugin = point.load()
         except KeyboardInterrupt:
             raise
         except BaseException as error:
             raise BadPlugin(point.name, f"importing it raised {type(error).__name__}: {printable(error)}") from error
-        bus.register(guest, point.name)
+        bus.register(plugin, point.name)
     for path in files:
         bus.register(_import_file(path), path.stem)
 

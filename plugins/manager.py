@@ -1,6 +1,6 @@
-"""The bus: carries filters and guards to the guests, one after another, each fenced and bounded in time.
+"""The bus: carries filters and guards to the plugins, one after another, each fenced and bounded in time.
 
-The one place, with the runner and the dispatcher, that catches every exception: a guest's fault must not become ours.
+The one place, with the runner and the dispatcher, that catches every exception: a plugin's fault must not become ours.
 """
 
 import asyncio
@@ -50,13 +50,13 @@ REST_S = 30.0
 
 
 class Bus:
-    """The registered guests.
+    """The registered plugins.
 
     Args:
-        filter_timeout_s: what a guest may take in the pallet filter and as a guard.
-        action_timeout_s: what a guest may take in the action filter, waiting for its jobs included; while one of them
-            asks a person no guest's time runs.
-        foreseen: errors that are meant for the caller, and no fault of a guest that lets them pass.
+        filter_timeout_s: what a plugin may take in the pallet filter and as a guard.
+        action_timeout_s: what a plugin may take in the action filter, waiting for its jobs included; while one of them
+            asks a person no plugin's time runs.
+        foreseen: errors that are meant for the caller, and no fault of a plugin that lets them pass.
     """
 
     def __init__(
@@ -76,34 +76,34 @@ class Bus:
 
     @property
     def names(self) -> list[str]:
-        """The guests' names in the order they were registered."""
+        """The plugins' names in the order they were registered."""
         return [name for name, _ in self._manager.list_name_plugin()]
 
-    def register(self, guest: object, name: str) -> None:
-        """Take a guest in. Raises BadPlugin, naming it, when a hook of it does not fit or its name is taken."""
+    def register(self, plugin: object, name: str) -> None:
+        """Take a plugin in. Raises BadPlugin, naming it, when a hook of it does not fit or its name is taken."""
         self._heard.clear()
         try:
-            self._manager.register(guest, name=name)
+            self._manager.register(plugin, name=name)
             self._manager.check_pending()
         except (pluggy.PluginValidationError, ValueError) as error:
             raise BadPlugin(name, str(error)) from error
 
     def has(self, hook: str) -> bool:
-        """Tell whether any guest listens; where none does, nothing has to be prepared."""
+        """Tell whether any plugin listens; where none does, nothing has to be prepared."""
         if hook not in self._heard:
             self._heard[hook] = bool(getattr(self._manager.hook, hook).get_hookimpls())
         return self._heard[hook]
 
     def collect(self, hook: str, arguments: Callable[[str], dict[str, Any]] = lambda name: {}) -> list[tuple[str, Any]]:
-        """Return what each guest brings by a `register_` hook, as (guest, what). Raises BadPlugin for one that fails.
+        """Return what each plugin brings by a `register_` hook, as (plugin, what). Raises BadPlugin for one that fails.
 
         Args:
-            arguments: what the hook is called with, by the guest's name.
+            arguments: what the hook is called with, by the plugin's name.
         """
         found = []
-        for name, guest in self._guests(hook):
+        for name, plugin in self._plugins(hook):
             try:
-                brought = guest(**arguments(name))
+                brought = plugin(**arguments(name))
                 found.append((name, list(brought) if isinstance(brought, Iterable) else brought))
             except (BadPlugin, KeyboardInterrupt):
                 raise
@@ -112,13 +112,13 @@ class Bus:
         return found
 
     async def pallet(self, pallet: Pallet) -> list[Command]:
-        """Collect the commands. What a failing guest offered is left out, and the log names it."""
-        for name, guest in self._guests("session_pallet"):
+        """Collect the commands. What a failing plugin offered is left out, and the log names it."""
+        for name, plugin in self._plugins("session_pallet"):
             before = list(pallet.commands)
             take = partial(_offered, name, pallet, {id(command) for command in before})
             try:
                 pallet.commands = await self._ask_or_leave_out(
-                    name, "session_pallet", guest, self._filter_timeout_s, take=take, pallet=pallet
+                    name, "session_pallet", plugin, self._filter_timeout_s, take=take, pallet=pallet
                 )
             except PluginError as error:
                 pallet.commands = before
@@ -126,19 +126,19 @@ class Bus:
         return sorted(pallet.commands, key=lambda command: (command.sort, command.name, command.id))
 
     async def action(self, action: Action) -> str | None:
-        """Pass an action through the guests and return the name of the one that handled it, None if nobody did.
+        """Pass an action through the plugins and return the name of the one that handled it, None if nobody did.
 
-        Raises PluginError when a guest failed and nobody handled the action.
+        Raises PluginError when a plugin failed and nobody handled the action.
         """
         handled_by = None
         first_error = None
-        for name, guest in self._guests("session_action"):
+        for name, plugin in self._plugins("session_action"):
             move = action.move
             try:
                 answer = await self._ask_or_leave_out(
                     name,
                     "session_action",
-                    guest,
+                    plugin,
                     self._action_timeout_s,
                     lambda: action.handled is True,
                     take=partial(_answered, action),
@@ -163,20 +163,20 @@ class Bus:
         return handled_by
 
     async def play(self, play: Play) -> tuple[str | None, Any]:
-        """Offer an action of a playbook to the guests that play its kind, until one has handled it.
+        """Offer an action of a playbook to the plugins that play its kind, until one has handled it.
 
-        Returns who handled it (None: nobody) and what he returned. Raises PluginError: the action failed, whoever
+        Returns who handled it (None: nobody) and what they returned. Raises PluginError: the action failed, whoever
         else might have played it.
         """
-        for name, guest in self._players(play.action.actor, play.action.name, has_plain=True):
-            answer = await self._ask(name, "play_action", guest, None, play=play)
+        for name, plugin in self._players(play.action.actor, play.action.name, has_plain=True):
+            answer = await self._ask(name, "play_action", plugin, None, play=play)
             if play.handled or answer is not None:
                 return name, answer
         return None, None
 
     def player_of(self, actor: str, name: str) -> str | None:
-        """Return who said, with `plays`, that he plays such an action."""
-        return next((guest for guest, _ in self._players(actor, name, has_plain=False)), None)
+        """Return who said, with `plays`, that they play such an action."""
+        return next((plugin for plugin, _ in self._players(actor, name, has_plain=False)), None)
 
     def scopes_of(self, actor: str, name: str) -> tuple[str, ...]:
         """Return what the scopes have to include for an action to be played: its name, unless it is only made of calls.
@@ -190,25 +190,25 @@ class Bus:
         return ()
 
     def can_play_unsaid(self) -> bool:
-        """Tell whether a guest plays actions without having said which."""
+        """Tell whether a plugin plays actions without having said which."""
         return any(not _filter_of(one) for one in self._implementations("play_action"))
 
     def playable(self) -> list[str]:
-        """Return the names and patterns of the actions that some guest plays."""
+        """Return the names and patterns of the actions that some plugin plays."""
         filters = (_filter_of(one) for one in self._implementations("play_action"))
         return [item.strip() for text in filters if text for item in text.split(",")]
 
     async def refusal(self, hook: str, passage: Passage) -> tuple[str, str, int] | None:
-        """Ask every guard and return (guest, message, how many refuse) of the first that refuses, None if none does.
+        """Ask every guard and return (plugin, message, how many refuse) of the first that refuses, None if none does.
 
         Raises PluginError when one fails before any other refused: that refuses, too.
         """
         first: tuple[str, str] | None = None
         count = 0
-        for name, guest in self._guests(hook):
+        for name, plugin in self._plugins(hook):
             try:
                 verdict = await self._ask_or_leave_out(
-                    name, hook, guest, self._filter_timeout_s, take=_verdict, passage=passage
+                    name, hook, plugin, self._filter_timeout_s, take=_verdict, passage=passage
                 )
             except PluginError as error:
                 if first is None:
@@ -221,11 +221,11 @@ class Bus:
         return (*first, count) if first is not None else None
 
     async def identity(self, credential: str) -> tuple[str, Identity] | None:
-        """Ask whose a foreign credential is; return (guest, answer) of the first that knows it, None if nobody does."""
-        for name, guest in self._guests("authenticate"):
+        """Ask whose a foreign credential is; return (plugin, answer) of the first that knows, None if nobody does."""
+        for name, plugin in self._plugins("authenticate"):
             try:
                 answer = await self._ask_or_leave_out(
-                    name, "authenticate", guest, self._filter_timeout_s, take=_identity, credential=credential
+                    name, "authenticate", plugin, self._filter_timeout_s, take=_identity, credential=credential
                 )
             except PluginError as error:
                 _note(error)
@@ -235,12 +235,12 @@ class Bus:
         return None
 
     async def answer(self, hook: str, session: SessionView, answer: dict[str, Any]) -> dict[str, Any]:
-        """Pass an answer through the guests and return what they left of it; one that fails has changed nothing."""
-        for name, guest in self._guests(hook):
-            offered = orjson.loads(orjson.dumps(answer))  # his own: what he does to it counts if he returns it
+        """Pass an answer through the plugins and return what they left of it; one that fails has changed nothing."""
+        for name, plugin in self._plugins(hook):
+            offered = orjson.loads(orjson.dumps(answer))  # its own: what it does to that counts if it returns it
             try:
                 given = await self._ask_or_leave_out(
-                    name, hook, guest, self._filter_timeout_s, take=_changed, session=session, answer=offered
+                    name, hook, plugin, self._filter_timeout_s, take=_changed, session=session, answer=offered
                 )
                 answer = answer if given is None else given
             except PluginError as error:
@@ -248,18 +248,18 @@ class Bus:
         return answer
 
     async def tell(self, hook: str, **arguments: Any) -> None:
-        """Tell every guest of something that has happened; what one makes of it harms nobody."""
-        for name, guest in self._guests(hook):
+        """Tell every plugin of something that has happened; what one makes of it harms nobody."""
+        for name, plugin in self._plugins(hook):
             try:
-                await self._ask_or_leave_out(name, hook, guest, self._filter_timeout_s, **arguments)
+                await self._ask_or_leave_out(name, hook, plugin, self._filter_timeout_s, **arguments)
             except PluginError as error:
                 _note(error)
 
-    async def method(self, guest: str, method: GuestMethod, call: MethodCall, params: BaseModel) -> Any:
-        """Run a guest's method and return what it answers. Raises PluginError."""
-        return await self._ask(guest, method.name, partial(method.fn, call, params), None, take=_plain)
+    async def method(self, plugin: str, method: GuestMethod, call: MethodCall, params: BaseModel) -> Any:
+        """Run a plugin's method and return what it answers. Raises PluginError."""
+        return await self._ask(plugin, method.name, partial(method.fn, call, params), None, take=_plain)
 
-    def _guests(self, hook: str) -> Iterator[tuple[str, Any]]:
+    def _plugins(self, hook: str) -> Iterator[tuple[str, Any]]:
         for one in self._implementations(hook):
             yield one.plugin_name, _call_with(one)
 
@@ -283,24 +283,24 @@ class Bus:
         self,
         name: str,
         hook: str,
-        guest: Any,
+        plugin: Any,
         timeout_s: float,
         is_own: Callable[[], bool] = lambda: False,
         *,
         take: Callable[[Any], Any] = lambda answer: answer,
         **arguments: Any,
     ) -> Any:
-        """Ask a guest that everybody passes, unless it has kept them too long. Raises LeftOut or PluginError.
+        """Ask a plugin that everybody passes, unless it has kept them too long. Raises LeftOut or PluginError.
 
         Args:
-            is_own: tells afterwards that the guest took the matter on: then the time is that of the matter.
+            is_own: tells afterwards that the plugin took the matter on: then the time is that of the matter.
         """
         thing = (name, hook)
         wait_s = self.breaker.wait_s(thing)
         if wait_s:
             raise LeftOut(name, hook, wait_s)
         try:
-            answer = await self._ask(name, hook, guest, timeout_s, take=take, **arguments)
+            answer = await self._ask(name, hook, plugin, timeout_s, take=take, **arguments)
         except PluginLate:
             if not is_own():
                 self.breaker.late(thing)
@@ -315,23 +315,23 @@ class Bus:
         self,
         name: str,
         hook: str,
-        guest: Any,
+        plugin: Any,
         timeout_s: float | None,
         *,
         take: Callable[[Any], Any] = lambda answer: answer,
         **arguments: Any,
     ) -> Any:
-        """Ask a guest, and return what `take` makes of its answer. Raises PluginError for whatever goes wrong.
+        """Ask a plugin, and return what `take` makes of its answer. Raises PluginError for whatever goes wrong.
 
         Args:
-            take: looks at the answer inside the fence, for what a guest hands over may raise when it is looked at.
+            take: looks at the answer inside the fence, for what a plugin hands over may raise when it is looked at.
         """
         clock = Clock(timeout_s, CURRENT.get())
         outside = CURRENT.set(clock)
         task = asyncio.current_task()
         stops = task.cancelling() if task is not None else 0
         try:
-            answer = guest(**arguments)
+            answer = plugin(**arguments)
             if inspect.isawaitable(answer):
                 async with clock.start():
                     answer = await answer
@@ -351,7 +351,7 @@ class Bus:
             raise PluginError(name, hook, "raised CancelledError", error) from error
         except BaseException as error:
             if hook in _SECRETIVE or isinstance(error, self._foreseen):
-                # Not the error itself: its text may repeat what the guest was asked with, which may be a secret.
+                # Not the error itself: its text may repeat what the plugin was asked with, which may be a secret.
                 log.info("plugin_raised", plugin=name, hook=hook, error=type(error).__name__, where=_where(error))
             else:
                 log.info("plugin_raised", plugin=name, hook=hook, exc_info=error)
@@ -359,11 +359,11 @@ class Bus:
         finally:
             clock.end()
             CURRENT.reset(outside)
-            await clock.back()  # whatever became of the guest: who comes next acts in the call's turn
+            await clock.back()  # whatever became of the plugin: who comes next acts in the call's turn
 
 
 class Unusable(Exception):
-    """What a guest returned cannot be used; the text says why, as `returned ...`."""
+    """What a plugin returned cannot be used; the text says why, as `returned ...`."""
 
 
 def _note(error: PluginError) -> None:
@@ -372,15 +372,15 @@ def _note(error: PluginError) -> None:
 
 
 def _call_with(implementation: Any) -> Any:
-    # A guest may take fewer parameters than the hook offers.
+    # A plugin may take fewer parameters than the hook offers.
     def call(**arguments: Any) -> Any:
         return implementation.function(*[arguments[name] for name in implementation.argnames])
 
     return call
 
 
-def _offered(guest: str, pallet: Pallet, known: set[int], added: Any) -> list[Command]:
-    """Return the pallet's commands, those that the guest changed or added checked. Raises Unusable."""
+def _offered(plugin: str, pallet: Pallet, known: set[int], added: Any) -> list[Command]:
+    """Return the pallet's commands, those that the plugin changed or added checked. Raises Unusable."""
     if not isinstance(pallet.commands, list) or not isinstance(added, list | tuple | NoneType):
         raise Unusable("left or returned what is no list of commands")
     found = []
@@ -388,7 +388,7 @@ def _offered(guest: str, pallet: Pallet, known: set[int], added: Any) -> list[Co
         if id(command) not in known:
             if not isinstance(command, Command):
                 raise Unusable(f"offered {type(command).__name__} where a Command is due")
-            command = command if command.source else replace(command, source=guest)
+            command = command if command.source else replace(command, source=plugin)
             texts = (command.id, command.name, command.description, command.source)
             if not all(isinstance(text, str) for text in texts) or not isinstance(command.sort, int | float):
                 raise Unusable("offered a Command whose texts are no texts, or whose sort is no number")
@@ -407,7 +407,7 @@ def _filter_of(implementation: Any) -> str:
 
 
 def _answered(action: Action, answer: Any) -> Any:
-    """Return the answer as JSON, what the guest set on the action checked. Raises Unusable."""
+    """Return the answer as JSON, what the plugin set on the action checked. Raises Unusable."""
     if not isinstance(action.move, Move | None) or not isinstance(action.handled, bool):
         raise Unusable("set `move` to what is no Move, or `handled` to what is no bool")
     if action.move is not None and not all(
@@ -462,62 +462,64 @@ _METHOD = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 
 
 def settings(bus: Bus, given: Mapping[str, Mapping[str, Any]]) -> dict[str, BaseModel]:
-    """Have the guests read their settings, and return these by guest.
+    """Have the plugins read their settings, and return these by plugin.
 
-    Raises BadPlugin for what does not fit, and for settings that no guest reads: their name is misspelt.
+    Raises BadPlugin for what does not fit, and for settings that no plugin reads: their name is misspelt.
     """
     unread = set(given)
 
-    def reader(guest: str) -> ReadSettings:
+    def reader(plugin: str) -> ReadSettings:
         def read(model: type[M], /) -> M:
-            unread.discard(guest)
+            unread.discard(plugin)
             try:
-                return model.model_validate({name: _value(value) for name, value in given.get(guest, {}).items()})
+                return model.model_validate({name: _value(value) for name, value in given.get(plugin, {}).items()})
             except ValidationError as error:
                 first = error.errors(include_url=False, include_input=False)[0]
                 field = ".".join(str(part) for part in first["loc"])
-                raise BadPlugin(guest, f"setting plugin.{guest}.{field}: {first['msg']}") from None
+                raise BadPlugin(plugin, f"setting plugin.{plugin}.{field}: {first['msg']}") from None
 
         return read
 
-    found = bus.collect("register_settings", lambda guest: {"read": reader(guest)})
-    for guest in sorted(unread):
-        why = "it reads none" if guest in bus.names else "there is no such plugin"
-        raise BadPlugin(guest, f"settings are given for it, but {why}")
-    return {guest: read for guest, read in found if isinstance(read, BaseModel)}
+    found = bus.collect("register_settings", lambda plugin: {"read": reader(plugin)})
+    for plugin in sorted(unread):
+        why = "it reads none" if plugin in bus.names else "there is no such plugin"
+        raise BadPlugin(plugin, f"settings are given for it, but {why}")
+    return {plugin: read for plugin, read in found if isinstance(read, BaseModel)}
 
 
 def jobs(bus: Bus, taken: Container[str]) -> list[JobSpec]:
-    """Return the job functions the guests bring. Raises BadPlugin, also when a name is among those `taken`."""
+    """Return the job functions the plugins bring. Raises BadPlugin, also when a name is among those `taken`."""
     found: dict[str, JobSpec] = {}
-    for guest, brought in bus.collect("register_jobs"):
-        for spec in _listed(guest, "register_jobs", brought):
+    for plugin, brought in bus.collect("register_jobs"):
+        for spec in _listed(plugin, "register_jobs", brought):
             if not isinstance(spec, JobSpec):
-                raise BadPlugin(guest, f"register_jobs returned {type(spec).__name__} where a job is due")
+                raise BadPlugin(plugin, f"register_jobs returned {type(spec).__name__} where a job is due")
             if wrong := faults(spec):
-                raise BadPlugin(guest, f"its job function {spec.name!r} cannot work: {'; '.join(wrong)}")
+                raise BadPlugin(plugin, f"its job function {spec.name!r} cannot work: {'; '.join(wrong)}")
             if spec.name in found or spec.name in taken:
-                raise BadPlugin(guest, f"there is a job function {spec.name!r} already")
-            found[spec.name] = replace(spec, plugin=guest)
+                raise BadPlugin(plugin, f"there is a job function {spec.name!r} already")
+            found[spec.name] = replace(spec, plugin=plugin)
     return list(found.values())
 
 
 def methods(bus: Bus, taken: Container[str]) -> list[tuple[str, GuestMethod]]:
-    """Return the methods the guests bring, as (guest, method). Raises BadPlugin, also for a name that is not his."""
+    """Return the methods of plugins, as (plugin, method). Raises BadPlugin, also for a name that is not its own."""
     found: dict[str, tuple[str, GuestMethod]] = {}
-    for guest, brought in bus.collect("register_methods"):
-        for method in _listed(guest, "register_methods", brought):
+    for plugin, brought in bus.collect("register_methods"):
+        for method in _listed(plugin, "register_methods", brought):
             if not isinstance(method, GuestMethod):
-                raise BadPlugin(guest, f"register_methods returned {type(method).__name__} where a method is due")
-            if not method.name.startswith(f"{guest}.") or not _METHOD.fullmatch(method.name.removeprefix(f"{guest}.")):
-                raise BadPlugin(guest, f"its method {method.name!r} must be named {guest}.WORD, of a-z, 0-9 and _")
+                raise BadPlugin(plugin, f"register_methods returned {type(method).__name__} where a method is due")
+            if not method.name.startswith(f"{plugin}.") or not _METHOD.fullmatch(
+                method.name.removeprefix(f"{plugin}.")
+            ):
+                raise BadPlugin(plugin, f"its method {method.name!r} must be named {plugin}.WORD, of a-z, 0-9 and _")
             if not (isinstance(method.params, type) and issubclass(method.params, BaseModel)):
-                raise BadPlugin(guest, f"the params of its method {method.name!r} are no pydantic model")
+                raise BadPlugin(plugin, f"the params of its method {method.name!r} are no pydantic model")
             if method.timeout_s is not None and not 0 < method.timeout_s < math.inf:
-                raise BadPlugin(guest, f"timeout_s of its method {method.name!r} is no number of seconds above 0")
+                raise BadPlugin(plugin, f"timeout_s of its method {method.name!r} is no number of seconds above 0")
             if method.name in found or method.name in taken:
-                raise BadPlugin(guest, f"there is a method {method.name!r} already")
-            found[method.name] = (guest, method)
+                raise BadPlugin(plugin, f"there is a method {method.name!r} already")
+            found[method.name] = (plugin, method)
     return list(found.values())
 
 
@@ -531,11 +533,11 @@ def _value(value: Any) -> Any:
     return value
 
 
-def _listed(guest: str, hook: str, brought: Any) -> list[Any]:
+def _listed(plugin: str, hook: str, brought: Any) -> list[Any]:
     if brought is None:
         return []
     if not isinstance(brought, list):
-        raise BadPlugin(guest, f"{hook} returned {type(brought).__name__} where a list is due")
+        raise BadPlugin(plugin, f"{hook} returned {type(brought).__name__} where a list is due")
     return brought
 
 
@@ -546,7 +548,7 @@ class Notices:
     """What is to be told, one after another. It is not kept over a restart: what must not be missed is an event.
 
     Args:
-        max_waiting: what guests may fall behind by; what comes then is not told, and the log says so.
+        max_waiting: what plugins may fall behind by; what comes then is not told, and the log says so.
     """
 
     def __init__(self, bus: Bus, max_waiting: int) -> None:
@@ -555,11 +557,11 @@ class Notices:
         self._queue: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue(max_waiting)
 
     def wants(self, hook: str) -> bool:
-        """Tell whether any guest listens."""
+        """Tell whether any plugin listens."""
         return hook in self._wanted
 
     def put(self, hook: str, **arguments: Any) -> None:
-        """Have guests told; called once it is on disk."""
+        """Have plugins told; called once it is on disk."""
         try:
             self._queue.put_nowait((hook, arguments))
         except asyncio.QueueFull:

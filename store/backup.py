@@ -21,7 +21,7 @@ def copy_database(source: Path, target: Path) -> None:
         closing(sqlite3.connect(target)) as writing,
     ):
         reading.backup(writing, pages=-1)
-        # A copy is one file: whoever opens it next makes his own log.
+        # A copy is one file: whoever opens it next makes its own log.
         writing.execute("PRAGMA journal_mode = DELETE")
 
 

@@ -6,7 +6,6 @@ Nothing of what is sent or answered is logged or stored. Source: sessions.md 4.2
 import asyncio
 import hashlib
 import json
-import random
 import re
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +22,7 @@ from jobs.breaker import Breaker
 from jobs.errors import RemoteCooling, RemoteUnavailable
 from jobs.remotes.http import Unreachable
 from jobs.remotes.mapping import Letter, Response, letter, taken
+from jobs.resilience import backoff_s
 from store import Clock, Pool
 
 
@@ -412,8 +412,7 @@ class Remotes:
             return error.retry_after_ms / 1000
         if not isinstance(error, Unreached) and error.code not in REPEATABLE_CODES:
             return None
-        pause_s: float = self._limits.backoff_s * 2**number
-        return pause_s * random.uniform(0.5, 1.5)  # noqa: S311 (no secret)
+        return backoff_s(self._limits.backoff_s, number + 1, jitter=0.5)
 
 
 def is_allowed(url: str, hosts: tuple[str, ...]) -> bool:

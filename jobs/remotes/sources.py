@@ -102,7 +102,7 @@ class Outside:
             return (await self.call(job, remote, owner_name, asked, None, is_write=True, is_question=True)).value
         if asked.earlier is None:
             await self._ask_person(job, remote, asked, f"to pass {asked.name}")
-            return {"allow": False, "message": "somebody has been asked: come again when he has answered."}
+            return {"allow": False, "message": "somebody has been asked: come again when they have answered."}
         return asked.earlier
 
     async def call(
@@ -149,7 +149,7 @@ class Outside:
         if not remote.is_on:
             raise RemoteUnavailable("it is turned off")
         name = asked.source.kept_as(asked.attribute)
-        # One question at a time of each asker, also of two of his tabs.
+        # One question at a time of each asker, also of two of their tabs.
         lock = self._asking.setdefault((asked.token_id, name, asked.caller_id), asyncio.Lock())
         async with lock:
             pending = await job.read(lambda core: core(activity.waiting, asked.token_id, name))
@@ -162,7 +162,7 @@ class Outside:
             return Answer(None, "pending", waiting.activity_id, waiting.job_id)
 
     async def _read_person(self, job: JobContext, remote: Remote, asked: Behind) -> Answer:
-        # Each asker has an answer of his own, and waits for it alone; the token's owner sees that somebody waits.
+        # Each asker has an answer of their own, and waits for it alone; the token's owner sees that somebody waits.
         if not remote.is_on:
             raise RemoteUnavailable("it is turned off")
         name, is_owner = asked.source.kept_as(asked.attribute), asked.owner_id == asked.caller_id

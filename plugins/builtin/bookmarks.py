@@ -1,4 +1,4 @@
-"""Guest: remembers sets. One bookmark a set; they stand in a private set below the user's home.
+"""Plugin: remembers sets. One bookmark a set; they stand in a private set below the user's home.
 
 Source: sessions.md 2.9.
 """

@@ -1,4 +1,4 @@
-"""Guest: the actions `git.*`, also called `gittools.*`: clone, pull, reset, list, commit and push, over https.
+"""Plugin: the actions `git.*`, also called `gittools.*`: clone, pull, reset, list, commit and push, over https.
 
 Checkouts lie below the session's coderoot as `<provider>/<account>/<name>`, that of a branch, tag or commit that was
 asked for as `<name>@<branch>`: none is ever switched from one to another. What playbooks are read from lies apart from
@@ -78,7 +78,7 @@ class Asked:
 
 
 class Git:
-    """The guest. `hosts` says which hosts may be called."""
+    """The plugin. `hosts` says which hosts may be called."""
 
     def __init__(self, hosts: Hosts) -> None:
         self._hosts = hosts

@@ -1,4 +1,4 @@
-"""Guest: lets in who brings a JSON Web Token of an identity provider. Needs the extra `jwt`.
+"""Plugin: lets in who brings a JSON Web Token of an identity provider. Needs the extra `jwt`.
 
 The server verifies the signature with the provider's public keys, a JWKS file; it never asks the provider, so a token
 is good until it expires. Algorithms are fixed by the settings, never by the token.

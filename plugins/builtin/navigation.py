@@ -1,4 +1,4 @@
-"""Guest: back, forward, up, home, and lists of child and linked sets. Source: sessions.md 2.8."""
+"""Plugin: back, forward, up, home, and lists of child and linked sets. Source: sessions.md 2.8."""
 
 from typing import Any
 
@@ -28,8 +28,8 @@ def session_pallet(pallet: Pallet) -> list[Command]:
 @hookimpl
 async def session_action(action: Action) -> dict[str, Any] | None:
     """Move the session, or answer with a page of sets to go to; `value` or `args` may give the page's cursor."""
-    guest, _, what = action.token_id.partition(".")
-    if guest != "navigation":
+    plugin, _, what = action.token_id.partition(".")
+    if plugin != "navigation":
         return None
     action.handled = True
     for name, kind in _LISTS:

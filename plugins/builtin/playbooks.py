@@ -1,4 +1,4 @@
-"""Guest: the actions `play.*`: say something, run a job, wait, ask a person.
+"""Plugin: the actions `play.*`: say something, run a job, wait, ask a person.
 
 `play.include` is followed when a playbook is added, so that its mistakes show before anything runs.
 """

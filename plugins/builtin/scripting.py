@@ -1,4 +1,4 @@
-"""Guest: the actions `session.*`, `context.*` and the settings under `core.*`: what a session can do, from a script.
+"""Plugin: the actions `session.*`, `context.*` and the settings under `core.*`: what a session can do, from a script.
 
 Each goes through the method of the API that does it, so that a script can do what its user can, and nothing else.
 """

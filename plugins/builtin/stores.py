@@ -1,4 +1,4 @@
-"""Guest: the actions `db.*`: the session's own key-value store, or, with `context:true`, its context's."""
+"""Plugin: the actions `db.*`: the session's own key-value store, or, with `context:true`, its context's."""
 
 from typing import Any
 

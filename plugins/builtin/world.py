@@ -1,4 +1,4 @@
-"""Guest: the actions `core.set_*` and `core.token_*`: building a world from a script.
+"""Plugin: the actions `core.set_*` and `core.token_*`: building a world from a script.
 
 `core.set_create` and `core.token_create` find what is there already under that name, so that playing a script twice,
 or again after a crash, builds nothing twice. A set is named by its id, by a path from the working set, or not at all.

@@ -16,9 +16,20 @@ def put(
     tx: Tx, set_id: str, token_id: str, kind: Kind, *, is_sticky: bool = False, session_id: str | None = None
 ) -> None:
     """Put a token into a set, last in rank. Raises AlreadyMember."""
-    if holds(tx, set_id, token_id):
+    if not put_if_new(tx, set_id, token_id, kind, is_sticky=is_sticky, session_id=session_id):
         raise AlreadyMember(set_id, token_id)
-    row = tx.one("SELECT name, type FROM tokens WHERE id = ?", token_id)
+
+
+def put_if_new(
+    tx: Tx, set_id: str, token_id: str, kind: Kind, *, is_sticky: bool = False, session_id: str | None = None
+) -> bool:
+    """Put a token that is not in a set into it, last in rank; tell whether it was not."""
+    row = tx.one(
+        "SELECT name, type, EXISTS (SELECT 1 FROM members WHERE set_id = ? AND token_id = ?) FROM tokens WHERE id = ?",
+        *(set_id, token_id, token_id),
+    )
+    if row is not None and row[2]:
+        return False
     rank = tx.one("UPDATE sets SET next_rank = next_rank + 1 WHERE id = ? RETURNING next_rank - 1", set_id)
     if row is None or rank is None:
         raise NotMember(set_id, token_id)
@@ -35,6 +46,7 @@ def put(
     # A plain word that is not `command` is no command: users' types alone are looked up.
     if row[1] == COMMAND or ("." in row[1] and is_a(tx, row[1], COMMAND)):
         tx.run("INSERT INTO commands (set_id, token_id) VALUES (?, ?)", set_id, token_id)
+    return True
 
 
 def take(tx: Tx, set_id: str, token_id: str, *, kind: Kind | None = None) -> None:

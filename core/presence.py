@@ -16,11 +16,12 @@ from core.errors import EnterRefused, GiftNotFound, LeaveRefused, SetNotFound, T
 from core.names import checked_name
 from core.quota import PIECE, are_many
 from core.rules import Answers, Passer, Refusal, guard_making, sources
+from core.sets import Visitor
 from store import Tx, new_id
 
 _STANDING = (
-    "SELECT p.set_id, p.token_id, u.is_frozen FROM presence p JOIN users u ON u.token_id = p.token_id"
-    " WHERE p.session_id = ?"
+    "SELECT p.set_id, p.token_id, u.is_frozen = 0 AND EXISTS (SELECT 1 FROM rules WHERE event = 'set_leaving')"
+    " FROM presence p JOIN users u ON u.token_id = p.token_id WHERE p.session_id = ?"
 )
 
 
@@ -50,17 +51,15 @@ def enter(scene: Scene, session_id: str, set_id: str, answers: Answers | None = 
     """
     tx = scene.tx
     place = readable_place(scene, set_id)
-    token_id, home_id = _user(tx, scene.user_id)
-    refused = _refusal(scene, place, Passer(scene.user_id, token_id, set_id, session_id, answers or {}), home_id)
+    user = _visitor(scene)
+    token_id = user.token_id
+    refused = _refusal(scene, place, user, session_id, answers or {})
     if refused:
         raise refused
     tx.run("INSERT INTO presence (session_id, set_id, token_id) VALUES (?, ?, ?)", session_id, set_id, token_id)
     tx.run("INSERT INTO visits (session_id, set_id) VALUES (?, ?) ON CONFLICT DO NOTHING", session_id, set_id)
     give(tx, set_id, scene.user_id, session_id)
-    is_new = not members.holds(tx, set_id, token_id)
-    if is_new:
-        members.put(tx, set_id, token_id, "visitor")
-    return is_new
+    return members.put_if_new(tx, set_id, token_id, "visitor")
 
 
 def _forget_some(scene: Scene, session_id: str, *, is_last: bool = False) -> bool:
@@ -96,8 +95,8 @@ def leave(
     row = tx.one(_STANDING, session_id)
     if row is None:
         return None
-    set_id, token_id, is_frozen = row
-    place = find_place(tx, scene.user_id, set_id) if is_asked and not is_frozen else None
+    set_id, token_id, is_ruled = row
+    place = find_place(tx, scene.user_id, set_id) if is_asked and is_ruled else None
     if place is not None:
         passer = Passer(scene.user_id, token_id, set_id, session_id, answers or {})
         refused = _ruled(scene, place, "set_leaving", passer)
@@ -105,9 +104,11 @@ def leave(
             raise LeaveRefused(set_id, place.name, refused.rule, refused.message, refused.count)
     tx.run("DELETE FROM presence WHERE session_id = ?", session_id)
     take_back(tx, set_id, session_id)
-    gone = 0
-    if tx.one("SELECT 1 FROM presence WHERE set_id = ? AND token_id = ? LIMIT 1", set_id, token_id) is None:
-        gone = tx.run("DELETE FROM members WHERE set_id = ? AND token_id = ? AND kind = 'visitor'", set_id, token_id)
+    gone = tx.run(
+        "DELETE FROM members WHERE set_id = ? AND token_id = ? AND kind = 'visitor' AND NOT EXISTS"
+        " (SELECT 1 FROM presence p WHERE p.set_id = members.set_id AND p.token_id = members.token_id)",
+        *(set_id, token_id),
+    )
     return set_id, bool(gone)
 
 
@@ -122,9 +123,9 @@ def passage(scene: Scene, from_set_id: str | None, to_set_id: str) -> list[Quest
     left = find_place(scene.tx, scene.user_id, from_set_id) if from_set_id is not None else None
     questions = _questions(scene, "set_leaving", left) if left is not None else []
     entered = find_place(scene.tx, scene.user_id, to_set_id)
-    if entered is None or not entered.rights.can_read or to_set_id == _user(scene.tx, scene.user_id)[1]:
+    if entered is None or not entered.rights.can_read or to_set_id == (user := _visitor(scene)).home_set_id:
         return questions
-    if sets.refusal(scene.tx, scene.user_id, entered) is not None:
+    if sets.refusal(scene.tx, user, entered) is not None:
         return questions
     return questions + _questions(scene, "set_entering", entered)
 
@@ -135,19 +136,20 @@ def may_pass(scene: Scene, session_id: str, set_id: str) -> bool:
     place = find_place(scene.tx, scene.user_id, set_id)
     if place is None or not place.rights.can_read:
         return False
-    token_id, home_id = _user(scene.tx, scene.user_id)
-    if set_id == home_id:
+    user = _visitor(scene)
+    if set_id == user.home_set_id:
         return True
     if any(sources(rule.decision) for rule in rules.of_set(scene, "set_entering", place)):
         return False
-    return _refusal(scene, place, Passer(scene.user_id, token_id, set_id, session_id), home_id) is None
+    return _refusal(scene, place, user, session_id, {}) is None
 
 
-def _refusal(scene: Scene, place: Place, passer: Passer, home_id: str) -> EnterRefused | None:
-    """Return why the set does not let the passer in, None when it does. A user's home always does."""
-    refused = sets.refusal(scene.tx, scene.user_id, place)
-    if refused is not None or place.id == home_id:
+def _refusal(scene: Scene, place: Place, user: Visitor, session_id: str, answers: Answers) -> EnterRefused | None:
+    """Return why the set does not let the caller's session in, None when it does. A user's home always does."""
+    refused = sets.refusal(scene.tx, user, place)
+    if refused is not None or place.id == user.home_set_id:
         return refused
+    passer = Passer(scene.user_id, user.token_id, place.id, session_id, answers)
     ruled = _ruled(scene, place, "set_entering", passer)
     return EnterRefused(place.id, place.name, ruled.rule, ruled.message, ruled.count) if ruled else None
 
@@ -177,11 +179,11 @@ def users_in(tx: Tx, set_id: str) -> list[str]:
     return [row[0] for row in rows]
 
 
-def _user(tx: Tx, user_id: str) -> tuple[str, str]:
-    row = tx.one("SELECT token_id, home_set_id FROM users WHERE id = ?", user_id)
-    if row is None:
-        raise SetNotFound(user_id)
-    return row[0], row[1]
+def _visitor(scene: Scene) -> Visitor:
+    user = sets.visitor(scene.tx, scene.user_id)
+    if user is None:
+        raise SetNotFound(scene.user_id)
+    return user
 
 
 MAX_GIFTS = 50  # each visitor is given them all, inside the transaction that lets them in

@@ -1,6 +1,6 @@
 """Sets: places, each defined by one token, with a parent, children and links."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from core import members, quota, tokens
@@ -67,7 +67,7 @@ def show(scene: Scene, set_id: str, *, wide: bool = False) -> Place:
     counts: dict[str, int] = dict(
         scene.tx.all("SELECT kind, count(*) FROM members WHERE set_id = ? GROUP BY kind", set_id)
     )
-    return replace(place, counts=counts, can_enter=refusal(scene.tx, scene.user_id, place) is None)
+    return replace(place, counts=counts, can_enter=refusal(scene.tx, visitor(scene.tx, scene.user_id), place) is None)
 
 
 @core_call("core.set.enter_policy")
@@ -324,18 +324,32 @@ def can_enter(scene: Scene, set_id: str) -> bool:
     place = find_place(scene.tx, scene.user_id, set_id)
     if place is None or not place.rights.can_read:
         return False
-    return refusal(scene.tx, scene.user_id, place) is None
+    return refusal(scene.tx, visitor(scene.tx, scene.user_id), place) is None
 
 
-def refusal(tx: Tx, user_id: str, place: Place) -> EnterRefused | None:
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """A user as a set that they enter sees them."""
+
+    token_id: str
+    home_set_id: str
+    is_frozen: int
+
+
+def visitor(tx: Tx, user_id: str) -> Visitor | None:
+    """Return the user as a visitor, None when there is no such user."""
+    row = tx.one("SELECT token_id, home_set_id, is_frozen FROM users WHERE id = ?", user_id)
+    return Visitor(*row) if row else None
+
+
+def refusal(tx: Tx, user: Visitor | None, place: Place) -> EnterRefused | None:
     """Return why the user may not enter a set they can read, or None."""
-    user = tx.one("SELECT token_id, is_frozen, home_set_id FROM users WHERE id = ?", user_id)
     # Home stays open: a frozen user is stopped, not trapped where they stand.
-    if user is None or (user[1] and user[2] != place.id):
+    if user is None or (user.is_frozen and user.home_set_id != place.id):
         return EnterRefused(place.id, place.name, "frozen", "your account is frozen: ask the operator.")
     if place.rights.is_owner or place.enter_policy in ("readers", "rule"):
         return None
-    if place.enter_policy == "members" and members.holds(tx, place.id, user[0], kind="member"):
+    if place.enter_policy == "members" and members.holds(tx, place.id, user.token_id, kind="member"):
         return None
     who = "its members" if place.enter_policy == "members" else "its owner"
     return EnterRefused(

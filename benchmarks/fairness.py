@@ -150,8 +150,9 @@ async def populate(folder: Path) -> dict[str, str]:
         credentials = {}
         for number, kind in enumerate((QUIET, *KINDS)):
             name = QUIET if kind == QUIET else f"loud{number}"
-            credentials[kind] = str(await app.add_user(name))
-            await app.import_tree(many if kind == "filtered reads" else few, name, None, False, _silent)
+            credentials[kind] = await app.operate("operator.user_add", name=name)
+            tree = many if kind == "filtered reads" else few
+            await app.operate("operator.import", path=str(tree), user=name)
         return credentials
 
 
@@ -160,10 +161,6 @@ def _files(folder: Path, count: int) -> Path:
     for number in range(count):
         (folder / f"item-{number:04}.txt").write_text(f"item {number}")
     return folder
-
-
-def _silent(done: float, total: float | None, message: str) -> None:
-    pass
 
 
 async def quiet_session(url: str, credential: str) -> str:

@@ -156,8 +156,8 @@ async def _populate(data: Path, folder: Path, sessions_of: list[int]) -> list[st
         credentials = []
         for number, count in enumerate(sessions_of):
             name = f"user{number}"
-            credentials.append(str(await app.add_user(name)))
-            await app.import_tree(_tree(folder, count), name, None, False, _silent)
+            credentials.append(await app.operate("operator.user_add", name=name))
+            await app.operate("operator.import", path=str(_tree(folder, count)), user=name)
     return credentials
 
 
@@ -185,7 +185,3 @@ def _tree(folder: Path, pairs: int) -> Path:
                 for item in range(FILES):
                     (place / f"item-{item:02}.txt").write_text(f"item {item} " + "a" * 80)
     return tree
-
-
-def _silent(done: float, total: float | None, message: str) -> None:
-    pass

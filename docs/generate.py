@@ -9,8 +9,8 @@ from types import UnionType
 from typing import Any, get_args, get_origin
 
 from core.remotes import Definition
-from rpcserver.methods import METHODS
-from rpcserver.openrpc.reference import reference
+from rpcserver.methods import METHODS, document
+from rpcserver.openrpc.reference import markdown
 from rpcserver.rpc import errors
 from rpcserver.settings import Settings
 
@@ -186,7 +186,7 @@ def _shown(value: Any) -> str:
 
 def methods() -> str:
     """Return the page of methods, types and notifications."""
-    return HEAD + reference()
+    return HEAD + markdown(document())
 
 
 PAGES = {

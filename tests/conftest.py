@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from rpcserver.app import App, running
+from rpcserver.auth import authenticator
 from rpcserver.client import Client
 from rpcserver.settings import Settings
 from store import Store
@@ -72,6 +73,7 @@ class Running:
 
     def __init__(self, app: App, stack: AsyncExitStack, clock: SetClock) -> None:
         self.app = app
+        self.services = app.services
         self.clock = clock
         self.url = app.server.url
         self._stack = stack
@@ -80,8 +82,12 @@ class Running:
     async def credential(self, user: str) -> str:
         """Return the credential of a user, making him first if need be."""
         if user not in self.credentials:
-            self.credentials[user] = str(await self.app.add_user(user))
+            self.credentials[user] = await self.app.operate("operator.user_add", name=user)
         return self.credentials[user]
+
+    async def user_id(self, user: str) -> str:
+        """Return the id of a user there is."""
+        return (await self.app.services.store.read(lambda tx: authenticator.user_named(tx, user))).id
 
     async def client(self, user: str = "anna", **options: Any) -> Client:
         """Return a connected client of the user; it is closed with the test."""
@@ -94,7 +100,7 @@ class Running:
 
     async def operator(self) -> Client:
         """Return a client that speaks as the operator."""
-        return await self.connect(str(self.app.operator_secret))
+        return await self.connect(str(self.app.services.operator_secret))
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import orjson
 
 from core import users
+from core.errors import UserNotFound
 from core.users import User
 from jobs.authority import EVERYTHING, Authority, Grant
 from jobs.errors import AccountFrozen
@@ -23,6 +24,7 @@ OPERATORS_SCOPES = ("metrics",)  # what the operator alone gives: no name of any
 SUBPROTOCOL = "rpcserver.v1"
 BEARER_SUBPROTOCOL = "base64url.bearer.rpcserver."
 PREFIX = "rpc_"
+LOAN_MS = 7 * 24 * 3600 * 1000  # what a command has at the most
 _FIND = (
     "SELECT c.id, c.user_id, c.label, c.scopes, c.expires_at, t.holder_id, t.is_metered, h.is_frozen, h.name, c.is_lent"
     " FROM credentials c LEFT JOIN credential_terms t ON t.credential_id = c.id"
@@ -101,6 +103,18 @@ def issue(
     return text
 
 
+def lend(tx: Tx, user_name: str | None) -> Secret | None:
+    """Return a credential of a user, by default of the first there is, for the command line; None: there is nobody.
+
+    Raises UserNotFound.
+    """
+    row = tx.one("SELECT name FROM users ORDER BY id LIMIT 1") if user_name is None else (user_name,)
+    if row is None:
+        return None
+    expires_at = tx.clock.now_ms() + LOAN_MS
+    return issue(tx, user_named(tx, row[0]).id, "command line", expires_at=expires_at, is_lent=True)
+
+
 def renew(tx: Tx, credential_id: str, expires_at: int) -> None:
     """Let a credential last until then."""
     tx.run("UPDATE credentials SET expires_at = ? WHERE id = ?", expires_at, credential_id)
@@ -159,6 +173,14 @@ def grant_of(tx: Tx, credential_id: str) -> Grant:
     elif row[7] or user is None or user.is_frozen:
         grant.end = "frozen"
     return grant
+
+
+def user_named(tx: Tx, name: str) -> User:
+    """Return the user of that name. Raises UserNotFound."""
+    user = users.find_by_name(tx, name)
+    if user is None:
+        raise UserNotFound(name)
+    return user
 
 
 def vouched(user: User, label: str, scopes: tuple[str, ...], clock: Clock, expires_at: int | None) -> Principal:

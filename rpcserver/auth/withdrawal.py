@@ -5,19 +5,19 @@ Nothing depends on how fast this is: whatever a credential brought is asked agai
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import Any
 
 import structlog
 
+from core.users import User
 from jobs.authority import ENDED, End, Grant
+from jobs.engine import JobRunner
 from rpcserver.auth import authenticator, credentials
-from store import StoreError, Tx
+from rpcserver.auth.credentials import Credentials
+from store import Store, StoreError, Tx
 from store.roundrobin import OWNER
-
-if TYPE_CHECKING:
-    from rpcserver.app import App
 
 log = structlog.get_logger("auth")
 
@@ -26,29 +26,69 @@ BEARERS_EVERY_S = 1.0
 
 
 class Withdrawal:
-    """Ends what was done by credentials that are revoked or have expired, and holds what is done for frozen users."""
+    """Ends what was done by credentials that are revoked or have expired, and holds what is done for frozen users.
 
-    def __init__(self, app: "App") -> None:
-        self._app = app
+    Args:
+        append: adds an event to a transaction: its topic, whom it is for, and its data.
+        close_ended: closes the connections of what has ended.
+        check_s: seconds between two looks at what has expired.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        runner: JobRunner,
+        credentials: Credentials,
+        *,
+        append: Callable[[Tx, str, str, dict[str, Any]], None],
+        close_ended: Callable[[], None],
+        check_s: float,
+    ) -> None:
+        self._store = store
+        self._clock = store.clock
+        self._runner = runner
+        self._credentials = credentials
+        self._append = append
+        self._close_ended = close_ended
+        self._check_s = check_s
         self._ended: deque[tuple[Grant, End]] = deque()
         self._is_somebody_let_go = False
         self._wake = asyncio.Event()
 
-    def end(self, tx: Tx, grant: Grant, end: End) -> None:
+    async def revoke(self, credential_id: str, user_id: str | None) -> None:
+        """Revoke a credential in the user's name (None: in anybody's), with those a narrow one has made.
+
+        From the moment it is stored nothing is done by it, nor by what it brought; its owner is told. Raises
+        CredentialNotFound.
+        """
+
+        def revoke(tx: Tx) -> set[str]:
+            ended = credentials.revoke(tx, credential_id, user_id)
+            for grant in ended:
+                self._end(tx, grant, "revoked")
+            return {grant.user_id for grant in ended}
+
+        await self.settle(await self._store.write(revoke))
+        while await self._store.write(lambda tx: credentials.forget(tx, authenticator.REVOKED)):
+            pass
+
+    def froze(self, tx: Tx, user: User) -> None:
+        """Have nothing done in a user's name, or let it go on, once the transaction is committed."""
+        tx.after_commit(lambda: self._freeze(user.id, bool(user.is_frozen)))
+
+    def _end(self, tx: Tx, grant: Grant, end: End) -> None:
         """Tell a credential's owner that it has ended; from the commit on nothing is done by it."""
         data = {"credential_id": grant.id, "label": grant.label, "reason": end}
-        self._app.events.append(tx, "credential.ended", f"user:{grant.user_id}", data)
+        self._append(tx, "credential.ended", f"user:{grant.user_id}", data)
         tx.after_commit(lambda: self._note(grant, end))
 
-    def freeze(self, user_id: str, is_frozen: bool) -> None:
-        """Have nothing done in a user's name, or go on with what waited for them to be let go."""
-        app = self._app
+    def _freeze(self, user_id: str, is_frozen: bool) -> None:
         if is_frozen:
-            app.credentials.ended(user_id, "frozen")
-            app.runner.stop_ended()
-            app.server.close_ended()
+            self._credentials.ended(user_id, "frozen")
+            self._runner.stop_ended()
+            self._close_ended()
         else:
-            app.credentials.let_go(user_id)
+            self._credentials.let_go(user_id)
             self._is_somebody_let_go = True
             self._wake.set()
 
@@ -61,20 +101,20 @@ class Withdrawal:
         for user_id in user_ids:
             owner = OWNER.set(user_id)
             try:
-                await self._app.store.write(lambda tx: None, is_record=True)
+                await self._store.write(lambda tx: None, is_record=True)
             finally:
                 OWNER.reset(owner)
 
     async def run(self) -> None:
         """Take back what ended credentials brought, and watch the others expire, until cancelled."""
-        app, loop = self._app, asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
         looked_at = loop.time()
         while True:
             self._wake.clear()
             try:
                 # By a clock that somebody has set just now nothing is taken back that could not be given back.
-                while app.clock.is_settled and await app.store.read(credentials.is_any_expired):
-                    await app.store.write(self._expire_some)
+                while self._clock.is_settled and await self._store.read(credentials.is_any_expired):
+                    await self._store.write(self._expire_some)
                 await self._take_back()
             except StoreError as error:
                 # Whatever it is, it is asked again before it starts.
@@ -82,26 +122,26 @@ class Withdrawal:
             if loop.time() - looked_at >= BEARERS_EVERY_S:
                 # Those of other systems have no row that tells when they end.
                 looked_at = loop.time()
-                app.runner.stop_ended()
+                self._runner.stop_ended()
             with suppress(TimeoutError):
-                async with asyncio.timeout(app.settings.expiry_check_s):
+                async with asyncio.timeout(self._check_s):
                     await self._wake.wait()
 
     async def _take_back(self) -> None:
         while self._ended:
             grant, end = self._ended[0]
-            await self._app.runner.take_back(grant.id, ENDED[end](grant.id, grant.label))
+            await self._runner.take_back(grant.id, ENDED[end](grant.id, grant.label))
             self._ended.popleft()
         if self._is_somebody_let_go:
             self._is_somebody_let_go = False
-            await self._app.runner.take_up()
+            await self._runner.take_up()
 
     def _expire_some(self, tx: Tx) -> None:
         for grant in authenticator.grants_expired(tx, AT_ONCE):
-            self.end(tx, grant, "expired")
+            self._end(tx, grant, "expired")
 
     def _note(self, grant: Grant, end: End) -> None:
-        self._app.credentials.ended(grant.id, end)
-        self._app.runner.stop_ended()
+        self._credentials.ended(grant.id, end)
+        self._runner.stop_ended()
         self._ended.append((grant, end))
         self._wake.set()

@@ -19,10 +19,10 @@ def guarded(run: Any, flags: dict[str, Any], *arguments: Any) -> Any:
     from core.errors import CoreError, UserNotFound
     from jobs.errors import JobsError
     from plugins.errors import PluginsError
-    from rpcserver.cli.start_checks import UnsafeStart
     from rpcserver.extras import MissingExtra
     from rpcserver.settings import Settings
     from rpcserver.telemetry import logs
+    from rpcserver.transport.start_checks import UnsafeStart
     from store import StoreError, named
 
     os.umask(0o077)  # whatever is made in a data folder is its owner's alone

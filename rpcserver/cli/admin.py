@@ -3,23 +3,17 @@
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import orjson
-
+from jobs.progress import OnProgress
 from rpcserver import backup
-from rpcserver.app import App, job_specs, load_plugins, opened
-from rpcserver.auth import credentials
+from rpcserver.app import job_specs, load_plugins, opened
 from rpcserver.client import CallError, Client
 from rpcserver.rpc.errors import RpcError
-from rpcserver.schemas.access import OperatorCredentialParams
 from rpcserver.sessions import views
 from rpcserver.settings import RUNNING, Settings
 from store import StoreError, StoreLocked
-
-T = TypeVar("T")
 
 
 class OperatorError(StoreError):
@@ -28,33 +22,25 @@ class OperatorError(StoreError):
 
 def add_user(settings: Settings, name: str) -> str:
     """Add a user and return the credential."""
-    answer = _operate(settings, "operator.user_add", {"name": name}, lambda app: app.add_user(name))
+    answer = _operate(settings, "operator.user_add", {"name": name})
     return str(answer)
 
 
 def defer_user(settings: Settings, name: str, approver: str | None) -> None:
     """Have a user's long jobs wait for another's approval, or, with None, no more."""
     params = {"name": name, "approver": approver}
-    _operate(settings, "operator.user_defer", params, lambda app: app.defer_user(name, approver))
+    _operate(settings, "operator.user_defer", params)
 
 
 def list_users(settings: Settings) -> list[dict[str, Any]]:
     """Return every user, the oldest first."""
-    found: list[dict[str, Any]] = []
-    cursor = None
-    while True:
-        params = {"limit": 200, **({"cursor": cursor} if cursor else {})}
-        page = _operate(settings, "core.user.list", params, lambda app: app.all_users())
-        found += page["items"]
-        cursor = page["next_cursor"]
-        if cursor is None:
-            return found
+    return _pages(settings, "core.user.list", {})
 
 
 def freeze_user(settings: Settings, name: str, is_frozen: bool) -> None:
     """Freeze a user, or let him move again; a running server closes his connections."""
     params = {"name": name, "is_frozen": is_frozen}
-    _operate(settings, "core.user.freeze", params, lambda app: app.freeze_user(name, is_frozen))
+    _operate(settings, "core.user.freeze", params)
 
 
 def import_tree(
@@ -69,13 +55,7 @@ def import_tree(
         "exclude": list(exclude),
     }
     with _Bar() as bar:
-        answer: dict[str, Any] = _operate(
-            settings,
-            "operator.import",
-            params,
-            lambda app: app.import_tree(path, user, into, is_public, bar.show, exclude),
-            bar.show,
-        )
+        answer: dict[str, Any] = _operate(settings, "operator.import", params, bar.show)
     for where, what in answer["problems"]:
         print(f"{where!r}: {what}", file=sys.stderr)
     left = answer["problem_count"] - len(answer["problems"])
@@ -86,54 +66,28 @@ def import_tree(
 
 def create_credential(settings: Settings, params: dict[str, Any]) -> str:
     """Make a credential and return its text."""
-
-    async def directly(app: App) -> Any:
-        given = OperatorCredentialParams(**params)
-        return await app.issue((await app.user_named(given.user)).id, await app.terms(given))
-
-    return str(_operate(settings, "operator.credential_create", params, directly)["credential"])
+    return str(_operate(settings, "operator.credential_create", params)["credential"])
 
 
 def list_credentials(settings: Settings, user: str | None) -> list[dict[str, Any]]:
     """Return every credential of a user, or of everybody."""
-
-    async def directly(app: App) -> Any:
-        user_id = None if user is None else (await app.user_named(user)).id
-        return await app.store.read(lambda tx: {"items": credentials.page(tx, user_id, 2**31, None)})
-
-    found: list[dict[str, Any]] = []
-    cursor = None
-    while True:
-        params = {"limit": 200, **({"user": user} if user else {}), **({"cursor": cursor} if cursor else {})}
-        page = _operate(settings, "operator.credentials_list", params, directly)
-        found += orjson.loads(orjson.dumps(page["items"]))
-        cursor = page.get("next_cursor")
-        if cursor is None:
-            return found
+    return _pages(settings, "operator.credentials_list", {"user": user} if user else {})
 
 
 def revoke_credential(settings: Settings, credential_id: str) -> None:
     """Revoke a credential; a running server closes its connections."""
-
-    async def directly(app: App) -> None:
-        await app.store.write(lambda tx: credentials.revoke(tx, credential_id, None))
-
-    _operate(settings, "operator.credential_revoke", {"credential_id": credential_id}, directly)
+    _operate(settings, "operator.credential_revoke", {"credential_id": credential_id})
 
 
 def ask_running(settings: Settings, method: str, params: dict[str, Any]) -> Any:
     """Ask the running server; without one there is nothing to ask."""
-
-    async def directly(app: App) -> Any:
-        raise OperatorError("No server runs on this data folder: start one with `rpcserver serve`.")
-
-    return _operate(settings, method, params, directly)
+    return _operate(settings, method, params, needs_server=True)
 
 
 def back_up(settings: Settings, file: Path) -> int:
     """Back the data folder up into a file, and return its size in bytes."""
     file = file.absolute()
-    size: int = _operate(settings, "operator.backup", {"path": str(file)}, lambda app: app.back_up(file))
+    size: int = _operate(settings, "operator.backup", {"path": str(file)})
     return size
 
 
@@ -145,7 +99,7 @@ def restore(settings: Settings, file: Path, is_replacing: bool) -> Path | None:
 def import_world(settings: Settings, path: Path, user: str, into: str | None) -> dict[str, Any]:
     """Make a world of a world file and return the ids of what was made, by their keys in the file."""
     params = {"path": str(path.resolve()), "user": user, "into": into, "format": "json"}
-    answer = _operate(settings, "operator.import", params, lambda app: app.import_world(path.resolve(), user, into))
+    answer = _operate(settings, "operator.import", params)
     made = ("groups", "types", "scripts", "remotes")
     return {name: held for name, held in answer.items() if held or name not in made}
 
@@ -161,16 +115,33 @@ def job_functions(settings: Settings) -> list[dict[str, Any]]:
     return [views.job_function(spec) for spec in sorted(specs, key=lambda spec: spec.name)]
 
 
+def _pages(settings: Settings, method: str, params: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what all pages of a list hold."""
+    found: list[dict[str, Any]] = []
+    cursor = None
+    while True:
+        page = _operate(settings, method, {"limit": 200, **params, **({"cursor": cursor} if cursor else {})})
+        found += page["items"]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            return found
+
+
 def _operate(
     settings: Settings,
     method: str,
     params: dict[str, Any],
-    directly: Callable[[App], Awaitable[Any]],
-    on_progress: Callable[[float, float | None, str], None] | None = None,
+    on_progress: OnProgress | None = None,
+    *,
+    needs_server: bool = False,
 ) -> Any:
+    """Call a method as the operator: of the server that has the folder open, or of none but this process."""
+
     async def without_server() -> Any:
         async with opened(settings) as app:
-            return await directly(app)
+            if needs_server:
+                raise OperatorError("No server runs on this data folder: start one with `rpcserver serve`.")
+            return await app.operate(method, on_progress=on_progress, **params)
 
     try:
         return asyncio.run(without_server())
@@ -191,7 +162,7 @@ async def _ask(
     reach: dict[str, Any],
     method: str,
     params: dict[str, Any],
-    on_progress: Callable[[float, float | None, str], None] | None,
+    on_progress: OnProgress | None,
 ) -> Any:
     async with Client(reach["url"], reach["operator"], timeout_s=24 * 3600) as client:
         return await client.call(method, on_progress=on_progress, **params)

@@ -23,10 +23,10 @@ from plugins.errors import BadPlugin
 from rpcserver import extras
 from rpcserver.addresses import is_loopback
 from rpcserver.app import job_specs, load_plugins
-from rpcserver.cli import start_checks
 from rpcserver.methods import METHODS
 from rpcserver.methods.plugin import with_guests
 from rpcserver.settings import RUNNING, Settings
+from rpcserver.transport import start_checks
 from rpcserver.transport.listening import SPARE_FILES
 from store import DATABASE, StoreError, StoreLocked, backup
 from store.migrate import SCHEMA_VERSION

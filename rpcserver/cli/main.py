@@ -176,15 +176,17 @@ def openrpc(
     """Print every method, result, error and notification as an OpenRPC 1.4 document."""
     import json
 
-    from rpcserver.openrpc.reference import document, reference
+    from rpcserver.methods import document
+    from rpcserver.openrpc import reference
 
-    print(reference() if markdown else json.dumps(document(), indent=2, ensure_ascii=False))
+    print(reference.markdown(document()) if markdown else json.dumps(document(), indent=2, ensure_ascii=False))
 
 
 @app.command()
 def client(language: Annotated[str, typer.Argument(help="ts or py.")]) -> None:
     """Print a typed client stub, as TypeScript (ts) or Python (py)."""
-    from rpcserver.openrpc.reference import STUBS, document
+    from rpcserver.methods import document
+    from rpcserver.openrpc.reference import STUBS
 
     if language not in STUBS:
         stop_with(f"there is no stub for {language!r}: choose one of {', '.join(STUBS)}.")

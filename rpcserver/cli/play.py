@@ -273,8 +273,8 @@ async def _client(settings: Settings, user: str | None, screen: Screen) -> Async
                     "It is a new data folder, and its first user is 'owner':"
                     " `rpcserver credential create owner` prints a credential for a server on it."
                 )
-            url, credential = app.server.url, str(await app.lend(user))
-            stack.push_async_callback(app.give_back, credential)
+            url, credential = app.server.url, await app.operate("operator.lend", name=user)
+            stack.push_async_callback(app.operate, "operator.give_back", credential=credential)
         except StoreLocked:
             note = settings.data / RUNNING
             if not note.exists():

@@ -49,7 +49,7 @@ async def _serve(settings: Settings) -> None:
     async with running(settings, systemd.inherited_socket()) as app:
         await _make_owner(app)
         note = settings.data / RUNNING
-        _write_private(note, {"url": app.server.url, "pid": os.getpid(), "operator": str(app.operator_secret)})
+        _write_private(note, {"url": app.server.url, "pid": os.getpid(), "operator": str(app.services.operator_secret)})
         try:
             print(json.dumps({"event": "ready", "url": app.server.url, "pid": os.getpid()}), flush=True)
             systemd.notify(f"READY=1\nSTATUS=Serving {app.server.url}")
@@ -92,7 +92,7 @@ async def _until(stop: asyncio.Event, app: App) -> None:
         except TimeoutError:
             # Said while the loop turns and the store can still take a write: else we are restarted. Not through the
             # writer: whoever waits for a long write is not helped by a server that begins it again.
-            if app.store.is_broken:
+            if app.services.store.is_broken:
                 log.error("watchdog_not_fed", reason="the store is broken: a restart opens it again")
             else:
                 systemd.notify("WATCHDOG=1")
@@ -100,18 +100,18 @@ async def _until(stop: asyncio.Event, app: App) -> None:
 
 async def _make_owner(app: App) -> None:
     """Make an owner in a folder without users, and show their credential to a person, never to what keeps logs."""
-    if await app.store.read(lambda tx: tx.one("SELECT 1 FROM users LIMIT 1")) is not None:
+    if await app.services.store.read(lambda tx: tx.one("SELECT 1 FROM users LIMIT 1")) is not None:
         return
-    credential = await app.add_user(OWNER)
+    credential = await app.operate("operator.user_add", name=OWNER)
     if not sys.stderr.isatty():
-        await app.give_back(str(credential))  # nobody was shown it
-        command = shlex.join(["rpcserver", "credential", "create", OWNER, "--data", str(app.settings.data)])
+        await app.operate("operator.give_back", credential=credential)  # nobody was shown it
+        command = shlex.join(["rpcserver", "credential", "create", OWNER, "--data", str(app.services.settings.data)])
         log.info("first_user", name=OWNER, advice=f"`{command}` prints a credential")
         return
     print(
         f"\nA new data folder. Its first user is {OWNER!r}, with this credential (shown only now):\n\n"
-        f"    {credential!s}\n\nTry it from another terminal:\n\n"
-        f"    rpcserver call session.ls --url {app.server.url} --credential {credential!s}\n",
+        f"    {credential}\n\nTry it from another terminal:\n\n"
+        f"    rpcserver call session.ls --url {app.server.url} --credential {credential}\n",
         file=sys.stderr,
         flush=True,
     )

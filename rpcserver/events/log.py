@@ -7,17 +7,18 @@ the clock is set. Source: protocol.md 4.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import orjson
 import structlog
 
-from rpcserver.events.subscriptions import Event, Subscription
-from rpcserver.transport.scheduler import Paced, Share, now_s
+from rpcserver.events.subscriptions import Event, Outlet, Subscription
+from rpcserver.rpc.scheduler import Paced, Share, now_s
 from store import Row, Store, StoreError, Tx, new_id
 
 log = structlog.get_logger("events")
@@ -76,6 +77,7 @@ class Events:
         self._may_see = may_see
         self._spawn = spawn
         self._by_user: defaultdict[str, set[Subscription]] = defaultdict(set)
+        self._by_outlet: WeakKeyDictionary[Outlet, dict[str, Subscription]] = WeakKeyDictionary()
         self._late: dict[str, int] = {}  # user with many, who is told in his turn -> up to which event he was
         # User -> the event after which his are kept: changed by commits alone, on the writer's thread, whose next
         # transactions look there; `_heard_at` follows on the loop.
@@ -177,15 +179,21 @@ class Events:
     def open(self, subscription: Subscription) -> None:
         """Begin to hand events to a subscription."""
         self._by_user[subscription.user_id].add(subscription)
+        self._by_outlet.setdefault(subscription.outlet, {})[subscription.id] = subscription
 
     def close(self, subscription: Subscription) -> None:
         """Send it nothing more."""
         subscription.is_open = False
+        self._by_outlet.get(subscription.outlet, {}).pop(subscription.id, None)
         subscribed = self._by_user.get(subscription.user_id)
         if subscribed:
             subscribed.discard(subscription)
             if not subscribed:
                 del self._by_user[subscription.user_id]
+
+    def of(self, outlet: Outlet) -> Mapping[str, Subscription]:
+        """Return the open subscriptions of a connection by their ids; what is returned follows what becomes of them."""
+        return self._by_outlet.setdefault(outlet, {})
 
     def count(self, user_id: str) -> int:
         """Return how many subscriptions a user has open."""
@@ -220,14 +228,15 @@ class Events:
         subscription.is_behind = False
 
     def history(
-        self, tx: Tx, subscription: Subscription, before: int | None, limit: int, most: int
+        self, tx: Tx, user_id: str, wants: Callable[[Event], bool], before: int | None, limit: int, most: int
     ) -> tuple[list[Event], int | None]:
-        """Return the newest events the subscriber may see, and before which to go on (None at the end).
+        """Return the newest events a user may see, and before which to go on (None at the end).
 
         Args:
+            wants: tells which of them are asked for.
             most: how many rows to look at; fewer than `limit` events may be found among them.
         """
-        audiences = self._audiences(tx, subscription.user_id)
+        audiences = self._audiences(tx, user_id)
         marks = ", ".join("?" * len(audiences))
         rows = tx.all(
             f"SELECT {_COLUMNS} FROM events WHERE audience IN ({marks}) AND seq < ? ORDER BY seq DESC LIMIT ?",  # noqa: S608
@@ -238,7 +247,7 @@ class Events:
         found: list[Event] = []
         for row in rows:
             event = Event(*row)
-            if subscription.wants(event):
+            if wants(event):
                 found.append(event)
                 if len(found) == limit:
                     return found, event.seq

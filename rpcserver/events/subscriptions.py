@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 import orjson
 
 from rpcserver.rpc.jsonrpc import encode_notification
-from rpcserver.transport.scheduler import Share
+from rpcserver.rpc.scheduler import Share
 
 Policy = Literal["close", "drop_oldest", "latest"]
 
@@ -48,6 +48,12 @@ class Outlet(Protocol):
 
     async def writable(self) -> None:
         """Wait until the client has read enough for more to be sent."""
+
+
+def matcher(topics: Iterable[str]) -> Callable[[str], bool]:
+    """Return what tells whether a topic is one of these names with `*`."""
+    match = re.compile("|".join(fnmatch.translate(topic) for topic in topics)).match
+    return lambda topic: match(topic) is not None
 
 
 class Subscription:
@@ -97,7 +103,7 @@ class Subscription:
         self.id = id
         self.user_id = user_id
         self.sees = sees
-        self._matches = re.compile("|".join(fnmatch.translate(topic) for topic in topics)).match
+        self._matches = matcher(topics)
         self.seq = seq
         self.outlet = outlet
         self.is_behind = True
@@ -117,7 +123,7 @@ class Subscription:
 
     def wants(self, event: Event) -> bool:
         """Tell whether an event is one of its topics, and one that its connection's credential may hear of."""
-        return self._matches(event.topic) is not None and (self.sees is None or self.sees(event))
+        return self._matches(event.topic) and (self.sees is None or self.sees(event))
 
     def tell(self, event: Event) -> None:
         """Hear of an event as it comes. While behind it is left to the replay, which finds it in the log."""

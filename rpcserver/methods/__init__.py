@@ -1,5 +1,7 @@
 """The methods, one file a noun. A handler reads like the seed; it raises, and the dispatcher answers."""
 
+from typing import Any
+
 from rpcserver.methods import (
     auth,
     context,
@@ -14,7 +16,8 @@ from rpcserver.methods import (
     server,
     session,
 )
-from rpcserver.rpc.dispatcher import Method
+from rpcserver.openrpc.document import Description
+from rpcserver.rpc.calls import Method
 
 METHODS: tuple[Method, ...] = (
     *session.METHODS,
@@ -30,3 +33,8 @@ METHODS: tuple[Method, ...] = (
     *server.METHODS,
     *operator.METHODS,
 )
+
+
+def document() -> dict[str, Any]:
+    """Return the OpenRPC document of every method of ours that a user may be allowed to call."""
+    return Description(METHODS).whole()

@@ -5,12 +5,13 @@ from typing import Any
 from rpcserver.auth import credentials, tickets
 from rpcserver.auth.authenticator import Principal
 from rpcserver.openrpc import examples
-from rpcserver.rpc.dispatcher import Call, method
+from rpcserver.rpc.calls import method
 from rpcserver.rpc.errors import Unauthenticated
 from rpcserver.rpc.refusals import NotRenewable
 from rpcserver.schemas.access import AuthenticateParams, LogoutParams, RefreshParams
 from rpcserver.schemas.results import Identity, Ticket
 from rpcserver.schemas.session import NoParams
+from rpcserver.services import Call
 from store import Tx
 
 
@@ -29,7 +30,7 @@ async def authenticate(call: Call, params: AuthenticateParams) -> dict[str, Any]
 
     One connection is one user for its life; another credential of the same user takes the place of the first.
     """
-    entrance, address = call.app.entrance, call.connection.address
+    entrance, address = call.services.entrance, call.client.address
     if params.ticket is not None:
         principal = await entrance.redeem(params.ticket, address)
     else:
@@ -41,8 +42,8 @@ async def authenticate(call: Call, params: AuthenticateParams) -> dict[str, Any]
 @method("auth.ticket", NoParams, is_own=True, has_secret=True, result=Ticket, examples=examples.TICKET)
 async def ticket(call: Call, params: NoParams) -> dict[str, Any]:
     """Make a ticket that opens one connection as this one, once, within the time told; for a page to connect with."""
-    life_s = call.app.settings.ticket_life_s
-    text, expires_at = await call.app.store.write(lambda tx: tickets.issue(tx, call.principal, life_s))
+    life_s = call.settings.ticket_life_s
+    text, expires_at = await call.services.store.write(lambda tx: tickets.issue(tx, call.principal, life_s))
     return {"ticket": str(text), "expires_at": expires_at}
 
 
@@ -60,28 +61,28 @@ async def ticket(call: Call, params: NoParams) -> dict[str, Any]:
 async def refresh(call: Call, params: RefreshParams) -> dict[str, Any]:
     """Extend this connection's time: with another credential of the same user, or by renewing a renewable one."""
     if params.credential is not None:
-        return await _become(call, await call.app.entrance.identify(params.credential, call.connection.address))
-    held, app = call.principal.grant, call.app
+        return await _become(call, await call.services.entrance.identify(params.credential, call.client.address))
+    held, services = call.principal.grant, call.services
     if not held.id:
         raise NotRenewable
 
     def renew(tx: Tx) -> None:
         expires_at = credentials.renew(tx, held.id)
-        tx.after_commit(lambda: app.credentials.renewed(held.id, expires_at))
+        tx.after_commit(lambda: services.credentials.renewed(held.id, expires_at))
 
-    await app.store.write(renew)
+    await services.store.write(renew)
     return _identity(call.principal)
 
 
 @method("auth.logout", LogoutParams, is_open=True, is_own=True, is_change=False, result=bool, examples=examples.LOGOUT)
 async def logout(call: Call, params: LogoutParams) -> bool:
     """Close this connection after the answer; with `revoke` the credential is revoked and all its connections close."""
-    held, app = call.principal.grant, call.app
+    held, services = call.principal.grant, call.services
     if params.revoke and held.id:
-        await app.revoke(held.id, held.user_id)
-        call.after_reply(app.server.close_ended)
+        await services.withdrawal.revoke(held.id, held.user_id)
+        call.after_reply(services.connections.close_ended)
     else:
-        call.after_reply(lambda: app.server.log_out(call.connection))
+        call.after_reply(call.client.log_out)
     return True
 
 
@@ -95,7 +96,7 @@ async def _become(call: Call, principal: Principal) -> dict[str, Any]:
     held = call.connection.principal
     if held is not None and held.user.id != principal.user.id:
         raise Unauthenticated("This connection is another user's: open a new one.")
-    await call.app.server.admit(call.connection, principal)
+    await call.client.become(principal)
     return _identity(principal)
 
 

@@ -5,9 +5,10 @@ from typing import Any
 from rpcserver.openrpc import examples
 from rpcserver.playbooks import sources
 from rpcserver.rpc import errors
-from rpcserver.rpc.dispatcher import Call, method
+from rpcserver.rpc.calls import method
 from rpcserver.schemas.job import PageParams
 from rpcserver.schemas.playbook import ContextPage, ContextParams, ContextRecord, UpdateContextParams
+from rpcserver.services import Call
 from rpcserver.sessions import contexts
 
 
@@ -20,10 +21,10 @@ from rpcserver.sessions import contexts
 )
 async def get(call: Call, params: ContextParams) -> dict[str, Any]:
     """Return a context of the caller's; it is made when there is none of that name."""
-    user_id, name, most = call.user_id, params.context_name, call.app.settings.max_contexts_per_user
-    found = await call.app.store.read(lambda tx: contexts.find(tx, user_id, name))
+    user_id, name, most = call.user_id, params.context_name, call.settings.max_contexts_per_user
+    found = await call.services.store.read(lambda tx: contexts.find(tx, user_id, name))
     if found is None:
-        found = await call.app.store.write(lambda tx: contexts.ensure(tx, user_id, name, most))
+        found = await call.services.store.write(lambda tx: contexts.ensure(tx, user_id, name, most))
     return contexts.shown(found)
 
 
@@ -36,16 +37,16 @@ async def get(call: Call, params: ContextParams) -> dict[str, Any]:
 )
 async def update(call: Call, params: UpdateContextParams) -> dict[str, Any]:
     """Change what the sessions of a context share: where checkouts lie, parameters, whether they may ask."""
-    user_id, name, most = call.user_id, params.context_name, call.app.settings.max_contexts_per_user
+    user_id, name, most = call.user_id, params.context_name, call.settings.max_contexts_per_user
     changes: dict[str, Any] = {}
     if params.coderoot is not None:
-        sources.code_folder(call.app.settings, user_id, name, params.coderoot)
+        sources.code_folder(call.settings, user_id, name, params.coderoot)
         changes["coderoot"] = params.coderoot
     if params.params is not None:
         changes["params"], changes["params_by"] = contexts.read(params.params), call.authority.stored
     if params.interactive is not None:
         changes["is_interactive"] = params.interactive
-    return contexts.shown(await call.app.store.write(lambda tx: contexts.update(tx, user_id, name, changes, most)))
+    return contexts.shown(await call.services.store.write(lambda tx: contexts.update(tx, user_id, name, changes, most)))
 
 
 @method(
@@ -59,10 +60,10 @@ async def update(call: Call, params: UpdateContextParams) -> dict[str, Any]:
 async def list_(call: Call, params: PageParams) -> dict[str, Any]:
     """Return the caller's contexts, by name."""
     scope = ("contexts", call.user_id)
-    position = call.app.cursors.decode(params.cursor, *scope)
+    position = call.services.cursors.decode(params.cursor, *scope)
     after = position[0] if position else None
-    found = await call.app.store.read(lambda tx: contexts.page(tx, call.user_id, params.limit + 1, after))
-    return call.app.cursors.page(found, params.limit, contexts.shown, *scope)
+    found = await call.services.store.read(lambda tx: contexts.page(tx, call.user_id, params.limit + 1, after))
+    return call.services.cursors.page(found, params.limit, contexts.shown, *scope)
 
 
 METHODS = (get, update, list_)

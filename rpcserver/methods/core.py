@@ -17,8 +17,9 @@ from jobs.model import Request
 from rpcserver.auth import authenticator
 from rpcserver.openrpc import examples
 from rpcserver.rpc import errors
-from rpcserver.rpc.dispatcher import Call, Method
+from rpcserver.rpc.calls import Method
 from rpcserver.schemas.session import Cursor
+from rpcserver.services import Call
 from store import Tx
 
 
@@ -57,7 +58,7 @@ def _call(open_call: OpenCall) -> Callable[[Call, BaseModel], Any]:
 
     async def handler(call: Call, params: BaseModel) -> Any:
         then = made_then(call) if made_then else None
-        answer = await call.app.runner.run(name, dict(params), _request(call, open_call), then=then)
+        answer = await call.runner.run(name, dict(params), _request(call, open_call), then=then)
         if after is not None:
             await after(call, answer)
         return answer
@@ -73,10 +74,10 @@ def _list(open_call: OpenCall) -> Callable[[Call, BaseModel], Any]:
         cursor = data.pop("cursor")
         request = _request(call, open_call)
         scope = (name, request.owner_id, *(str(value) for key, value in sorted(data.items()) if key != "limit"))
-        data["after"] = call.app.cursors.decode(cursor, *scope)
-        answer = await call.app.runner.run(name, data, request)
+        data["after"] = call.services.cursors.decode(cursor, *scope)
+        answer = await call.runner.run(name, data, request)
         items, after = answer if isinstance(answer, tuple) else (answer.entries, answer.next)
-        return {"items": items, "next_cursor": call.app.cursors.encode(after, *scope)}
+        return {"items": items, "next_cursor": call.services.cursors.encode(after, *scope)}
 
     return handler
 
@@ -91,14 +92,14 @@ def _with_credential(call: Call) -> Then:
 
 def _close_frozen(call: Call) -> Then:
     def close(tx: Tx, user: Any) -> Any:
-        call.app.froze(tx, user)
+        call.services.withdrawal.froze(tx, user)
         return user
 
     return close
 
 
 async def _settle_frozen(call: Call, user: Any) -> None:
-    await call.app.withdrawal.settle((user.id,))
+    await call.services.withdrawal.settle((user.id,))
 
 
 # What belongs to a call's end at the edge: a new user's credential, a frozen one's connections.

@@ -4,16 +4,18 @@ from dataclasses import replace
 from typing import Any
 
 from jobs.authority import EVERYTHING, Grant
-from rpcserver.auth import credentials
-from rpcserver.auth.authenticator import OPERATORS_SCOPES
+from rpcserver.auth import authenticator, credentials
+from rpcserver.auth.authenticator import OPERATORS_SCOPES, Secret
 from rpcserver.auth.credentials import Terms
 from rpcserver.openrpc import examples
 from rpcserver.rpc import errors
-from rpcserver.rpc.dispatcher import Call, method
-from rpcserver.rpc.refusals import ScopeTooWide
+from rpcserver.rpc.calls import method
+from rpcserver.rpc.refusals import CredentialLimit, ScopeTooWide
 from rpcserver.schemas.access import CreateCredentialParams, CredentialLogParams, CredentialParams, TermsParams
 from rpcserver.schemas.job import PageParams
 from rpcserver.schemas.results import CredentialPage, LogPage, NewLimitedCredential
+from rpcserver.services import Call
+from store import Tx
 
 
 @method(
@@ -48,8 +50,8 @@ async def create(call: Call, params: CreateCredentialParams) -> dict[str, Any]:
     _check_reach(made_with, params)
     # A narrow one takes those it made along when it is revoked; who may do everything has no need of others for that.
     made_by = None if made_with.scopes == EVERYTHING and made_with.holder_id is None else made_with.id or None
-    terms = replace(await call.app.terms(params), made_by=made_by)
-    return await call.app.issue(call.user_id, terms, call.app.settings.max_credentials_per_user)
+    terms = replace(await terms_of(call, params), made_by=made_by)
+    return await issue(call, call.user_id, terms, call.settings.max_credentials_per_user)
 
 
 @method(
@@ -61,8 +63,8 @@ async def create(call: Call, params: CreateCredentialParams) -> dict[str, Any]:
 )
 async def revoke(call: Call, params: CredentialParams) -> bool:
     """Revoke one of the caller's credentials: its connections close, and only those."""
-    await call.app.revoke(params.credential_id, call.user_id)
-    call.after_reply(call.app.server.close_ended)
+    await call.services.withdrawal.revoke(params.credential_id, call.user_id)
+    call.after_reply(call.services.connections.close_ended)
     return True
 
 
@@ -77,9 +79,9 @@ async def revoke(call: Call, params: CredentialParams) -> bool:
 async def log(call: Call, params: CredentialLogParams) -> dict[str, Any]:
     """Return the calls made with a limited credential of the caller's, the newest first."""
     scope = ("calls", call.user_id, params.credential_id)
-    position = call.app.cursors.decode(params.cursor, *scope)
+    position = call.services.cursors.decode(params.cursor, *scope)
     before = position[0] if position else None
-    found = await call.app.store.read(
+    found = await call.services.store.read(
         lambda tx: credentials.calls_of(tx, params.credential_id, call.user_id, params.limit + 1, before)
     )
     return _page(call, found, params.limit, "id", scope)
@@ -88,14 +90,35 @@ async def log(call: Call, params: CredentialLogParams) -> dict[str, Any]:
 async def listed(call: Call, params: PageParams, user_id: str | None) -> dict[str, Any]:
     """Return a page of a user's credentials, or of everybody's."""
     scope = ("credentials", user_id)
-    position = call.app.cursors.decode(params.cursor, *scope)
+    position = call.services.cursors.decode(params.cursor, *scope)
     after = position[0] if position else None
-    found = await call.app.store.read(lambda tx: credentials.page(tx, user_id, params.limit + 1, after))
+    found = await call.services.store.read(lambda tx: credentials.page(tx, user_id, params.limit + 1, after))
     return _page(call, found, params.limit, "credential_id", scope)
 
 
-def terms_of(params: TermsParams, holder_id: str | None) -> Terms:
-    """Return the terms as the rows keep them."""
+async def user_id_of(call: Call, name: str) -> str:
+    """Return the id of the user of a name. Raises UserNotFound."""
+    return await call.services.store.read(lambda tx: authenticator.user_named(tx, name).id)
+
+
+async def issue(call: Call, user_id: str, terms: Terms, limit: int | None = None) -> dict[str, Any]:
+    """Make a credential and return its id and its text, which is shown this once.
+
+    Raises CredentialLimit when there are as many in the user's name as the limit says.
+    """
+
+    def issue(tx: Tx) -> tuple[str, Secret]:
+        if limit is not None and credentials.count(tx, user_id) >= limit:
+            raise CredentialLimit(limit)
+        return credentials.issue(tx, user_id, terms)
+
+    credential_id, text = await call.services.store.write(issue)
+    return {"credential_id": credential_id, "credential": str(text)}
+
+
+async def terms_of(call: Call, params: TermsParams) -> Terms:
+    """Return the terms of a credential to be made. Raises UserNotFound for an unknown holder."""
+    holder_id = None if params.holder is None else await user_id_of(call, params.holder)
     return Terms(
         params.label,
         tuple(params.scopes),
@@ -123,7 +146,7 @@ def _check_reach(made_with: Grant, params: TermsParams) -> None:
 
 def _page(call: Call, found: list[dict[str, Any]], limit: int, key: str, scope: tuple[Any, ...]) -> dict[str, Any]:
     page = found[:limit]
-    next_cursor = call.app.cursors.encode([page[-1][key]], *scope) if len(found) > limit else None
+    next_cursor = call.services.cursors.encode([page[-1][key]], *scope) if len(found) > limit else None
     return {"items": page, "next_cursor": next_cursor}
 
 

@@ -5,14 +5,15 @@ from typing import Any
 
 import orjson
 
-from rpcserver.auth import scopes
-from rpcserver.events.subscriptions import Subscription
+from rpcserver.events import scopes
+from rpcserver.events.subscriptions import Event, Subscription, matcher
 from rpcserver.openrpc import examples
-from rpcserver.rpc.dispatcher import Call, method
+from rpcserver.rpc.calls import method
 from rpcserver.rpc.errors import TOO_MANY_SUBSCRIPTIONS, RpcError
+from rpcserver.rpc.scheduler import Paced
 from rpcserver.schemas.event import HistoryParams, SubscribeParams, UnsubscribeParams
 from rpcserver.schemas.results import EventPage, Subscribed
-from rpcserver.transport.scheduler import Paced
+from rpcserver.services import Call
 from store import new_id
 
 LOOKED_AT = 2000  # rows of the log that one page of history may cost
@@ -34,7 +35,7 @@ async def subscribe(call: Call, params: SubscribeParams) -> dict[str, Any]:
     `policy` says what becomes of events the client is too slow for: `close` ends the connection, `drop_oldest` and
     `latest` leave some out and say so with `$/gap`.
     """
-    connection, events = call.connection, call.app.events
+    client, events = call.client, call.services.events
     _check_room(call)
     since = params.since
     # Asked first: listening begins a new record, and what was before it must not be taken for kept.
@@ -45,14 +46,13 @@ async def subscribe(call: Call, params: SubscribeParams) -> dict[str, Any]:
     id = new_id("sub_")
     sees, catch_up = scopes.events_of(call.authority), partial(_catch_up, call)
     subscription = Subscription(
-        id, call.user_id, params.topics, events.epoch, start, connection, params.policy, sees, catch_up
+        id, call.user_id, params.topics, events.epoch, start, client, params.policy, sees, catch_up
     )
-    if connection.is_open:
+    if client.is_open:
         events.open(subscription)
-        connection.subscriptions[id] = subscription
         call.after_reply(partial(catch_up, subscription))
     if since is not None:
-        call.app.metrics.resumes["recovered" if recovered else "not_recovered"] += 1
+        call.services.metrics.resumes["recovered" if recovered else "not_recovered"] += 1
     answer: dict[str, Any] = {"subscription": id, "epoch": events.epoch, "seq": start}
     if since is not None:
         answer["recovered"] = recovered
@@ -69,10 +69,10 @@ async def subscribe(call: Call, params: SubscribeParams) -> dict[str, Any]:
 )
 def unsubscribe(call: Call, params: UnsubscribeParams) -> bool:
     """Hear no more of a subscription; true when there was one."""
-    subscription = call.connection.subscriptions.pop(params.subscription, None)
+    subscription = call.services.events.of(call.client).get(params.subscription)
     if subscription is None:
         return False
-    call.app.events.close(subscription)
+    call.services.events.close(subscription)
     return True
 
 
@@ -89,14 +89,20 @@ async def history(call: Call, params: HistoryParams) -> dict[str, Any]:
 
     A page may hold fewer items than asked for and still have a `next_cursor`.
     """
-    app, events = call.app, call.app.events
+    services, events = call.services, call.services.events
     await events.listen(call.user_id)
     scope = ("events", call.user_id, params.topics)
-    position = app.cursors.decode(params.cursor, *scope)
+    position = services.cursors.decode(params.cursor, *scope)
     before = position[0] if position else None
     sees = scopes.events_of(call.authority)
-    asker = Subscription("", call.user_id, params.topics, events.epoch, 0, call.connection, sees=sees)
-    found, onward = await app.store.read(lambda tx: events.history(tx, asker, before, params.limit, LOOKED_AT))
+    matches = matcher(params.topics)
+
+    def wants(event: Event) -> bool:
+        return matches(event.topic) and (sees is None or sees(event))
+
+    found, onward = await services.store.read(
+        lambda tx: events.history(tx, call.user_id, wants, before, params.limit, LOOKED_AT)
+    )
     items = [
         {
             "topic": event.topic,
@@ -107,23 +113,23 @@ async def history(call: Call, params: HistoryParams) -> dict[str, Any]:
         }
         for event in found
     ]
-    return {"items": items, "next_cursor": app.cursors.encode([onward] if onward else None, *scope)}
+    return {"items": items, "next_cursor": services.cursors.encode([onward] if onward else None, *scope)}
 
 
 def _catch_up(call: Call, subscription: Subscription) -> None:
-    app, share = call.app, call.connection.share
+    services, share = call.services, call.connection.share
 
     async def replay() -> None:
-        await Paced(share, app.events.replay(subscription, app.settings.max_replay_events))
+        await Paced(share, services.events.replay(subscription, services.settings.max_replay_events))
 
-    app.spawn(replay())
+    services.spawn(replay())
 
 
 def _check_room(call: Call) -> None:
-    settings = call.app.settings
+    settings, events = call.settings, call.services.events
     for held, limit, whose in (
-        (len(call.connection.subscriptions), settings.max_subscriptions, "This connection has"),
-        (call.app.events.count(call.user_id), settings.max_subscriptions_per_user, "You have"),
+        (len(events.of(call.client)), settings.max_subscriptions, "This connection has"),
+        (events.count(call.user_id), settings.max_subscriptions_per_user, "You have"),
     ):
         if held >= limit:
             message = f"{whose} {limit} subscriptions, the most allowed: unsubscribe one first."

@@ -12,10 +12,10 @@ from jobs import rows, schedules, webhooks
 from jobs.errors import JobEnded, JobNotFound, UnknownFunction
 from jobs.model import JobRow, JobSpec, Request
 from jobs.run import as_json
-from rpcserver.auth import scopes
+from rpcserver.events import scopes
 from rpcserver.openrpc import examples
 from rpcserver.rpc import errors, replies
-from rpcserver.rpc.dispatcher import Call, method
+from rpcserver.rpc.calls import method
 from rpcserver.rpc.errors import CONFLICT, FORBIDDEN, RpcError
 from rpcserver.schemas.job import (
     CancelParams,
@@ -40,7 +40,8 @@ from rpcserver.schemas.results import (
     SchedulePage,
 )
 from rpcserver.schemas.session import NoParams
-from rpcserver.sessions import navigation, views
+from rpcserver.services import Call
+from rpcserver.sessions import views
 from store import Tx, new_id
 
 
@@ -67,7 +68,7 @@ async def run(call: Call, params: RunParams) -> dict[str, Any]:
     """
     spec = _runnable(call, params.function)
     request = await _request(call, params, spec)
-    runner = call.app.runner
+    runner = call.runner
     if params.wait and not _needs_row(call, params, spec):
         if spec.lane == "local":
             call.job_id = request.job_id
@@ -89,10 +90,10 @@ async def run(call: Call, params: RunParams) -> dict[str, Any]:
 async def get(call: Call, params: JobParams) -> dict[str, Any]:
     """Return one of the caller's jobs, or one that waits for his approval, with its data and how its callback fares."""
     row = await _visible(call, params.job_id)
-    record = {**views.job_record(row, call.app.clock), "data": orjson.Fragment(row.data)}
-    told = await call.app.store.read(lambda tx: webhooks.find(tx, params.job_id))
+    record = {**views.job_record(row, call.services.clock), "data": orjson.Fragment(row.data)}
+    told = await call.services.store.read(lambda tx: webhooks.find(tx, params.job_id))
     if told is not None:
-        record["callback"] = views.callback(told, call.app.clock)
+        record["callback"] = views.callback(told, call.services.clock)
     return record
 
 
@@ -108,14 +109,14 @@ async def get(call: Call, params: JobParams) -> dict[str, Any]:
 async def wait(call: Call, params: WaitParams) -> dict[str, Any]:
     """Wait until a job has ended, `timeout_s` at the most, and return its record as it is then."""
     await _own(call, params.job_id)
-    return views.job_record(await _waited(call, params.job_id, params.timeout_s), call.app.clock)
+    return views.job_record(await _waited(call, params.job_id, params.timeout_s), call.services.clock)
 
 
 @method("job.cancel", CancelParams, result=bool, errors=("JOB_NOT_FOUND",), examples=examples.JOB_CANCEL)
 async def cancel(call: Call, params: CancelParams) -> bool:
     """Stop a job, with the jobs inside it; false when it had ended. A held job can be refused so by its approver."""
     await _visible(call, params.job_id)
-    return await call.app.runner.cancel(params.job_id, params.mode)
+    return await call.runner.cancel(params.job_id, params.mode)
 
 
 @method(
@@ -132,7 +133,7 @@ async def retry(call: Call, params: JobParams) -> dict[str, Any]:
     if row.state not in ("failed", "cancelled", "lost"):
         message = f"The job is {row.state}: only one that failed, was cancelled or lost can be retried."
         raise RpcError(CONFLICT, "JOB_NOT_FAILED", message, state=row.state)
-    return {"job_id": await call.app.runner.retry(params.job_id, call.authority)}
+    return {"job_id": await call.runner.retry(params.job_id, call.authority)}
 
 
 @method("job.release", JobParams, result=bool, errors=("JOB_NOT_FOUND",), examples=examples.JOB_RELEASE)
@@ -141,7 +142,7 @@ async def release(call: Call, params: JobParams) -> bool:
     row = await _visible(call, params.job_id)
     if row.owner_id == call.user_id:
         raise RpcError(FORBIDDEN, "FORBIDDEN", "Your own jobs are for your approver to release.")
-    return await call.app.runner.release(params.job_id)
+    return await call.runner.release(params.job_id)
 
 
 @method(
@@ -156,7 +157,7 @@ async def release(call: Call, params: JobParams) -> bool:
 async def log(call: Call, params: LogParams) -> dict[str, Any]:
     """Return what a job said, line by line; `next` is the `after` of the call that goes on."""
     row = await _own(call, params.job_id)
-    lines = await call.app.store.read(lambda tx: rows.lines(tx, row.id, params.after, params.limit))
+    lines = await call.services.store.read(lambda tx: rows.lines(tx, row.id, params.after, params.limit))
     if params.follow and not lines and not row.is_over:
         row, lines = await _followed(call, params)
     return {
@@ -195,11 +196,11 @@ async def schedule(call: Call, params: ScheduleParams) -> dict[str, Any]:
         when = schedules.moment(params.at or 0)
     session_id = None
     if params.session_id is not None:
-        session_id = (await navigation.the_session(call, params.session_id)).id
-    made = await call.app.runner.schedules.create(
+        session_id = (await call.session(params.session_id)).id
+    made = await call.runner.schedules.create(
         spec.name, params.data, call.user_id, call.authority, session_id, when, is_catching_up=params.catch_up
     )
-    return views.schedule(made, call.app.clock)
+    return views.schedule(made, call.services.clock)
 
 
 @method(
@@ -211,16 +212,17 @@ async def schedule(call: Call, params: ScheduleParams) -> dict[str, Any]:
 )
 async def schedule_delete(call: Call, params: DeleteScheduleParams) -> bool:
     """Take a schedule away; jobs it started go on."""
-    await call.app.runner.schedules.delete(params.schedule_id, call.user_id, scopes.sees(call.authority))
+    await call.runner.schedules.delete(params.schedule_id, call.user_id, scopes.sees(call.authority))
     return True
 
 
 async def _request(call: Call, params: RunParams, spec: JobSpec) -> Request:
     if params.callback is not None:
         # Now, rather than when the job has ended and nobody looks.
-        await call.app.secret(params.callback.secret, params.callback.url, call.user_id)
-        call.app.outside.remotes.check(params.callback.url)
-    session = await navigation.the_session(call, params.session_id)
+        remotes = call.services.outside.remotes
+        remotes.secret(params.callback.secret, params.callback.url, call.principal.user.name)
+        remotes.check(params.callback.url)
+    session = await call.session(params.session_id)
     return replace(
         call.job_request(session.id, is_interactive=bool(session.is_interactive)),
         admitted=spec.name,
@@ -234,9 +236,9 @@ async def _request(call: Call, params: RunParams, spec: JobSpec) -> Request:
 
 def _runnable(call: Call, function: str) -> JobSpec:
     """Return a job function that the caller names. Raises UnknownFunction or NotAllowed."""
-    spec = call.app.runner.spec(function)
+    spec = call.runner.spec(function)
     if spec is None or spec.is_internal:
-        raise UnknownFunction(function, [spec.name for spec in call.app.runner.functions if not spec.is_internal])
+        raise UnknownFunction(function, [spec.name for spec in call.runner.functions if not spec.is_internal])
     call.authority.require(function)
     return spec
 
@@ -249,33 +251,33 @@ def _needs_row(call: Call, params: RunParams, spec: JobSpec) -> bool:
 
 
 async def _waited(call: Call, job_id: str, timeout_s: float | None) -> JobRow:
-    runner, left_s = call.app.runner, call.patience_s
+    runner, left_s = call.runner, call.patience_s
     with runner.audience.watched(job_id, call.progress):
         return await runner.wait(job_id, left_s if timeout_s is None else min(timeout_s, left_s))
 
 
 async def _followed(call: Call, params: LogParams) -> tuple[JobRow, list[tuple[int, int, str]]]:
     """Wait until a live job has said more, or has ended, and return its row and the lines."""
-    heard = call.app.runner.audience.listen(params.job_id)
+    heard = call.runner.audience.listen(params.job_id)
 
     def look(tx: Tx) -> tuple[JobRow | None, list[tuple[int, int, str]]]:
         return rows.find(tx, params.job_id), rows.lines(tx, params.job_id, params.after, params.limit)
 
-    row, lines = await call.app.store.read(look)  # after we listen: nothing said in between is missed
+    row, lines = await call.services.store.read(look)  # after we listen: nothing said in between is missed
     if row is not None and not lines and not row.is_over:
         with suppress(TimeoutError):
             async with asyncio.timeout(params.timeout_s):
                 await heard.wait()
-        row, lines = await call.app.store.read(look)
+        row, lines = await call.services.store.read(look)
     elif row is None or row.is_over:
-        call.app.runner.audience.said(params.job_id)
+        call.runner.audience.said(params.job_id)
     if row is None:
         raise JobNotFound(params.job_id)
     return row, lines
 
 
 async def _own(call: Call, job_id: str) -> JobRow:
-    row = await call.app.runner.get(job_id)
+    row = await call.runner.get(job_id)
     if row is None or row.owner_id != call.user_id or not _is_seen(call, row):
         raise JobNotFound(job_id)
     return row
@@ -286,10 +288,10 @@ def _is_seen(call: Call, row: JobRow) -> bool:
 
 
 async def _visible(call: Call, job_id: str) -> JobRow:
-    row = await call.app.runner.get(job_id)
+    row = await call.runner.get(job_id)
     if row is not None and row.owner_id != call.user_id:
         owner_id = row.owner_id
-        approver_id = await call.app.store.read(lambda tx: rows.approver_of(tx, owner_id))
+        approver_id = await call.services.store.read(lambda tx: rows.approver_of(tx, owner_id))
         if approver_id != call.user_id or not row.is_held:
             row = None
     if row is None or not _is_seen(call, row):
@@ -310,7 +312,7 @@ async def list_(call: Call, params: ListJobsParams) -> dict[str, Any]:
 
     A page may hold fewer items than asked for and still have a `next_cursor`: so many jobs are looked at, and no more.
     """
-    cursors, store, limit = call.app.cursors, call.app.store, params.limit
+    cursors, store, limit = call.services.cursors, call.services.store, params.limit
     scope = ("jobs", call.user_id, params.state, params.function, params.session_id, params.held)
     position = cursors.decode(params.cursor, *scope)
     before = position[0] if position else None
@@ -321,7 +323,7 @@ async def list_(call: Call, params: ListJobsParams) -> dict[str, Any]:
     else:
         found, onward = await store.read(lambda tx: rows.page(tx, call.user_id, limit, before, *wanted, sees))
     return {
-        "items": [views.job_record(row, clock=call.app.clock) for row in found],
+        "items": [views.job_record(row, clock=call.services.clock) for row in found],
         "next_cursor": cursors.encode([onward] if onward else None, *scope),
     }
 
@@ -332,18 +334,11 @@ async def functions(call: Call, params: NoParams) -> dict[str, Any]:
 
     Those that are `internal` are started by the server alone; a credential with narrow scopes is not told of them.
     """
-    app, authority = call.app, call.authority
-    if app.job_functions is None:
-        # Once, and not on the loop: so many schemas take longer than others should wait.
-        app.job_functions = await app.pools.answers.run(_listed, app.runner.functions)
+    described, authority = await call.services.description.job_functions(), call.authority
     if authority.is_unlimited:
-        return {"items": list(app.job_functions.values())}
-    named = (spec.name for spec in app.runner.functions if not spec.is_internal and authority.may(spec.name))
-    return {"items": [app.job_functions[name] for name in named]}
-
-
-def _listed(specs: list[JobSpec]) -> dict[str, orjson.Fragment]:
-    return {spec.name: orjson.Fragment(orjson.dumps(views.job_function(spec))) for spec in specs}
+        return {"items": list(described.values())}
+    named = (spec.name for spec in call.runner.functions if not spec.is_internal and authority.may(spec.name))
+    return {"items": [described[name] for name in named]}
 
 
 @method("jobs.stats", NoParams, is_change=False, result=JobStatistics, examples=examples.STATS)
@@ -352,7 +347,7 @@ def stats(call: Call, params: NoParams) -> dict[str, Any]:
 
     A run is an attempt, the time its questions waited included; p50 and p99 are of the newest 512.
     """
-    table = call.app.runner.stats.table(call.user_id)
+    table = call.runner.stats.table(call.user_id)
     return {"items": [counts for counts in table if call.authority.may(counts["function"])]}
 
 
@@ -367,11 +362,11 @@ def stats(call: Call, params: NoParams) -> dict[str, Any]:
 async def list_schedules(call: Call, params: PageParams) -> dict[str, Any]:
     """Return the caller's schedules, the oldest first."""
     scope = ("schedules", call.user_id)
-    position = call.app.cursors.decode(params.cursor, *scope)
+    position = call.services.cursors.decode(params.cursor, *scope)
     after = position[0] if position else None
     sees = scopes.sees(call.authority)
-    found = await call.app.store.read(lambda tx: schedules.page(tx, call.user_id, params.limit + 1, after, sees))
-    return call.app.cursors.page(found, params.limit, partial(views.schedule, clock=call.app.clock), *scope)
+    found = await call.services.store.read(lambda tx: schedules.page(tx, call.user_id, params.limit + 1, after, sees))
+    return call.services.cursors.page(found, params.limit, partial(views.schedule, clock=call.services.clock), *scope)
 
 
 METHODS = (

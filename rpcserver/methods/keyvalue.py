@@ -8,7 +8,7 @@ from heroscript.kvs import Store
 from rpcserver.openrpc import examples
 from rpcserver.playbooks.keyvalue import CONFIG, SECRETS, keys, session_store
 from rpcserver.rpc import errors
-from rpcserver.rpc.dispatcher import Call, method
+from rpcserver.rpc.calls import method
 from rpcserver.rpc.errors import FORBIDDEN, RpcError
 from rpcserver.schemas.playbook import (
     ContextKeyParams,
@@ -21,7 +21,7 @@ from rpcserver.schemas.playbook import (
     SetParams,
     StoreParams,
 )
-from rpcserver.sessions import navigation
+from rpcserver.services import Call
 
 T = TypeVar("T")
 
@@ -37,13 +37,13 @@ async def session_get(call: Call, params: KeyParams) -> str:
 @method("session.db.set", SetParams, result=int, errors=errors.KEYS_WRITE, examples=examples.SESSION_SET)
 async def session_set(call: Call, params: SetParams) -> int:
     """Store a value in the session's own store, and return its number there, which stays."""
-    return await call.app.stores.set(*await _session_store(call, params.session_id), params.key, params.value)
+    return await call.services.stores.set(*await _session_store(call, params.session_id), params.key, params.value)
 
 
 @method("session.db.delete", KeyParams, result=bool, errors=errors.KEYS_WRITE, examples=examples.SESSION_HAS)
 async def session_delete(call: Call, params: KeyParams) -> bool:
     """Remove a value; true when there was one."""
-    return await call.app.stores.delete(*await _session_store(call, params.session_id), params.key)
+    return await call.services.stores.delete(*await _session_store(call, params.session_id), params.key)
 
 
 @method(
@@ -64,7 +64,7 @@ async def session_exists(call: Call, params: KeyParams) -> bool:
 )
 async def session_keys(call: Call, params: KeysParams) -> dict[str, Any]:
     """Return the keys that begin with `prefix`, sorted."""
-    session = await navigation.the_session(call, params.session_id)
+    session = await call.session(params.session_id)
     use = partial(_in_session, call, session.id)
     return await _keys(call, params, use, ("session.db", session.id))
 
@@ -72,8 +72,8 @@ async def session_keys(call: Call, params: KeysParams) -> dict[str, Any]:
 @method("session.db.destroy", StoreParams, result=bool, errors=errors.KEYS_WRITE, examples=examples.SESSION_DESTROY)
 async def session_destroy(call: Call, params: StoreParams) -> bool:
     """Remove every value of the session's own store; true when there was a store."""
-    session = await navigation.the_session(call, params.session_id)
-    return await call.app.stores.destroy(session.core_user_id, session.context_name, session_store(session.id))
+    session = await call.session(params.session_id)
+    return await call.services.stores.destroy(session.core_user_id, session.context_name, session_store(session.id))
 
 
 @method(
@@ -94,13 +94,13 @@ async def context_get(call: Call, params: ContextKeyParams) -> str:
 @method("context.db.set", ContextSetParams, result=int, errors=errors.KEYS_WRITE, examples=examples.CONTEXT_SET)
 async def context_set(call: Call, params: ContextSetParams) -> int:
     """Store a value in the context's store, or, sealed, among its secrets; return its number there, which stays."""
-    return await call.app.stores.set(call.user_id, params.context_name, _name(params), params.key, params.value)
+    return await call.services.stores.set(call.user_id, params.context_name, _name(params), params.key, params.value)
 
 
 @method("context.db.delete", ContextKeyParams, result=bool, errors=errors.KEYS_WRITE, examples=examples.CONTEXT_HAS)
 async def context_delete(call: Call, params: ContextKeyParams) -> bool:
     """Remove a value; true when there was one."""
-    return await call.app.stores.delete(call.user_id, params.context_name, _name(params), params.key)
+    return await call.services.stores.delete(call.user_id, params.context_name, _name(params), params.key)
 
 
 @method(
@@ -135,31 +135,31 @@ async def context_keys(call: Call, params: ContextKeysParams) -> dict[str, Any]:
 )
 async def context_destroy(call: Call, params: ContextStoreParams) -> bool:
     """Remove every value of the context's store; true when there was a store."""
-    return await call.app.stores.destroy(call.user_id, params.context_name, _name(params))
+    return await call.services.stores.destroy(call.user_id, params.context_name, _name(params))
 
 
 async def _in_session(call: Call, session_id: str | None, fn: Callable[[Store], T]) -> T:
-    return await call.app.stores.use(*await _session_store(call, session_id), fn)
+    return await call.services.stores.use(*await _session_store(call, session_id), fn)
 
 
 async def _session_store(call: Call, session_id: str | None) -> tuple[str, str, str]:
-    session = await navigation.the_session(call, session_id)
+    session = await call.session(session_id)
     return session.core_user_id, session.context_name, session_store(session.id)
 
 
 async def _in_context(call: Call, params: ContextStoreParams, fn: Callable[[Store], T]) -> T:
-    return await call.app.stores.use(call.user_id, params.context_name, _name(params), fn)
+    return await call.services.stores.use(call.user_id, params.context_name, _name(params), fn)
 
 
 async def _keys(
     call: Call, params: KeysParams | ContextKeysParams, use: Callable[..., Any], scope: tuple[Any, ...]
 ) -> dict[str, Any]:
     scope = (*scope, params.prefix)
-    position = call.app.cursors.decode(params.cursor, *scope)
+    position = call.services.cursors.decode(params.cursor, *scope)
     after = str(position[0]) if position else ""
     found = await use(lambda store: keys(store, params.prefix, after, params.limit + 1))
     page = found[: params.limit]
-    cursor = call.app.cursors.encode([page[-1]], *scope) if len(found) > params.limit else None
+    cursor = call.services.cursors.encode([page[-1]], *scope) if len(found) > params.limit else None
     return {"items": page, "next_cursor": cursor}
 
 

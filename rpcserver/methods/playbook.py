@@ -10,11 +10,11 @@ from jobs.errors import JobEnded
 from rpcserver.openrpc import examples
 from rpcserver.playbooks import player, sources
 from rpcserver.playbooks import rows as playbooks
-from rpcserver.playbooks.adding import SHOWN_BYTES, Along, playbook_text, scanned, shown
+from rpcserver.playbooks.adding import Along
 from rpcserver.playbooks.heroscript import session_text
 from rpcserver.playbooks.sources import Actions, Source
 from rpcserver.rpc import errors, replies
-from rpcserver.rpc.dispatcher import Call, method
+from rpcserver.rpc.calls import method
 from rpcserver.rpc.errors import CONFLICT, RpcError
 from rpcserver.schemas.playbook import (
     Added,
@@ -27,7 +27,8 @@ from rpcserver.schemas.playbook import (
     PrioritiesParams,
     SourceParams,
 )
-from rpcserver.sessions import contexts, navigation
+from rpcserver.services import Call
+from rpcserver.sessions import contexts
 from rpcserver.sessions.rows import Session
 from store import Tx
 
@@ -48,10 +49,10 @@ async def add(call: Call, params: AddParams) -> dict[str, Any]:
 
     `added` says how many; `actions` shows the first 200 of them.
     """
-    session = await navigation.the_session(call, params.session_id)
+    session = await call.session(params.session_id)
     actions = await _read(call, session, params)
-    first = await call.app.adding.add(session, actions, call.authority.stored)
-    told = await call.app.store.read(lambda tx: shown(tx, session.id, first - 1))
+    first = await call.services.adding.add(session, actions, call.authority.stored)
+    told = await call.services.store.read(lambda tx: playbooks.first_shown(tx, session.id, first - 1))
     return {"added": actions.count, "actions": told}
 
 
@@ -64,10 +65,10 @@ async def add(call: Call, params: AddParams) -> dict[str, Any]:
 )
 async def priorities_add(call: Call, params: PrioritiesParams) -> dict[str, str]:
     """Register filters by number, the lowest is played first, 50 is for the rest; return what is in force."""
-    session = await navigation.the_session(call, params.session_id)
+    session = await call.session(params.session_id)
     given = {int(number): filters for number, filters in params.priorities.items()}
-    found = await call.app.store.write(lambda tx: playbooks.priorities_add(tx, session.id, given))
-    call.app.player.note_change(session.id, is_order=True)
+    found = await call.services.store.write(lambda tx: playbooks.priorities_add(tx, session.id, given))
+    call.services.player.note_change(session.id, is_order=True)
     return {str(number): filters for number, filters in found.items()}
 
 
@@ -81,19 +82,21 @@ async def priorities_add(call: Call, params: PrioritiesParams) -> dict[str, str]
 )
 async def find(call: Call, params: FindParams) -> dict[str, Any]:
     """Return the actions a filter such as `gittools.*` matches, in the order they were added."""
-    session = await navigation.the_session(call, params.session_id)
+    session = await call.session(params.session_id)
     scope = ("playbook", session.id, params.filter, params.include_done)
-    position = call.app.cursors.decode(params.cursor, *scope)
+    position = call.services.cursors.decode(params.cursor, *scope)
     after = position[0] if position else 0
     numbers: list[int] = []
     wanted = ActionFilter(params.filter)
-    async with aclosing(scanned(call.app, session.id, include_done=params.include_done, after=after)) as pages:
+    async with aclosing(
+        call.services.scanner.actions(session.id, include_done=params.include_done, after=after)
+    ) as pages:
         async for page in pages:
             numbers += [number for number, actor, name in page if wanted.matches(actor, name)]
             if len(numbers) > params.limit:
                 break
-    found = await call.app.store.read(lambda tx: _shown(tx, session.id, numbers[: params.limit]))
-    cursor = call.app.cursors.encode([found[-1]["number"]], *scope) if len(numbers) > len(found) else None
+    found = await call.services.store.read(lambda tx: _shown(tx, session.id, numbers[: params.limit]))
+    cursor = call.services.cursors.encode([found[-1]["number"]], *scope) if len(numbers) > len(found) else None
     return {"items": found, "next_cursor": cursor}
 
 
@@ -106,7 +109,7 @@ def _shown(tx: Tx, session_id: str, numbers: list[int]) -> list[dict[str, Any]]:
         if step is None:
             continue
         size += step.size
-        if found and size > SHOWN_BYTES:
+        if found and size > playbooks.SHOWN_BYTES:
             break
         found.append(playbooks.shown(step))
     return found
@@ -122,10 +125,10 @@ def _shown(tx: Tx, session_id: str, numbers: list[int]) -> list[dict[str, Any]]:
 )
 async def heroscript(call: Call, params: HeroscriptParams) -> str:
     """Return the session and its playbook as heroscript: played in another session, it makes both again."""
-    session = await navigation.the_session(call, params.session_id)
-    home, most = call.principal.user.home_set_id, call.app.settings.max_response_bytes
-    about = await call.app.store.read(lambda tx: session_text(tx, session, home))
-    return about + await playbook_text(call.app, session.id, params.show_done, most)
+    session = await call.session(params.session_id)
+    home, most = call.principal.user.home_set_id, call.settings.max_response_bytes
+    about = await call.services.store.read(lambda tx: session_text(tx, session, home))
+    return about + await call.services.scanner.text(session.id, params.show_done, most)
 
 
 @method(
@@ -142,18 +145,18 @@ async def play(call: Call, params: PlayParams) -> dict[str, Any]:
     An action nobody plays stops it before it begins, and nothing is added. `dry_run` says who would play what, and
     adds nothing either; `detach` does not wait.
     """
-    session = await navigation.the_session(call, params.session_id)
-    app = call.app
-    running = app.player.playing.get(session.id)
+    session = await call.session(params.session_id)
+    services = call.services
+    running = services.player.playing.get(session.id)
     if running is not None and not params.dry_run:
         message = "The session's playbook is being played: wait for that job, or cancel it."
         raise RpcError(CONFLICT, "PLAY_RUNNING", message, job_id=running)
     actions = await _read(call, session, params) if params.has_source else Actions()
-    await app.player.check(session.id, params.filter, actions)
+    await services.player.check(session.id, params.filter, actions)
     if params.dry_run:
-        left, results = await app.player.handlers(session.id, params.filter, actions)
+        left, results = await services.player.handlers(session.id, params.filter, actions)
         return {"job_id": None, "done": 0, "failed": 0, "left": left, "results": results}
-    context = await app.store.read(lambda tx: contexts.find(tx, session.core_user_id, session.context_name))
+    context = await services.store.read(lambda tx: contexts.find(tx, session.core_user_id, session.context_name))
     data = player.PlayData(session_id=session.id, filter=params.filter)
     is_interactive = bool(session.is_interactive) and (context is None or bool(context.is_interactive))
     request = call.job_request(session.id, is_interactive=is_interactive)
@@ -161,15 +164,17 @@ async def play(call: Call, params: PlayParams) -> dict[str, Any]:
     async def submit(along: Along | None = None) -> str:
         return await call.submit(player.PLAY, data, request, along=along)
 
-    job_id = await (app.adding.submit(session, actions, call.authority.stored, submit) if actions.count else submit())
+    job_id = await (
+        services.adding.submit(session, actions, call.authority.stored, submit) if actions.count else submit()
+    )
     if params.detach:
         return {"job_id": job_id, "state": "queued"}
     return await _result(call, job_id)
 
 
 async def _result(call: Call, job_id: str) -> dict[str, Any]:
-    with call.app.runner.audience.watched(job_id, call.progress):
-        row = await call.app.runner.wait(job_id, call.patience_s)
+    with call.runner.audience.watched(job_id, call.progress):
+        row = await call.runner.wait(job_id, call.patience_s)
     if row.state in ("failed", "cancelled", "lost"):
         raise JobEnded(job_id, orjson.loads(row.error or "{}"))
     if row.state != "succeeded":
@@ -195,12 +200,12 @@ async def read(
     call: Call, context_name: str, coderoot: str | None, source: Source, session_id: str | None = None
 ) -> Actions:
     """Return the actions of a source for a session of the caller's in this context; nothing is stored."""
-    app, user_id = call.app, call.user_id
+    services, user_id = call.services, call.user_id
     if coderoot is None:
-        context = await app.store.read(lambda tx: contexts.find(tx, user_id, context_name))
+        context = await services.store.read(lambda tx: contexts.find(tx, user_id, context_name))
         coderoot = context.coderoot if context else None
-    folder = sources.code_folder(app.settings, user_id, context_name, coderoot)
-    return await app.sources.read(source, call.job_request(session_id), folder)
+    folder = sources.code_folder(services.settings, user_id, context_name, coderoot)
+    return await services.sources.read(source, call.job_request(session_id), folder)
 
 
 METHODS = (add, priorities_add, find, heroscript, play)

@@ -16,9 +16,10 @@ from plugins import manager
 from plugins.errors import PluginError
 from plugins.hooks import GuestMethod, MethodCall
 from plugins.manager import Bus
-from rpcserver.rpc import errors, inside
-from rpcserver.rpc.calls import Call, Method
+from rpcserver.rpc import errors
+from rpcserver.rpc.calls import Method
 from rpcserver.rpc.errors import RpcError
+from rpcserver.services import Call
 
 
 def with_guests(own: Sequence[Method], bus: Bus) -> list[Method]:
@@ -31,7 +32,7 @@ def _method_of(guest: str, brought: GuestMethod) -> Method:
 
     async def handler(call: Call, params: BaseModel) -> Any:
         try:
-            return await call.app.bus.method(guest, brought, _seen(call), params)
+            return await call.services.bus.method(guest, brought, _seen(call), params)
         except PluginError as error:
             if isinstance(error.cause, CoreError | JobsError | RpcError):
                 raise error.cause from error  # what a job or a method told the guest is the caller's to know
@@ -54,6 +55,6 @@ def _seen(call: Call) -> MethodCall:
         return await call.run(function, data, replace(call.job_request(), named_by="plugin"))
 
     async def ask(method: str, /, **params: Any) -> Any:
-        return await inside.call(call.app, call.principal, method, params)
+        return await call.services.dispatcher.call(call.principal, method, params)
 
     return MethodCall(call.user_id, call.principal.user.name, run, ask, call.progress)

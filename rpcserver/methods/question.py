@@ -5,9 +5,10 @@ from typing import Any
 from jobs import asks
 from rpcserver.openrpc import examples
 from rpcserver.rpc import errors
-from rpcserver.rpc.dispatcher import Call, method
+from rpcserver.rpc.calls import method
 from rpcserver.schemas.job import AnswerParams, ListAsksParams
 from rpcserver.schemas.results import AskPage
+from rpcserver.services import Call
 
 
 @method(
@@ -16,12 +17,12 @@ from rpcserver.schemas.results import AskPage
 async def list_(call: Call, params: ListAsksParams) -> dict[str, Any]:
     """Return the open questions to the caller, the oldest first; those of one session, if named."""
     scope = ("asks", call.user_id, params.session_id)
-    position = call.app.cursors.decode(params.cursor, *scope)
+    position = call.services.cursors.decode(params.cursor, *scope)
     after = position[0] if position else None
-    found = await call.app.store.read(
+    found = await call.services.store.read(
         lambda tx: asks.page(tx, call.user_id, params.limit + 1, after, params.session_id)
     )
-    return call.app.cursors.page(found, params.limit, lambda ask: ask.shown(call.app.clock), *scope)
+    return call.services.cursors.page(found, params.limit, lambda ask: ask.shown(call.services.clock), *scope)
 
 
 @method(
@@ -34,7 +35,7 @@ async def list_(call: Call, params: ListAsksParams) -> dict[str, Any]:
 )
 async def answer(call: Call, params: AnswerParams) -> bool:
     """Answer a question, from any tab, program or agent of the user asked; the first valid answer counts."""
-    await call.app.runner.asks.answer(params.ask_id, call.user_id, params.answer, is_declined=params.decline)
+    await call.runner.asks.answer(params.ask_id, call.user_id, params.answer, is_declined=params.decline)
     return True
 
 

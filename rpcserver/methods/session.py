@@ -20,7 +20,7 @@ from rpcserver.playbooks import rows as playbooks
 from rpcserver.playbooks.keyvalue import session_store
 from rpcserver.playbooks.sources import Actions, Source, code_folder
 from rpcserver.rpc import errors, replies
-from rpcserver.rpc.dispatcher import Call, method
+from rpcserver.rpc.calls import method
 from rpcserver.rpc.errors import InvalidParams, NotInPallet, RevisionConflict
 from rpcserver.schemas import session as models
 from rpcserver.schemas.playbook import CreateParams
@@ -37,6 +37,7 @@ from rpcserver.schemas.session import (
     SessionRecord,
     UpdateParams,
 )
+from rpcserver.services import Call
 from rpcserver.sessions import contexts, navigation, pallet, views
 from rpcserver.sessions import rows as sessions
 from rpcserver.sessions.rows import NewSession, Session
@@ -57,7 +58,7 @@ async def create(call: Call, params: CreateParams) -> dict[str, Any]:
     Without a name it is called by the time, as `YYYY_MM_DD_HH_MM_SS`. A playbook is added, not yet played; one with
     mistakes makes no session.
     """
-    clock = call.app.clock
+    clock = call.services.clock
     start_at, end_at = (contexts.moment(text or "", clock) for text in (params.start, params.end))
     _check_span(start_at or clock.now_ms(), end_at)
     options: dict[str, Any] = {"human": params.human}
@@ -76,19 +77,19 @@ async def create(call: Call, params: CreateParams) -> dict[str, Any]:
         end_at,
     )
     if params.coderoot is not None:
-        code_folder(call.app.settings, call.user_id, params.context_name, params.coderoot)
+        code_folder(call.settings, call.user_id, params.context_name, params.coderoot)
     source = Source(params.playbook_text, params.playbook_path, params.playbook_url)
     is_given = any(value is not None for value in (source.text, source.path, source.url))
     actions = await read(call, params.context_name, params.coderoot, source) if is_given else Actions()
 
     def with_context(tx: Tx, session: Session) -> None:
-        contexts.ensure(tx, call.user_id, params.context_name, call.app.settings.max_contexts_per_user)
-        tx.after_commit(call.app.ends.wake.set)
+        contexts.ensure(tx, call.user_id, params.context_name, call.settings.max_contexts_per_user)
+        tx.after_commit(call.services.ends.wake.set)
 
-    session = await navigation.create(call, new, params.set_id, with_context)
+    session = await call.services.navigation.create(call, new, params.set_id, with_context)
     if actions.count:
         try:
-            await call.app.adding.add(session, actions, call.authority.stored)
+            await call.services.adding.add(session, actions, call.authority.stored)
         except BaseException:
             # It was asked for with its playbook: without it there is none.
             await asyncio.shield(_destroy(call, session))
@@ -106,48 +107,49 @@ async def create(call: Call, params: CreateParams) -> dict[str, Any]:
 )
 async def destroy(call: Call, params: DestroyParams) -> dict[str, Any]:
     """Destroy a session: its job first, its row only after the job's success. A play of it is cancelled."""
-    session = await navigation.the_session(call, params.session_id)
+    session = await call.session(params.session_id)
     return {"session_id": await _destroy(call, session)}
 
 
 async def _destroy(call: Call, session: Session) -> str:
-    app = call.app
+    services = call.services
     if session.state != "destroying":
-        session = await app.store.write(
-            lambda tx: app.sessions.changed(tx, sessions.set_state(tx, session.id, "destroying"))
+        session = await services.store.write(
+            lambda tx: services.sessions.changed(tx, sessions.set_state(tx, session.id, "destroying"))
         )
 
-    is_ended = session.end_at is not None and session.end_at <= app.clock.now_ms()
+    is_ended = session.end_at is not None and session.end_at <= services.clock.now_ms()
     told = {"session_id": session.id, **({"reason": "ended"} if is_ended else {})}
 
     def remove(tx: Tx, left: tuple[str | None, bool]) -> str:
+        playbooks.forget(tx, session.id)
         sessions.remove(tx, session.id)
-        app.sessions.gone(tx, session)
-        navigation.tell_guests(call, tx, "session_destroyed", session)
-        app.events.append(tx, "session.destroyed", f"user:{session.core_user_id}", told)
+        services.sessions.gone(tx, session)
+        call.services.navigation.tell_guests(call, tx, "session_destroyed", session)
+        services.events.append(tx, "session.destroyed", f"user:{session.core_user_id}", told)
         set_id, is_gone = left
         if set_id is not None and is_gone:
-            navigation.tell_left(call, tx, set_id)
+            call.services.navigation.tell_left(call, tx, set_id)
         return session.id
 
-    await app.adding.clear(session.id)
+    await services.adding.clear(session.id)
     data = DestroySession(session_id=session.id, data_set_id=session.data_set_id, pallet_set_id=session.pallet_set_id)
-    destroyed: str = await app.runner.run(
+    destroyed: str = await services.runner.run(
         "session.destroy_session", data, navigation.request_of(call, session), then=remove
     )
-    app.pallets.known.pop(session.id, None)
-    await app.stores.leave(session.core_user_id, session.context_name, session_store(session.id))
-    app.server.detach(session.core_user_id, session.id)
-    if (playing := app.player.playing.get(session.id)) is not None:
-        await app.runner.cancel(playing)  # last: it may be a script of its own that ends the session
+    services.navigation.pallets.forget(session.id)
+    await services.stores.leave(session.core_user_id, session.context_name, session_store(session.id))
+    services.connections.detach(session.core_user_id, session.id)
+    if (playing := services.player.playing.get(session.id)) is not None:
+        await services.runner.cancel(playing)  # last: it may be a script of its own that ends the session
     return destroyed
 
 
 @method("session.get", GetParams, is_change=False, result=SessionRecord, errors=errors.LOOK, examples=examples.GET)
 def get(call: Call, params: GetParams) -> dict[str, Any] | Awaitable[dict[str, Any]]:
     """Return the session's record; `include` adds its history and the tokens of its data set."""
-    found = navigation.find_session(call, params.session_id)
-    if isinstance(found, Session) and not params.include and not call.app.bus.has("session_get"):
+    found = call.services.navigation.find_session(call, params.session_id)
+    if isinstance(found, Session) and not params.include and not call.services.bus.has("session_get"):
         return views.session_record(found)
     return _get(call, found, params)
 
@@ -158,16 +160,16 @@ async def _get(call: Call, found: Session | Awaitable[Session], params: GetParam
     if "history" in params.include:
         record["history"] = list(session.back)
     if "playbook" in params.include:
-        record["playbook"] = await call.app.store.read(lambda tx: playbooks.summary(tx, session.id))
+        record["playbook"] = await call.services.store.read(lambda tx: playbooks.summary(tx, session.id))
     if "data" in params.include and session.data_set_id is not None:
         record["data"] = await _remembered(call, session, session.data_set_id)
     return await _filtered(call, "session_get", session, record)
 
 
 async def _filtered(call: Call, hook: str, session: Session, answer: dict[str, Any]) -> dict[str, Any]:
-    if not call.app.bus.has(hook):
+    if not call.services.bus.has(hook):
         return answer
-    return await call.app.bus.answer(hook, navigation.view(call, session), answer)
+    return await call.services.bus.answer(hook, navigation.view(call, session), answer)
 
 
 async def _remembered(call: Call, session: Session, data_set_id: str) -> list[dict[str, Any]]:
@@ -175,9 +177,9 @@ async def _remembered(call: Call, session: Session, data_set_id: str) -> list[di
     found: list[dict[str, Any]] = []
     after = None
     while True:
-        listing = await navigation.look(call, session, set_id=data_set_id, limit=200, after=after)
+        listing = await call.services.navigation.look(call, session, set_id=data_set_id, limit=200, after=after)
         tokens = views.contents(listing, session.id, None)["tokens"]
-        found += views.remembered(tokens, session.place, call.app.clock)
+        found += views.remembered(tokens, session.place, call.services.clock)
         after = listing.next
         if after is None:
             return found
@@ -196,13 +198,13 @@ async def ls(call: Call, params: LsParams) -> dict[str, Any]:
 
     `set_id` looks into another set without going there; `token_id` tells more about one token.
     """
-    session = await navigation.the_session(call, params.session_id)
+    session = await call.session(params.session_id)
     options = orjson.loads(session.options)
     is_human = bool(options.get("human")) if params.human is None else params.human
     scope = (session.id, params.set_id or session.place, params.kind, params.filter, params.order, is_human)
     query: dict[str, Any] = {
         "limit": params.limit,
-        "after": call.app.cursors.decode(params.cursor, *scope),
+        "after": call.services.cursors.decode(params.cursor, *scope),
         "kind": params.kind,
         "filter": params.filter or options.get("filter"),
         "order": params.order,
@@ -211,11 +213,11 @@ async def ls(call: Call, params: LsParams) -> dict[str, Any]:
         "has_contents": "contents" in params.sections,
     }
     if params.set_id is not None:
-        listing = await navigation.look(call, session, set_id=params.set_id, **query)
+        listing = await call.services.navigation.look(call, session, set_id=params.set_id, **query)
     else:
-        session, listing = await navigation.look_here(call, session, **query)
+        session, listing = await call.services.navigation.look_here(call, session, **query)
     has_commands = "commands" in params.sections and listing.place.id == session.place
-    cursor = call.app.cursors.encode(listing.next, *scope)
+    cursor = call.services.cursors.encode(listing.next, *scope)
     onward = None
     if cursor is not None:
         onward = {"method": "session.ls", "params": _next_params(params, session.id, cursor)}
@@ -235,11 +237,11 @@ async def ls(call: Call, params: LsParams) -> dict[str, Any]:
 )
 async def cd(call: Call, params: CdParams) -> dict[str, Any]:
     """Walk to another set and list it. A set that refuses leaves everything as it was, and says why."""
-    session = await navigation.the_session(call, params.session_id)
+    session = await call.session(params.session_id)
     if params.if_revision is not None and params.if_revision != session.revision:
         raise RevisionConflict(session.revision)
     way = params.to or ("path" if params.path is not None else "cd")
-    session = await navigation.go(call, session, way, params.set_id, params.path)
+    session = await call.services.navigation.go(call, session, way, params.set_id, params.path)
     return await _arrival(call, session, params.limit)
 
 
@@ -264,14 +266,14 @@ async def action(call: Call, params: ActionParams) -> dict[str, Any]:
     runs. When the call's own time is over first, `job` and its `state` are the answer: the action goes on by itself,
     `ask.answer` answers the question, and `next` waits for the job's end.
     """
-    session = await navigation.the_session(call, params.session_id)
-    session, listing = await navigation.look_here(call, session, has_contents=False)
-    version, commands = await navigation.pallet(call, session, listing)
+    session = await call.session(params.session_id)
+    session, listing = await call.services.navigation.look_here(call, session, has_contents=False)
+    version, commands = await call.services.navigation.pallet(call, session, listing)
     command = _pick(session, params.token_id, version, commands)
     run = navigation.GuestJobs(call, session, params.detach)
     event = Action(navigation.view(call, session), command, params.token_id, params.value, dict(params.args), run)
     try:
-        handled_by = await call.app.bus.action(event)
+        handled_by = await call.services.bus.action(event)
     except PluginError as error:
         error.job_id = run.last  # a job that outlasted the guest goes on: the caller may wait for it
         raise
@@ -286,11 +288,11 @@ async def action(call: Call, params: ActionParams) -> dict[str, Any]:
         answer["job"] = run.last
     if event.move is not None:
         call.authority.require("session.cd")  # a plugin's command walks as far as its caller may
-        session = await navigation.go(call, session, event.move.to or "cd", event.move.set_id)
+        session = await call.services.navigation.go(call, session, event.move.to or "cd", event.move.set_id)
         answer["listing"] = await _arrival(call, session, 50)
         answer["working_set"] = session.working_set_id
-    listing = await navigation.look(call, session, has_contents=False)
-    answer["pallet_version"], commands = await navigation.pallet(call, session, listing)
+    listing = await call.services.navigation.look(call, session, has_contents=False)
+    answer["pallet_version"], commands = await call.services.navigation.pallet(call, session, listing)
     if answer["pallet_version"] != version:
         answer["commands"] = views.commands(session.id, commands)
     return answer
@@ -309,7 +311,7 @@ async def update(call: Call, params: UpdateParams) -> dict[str, Any]:
 
     `context_name` takes it to another context, unless it has values in its store, which stay where they are.
     """
-    session = await navigation.the_session(call, params.session_id)
+    session = await call.session(params.session_id)
     given = params.model_dump(include={"name", "context_name", "options", "coderoot"}, exclude_none=True)
     context_name = params.context_name or session.context_name
     if context_name != session.context_name:
@@ -318,23 +320,23 @@ async def update(call: Call, params: UpdateParams) -> dict[str, Any]:
         given["is_interactive"] = params.interactive
     if params.params is not None:
         given["params"], given["params_by"] = contexts.read(params.params), call.authority.stored
-    app = call.app
+    services = call.services
     if params.start is not None:
-        given["start_at"] = contexts.moment(params.start, app.clock) or session.created_at
+        given["start_at"] = contexts.moment(params.start, services.clock) or session.created_at
     if params.end is not None:
-        given["end_at"] = contexts.moment(params.end, app.clock)
+        given["end_at"] = contexts.moment(params.end, services.clock)
     _check_span(given.get("start_at", session.start_at), given.get("end_at", session.end_at))
     if params.coderoot is not None:
-        code_folder(app.settings, call.user_id, context_name, params.coderoot)
+        code_folder(services.settings, call.user_id, context_name, params.coderoot)
 
     def change(tx: Tx) -> Session:
-        contexts.ensure(tx, session.core_user_id, context_name, app.settings.max_contexts_per_user)
+        contexts.ensure(tx, session.core_user_id, context_name, services.settings.max_contexts_per_user)
         changed = sessions.update(tx, session, given, params.if_revision)
-        app.events.append(tx, "session.changed", f"user:{session.core_user_id}", {"session_id": session.id})
-        tx.after_commit(app.ends.wake.set)
-        return app.sessions.changed(tx, changed)
+        services.events.append(tx, "session.changed", f"user:{session.core_user_id}", {"session_id": session.id})
+        tx.after_commit(services.ends.wake.set)
+        return services.sessions.changed(tx, changed)
 
-    return views.session_record(await app.store.write(change))
+    return views.session_record(await services.store.write(change))
 
 
 def _check_span(start_at: int, end_at: int | None) -> None:
@@ -346,17 +348,19 @@ def _check_span(start_at: int, end_at: int | None) -> None:
 async def _leave_store(call: Call, session: Session) -> None:
     """Remove the session's store where it is, which has to be empty."""
     place = (session.core_user_id, session.context_name, session_store(session.id))
-    if await call.app.stores.use(*place, lambda store: next(store.keys(), None)) is not None:
+    if await call.services.stores.use(*place, lambda store: next(store.keys(), None)) is not None:
         raise StoreError("The session has values in its store and stays in its context: remove them first.")
-    await call.app.stores.destroy(*place)
+    await call.services.stores.destroy(*place)
 
 
 async def _arrival(call: Call, session: Session, limit: int) -> dict[str, Any]:
     options = orjson.loads(session.options)
     is_human = bool(options.get("human"))
-    listing = await navigation.look(call, session, limit=limit, filter=options.get("filter"), is_human=is_human)
+    listing = await call.services.navigation.look(
+        call, session, limit=limit, filter=options.get("filter"), is_human=is_human
+    )
     scope = (session.id, session.place, None, None, "name", is_human)
-    cursor = call.app.cursors.encode(listing.next, *scope)
+    cursor = call.services.cursors.encode(listing.next, *scope)
     onward = None
     if cursor is not None:
         params = {"session_id": session.id, "limit": limit, "cursor": cursor}
@@ -375,7 +379,7 @@ async def _listing(
         "contents": views.contents(listing, session.id, onward),
     }
     if has_commands:
-        answer["pallet_version"], commands = await navigation.pallet(call, session, listing)
+        answer["pallet_version"], commands = await call.services.navigation.pallet(call, session, listing)
         answer["commands"] = views.commands(session.id, commands)
     if session.relocated_from is not None:
         answer["relocated_from"] = {
@@ -407,8 +411,8 @@ def _pick(session: Session, token_id: str, version: int, commands: list[Command]
 )
 async def presence(call: Call, params: SessionParams) -> dict[str, Any]:
     """Return who is attached to a session: the connections that have used it, with what each says it is."""
-    session = await navigation.the_session(call, params.session_id)
-    attached = call.app.server.attached(session.core_user_id, session.id)
+    session = await call.session(params.session_id)
+    attached = call.services.connections.attached(session.core_user_id, session.id)
     return {
         "session_id": session.id,
         "items": [views.attached(one, one is call.connection) for one in sorted(attached, key=lambda one: one.label)],
@@ -426,12 +430,12 @@ async def presence(call: Call, params: SessionParams) -> dict[str, Any]:
 async def list_(call: Call, params: ListSessionsParams) -> dict[str, Any]:
     """Return the caller's sessions, the oldest first, whatever their state."""
     scope = ("sessions", call.user_id, params.context_name, params.state)
-    position = call.app.cursors.decode(params.cursor, *scope)
+    position = call.services.cursors.decode(params.cursor, *scope)
     after = position[0] if position else None
-    found = await call.app.store.read(
+    found = await call.services.store.read(
         lambda tx: sessions.page(tx, call.user_id, params.limit + 1, after, params.context_name, params.state)
     )
-    return call.app.cursors.page(found, params.limit, views.session_record, *scope)
+    return call.services.cursors.page(found, params.limit, views.session_record, *scope)
 
 
 METHODS = (create, destroy, get, ls, cd, action, update, presence, list_)

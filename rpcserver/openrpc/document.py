@@ -13,12 +13,14 @@ import orjson
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
+from jobs.engine import JobRunner
+from jobs.model import JobSpec
 from rpcserver import __version__
 from rpcserver.auth.authenticator import Principal
 from rpcserver.events.catalog import NOTIFICATIONS, Notification
-from rpcserver.openrpc.examples import Example
-from rpcserver.rpc.dispatcher import Method
+from rpcserver.rpc.calls import Example, Method
 from rpcserver.rpc.errors import ANY_CALL, AUTHENTICATED_CALL, CODES, KINDS
+from rpcserver.sessions import views
 from store import Pool
 
 OPENRPC = "1.4.1"
@@ -49,9 +51,12 @@ class Description:
 
     Args:
         threads: in which it is made; None: one of its own.
+        runner: whose job functions are described beside them.
     """
 
-    def __init__(self, methods: Iterable[Method], threads: Pool | None = None) -> None:
+    def __init__(self, methods: Iterable[Method], threads: Pool | None = None, runner: JobRunner | None = None) -> None:
+        self._runner = runner
+        self._functions: asyncio.Future[dict[str, orjson.Fragment]] | None = None
         self._threads = threads or Pool("answers", 1)
         self._methods = sorted(methods, key=lambda method: method.name)
         self._texts: OrderedDict[tuple[str, ...], asyncio.Future[bytes]] = OrderedDict()
@@ -73,6 +78,14 @@ class Description:
                 self._texts.popitem(last=False)
         self._texts.move_to_end(key)
         return await asyncio.shield(text)
+
+    async def job_functions(self) -> dict[str, orjson.Fragment]:
+        """Return what `jobs.functions` tells of each job function, by name, made once."""
+        if self._functions is None:
+            # Not on the loop: so many schemas take longer than others should wait.
+            specs = self._runner.functions if self._runner is not None else []
+            self._functions = asyncio.ensure_future(self._threads.run(_functions, specs))
+        return await asyncio.shield(self._functions)
 
     def _document(self, methods: list[Method]) -> dict[str, Any]:
         described = [self._described[method.name] for method in methods]
@@ -216,3 +229,7 @@ def _errors() -> dict[str, Any]:
 
 
 _ERRORS = _errors()
+
+
+def _functions(specs: list[JobSpec]) -> dict[str, orjson.Fragment]:
+    return {spec.name: orjson.Fragment(orjson.dumps(views.job_function(spec))) for spec in specs}

@@ -3,8 +3,9 @@
 Ids are illustrations: the test puts real ones in their place.
 """
 
-from dataclasses import dataclass, field
 from typing import Any
+
+from rpcserver.rpc.calls import Example
 
 SESSION = "s_06gzfsm4hnvrg2fqt63za4d4"
 USER = "u_06gzfsm4gwzbxwenp5hftygq"
@@ -24,15 +25,6 @@ CREDENTIAL = "rpc_pZ0hCkQ3oWc1ZcJ9uYtq7xgk5dJbYx6mHn2LrV8sE4A"
 CREDENTIAL_ID = "c_06gzfsm4t1a2b3c4d5e6f7g8"
 TICKET_TEXT = "rpct_pZ0hCkQ3oWc1ZcJ9uYtq7xgk5dJbYx6mHn2LrV8sE4A"
 AT = 1795160441997
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One call and what it answers."""
-
-    name: str
-    params: dict[str, Any] = field(default_factory=dict)
-    result: Any = None
 
 
 _HOME = {

@@ -4,21 +4,10 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from rpcserver.methods import METHODS
-from rpcserver.openrpc.document import SCHEMAS, Description
+from rpcserver.openrpc.document import SCHEMAS
 from rpcserver.openrpc.stubs import python, typescript
 
 STUBS: dict[str, Callable[[dict[str, Any]], str]] = {"ts": typescript, "py": python}
-
-
-def document() -> dict[str, Any]:
-    """Return the OpenRPC document of every method a user may be allowed to call."""
-    return Description(METHODS).whole()
-
-
-def reference() -> str:
-    """Return the page docs/reference/methods.md."""
-    return markdown(document())
 
 
 def lines(functions: Iterable[dict[str, Any]]) -> list[str]:

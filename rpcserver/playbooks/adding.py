@@ -5,35 +5,35 @@ server, or a caller who gave up, leaves none that count.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from core.errors import QuotaExceeded
+from rpcserver.events.log import Events
 from rpcserver.playbooks import rows as playbooks
+from rpcserver.playbooks.player import Player
 from rpcserver.playbooks.sources import Actions, Written
-from rpcserver.rpc.errors import INVALID_PARAMS, RESPONSE_TOO_LARGE, RpcError
+from rpcserver.rpc.errors import INVALID_PARAMS, RpcError
 from rpcserver.sessions.rows import Session
-from store import Tx
-
-if TYPE_CHECKING:
-    from rpcserver.app import App
+from rpcserver.settings import Settings
+from store import Store, Tx
 
 T = TypeVar("T")
 Along = Callable[[Tx], Any]  # what is done in somebody's transaction
 
 PIECE = 250  # rows written at once: a millisecond's work or two
-SCANNED = 500  # rows looked at in one turn of the loop
-SHOWN = 200  # actions told at once; playbook_find tells them all
-SHOWN_BYTES = 512 * 1024  # and of those only as many as are not longer than this
 
 
 class Adding:
     """Adds actions, one call at a time for each session."""
 
-    def __init__(self, app: "App") -> None:
-        self._app = app
+    def __init__(self, settings: Settings, store: Store, events: Events, player: Player) -> None:
+        self._settings = settings
+        self._store = store
+        self._events = events
+        self._player = player
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def add(self, session: Session, actions: Actions, authority: str) -> int:
@@ -44,10 +44,10 @@ class Adding:
         """
         async with self._lock(session.id):
             if actions.count <= PIECE:
-                first = await self._at_once(session, actions, authority, self._app.store.write)
+                first = await self._at_once(session, actions, authority, self._store.write)
             else:
                 first = await self._in_pieces(session, actions, authority)
-            self._app.player.note_change(session.id)
+            self._player.note_change(session.id)
         return first
 
     async def submit(
@@ -59,18 +59,18 @@ class Adding:
             return await submit(lambda tx: None)
         async with self._lock(session.id):
             done = await self._at_once(session, actions, authority, submit)
-            self._app.player.note_change(session.id)
+            self._player.note_change(session.id)
         return done
 
     async def clear(self, session_id: str) -> None:
         """Delete a session's words and its playbook, in pieces; that counts no more from the first on."""
-        while await self._app.store.write(lambda tx: playbooks.forget_words(tx, session_id, PIECE)):
+        while await self._store.write(lambda tx: playbooks.forget_words(tx, session_id, PIECE)):
             pass
-        while await self._app.store.write(lambda tx: playbooks.clear(tx, session_id, 0, PIECE)):
+        while await self._store.write(lambda tx: playbooks.clear(tx, session_id, 0, PIECE)):
             pass
 
     async def _in_pieces(self, session: Session, actions: Actions, authority: str) -> int:
-        store, session_id = self._app.store, session.id
+        store, session_id = self._store, session.id
         at = first = await self._cleared(session, actions)
         for piece in actions.pieces():
             await store.write(partial(_stage, session_id, at, piece, authority))
@@ -82,7 +82,7 @@ class Adding:
         self, session: Session, actions: Actions, authority: str, write: Callable[[Callable[[Tx], int]], Awaitable[T]]
     ) -> T:
         written = [one for piece in actions.pieces() for one in piece]
-        if await self._app.store.read(lambda tx: playbooks.is_littered(tx, session.id)):
+        if await self._store.read(lambda tx: playbooks.is_littered(tx, session.id)):
             await self._cleared(session, actions)
 
         def add(tx: Tx) -> int:
@@ -95,7 +95,7 @@ class Adding:
 
     async def _cleared(self, session: Session, actions: Actions) -> int:
         """Take away what was left when somebody gave up adding; return the number of the first action to add."""
-        store = self._app.store
+        store = self._store
         first = await store.write(lambda tx: self._begin(tx, session, actions))
         while await store.write(lambda tx: playbooks.clear(tx, session.id, first - 1, PIECE)):
             pass
@@ -106,7 +106,7 @@ class Adding:
 
     def _begin(self, tx: Tx, session: Session, actions: Actions) -> int:
         """Return the number of the first; there has to be room for all."""
-        settings = self._app.settings
+        settings = self._settings
         count, size = playbooks.size(tx, session.id)
         if count + actions.count > settings.max_playbook_actions:
             limit = settings.max_playbook_actions
@@ -125,59 +125,8 @@ class Adding:
     def _settle(self, tx: Tx, session: Session, actions: Actions) -> None:
         playbooks.settle(tx, session.id, actions.count, actions.size)
         data = {"session_id": session.id, "added": actions.count}
-        self._app.events.append(tx, "playbook.changed", f"user:{session.core_user_id}", data)
-
-
-def shown(tx: Tx, session_id: str, after: int) -> list[dict[str, Any]]:
-    """Return the first actions behind a number, as they are told to whoever added them."""
-    found: list[dict[str, Any]] = []
-    size = 0
-    for step in playbooks.first_of(tx, session_id, after, SHOWN):
-        size += step.size
-        if found and size > SHOWN_BYTES:
-            break
-        found.append(playbooks.shown(step))
-    return found
-
-
-async def scanned(
-    app: "App", session_id: str, *, include_done: bool = False, after: int = 0
-) -> AsyncGenerator[list[tuple[int, str, str]], None]:
-    """Yield number, actor and name of a playbook's actions, some in each turn of the loop."""
-
-    async def page(after: int) -> list[tuple[int, str, str]]:
-        return await app.store.read(lambda tx: playbooks.page(tx, session_id, after, SCANNED, include_done))
-
-    found = await page(after)
-    yield found
-    if len(found) < SCANNED:
-        return
-    async with app.pools.scans.place():
-        while len(found) == SCANNED:
-            await asyncio.sleep(0)
-            found = await page(found[-1][0])
-            yield found
+        self._events.append(tx, "playbook.changed", f"user:{session.core_user_id}", data)
 
 
 def _stage(session_id: str, first: int, written: list[Written], authority: str, tx: Tx) -> None:
     playbooks.stage(tx, session_id, first, written, authority)
-
-
-def _texts(session_id: str, after: int, include_done: bool, tx: Tx) -> list[tuple[int, str]]:
-    return playbooks.texts(tx, session_id, after, SCANNED, include_done)
-
-
-async def playbook_text(app: "App", session_id: str, include_done: bool, most: int) -> str:
-    """Return a playbook as heroscript. Raises RpcError when it has more than `most` bytes."""
-    parts: list[str] = []
-    size = after = 0
-    async with app.pools.scans.place():
-        while found := await app.store.read(partial(_texts, session_id, after, include_done)):
-            await asyncio.sleep(0)
-            after = found[-1][0]
-            parts += [text for _, text in found]
-            size += sum(len(text) for _, text in found)
-            if size > most:
-                message = f"The playbook has more than {most} bytes, the most of an answer: see session.playbook_find."
-                raise RpcError(RESPONSE_TOO_LARGE, "RESPONSE_TOO_LARGE", message)
-    return "\n".join(parts)

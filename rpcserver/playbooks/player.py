@@ -14,7 +14,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 from pydantic import BaseModel, ConfigDict
@@ -34,22 +34,22 @@ from jobs.nearest import nearest
 from jobs.secrets import HIDDEN, hidden, holds, spellings
 from plugins.errors import PluginError, printable
 from plugins.hooks import Play, SessionView
+from plugins.manager import Bus
 from rpcserver.auth.authenticator import Principal, Secret
+from rpcserver.auth.credentials import Credentials
 from rpcserver.events.log import Events
 from rpcserver.playbooks import rows as playbooks
 from rpcserver.playbooks import sources
-from rpcserver.playbooks.adding import SHOWN, scanned
-from rpcserver.playbooks.rows import Outcome, Step
+from rpcserver.playbooks.keyvalue import Stores
+from rpcserver.playbooks.rows import SHOWN, Outcome, Scanner, Step
 from rpcserver.playbooks.sources import Actions, Written
-from rpcserver.rpc import inside
+from rpcserver.rpc.dispatcher import Dispatcher
 from rpcserver.rpc.errors import INVALID_PARAMS, RpcError, describe_for_job
 from rpcserver.sessions import contexts
 from rpcserver.sessions.contexts import Context
-from rpcserver.sessions.rows import Session
-from store import PoolError, Tx
-
-if TYPE_CHECKING:
-    from rpcserver.app import App
+from rpcserver.sessions.rows import Session, Sessions
+from rpcserver.settings import Settings
+from store import PoolError, Store, Tx
 
 PLAY = "session.play"
 _SECRET = re.compile(r"\{secret:([^{}]+)\}")
@@ -160,10 +160,35 @@ class Left:
 
 
 class Player:
-    """Plays playbooks, one play a session at a time."""
+    """Plays playbooks, one play a session at a time.
 
-    def __init__(self, app: "App") -> None:
-        self._app = app
+    Args:
+        dispatcher: makes the calls of those who play actions.
+        stores: where secrets are.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        *,
+        bus: Bus,
+        events: Events,
+        sessions: Sessions,
+        credentials: Credentials,
+        dispatcher: Dispatcher,
+        scanner: Scanner,
+        stores: Stores,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._bus = bus
+        self._events = events
+        self._sessions = sessions
+        self._credentials = credentials
+        self._dispatcher = dispatcher
+        self.scanner = scanner
+        self.stores = stores
         self.playing: dict[str, str] = {}
         # The sessions whose playbook changed while they were played: True when its priorities did.
         self.changed: dict[str, bool] = {}
@@ -174,7 +199,7 @@ class Player:
             PLAY,
             PlayData,
             lane="long",
-            timeout_s=self._app.settings.play_timeout_s,
+            timeout_s=self._settings.play_timeout_s,
             on_crash="retry",
             is_internal=True,
         )
@@ -206,10 +231,10 @@ class Player:
         Args:
             actions: what is not added yet, and would be.
         """
-        store, bus = self._app.store, self._app.bus
+        store, bus = self._store, self._bus
         left = Left(Order(await store.read(lambda tx: playbooks.priorities(tx, session_id))), filter, most=SHOWN)
         total, new = 0, dict[int, Written]()
-        async with aclosing(scanned(self._app, session_id)) as pages:
+        async with aclosing(self.scanner.actions(session_id)) as pages:
             async for page in pages:
                 total += len(page)
                 left.take_in(page)
@@ -240,12 +265,12 @@ class Player:
 
         Raises RpcError naming each one, with near names.
         """
-        if self._app.bus.can_play_unsaid():
+        if self._bus.can_play_unsaid():
             return  # a guest that did not say what it plays decides when it sees the action
-        store, wanted = self._app.store, ActionFilter(filter)
+        store, wanted = self._store, ActionFilter(filter)
         known: dict[tuple[str, str], bool] = {}
         unknown: list[Step] = []
-        async with aclosing(scanned(self._app, session_id)) as pages:
+        async with aclosing(self.scanner.actions(session_id)) as pages:
             async for page in pages:
                 for nr, actor, name in page:
                     if wanted.matches(actor, name) and not await self._is_played(actor, name, known):
@@ -269,13 +294,13 @@ class Player:
     async def _is_played(self, actor: str, name: str, known: dict[tuple[str, str], bool]) -> bool:
         is_played = known.get((actor, name))
         if is_played is None:
-            is_played = known[actor, name] = self._app.bus.player_of(actor, name) is not None
+            is_played = known[actor, name] = self._bus.player_of(actor, name) is not None
             if len(known) % 50 == 0:
                 await asyncio.sleep(0)
         return is_played
 
     def _unknown(self, step: Step) -> dict[str, Any]:
-        near = nearest(step.title, self._app.bus.playable())
+        near = nearest(step.title, self._bus.playable())
         message = f"nobody plays {step.title!r}" + (f"; near it: {', '.join(near)}" if near else "")
         return {
             "number": step.number,
@@ -287,7 +312,7 @@ class Player:
         }
 
     async def _play(self, job: JobContext, data: PlayData) -> Ending[dict[str, Any]]:
-        store, session_id = self._app.store, data.session_id
+        store, session_id = self._store, data.session_id
         left = await self._left(session_id, data.filter)
         counts, _ = await store.read(lambda tx: playbooks.played(tx, session_id, job.id, 0))
         done = counts.get("done", 0)  # by this play, before the server was killed
@@ -334,22 +359,22 @@ class Player:
         return Ending(summary)
 
     async def _left(self, session_id: str, filter: str) -> Left:
-        left = Left(Order(await self._app.store.read(lambda tx: playbooks.priorities(tx, session_id))), filter)
-        async with aclosing(scanned(self._app, session_id)) as pages:
+        left = Left(Order(await self._store.read(lambda tx: playbooks.priorities(tx, session_id))), filter)
+        async with aclosing(self.scanner.actions(session_id)) as pages:
             async for page in pages:
                 left.take_in(page)
         return left
 
     async def _look_again(self, left: Left, session_id: str, is_order: bool) -> None:
         if is_order:
-            left.begin_anew(Order(await self._app.store.read(lambda tx: playbooks.priorities(tx, session_id))))
-        async with aclosing(scanned(self._app, session_id, after=left.seen)) as pages:
+            left.begin_anew(Order(await self._store.read(lambda tx: playbooks.priorities(tx, session_id))))
+        async with aclosing(self.scanner.actions(session_id, after=left.seen)) as pages:
             async for page in pages:
                 left.take_in(page)
 
     def _told(self, steps: list[Step]) -> list[dict[str, Any]]:
         """Return what is told of actions, as many of them as the record of a job has room for."""
-        found, room = [], self._app.settings.max_job_result_bytes // 2
+        found, room = [], self._settings.max_job_result_bytes // 2
         for step in steps:
             told = playbooks.told(step)
             room -= len(orjson.dumps(told))
@@ -364,9 +389,9 @@ class Player:
         Args:
             brought: those who brought actions, as this play has looked them up already.
         """
-        app, who = self._app, self._app.bus.player_of(step.actor, step.name)
+        who = self._bus.player_of(step.actor, step.name)
         # Not waited for: the writer keeps the order, and the end is stored behind it.
-        begun = app.store.write(lambda tx: self._begin(tx, step, job, who))
+        begun = self._store.write(lambda tx: self._begin(tx, step, job, who))
         begun.add_done_callback(_seen)
         known: tuple[str, ...] = ()
         env: dict[str, str] | None = None
@@ -375,20 +400,20 @@ class Player:
         try:
             by = await self._brought(step.authority, job.authority, brought)
             both &= by
-            both.require(*app.bus.scopes_of(step.actor, step.name))
+            both.require(*self._bus.scopes_of(step.actor, step.name))
             scene = await self._scene(data, job.user_id, both)
             action = step.action
             for word in _words_in(action, scene.words):
                 both &= await self._brought(scene.words_by[word], job.authority, brought)
-            both.require(*app.bus.scopes_of(step.actor, step.name))
+            both.require(*self._bus.scopes_of(step.actor, step.name))
             scene = replace(scene, principal=replace(scene.principal, authority=both))
             if both.is_metered:
-                entries = await app.credentials.admit(both, step.title)
+                entries = await self._credentials.admit(both, step.title)
             secrets = await self._prepare(action, scene)
             known = spellings(secrets)
             play = self._offer(job, scene, action, secrets, known)
             with job.under(both):
-                handled_by, answer = await app.bus.play(play)
+                handled_by, answer = await self._bus.play(play)
             if handled_by is None:
                 raise JobError(self._unknown(step)["message"])
             if holds(play.env, known):
@@ -400,7 +425,7 @@ class Player:
             if job.is_cancelling or job.is_withdrawn:
                 described = {"kind": "CANCELLED", "message": "The play was cancelled while it ran."}
                 outcome = Outcome(who, error=described, asked=job.asked)
-                await asyncio.shield(app.store.write(End(app.events, job.id, step, outcome)))
+                await asyncio.shield(self._store.write(End(self._events, job.id, step, outcome)))
             raise
         except (PluginError, PlayError, PoolError, RpcError, JobsError) as error:
             described = hidden(describe_for_job(error), known)
@@ -410,8 +435,8 @@ class Player:
             is_over = isinstance(error, CredentialRevoked | CredentialExpired) and job.authority.over is None
             is_over = is_over and by.over is not None  # else it is a word in it that is over
             outcome = Outcome(who, error=described, asked=job.asked, is_withdrawn=is_over)
-        app.credentials.note(entries, "ok" if outcome.error is None else outcome.error["kind"])
-        return End(app.events, job.id, step, outcome, env, both.stored)
+        self._credentials.note(entries, "ok" if outcome.error is None else outcome.error["kind"])
+        return End(self._events, job.id, step, outcome, env, both.stored)
 
     async def _brought(self, stored: str, own: Authority, brought: dict[str, Authority]) -> Authority:
         """Return who brought an action, or set a word in it."""
@@ -419,12 +444,12 @@ class Player:
             return own
         if stored not in brought:
             # In a transaction of the writer's: from then on what ends a credential is seen.
-            brought[stored] = await self._app.store.write(lambda tx: self._app.credentials.load(tx, stored))
+            brought[stored] = await self._store.write(lambda tx: self._credentials.load(tx, stored))
         return brought[stored]
 
     def _plain(self, value: Any) -> Any:
         """Return what a guest answered as JSON can hold it. Raises TooLarge, or JobError."""
-        most = self._app.settings
+        most = self._settings
         try:
             text = orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)
         except TypeError as error:
@@ -442,14 +467,13 @@ class Player:
             are_texts = False
         if not are_texts:
             raise JobError("What plays it left words of the session that are no texts: tell its author.")
-        most = self._app.settings.max_words_bytes
+        most = self._settings.max_words_bytes
         if sum(len(name) + len(text.encode("utf-8", "replace")) for name, text in env.items()) > most:
             raise TooLarge(f"with it the session's words would have more than {most} bytes, the most allowed")
         return env
 
     async def _scene(self, data: PlayData, user_id: str, authority: Authority) -> Scene:
-        app = self._app
-        session = await app.sessions.get(data.session_id, user_id)
+        session = await self._sessions.get(data.session_id, user_id)
 
         def read(tx: Tx) -> tuple[Any, Context | None, dict[str, str], dict[str, str]]:
             return (
@@ -459,7 +483,7 @@ class Player:
                 playbooks.words_by(tx, session.id),
             )
 
-        user, context, env, words_by = await app.store.read(read)
+        user, context, env, words_by = await self._store.read(read)
         if user is None:
             raise JobError(str(UserNotFound(user_id)))
         context = context or Context(user_id, session.context_name, 0, None, "{}", "[]", 1, 0)
@@ -473,11 +497,11 @@ class Player:
 
     async def _prepare(self, action: Action, scene: Scene) -> tuple[Secret, ...]:
         """Put words and secrets into their places in an action, and return the secrets."""
-        most = self._app.settings.max_action_growth
+        most = self._settings.max_action_growth
         action.params.replace(scene.words, most)
         names = {name for _, value, _ in action.params.items() for name in _SECRET.findall(value)}
         user_id, context_name = scene.session.core_user_id, scene.session.context_name
-        found = {name: await self._app.stores.secret(user_id, context_name, name) for name in sorted(names)}
+        found = {name: await self.stores.secret(user_id, context_name, name) for name in sorted(names)}
         grown = sum(len(found[name]) for _, value, _ in action.params.items() for name in _SECRET.findall(value))
         if grown > most:
             raise TooLarge(f"its secrets would make it longer than {most} characters, the most allowed")
@@ -487,7 +511,7 @@ class Player:
     def _offer(
         self, job: JobContext, scene: Scene, action: Action, secrets: tuple[Secret, ...], known: tuple[str, ...]
     ) -> Play:
-        app, session = self._app, scene.session
+        session = scene.session
         view = SessionView(
             session.id,
             session.core_user_id,
@@ -505,7 +529,7 @@ class Player:
             partial(self._call, scene.principal, known),
             partial(_ask, job, known),
             dict(scene.env),
-            sources.code_folder(app.settings, session.core_user_id, session.context_name, coderoot),
+            sources.code_folder(self._settings, session.core_user_id, session.context_name, coderoot),
             lambda text: job.log(hidden(text, known)),
             scene.principal.may,
             scene.principal.authority.require,
@@ -519,11 +543,11 @@ class Player:
         is_put_away = method == "context.db.set" and params.get("secret") is True
         if not is_put_away and holds(params, known):
             raise JobError(f"{method} is not handed a secret, which would stand where it can be read.")
-        return await inside.call(self._app, principal, method, params)
+        return await self._dispatcher.call(principal, method, params)
 
     def _begin(self, tx: Tx, step: Step, job: JobContext, who: str | None) -> None:
         playbooks.begin(tx, step.session_id, step.number, job.id, who)
-        _tell(self._app.events, tx, step, job.user_id, job.id)
+        _tell(self._events, tx, step, job.user_id, job.id)
 
 
 def _words_in(action: Action, words: dict[str, str]) -> list[str]:

@@ -3,15 +3,17 @@
 An action is kept as the heroscript it is; reading it again gives the same. Source: seeds/play-session.md.
 """
 
+import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from heroscript import Action, PlayBook, parse
 from rpcserver.playbooks.sources import Written
-from rpcserver.rpc.errors import INVALID_PARAMS, RpcError
-from store import Tx
+from rpcserver.rpc.errors import INVALID_PARAMS, RESPONSE_TOO_LARGE, RpcError
+from store import Places, Store, Tx
 
 TOLD_BYTES = 16 * 1024  # of a result, in a notice
 MAX_PRIORITIES = 500  # filters of one playbook, which are written anew together
@@ -19,6 +21,9 @@ _COLUMNS = (
     "session_id, number, actor, name, text, priority, file, line, state, handled_by, result, error, job_id, asked,"
     " started_at, finished_at, authority"
 )
+SCANNED = 500  # rows looked at in one turn of the loop
+SHOWN = 200  # actions told at once; playbook_find tells them all
+SHOWN_BYTES = 512 * 1024  # and of those only as many as are not longer than this
 _OVER = "('done', 'withdrawn')"
 
 
@@ -379,3 +384,66 @@ def _outcome(step: Step) -> dict[str, Any]:
         "error": None if step.error is None else json.loads(step.error),
         "ms": took,
     }
+
+
+class Scanner:
+    """Reads playbooks as long as they may be.
+
+    Args:
+        places: for those that are long: so many users' go on at once.
+    """
+
+    def __init__(self, store: Store, places: Places) -> None:
+        self._store = store
+        self._places = places
+
+    async def actions(
+        self, session_id: str, *, include_done: bool = False, after: int = 0
+    ) -> AsyncGenerator[list[tuple[int, str, str]], None]:
+        """Yield number, actor and name of a playbook's actions, some in each turn of the loop."""
+
+        async def behind(after: int) -> list[tuple[int, str, str]]:
+            return await self._store.read(lambda tx: page(tx, session_id, after, SCANNED, include_done))
+
+        found = await behind(after)
+        yield found
+        if len(found) < SCANNED:
+            return
+        async with self._places.place():
+            while len(found) == SCANNED:
+                await asyncio.sleep(0)
+                found = await behind(found[-1][0])
+                yield found
+
+    async def text(self, session_id: str, include_done: bool, most: int) -> str:
+        """Return a playbook as heroscript. Raises RpcError when it has more than `most` bytes."""
+        parts: list[str] = []
+        size = after = 0
+        async with self._places.place():
+            while found := await self._store.read(partial(_texts, session_id, after, include_done)):
+                await asyncio.sleep(0)
+                after = found[-1][0]
+                parts += [text for _, text in found]
+                size += sum(len(text) for _, text in found)
+                if size > most:
+                    message = (
+                        f"The playbook has more than {most} bytes, the most of an answer: see session.playbook_find."
+                    )
+                    raise RpcError(RESPONSE_TOO_LARGE, "RESPONSE_TOO_LARGE", message)
+        return "\n".join(parts)
+
+
+def first_shown(tx: Tx, session_id: str, after: int) -> list[dict[str, Any]]:
+    """Return the first actions behind a number, as they are told to whoever added them."""
+    found: list[dict[str, Any]] = []
+    size = 0
+    for step in first_of(tx, session_id, after, SHOWN):
+        size += step.size
+        if found and size > SHOWN_BYTES:
+            break
+        found.append(shown(step))
+    return found
+
+
+def _texts(session_id: str, after: int, include_done: bool, tx: Tx) -> list[tuple[int, str]]:
+    return texts(tx, session_id, after, SCANNED, include_done)

@@ -3,26 +3,98 @@
 import asyncio
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import Any, Protocol
+from uuid import UUID
 
 from pydantic import BaseModel
 
 from jobs import model as jobs
-from jobs.authority import SERVER, Authority
-from jobs.clock import Clock
+from jobs.authority import SERVER, Authority, End
+from jobs.clock import Clock, Stoppable
+from jobs.engine import JobRunner
 from rpcserver.auth.authenticator import Principal
-from rpcserver.openrpc.examples import Example
+from rpcserver.ratelimit import Meter
 from rpcserver.rpc.errors import Unauthenticated
-from rpcserver.rpc.jsonrpc import Id, Request, encode_notification
-from rpcserver.rpc.replies import Reply
+from rpcserver.rpc.jsonrpc import Id, Invalid, Request, Response, encode_notification
+from rpcserver.rpc.refusals import NotFromInside
+from rpcserver.rpc.scheduler import Share
+from rpcserver.settings import Settings
 from rpcserver.telemetry.tracing import Span
-from rpcserver.transport.connection import Connection
 from store import Tx, new_id
 
-if TYPE_CHECKING:
-    from rpcserver.app import App
+Reply = Callable[[bytes | None], None]
+
+
+class Connection(Protocol):
+    """What calls come over: a client's connection, or what stands in its place for a call from inside."""
+
+    label: str
+    principal: Principal | None
+    is_operator: bool
+    share: Share  # in whose turns its calls go on
+    loop: asyncio.AbstractEventLoop
+    calls: "dict[Any, Call]"  # under way, by their ids
+    in_flight: int
+    in_line: int  # of those in flight: behind others on their session
+    last_method: str
+    meters: tuple[Meter, ...]
+    around: Stoppable | None  # what waits for its calls; None: a client
+
+    @property
+    def is_known(self) -> bool:
+        """It is clear who calls."""
+
+    @property
+    def is_open(self) -> bool:
+        """Messages can still be sent."""
+
+    @property
+    def client(self) -> "Client | None":
+        """The client's connection; None for a call from inside."""
+
+    def reply(self, message: bytes | None) -> None:
+        """Send an answer."""
+
+    def send_soon(self, message: bytes) -> None:
+        """Send a message with this turn's others."""
+
+    def hold_back(self, size: int) -> None:
+        """Count bytes of answers that wait for others."""
+
+
+class Client(Connection, Protocol):
+    """A client's connection, as the rooms below `transport` see it."""
+
+    id: UUID
+    address: str
+    opened_at: int
+    about: dict[str, Any]  # what it says it is, with `server.identify`
+    sessions: set[str]  # those it has used
+    paused: bool  # it does not read
+
+    def answered(self, response: Response | Invalid) -> None:
+        """Take the client's answer to a request of the server."""
+
+    async def ask(self, method: str, params: dict[str, Any]) -> Any:
+        """Send a request and return what the client answers. Raises ClientDeclined or ClientGone."""
+
+    async def become(self, principal: Principal) -> None:
+        """Make it a user's. Raises TooManyConnections or CredentialEnded."""
+
+    def log_out(self) -> None:
+        """Close it at its user's wish."""
+
+    def shut(self, end: End) -> None:
+        """Close it, for its credential has ended so."""
+
+    def owe(self, size: int) -> None:
+        """Count what is read from the log for it later."""
+
+    async def writable(self) -> None:
+        """Wait until the client has read enough for more to be sent."""
 
 
 class Progress:
@@ -76,9 +148,18 @@ class Progress:
             self._send(encode_notification("$/progress", {"token": self._token, "value": value}))
 
 
-Handler = Callable[["Call", Any], Any]
+Handler = Callable[[Any, Any], Any]  # a `services.Call`, and the params' model
 
 MARGIN_S = 0.5  # an answer that says that a job goes on comes this long before the call's deadline
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One call and what it answers."""
+
+    name: str
+    params: dict[str, Any] = field(default_factory=dict)
+    result: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,12 +267,15 @@ def _positions(params: type[BaseModel]) -> tuple[str, ...]:
 
 
 class Call:
-    """One call on its way."""
+    """One call on its way.
+
+    Args:
+        reply: takes what is answered.
+    """
 
     __slots__ = (
         "_after_reply",
         "_progress",
-        "app",
         "clock",
         "connection",
         "deadline_s",
@@ -210,14 +294,25 @@ class Call:
         "reply",
         "request",
         "returning",
+        "runner",
+        "settings",
         "span",
         "started",
         "task",
         "timer",
     )
 
-    def __init__(self, app: "App", connection: Connection, method: Method, request: Request, reply: Reply) -> None:
-        self.app = app
+    def __init__(
+        self,
+        settings: Settings,
+        runner: JobRunner,
+        connection: Connection,
+        method: Method,
+        request: Request,
+        reply: Reply,
+    ) -> None:
+        self.settings = settings
+        self.runner = runner
         self.connection = connection
         self.method = method
         self.request = request
@@ -226,7 +321,7 @@ class Call:
         self.meta: dict[str, Any] = {}
         self.key: str | None = None
         self.idempotency_key: str | None = None
-        self.deadline_s = method.timeout_s or app.settings.call_timeout_s
+        self.deadline_s = method.timeout_s or settings.call_timeout_s
         self.is_cancelled = False
         self.is_over = False
         self.has_turn = False
@@ -249,6 +344,13 @@ class Call:
         if self.connection.principal is None:
             raise Unauthenticated
         return self.connection.principal
+
+    @property
+    def client(self) -> Client:
+        """The client's own connection. Raises NotFromInside."""
+        if self.connection.client is None:
+            raise NotFromInside(self.method.name)
+        return self.connection.client
 
     @property
     def authority(self) -> Authority:
@@ -277,7 +379,7 @@ class Call:
 
     def is_long(self, function: str) -> bool:
         """Tell whether a job function is of the long lane."""
-        spec = self.app.runner.spec(function)
+        spec = self.runner.spec(function)
         return spec is not None and spec.lane == "long"
 
     async def submit(
@@ -296,10 +398,10 @@ class Call:
             along: what is to be stored with its row, or not at all.
         """
         request = replace(request, job_id=request.job_id or new_id("j_"))
-        submitting = asyncio.ensure_future(self.app.runner.submit(function, data, request, along=along))
+        submitting = asyncio.ensure_future(self.runner.submit(function, data, request, along=along))
         assert request.job_id is not None
         try:
-            with self.app.runner.audience.watched(request.job_id, self.progress):  # it may report before this goes on
+            with self.runner.audience.watched(request.job_id, self.progress):  # it may report before this goes on
                 job_id = await asyncio.shield(submitting)
         except asyncio.CancelledError:
             # Its row is on its way, and cannot be called back.
@@ -317,14 +419,13 @@ class Call:
 
     async def result(self, job_id: str) -> Any:
         """Wait for a job that this call has begun, telling its caller how far it is, and return its result."""
-        runner = self.app.runner
-        with runner.audience.watched(job_id, self.progress):
-            return await runner.result(job_id)
+        with self.runner.audience.watched(job_id, self.progress):
+            return await self.runner.result(job_id)
 
     async def run(self, function: str, data: BaseModel | dict[str, Any], request: jobs.Request) -> Any:
         """Run a job as a part of this call and return its result."""
         if not self.is_long(function):
-            return await self.app.runner.run(function, data, request)
+            return await self.runner.run(function, data, request)
         return await self.result(await self.submit(function, data, request))
 
     def progress(self, done: float, total: float | None, message: str) -> None:
@@ -333,38 +434,9 @@ class Call:
             token = self.meta.get("progress_token")
             if not isinstance(token, str | int) or isinstance(token, bool):
                 return
-            interval_s = self.app.settings.progress_interval_s
+            interval_s = self.settings.progress_interval_s
             self._progress = Progress(token, interval_s, self.connection.send_soon)
         self._progress.report(done, total, message)
-
-    def stop(self, job_id: str) -> None:
-        """Note that a job of this call asks a person: the other calls on the session go on, and its time stands still.
-
-        That is the time its work may take. When the caller's patience is over, the job's id is the answer.
-        """
-        self.job_id, self.has_asked = job_id, True
-        self.app.dispatcher.asks(self)
-        if self.connection.around is not None:
-            self.connection.around.stop(job_id)
-
-    def go_on(self) -> None:
-        """Note that the question is over."""
-        if self.connection.around is not None:
-            self.connection.around.go_on()
-
-    def leave(self) -> None:
-        """Let others have the slot of the job that makes this call, if one does."""
-        if self.connection.around is not None:
-            self.connection.around.leave()
-
-    def come_back(self) -> None:
-        """Want that slot again."""
-        if self.connection.around is not None:
-            self.connection.around.come_back()
-
-    async def back(self) -> None:
-        """Wait for the turn that was given away: it comes before all calls that have not begun."""
-        await self.app.dispatcher.take_turn_back(self)
 
     def after_reply(self, notice: Callable[[], None]) -> None:
         """Have `notice` called once the reply is queued: nothing it sends can overtake the reply."""
@@ -383,3 +455,9 @@ class Call:
         if self._after_reply is not None:
             for notice in self._after_reply:
                 notice()
+
+
+def method_in(frame: FrameType) -> str | None:
+    """Return the name of the method whose call is worked on in a frame of the stack, None where none is."""
+    call = frame.f_locals.get("call")
+    return call.method.name if isinstance(call, Call) else None

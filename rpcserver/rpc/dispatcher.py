@@ -9,34 +9,46 @@ import inspect
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
+import orjson
 import structlog
 from jsonrpcserver import Success
 from pydantic import ValidationError
 
 from core.limits import LONGEST_S
 from jobs.clock import CURRENT, Clock
+from jobs.engine import JobRunner
 from jobs.errors import JobsError
 from jobs.model import problems
 from jobs.nearest import nearest
+from jobs.progress import OnProgress
 from jobs.remotes.mapping import fitted
 from rpcserver.auth.authenticator import Principal
+from rpcserver.auth.credentials import Credentials
 from rpcserver.rpc import jsonrpc, replies
-from rpcserver.rpc.calls import Call, Method, method
-from rpcserver.rpc.errors import METHOD_NOT_FOUND, Busy, ErrorObject, InvalidParams, RpcError, ShuttingDown, describe
+from rpcserver.rpc.calls import Call, Connection, Method, Reply
+from rpcserver.rpc.errors import (
+    METHOD_NOT_FOUND,
+    SHUTTING_DOWN,
+    Busy,
+    ErrorObject,
+    InvalidParams,
+    RpcError,
+    ShuttingDown,
+    describe,
+)
+from rpcserver.rpc.idempotency import Answers
+from rpcserver.rpc.inside import Inside
 from rpcserver.rpc.jsonrpc import Invalid, Request, Response
 from rpcserver.rpc.refusals import NotFromInside, RateLimited
-from rpcserver.rpc.replies import Reply
+from rpcserver.rpc.scheduler import Paced, Scheduler
+from rpcserver.settings import Settings
 from rpcserver.telemetry import tracing
-from rpcserver.telemetry.metrics import INVALID, UNKNOWN
-from rpcserver.transport.connection import Connection
-from rpcserver.transport.scheduler import Paced
+from rpcserver.telemetry.metrics import INVALID, UNKNOWN, Metrics
 from store import OWNER, StoreError
 
-if TYPE_CHECKING:
-    from rpcserver.app import App
-    from rpcserver.rpc.calls import Call
+MakeCall = Callable[[Connection, Method, Request, Reply], Call]
 
 
 class Turns:
@@ -48,7 +60,7 @@ class Turns:
     def __contains__(self, key: str) -> bool:
         return key in self._waiting
 
-    def take(self, call: "Call", key: str) -> bool:
+    def take(self, call: Call, key: str) -> bool:
         """Take the turn, or stand in line and return False."""
         # Before the first await: forty pipelined calls on one session keep their order.
         waiting = self._waiting.get(key)
@@ -59,7 +71,7 @@ class Turns:
         call.has_turn = True
         return True
 
-    def next(self, key: str) -> "Call | None":
+    def next(self, key: str) -> Call | None:
         """End a turn and return the call whose turn begins; None when a call came back, or nobody waits."""
         waiting = self._waiting[key]
         if not waiting:
@@ -73,13 +85,13 @@ class Turns:
         call.returning = None
         return None
 
-    def leave(self, call: "Call", key: str) -> None:
+    def leave(self, call: Call, key: str) -> None:
         """Stand in line no more."""
         waiting = self._waiting.get(key)
         if waiting is not None and call in waiting:
             waiting.remove(call)
 
-    async def take_back(self, call: "Call", key: str) -> None:
+    async def take_back(self, call: Call, key: str) -> None:
         """Wait for the turn before all who have not begun; whoever else waits for the same call waits along."""
         if call.returning is None:
             waiting = self._waiting.get(key)
@@ -91,8 +103,6 @@ class Turns:
             waiting.appendleft(call)
         await asyncio.shield(call.returning)
 
-
-__all__ = ["Call", "Dispatcher", "Method", "method"]
 
 log = structlog.get_logger("rpc")
 
@@ -106,11 +116,35 @@ class Dispatcher:
     """Takes messages from connections and answers them.
 
     Args:
+        default_session: names a user's default session, None when it is not known to have one.
         spawn: starts a task that outlives the connection and ends with the server.
+
+    Attributes:
+        make_call: makes a call with what handlers get besides its params; set before the first message.
     """
 
-    def __init__(self, app: "App", methods: Iterable[Method], spawn: Callable[[Any], asyncio.Task[None]]) -> None:
-        self._app = app
+    make_call: MakeCall
+
+    def __init__(
+        self,
+        methods: Iterable[Method],
+        *,
+        settings: Settings,
+        metrics: Metrics,
+        scheduler: Scheduler,
+        runner: JobRunner,
+        credentials: Credentials,
+        answers: Answers,
+        default_session: Callable[[str], str | None],
+        spawn: Callable[[Any], asyncio.Task[None]],
+    ) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._scheduler = scheduler
+        self._runner = runner
+        self._credentials = credentials
+        self.answers = answers
+        self._default_session = default_session
         self._spawn = spawn
         self.methods: dict[str, Method] = {method.name: method for method in methods}
         self._entries: dict[str, Any] = {name: _entry(method) for name, method in self.methods.items()}
@@ -129,7 +163,7 @@ class Dispatcher:
 
         A short call is begun at once; of a long message or a batch the steps that are left are returned.
         """
-        limits = self._app.settings
+        limits = self._settings
         size = len(frame)
         if size > limits.max_unauthenticated_bytes and not connection.is_known:
             error = jsonrpc.too_large(limits.max_unauthenticated_bytes, size)
@@ -146,11 +180,46 @@ class Dispatcher:
         if not is_batch:
             self._take(connection, items[0], connection.reply)
             return
-        max_bytes = self._app.settings.max_response_bytes if connection.is_known else STRANGER_BATCH_BYTES
+        max_bytes = self._settings.max_response_bytes if connection.is_known else STRANGER_BATCH_BYTES
         reply = replies.Batch(len(items), max_bytes, connection).add
         for item in items:
             self._take(connection, item, reply)
             yield
+
+    async def call(
+        self, principal: Principal | None, method: str, params: dict[str, Any], on_progress: OnProgress | None = None
+    ) -> Any:
+        """Call a method from inside, as a client of the principal would (None: the operator), and return its result.
+
+        Permission, the session's order, params and errors are the same, so that a script can do everything its user
+        can, and nothing else. While the call asks a person, whoever waits for it stands still. When the server is
+        stopping, it waits to be stopped with it: the next start decides what becomes of the caller. Raises RpcError
+        with what a client would have been told.
+        """
+        around, share = CURRENT.get(), self._scheduler.of_user("operator" if principal is None else principal.user.id)
+        inside = Inside(principal, share, around, on_progress)
+        if on_progress is not None:
+            params = {**params, "_meta": {"progress_token": method}}
+        frame = orjson.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
+        for _ in self.receive(inside, frame) or ():
+            pass
+        try:
+            answer = await inside.answer
+            if "error" in answer and answer["error"]["code"] == SHUTTING_DOWN:
+                await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            for call in tuple(inside.calls.values()):
+                self._cancel(call)
+            raise
+        finally:
+            if around is not None:
+                await around.back()
+        if "error" in answer:
+            error = answer["error"]
+            details = dict(error["data"])
+            kind, is_retryable = details.pop("kind"), details.pop("retryable")
+            raise RpcError(error["code"], kind, error["message"], is_retryable=is_retryable, **details)
+        return answer["result"]
 
     def stop(self) -> None:
         """Stop the calls that are left, waiting or running; each is answered."""
@@ -160,21 +229,22 @@ class Dispatcher:
 
     def _take(self, connection: Connection, item: jsonrpc.Item, reply: Reply) -> None:
         if isinstance(item, Invalid) and not item.is_answer:
-            self._app.metrics.called(INVALID, item.error.code, 0)
+            self._metrics.called(INVALID, item.error.code, 0)
             reply(jsonrpc.encode_error(item.id, item.error))
         elif isinstance(item, Invalid | Response):
             # An answer is never answered, whatever is wrong with it: whoever asked hears of that.
-            connection.answered(item)
+            if connection.client is not None:
+                connection.client.answered(item)
             reply(None)
         elif item.method.startswith("$/"):
             self._protocol_message(connection, item, reply)
         else:
             method = self.methods.get(item.method)
             if method is None or (method.is_operator and not connection.is_operator):
-                self._app.metrics.called(UNKNOWN, METHOD_NOT_FOUND, 0)
+                self._metrics.called(UNKNOWN, METHOD_NOT_FOUND, 0)
                 reply(self._not_found(connection, item) if item.has_id else None)
                 return
-            self._admit(Call(self._app, connection, method, item, reply))
+            self._admit(self.make_call(connection, method, item, reply))
 
     def _not_found(self, connection: Connection, item: Request) -> bytes:
         # What is near is looked for only for those we know.
@@ -199,7 +269,7 @@ class Dispatcher:
         try:
             self._check(call)
         except (RpcError, JobsError) as error:
-            call.reply(replies.encoded(call, describe(error)))
+            call.reply(replies.encoded(call, describe(error), self._metrics))
             return
         call.started = time.monotonic()
         connection.in_flight += 1
@@ -216,12 +286,12 @@ class Dispatcher:
             self._release(call.key)
 
     def _check(self, call: Call) -> None:
-        connection, limits = call.connection, self._app.settings
+        connection, limits = call.connection, self._settings
         method = call.method
         if self.is_draining:
             raise ShuttingDown
         _permit(call)
-        if method.is_own and connection.is_inside:
+        if method.is_own and connection.client is None:
             raise NotFromInside(method.name)
         if self.maintenance is not None and method.needs_auth and not connection.is_operator:
             raise self.maintenance
@@ -244,7 +314,7 @@ class Dispatcher:
 
     def _order_key(self, call: Call, params: dict[str, Any] | list[Any]) -> str | None:
         if call.method.is_own:
-            return f"connection:{call.connection.id}"
+            return f"connection:{call.client.id}"
         if isinstance(params, list):
             named = dict(zip(call.method.positions, params, strict=False)).get("session_id")
         else:
@@ -253,7 +323,7 @@ class Dispatcher:
             return named
         # No default session yet: calls that name none keep their order while the first of them makes it.
         making = f"default:{call.user_id}"
-        return making if making in self._turns else (self._app.sessions.default_of(call.user_id) or making)
+        return making if making in self._turns else (self._default_session(call.user_id) or making)
 
     def _run(self, call: Call) -> bool:
         """Start a call and tell whether it goes on in a task of its own."""
@@ -289,20 +359,20 @@ class Dispatcher:
 
     async def _fenced(self, call: Call) -> Any:
         """Run a call that is counted against its credential, or whose key may have been answered before."""
-        app, principal = self._app, call.connection.principal
+        principal = call.connection.principal
         entries: Collection[str] = ()
         if principal is not None and principal.is_metered and call.method.needs_auth:
-            entries = await app.credentials.admit(principal.authority, call.method.name)
+            entries = await self._credentials.admit(principal.authority, call.method.name)
             principal.authority.require()  # it waited for that
         kind = "CANCELLED"
         try:
             if call.idempotency_key is None:
                 outcome = await self._settled(call)
             else:
-                outcome = await app.answers.once(call, call.idempotency_key, self._settled)
+                outcome = await self.answers.once(call, call.idempotency_key, self._settled)
             kind = outcome.data["kind"] if isinstance(outcome, ErrorObject) else "ok"
         finally:
-            app.credentials.note(entries, kind)
+            self._credentials.note(entries, kind)
         return outcome
 
     async def _settled(self, call: Call) -> Any:
@@ -317,7 +387,7 @@ class Dispatcher:
         call.task = task = cast("asyncio.Task[None]", asyncio.current_task())
         self._running.add(task)
         left_s = call.deadline_s if call.timer is None else call.deadline_s - (time.monotonic() - call.started)
-        clock = call.clock = Clock(left_s, call)
+        clock = call.clock = Clock(left_s, _Asking(self, call))
         CURRENT.set(clock)
         try:
             if call.is_cancelled or self._is_stopped:
@@ -363,7 +433,7 @@ class Dispatcher:
         """Stop the jobs that a cancelled call has begun; one of an earlier call's dedup key is not its own."""
         for job_id in call.jobs:
             try:
-                await asyncio.shield(self._app.runner.cancel(job_id))
+                await asyncio.shield(self._runner.cancel(job_id))
             except StoreError as error:
                 log.warning("job_not_cancelled", job_id=job_id, reason=str(error))
             except asyncio.CancelledError:
@@ -384,7 +454,7 @@ class Dispatcher:
         state = "waiting_input" if call.clock is not None and call.clock.is_stopped else "running"
         outcome = replies.unfinished(call, job_id, state)
         if call.idempotency_key is not None:
-            await self._app.answers.settle(call, call.idempotency_key, outcome)
+            await self.answers.settle(call, call.idempotency_key, outcome)
         if not call.is_over:
             self._answer(call, outcome)
 
@@ -400,9 +470,9 @@ class Dispatcher:
         if connection.calls.get(call.id) is call:
             del connection.calls[call.id]
         took_s = time.monotonic() - call.started
-        if took_s > self._app.settings.slow_call_s and not call.has_asked:
+        if took_s > self._settings.slow_call_s and not call.has_asked:
             log.warning("slow_call", method=call.method.name, ms=round(took_s * 1000), connection=connection.label)
-        call.answer(replies.encoded(call, outcome))
+        call.answer(replies.encoded(call, outcome, self._metrics))
 
     def _release(self, key: str) -> None:
         while (call := self._turns.next(key)) is not None:
@@ -437,6 +507,45 @@ class Dispatcher:
             await self._turns.take_back(call, call.key)
             if call.clock.is_stopped:
                 self._give_turn(call)  # asked again meanwhile
+
+
+class _Asking:
+    """What stands still with a call while a job of it asks a person: the calls behind it go on, its time does not.
+
+    That is the time its work may take. When its caller's patience is over, the job's id is the answer.
+    """
+
+    __slots__ = ("_call", "_dispatcher")
+
+    def __init__(self, dispatcher: Dispatcher, call: Call) -> None:
+        self._dispatcher = dispatcher
+        self._call = call
+
+    def stop(self, job_id: str) -> None:
+        """Note that a job asks a person."""
+        self._call.job_id, self._call.has_asked = job_id, True
+        self._dispatcher.asks(self._call)
+        if self._call.connection.around is not None:
+            self._call.connection.around.stop(job_id)
+
+    def go_on(self) -> None:
+        """Note that the question is over."""
+        if self._call.connection.around is not None:
+            self._call.connection.around.go_on()
+
+    def leave(self) -> None:
+        """Let others have the slot of the job that makes this call, if one does."""
+        if self._call.connection.around is not None:
+            self._call.connection.around.leave()
+
+    def come_back(self) -> None:
+        """Want that slot again."""
+        if self._call.connection.around is not None:
+            self._call.connection.around.come_back()
+
+    async def back(self) -> None:
+        """Wait for the turn that was given away: it comes before all calls that have not begun."""
+        await self._dispatcher.take_turn_back(self._call)
 
 
 def _permit(call: Call) -> None:

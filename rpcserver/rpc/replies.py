@@ -1,13 +1,13 @@
 """What goes back to the caller: one reply, a batch of them, or nothing."""
 
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import orjson
 import structlog
 
 from rpcserver.rpc import jsonrpc
+from rpcserver.rpc.calls import Call, Connection
 from rpcserver.rpc.errors import (
     CANCELLED,
     INVALID_PARAMS,
@@ -18,27 +18,9 @@ from rpcserver.rpc.errors import (
     RpcError,
     describe,
 )
-
-if TYPE_CHECKING:
-    from rpcserver.rpc.calls import Call
+from rpcserver.telemetry.metrics import Metrics
 
 log = structlog.get_logger("rpc")
-
-Reply = Callable[[bytes | None], None]
-
-
-class Outlet(Protocol):
-    """What a batch needs of a connection."""
-
-    @property
-    def is_open(self) -> bool:
-        """Messages can still be sent."""
-
-    def hold_back(self, size: int) -> None:
-        """Count bytes that will be sent later; a negative number: that are sent now."""
-
-    def reply(self, message: bytes | None) -> None:
-        """Send an answer."""
 
 
 class Batch:
@@ -48,17 +30,17 @@ class Batch:
         max_bytes: how long they may be together; what is over becomes an error.
     """
 
-    def __init__(self, items: int, max_bytes: int, outlet: Outlet) -> None:
+    def __init__(self, items: int, max_bytes: int, connection: Connection) -> None:
         self._left = items
         self._max_bytes = max_bytes
-        self._outlet = outlet
+        self._connection = connection
         self._bytes = 0
         self._replies: list[bytes] = []
 
     def add(self, reply: bytes | None) -> None:
         """Take one reply; the last one sends them all."""
         self._left -= 1
-        if not self._outlet.is_open:
+        if not self._connection.is_open:
             self._replies.clear()
             return
         if reply is not None:
@@ -67,18 +49,18 @@ class Batch:
                 reply = orjson.dumps({"jsonrpc": "2.0", "error": _too_large(self._max_bytes).as_dict(), "id": id})
             self._bytes += len(reply)
             self._replies.append(reply)
-            self._outlet.hold_back(len(reply))
+            self._connection.hold_back(len(reply))
         if self._left == 0 and self._replies:
-            self._outlet.hold_back(-self._bytes)
-            self._outlet.reply(jsonrpc.encode_batch(self._replies))
+            self._connection.hold_back(-self._bytes)
+            self._connection.reply(jsonrpc.encode_batch(self._replies))
 
 
-def encoded(call: "Call", outcome: Any) -> bytes | None:
+def encoded(call: Call, outcome: Any, metrics: Metrics) -> bytes | None:
     """Return the reply for a result or an ErrorObject, None for a notification; count it and end its span."""
     if not isinstance(outcome, ErrorObject):
         outcome = _result(call, outcome)
     code = outcome.code if isinstance(outcome, ErrorObject) else 0
-    call.app.metrics.called(call.method.name, code, time.monotonic() - call.started if call.started else 0.0)
+    metrics.called(call.method.name, code, time.monotonic() - call.started if call.started else 0.0)
     if call.span is not None:
         call.span.end(code)
     if not call.request.has_id:
@@ -88,14 +70,14 @@ def encoded(call: "Call", outcome: Any) -> bytes | None:
     return jsonrpc.encode_error(call.id, outcome) if isinstance(outcome, ErrorObject) else outcome
 
 
-def _result(call: "Call", outcome: Any) -> bytes | ErrorObject | None:
+def _result(call: Call, outcome: Any) -> bytes | ErrorObject | None:
     if not call.request.has_id:
         return None
     try:
         reply = jsonrpc.encode_result(call.id, outcome)
     except orjson.JSONEncodeError as error:
         return describe(error)
-    limit = call.app.settings.max_response_bytes
+    limit = call.settings.max_response_bytes
     return reply if len(reply) <= limit else _too_large(limit, len(reply))
 
 
@@ -105,7 +87,7 @@ def _too_large(limit: int, size: int | None = None) -> ErrorObject:
     return describe(RpcError(RESPONSE_TOO_LARGE, "RESPONSE_TOO_LARGE", message))
 
 
-def unfinished(call: "Call", job_id: str, state: str) -> Any:
+def unfinished(call: Call, job_id: str, state: str) -> Any:
     """Return the answer to a call whose time is over while a job of it asks a person, or did; the job goes on."""
     if call.method.unfinished is not None:
         return call.method.unfinished(job_id, state)
@@ -121,30 +103,30 @@ def wait_for(job_id: str) -> dict[str, Any]:
     return {"method": "job.wait", "params": {"job_id": job_id}}
 
 
-def interrupted(call: "Call") -> ErrorObject:
+def interrupted(call: Call) -> ErrorObject:
     """Return the error for a call that was stopped by its caller, its deadline, or the server."""
     if call.is_cancelled:
         return cancelled(call)
     return timed_out(call) if call.clock is not None and call.clock.is_up else server_cancelled(call)
 
 
-def timed_out(call: "Call") -> ErrorObject:
+def timed_out(call: Call) -> ErrorObject:
     """Return the error for a call whose time is over."""
     message = f"{call.method.name} took longer than {call.deadline_s:g} s and was stopped."
     return ErrorObject(TIMED_OUT, message, _stopped(call, "TIMED_OUT"))
 
 
-def cancelled(call: "Call") -> ErrorObject:
+def cancelled(call: Call) -> ErrorObject:
     """Return the error for a call its caller cancelled."""
     return ErrorObject(CANCELLED, "Request cancelled", _stopped(call, "CANCELLED"))
 
 
-def server_cancelled(call: "Call") -> ErrorObject:
+def server_cancelled(call: Call) -> ErrorObject:
     """Return the error for a call the server stopped."""
     return ErrorObject(SERVER_CANCELLED, "Server cancelled", _stopped(call, "SERVER_CANCELLED"))
 
 
-def _stopped(call: "Call", kind: str) -> dict[str, Any]:
+def _stopped(call: Call, kind: str) -> dict[str, Any]:
     """Return what is told of a stopped call: what may have had an effect is not to be made again unseen."""
     if not (call.has_begun and call.method.is_change):
         return {"kind": kind, "retryable": True}

@@ -1,20 +1,16 @@
 """Closes sessions whose end has come, as their user would: in turn with the session's other calls, and told."""
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import structlog
 
 from core import users
 from jobs.errors import AccountFrozen
 from rpcserver.auth import authenticator
-from rpcserver.rpc import inside
+from rpcserver.rpc.dispatcher import Dispatcher
 from rpcserver.rpc.errors import RpcError
 from rpcserver.sessions import rows as sessions
-from store import StoreError, pause
-
-if TYPE_CHECKING:
-    from rpcserver.app import App
+from store import Store, StoreError, pause
 
 log = structlog.get_logger("app")
 
@@ -26,9 +22,10 @@ AGAIN_S = 60.0  # after one that could not be closed
 class Ends:
     """Looks which sessions are past their end, and destroys them."""
 
-    def __init__(self, app: "App") -> None:
-        self._app = app
-        self._clock = app.clock
+    def __init__(self, store: Store, dispatcher: Dispatcher) -> None:
+        self._store = store
+        self._dispatcher = dispatcher
+        self._clock = store.clock
         self._failed: dict[str, float] = {}  # session id -> when to try again
         self.wake = asyncio.Event()
 
@@ -37,7 +34,7 @@ class Ends:
         while True:
             self.wake.clear()
             try:
-                next_at = await self._app.store.read(sessions.next_end)
+                next_at = await self._store.read(sessions.next_end)
                 if next_at is not None and next_at <= self._clock.now_ms() and self._clock.is_settled:
                     await self._close_some()
             except StoreError as error:
@@ -51,19 +48,19 @@ class Ends:
 
     async def _close_some(self) -> None:
         now = self._clock.now_ms()
-        ended = await self._app.store.read(lambda tx: sessions.ended(tx, now, AT_ONCE + len(self._failed)))
+        ended = await self._store.read(lambda tx: sessions.ended(tx, now, AT_ONCE + len(self._failed)))
         later = {id: again_at for id, again_at in self._failed.items() if again_at > self._clock.monotonic()}
         self._failed = {id: later[id] for id, _ in ended if id in later}
         closing = [self._close(session_id, user_id) for session_id, user_id in ended if session_id not in later]
         await asyncio.gather(*closing)
 
     async def _close(self, session_id: str, user_id: str) -> None:
-        user = await self._app.store.read(lambda tx: users.find(tx, user_id))
+        user = await self._store.read(lambda tx: users.find(tx, user_id))
         if user is None:
             return
         try:
             principal = authenticator.vouched(user, "the end of the session", ("session.destroy",), self._clock, None)
-            await inside.call(self._app, principal, "session.destroy", {"session_id": session_id})
+            await self._dispatcher.call(principal, "session.destroy", {"session_id": session_id})
         except (RpcError, AccountFrozen) as error:
             log.warning("session_not_closed", session_id=session_id, reason=str(error))
             self._failed[session_id] = self._clock.monotonic() + AGAIN_S

@@ -13,11 +13,12 @@ import structlog
 
 from jobs.asks import Ask, Asks
 from jobs.errors import AskNotFound, BadAnswer, CallsSpent, CredentialEnded, NotAllowed
+from jobs.model import JobEvent
 from rpcserver.auth.credentials import Credentials
+from rpcserver.rpc.calls import Client
 from rpcserver.rpc.errors import describe
 from rpcserver.rpc.jsonrpc import encode_notification
 from rpcserver.rpc.requests import ClientDeclined, ClientGone
-from rpcserver.transport.connection import Connection
 from store import Clock
 
 log = structlog.get_logger("wire")
@@ -26,7 +27,7 @@ METHOD = "client.ask"
 ANSWER = "ask.answer"
 MAX_TRIES = 5
 
-Attached = Callable[[str, str | None], Iterable[Connection]]
+Attached = Callable[[str, str | None], Iterable[Client]]
 Spawn = Callable[[Any], "asyncio.Task[None]"]
 
 
@@ -44,12 +45,19 @@ class Asking:
         self._attached = attached
         self._spawn = spawn
         self._clock = clock
-        self._under_way: dict[str, dict[Connection, asyncio.Task[None]]] = {}
+        self._under_way: dict[str, dict[Client, asyncio.Task[None]]] = {}
         # Those of no session, by user and by id; after a restart their jobs open them anew.
         self._personal: dict[str, dict[str, dict[str, Any]]] = {}
         self._persons: dict[str, str] = {}
 
-    def opened(self, user_id: str, question: dict[str, Any]) -> None:
+    def told(self, event: JobEvent) -> None:
+        """Hear that a job asks a person, or that a question is over."""
+        if event.topic == "ask.opened":
+            self._opened(event.owner_id, event.details)
+        elif event.topic == "ask.resolved":
+            self._resolved(event.details["ask_id"], event.details["state"])
+
+    def _opened(self, user_id: str, question: dict[str, Any]) -> None:
         """Ask everybody who is attached to the session, or the person himself."""
         if question["session_id"] is None:
             self._personal.setdefault(user_id, {})[question["ask_id"]] = question
@@ -57,7 +65,7 @@ class Asking:
         for connection in self._attached(user_id, question["session_id"]):
             self._put(connection, user_id, question)
 
-    def resolved(self, ask_id: str, state: str) -> None:
+    def _resolved(self, ask_id: str, state: str) -> None:
         """Take the question back from whoever has not answered, and tell them."""
         person = self._persons.pop(ask_id, None)
         if person is not None:
@@ -69,17 +77,17 @@ class Asking:
             task.cancel()
             connection.send_soon(told)
 
-    def attach(self, connection: Connection, user_id: str, open_asks: Iterable[Ask]) -> None:
+    def attach(self, connection: Client, user_id: str, open_asks: Iterable[Ask]) -> None:
         """Ask a connection that begins to use a session what is open there."""
         for ask in open_asks:
             self._put(connection, user_id, ask.shown(self._clock))
 
-    def admit(self, connection: Connection, user_id: str) -> None:
+    def admit(self, connection: Client, user_id: str) -> None:
         """Ask a connection that has become a user's what he himself is asked."""
         for question in self._personal.get(user_id, {}).values():
             self._put(connection, user_id, question)
 
-    def _put(self, connection: Connection, user_id: str, question: dict[str, Any]) -> None:
+    def _put(self, connection: Client, user_id: str, question: dict[str, Any]) -> None:
         principal = connection.principal
         if principal is None or not principal.may(ANSWER):
             return
@@ -87,14 +95,14 @@ class Asking:
         if connection not in asked:
             asked[connection] = self._spawn(self._ask(connection, user_id, question))
 
-    async def _ask(self, connection: Connection, user_id: str, question: dict[str, Any]) -> None:
+    async def _ask(self, connection: Client, user_id: str, question: dict[str, Any]) -> None:
         ask_id = question["ask_id"]
         problem: str | None = None
         try:
             for _ in range(MAX_TRIES):
                 wanted = question if problem is None else {**question, "problem": problem}
-                # However long it takes: who waits for the answer ends the question, and we are told (`resolved`).
-                answer = await connection.requests.ask(METHOD, wanted)
+                # However long it takes: who waits for the answer ends the question, and we are told (`told`).
+                answer = await connection.ask(METHOD, wanted)
                 try:
                     await self._answer(connection, ask_id, user_id, answer)
                     return
@@ -110,7 +118,7 @@ class Asking:
             if not asked:
                 self._under_way.pop(ask_id, None)
 
-    async def _answer(self, connection: Connection, ask_id: str, user_id: str, answer: Any) -> None:
+    async def _answer(self, connection: Client, ask_id: str, user_id: str, answer: Any) -> None:
         """Take an answer as `ask.answer` does: what the connection's credential may is asked when it comes."""
         assert connection.principal is not None  # else it was not asked
         authority = connection.principal.authority

@@ -11,7 +11,6 @@ import orjson
 
 from heroscript import OurTime
 from heroscript.session import named_by_time
-from rpcserver.playbooks import rows as playbooks
 from rpcserver.rpc.errors import RevisionConflict, SessionLimit, SessionNameTaken, SessionNotFound, SessionNotReady
 from store import Store, Tx, new_id
 
@@ -144,8 +143,7 @@ def set_state(tx: Tx, session_id: str, state: str) -> Session:
 
 
 def remove(tx: Tx, session_id: str) -> None:
-    """Delete the row with its history and its playbook."""
-    playbooks.forget(tx, session_id)
+    """Delete the row with its history."""
     tx.run("DELETE FROM session_history WHERE session_id = ?", session_id)
     tx.run("DELETE FROM sessions WHERE id = ?", session_id)
 

@@ -10,8 +10,9 @@ from jobs.model import JobRow, JobSpec
 from jobs.schedules import Schedule
 from jobs.webhooks import Callback
 from plugins.hooks import Command, Exit, Place
+from rpcserver.events.scopes import brought_by
+from rpcserver.rpc.calls import Client
 from rpcserver.sessions.rows import Session
-from rpcserver.transport.connection import Connection
 from store import Clock
 
 # Attributes that a listing shows by a name of its own; the others stand under `attributes`.
@@ -107,11 +108,6 @@ def place(listing: Listing) -> Place:
     )
 
 
-def brought_by(authority: str) -> list[str]:
-    """Return the ids of the credentials that brought something, as its row has them."""
-    return [item for item in orjson.loads(authority) if isinstance(item, str)]
-
-
 def job_record(row: JobRow, clock: Clock) -> dict[str, Any]:
     """Return a `job_models.JobRecord`."""
     return {
@@ -199,14 +195,14 @@ def _fragment(text: str | None) -> orjson.Fragment | None:
     return None if text is None else orjson.Fragment(text)
 
 
-def attached(connection: Connection, is_me: bool) -> dict[str, Any]:
+def attached(connection: Client, is_me: bool) -> dict[str, Any]:
     """Return a connection as `session.presence` tells it."""
     principal = connection.principal
     return {
         "connection": connection.label,
-        "client": connection.client.get("client", ""),
-        "version": connection.client.get("version", ""),
-        "type": connection.client.get("type", "other"),
+        "client": connection.about.get("client", ""),
+        "version": connection.about.get("version", ""),
+        "type": connection.about.get("type", "other"),
         "label": principal.grant.label if principal else "",
         "holder": principal.holder if principal else None,
         "since": connection.opened_at,

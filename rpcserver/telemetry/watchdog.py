@@ -9,15 +9,17 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 import structlog
 
 from jobs.run import Run
-from rpcserver.rpc.calls import Call
 
 log = structlog.get_logger("loop")
+
+MethodIn = Callable[[FrameType], str | None]
 
 DEEPEST = 12  # frames of the stack that are told, the innermost last
 
@@ -27,10 +29,12 @@ class Watchdog:
 
     Args:
         limit_s: how long the loop may be busy without anybody being told.
+        method_in: names the method that a frame of the stack works on, None where it works on none.
     """
 
-    def __init__(self, limit_s: float) -> None:
+    def __init__(self, limit_s: float, method_in: MethodIn) -> None:
         self._limit_s = limit_s
+        self._method_in = method_in
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._alive = threading.Event()
@@ -70,19 +74,17 @@ class Watchdog:
     def _look(self) -> dict[str, Any]:
         frame = sys._current_frames().get(self._loop_thread)
         # Told at once as well: a loop that never comes back would never be told of otherwise.
-        seen = described(frame)
+        seen = described(frame, self._method_in)
         log.warning("loop_is_blocked", over_ms=round(self._limit_s * 1000), **seen)
         return seen
 
 
-def described(frame: FrameType | None) -> dict[str, Any]:
+def described(frame: FrameType | None, method_in: MethodIn) -> dict[str, Any]:
     """Return which method, plugin and job a stack belongs to, and its innermost frames, as `file:line function`."""
     method = plugin = job = None
     stack = traceback.extract_stack(frame)[-DEEPEST:] if frame is not None else []
     while frame is not None:
-        call = frame.f_locals.get("call")
-        if method is None and isinstance(call, Call):
-            method = call.method.name
+        method = method or method_in(frame)
         if plugin is None and frame.f_code.co_name == "_ask" and frame.f_globals.get("__name__") == "plugins.manager":
             plugin = frame.f_locals.get("name")
         run = frame.f_locals.get("self")

@@ -8,30 +8,28 @@ Source: protocol.md 2 and 4; speed.md (what follows 3 and 4).
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 from websockets.asyncio.server import ServerConnection
 from websockets.frames import Frame, Opcode
 from websockets.protocol import CONNECTING, OPEN
 
+from jobs.authority import End
 from jobs.clock import Stoppable
 from jobs.errors import CredentialEnded
 from rpcserver.auth.authenticator import Principal
 from rpcserver.events.subscriptions import Subscription
+from rpcserver.ratelimit import Meter
+from rpcserver.rpc.calls import Call
 from rpcserver.rpc.errors import RpcError
 from rpcserver.rpc.jsonrpc import Invalid, Response, encode_notification
+from rpcserver.rpc.registry import Pool
 from rpcserver.rpc.requests import Requests
-from rpcserver.transport.ratelimit import Meter
-from rpcserver.transport.registry import Pool
-from rpcserver.transport.scheduler import SLICE_S, Share, now_s
+from rpcserver.rpc.scheduler import SLICE_S, Share, now_s
 from store import Clock, new_id
-
-if TYPE_CHECKING:
-    from rpcserver.rpc.calls import Call
-
 
 MAX_FRAMES = 32  # of a portion
 MAX_BYTES = 64 * 1024
@@ -101,13 +99,21 @@ def _length(known: bytes, at: int) -> int | None:
 
 log = structlog.get_logger("wire")
 
+LOGGED_OUT = 1000
 UNSUPPORTED = 1003
 BAD_UTF_8 = 1007
 POLICY = 1008
 SILENT = 1011
 OVERLOAD = 1013
+EXPIRED = 4401
 SLOW_CONSUMER = 4409
 TOO_MUCH = 4429
+REVOKED = 4501
+FROZEN = 4503
+SHUT: dict[End | None, tuple[int, str]] = {
+    "revoked": (REVOKED, "log in again: the credential was revoked"),
+    "frozen": (FROZEN, "the account is frozen"),
+}
 PATIENCE = 6  # times the outbox age that a client with only lossy subscriptions may stall
 EARLY_FLUSH_BYTES = 128 * 1024  # a turn that says more than this begins to say it at once
 LARGE_BYTES = 256 * 1024
@@ -142,6 +148,8 @@ class Connection(ServerConnection):
 
     Args:
         receive: called with the bytes of every message, in order; returns what is left to do of it, step by step.
+        admit: makes it a user's.
+        spawn: starts a task that ends with the server.
         wall: what tells when it was opened.
         share: in whose turns it works; `incoming` and `outgoing` are what it may hold together with others.
     """
@@ -153,6 +161,8 @@ class Connection(ServerConnection):
         self,
         *args: Any,
         receive: Callable[["Connection", bytes], Iterator[None] | None],
+        admit: Callable[["Connection", Principal], Awaitable[None]],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
         wall: Clock,
         bounds: Bounds,
         share: Share,
@@ -169,15 +179,14 @@ class Connection(ServerConnection):
         self.principal: Principal | None = None
         self.is_operator = False
         self.refusal: RpcError | CredentialEnded | None = None  # why a page that was let in is shown out
-        self.is_inside = False
         self.is_adopted = False  # its socket is the loop's
-        self.client: dict[str, Any] = {}
+        self.about: dict[str, Any] = {}  # what its client says it is
         self.calls: dict[Any, Call] = {}
         self.in_flight = 0
         self.in_line = 0
         self.last_method = ""
         self.meters: tuple[Meter, ...] = ()
-        self.subscriptions: dict[str, Subscription] = {}
+        self.subscriptions: Mapping[str, Subscription] = {}
         self.sessions: set[str] = set()
         self.warned_of = 0
         self.authenticated = asyncio.Event()
@@ -185,6 +194,9 @@ class Connection(ServerConnection):
         self.around: Stoppable | None = None  # nobody here waits for a client's call
         self.share = share
         self._receive = receive
+        self._admit = admit
+        self._spawn = spawn
+        self._is_shut = False
         self._bounds = bounds
         self._incoming, self._incoming_held = incoming, 0
         self._outgoing, self._outgoing_held = outgoing, 0
@@ -236,6 +248,30 @@ class Connection(ServerConnection):
     def is_known(self) -> bool:
         """It is clear who is connected."""
         return self.principal is not None or self.is_operator
+
+    @property
+    def client(self) -> "Connection":
+        """Itself: a client's."""
+        return self
+
+    async def become(self, principal: Principal) -> None:
+        """Become a user's. Raises TooManyConnections, or CredentialEnded when it has ended meanwhile."""
+        await self._admit(self, principal)
+
+    def end_soon(self, code: int, reason: str, *, reconnect: bool) -> None:
+        """Say why, and close."""
+        log.info("connection_ended", connection=self.label, code=code, reason=reason)
+        self._spawn(self.end(code, reason, reconnect=reconnect))
+
+    def log_out(self) -> None:
+        """Close at the user's wish."""
+        self.end_soon(LOGGED_OUT, "logged out", reconnect=False)
+
+    def shut(self, end: End) -> None:
+        """Close, once, for the credential was revoked or its user frozen."""
+        if not self._is_shut:
+            self._is_shut = True
+            self.end_soon(*SHUT[end], reconnect=False)
 
     # What comes in
 
@@ -529,6 +565,10 @@ class Connection(ServerConnection):
         """Take the client's answer to a request of ours."""
         self.requests.take(response)
 
+    async def ask(self, method: str, params: dict[str, Any]) -> Any:
+        """Send a request and return what the client answers. Raises ClientDeclined or ClientGone."""
+        return await self.requests.ask(method, params)
+
     def owe(self, size: int) -> None:
         """Count what stays in the log until the client reads on; who does not take what it is owed is cut off."""
         self._owed_bytes += size
@@ -643,7 +683,7 @@ class Connection(ServerConnection):
             "slow_consumer",
             connection=self.label,
             user_id=self.principal.user.id if self.principal else None,
-            client=self.client.get("client"),
+            client=self.about.get("client"),
             code=SLOW_CONSUMER,
             reason=why,
             stalled_s=round(time.monotonic() - self._stalled_at, 3),

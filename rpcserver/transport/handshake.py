@@ -2,10 +2,9 @@
 
 import hmac
 import http
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from ipaddress import ip_address, ip_network
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import orjson
@@ -29,12 +28,9 @@ from rpcserver.auth import authenticator
 from rpcserver.auth.authenticator import BEARER_SUBPROTOCOL, SUBPROTOCOL
 from rpcserver.rpc.errors import RpcError, describe
 from rpcserver.rpc.refusals import RateLimited, TooManyConnections
+from rpcserver.services import Services
 from rpcserver.transport.connection import Connection
 from rpcserver.transport.http import PROBES, Asker, Page, Pages
-
-if TYPE_CHECKING:
-    from rpcserver.app import App
-    from rpcserver.transport.server import Server
 
 log = structlog.get_logger("server")
 
@@ -42,13 +38,27 @@ Respond = Callable[[int, str], Response]
 
 
 class Upgrade:
-    """Answers the request every connection begins with."""
+    """Answers the request every connection begins with.
 
-    def __init__(self, app: "App", server: "Server") -> None:
-        self._app = app
-        self._server = server
-        settings = app.settings
-        self._pages = Pages(app)
+    Args:
+        connections: those that are open.
+        own_origins: the origins of pages this server itself could have sent.
+        place: counts a connection with those of an address.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        connections: Collection[Connection],
+        own_origins: Callable[[], tuple[str, ...]],
+        place: Callable[[Connection, str], None],
+    ) -> None:
+        self._services = services
+        self._connections = connections
+        self._own_origins = own_origins
+        self._place = place
+        settings = services.settings
+        self._pages = Pages(services, connections)
         self._trusted = [ip_network(one) for one in settings.trusted_proxies] if settings.behind_proxy else []
         origins = tuple(origin for origin in settings.origins if origin != NO_ORIGIN)
         # Whoever names the page's origin has named the host the page is on.
@@ -76,12 +86,12 @@ class Upgrade:
         host, origin = request.headers.get("Host"), request.headers.get("Origin")
         if not authenticator.is_host_allowed(host, self._hosts):
             return respond(403, f"Host {host!r} is not served here. Operator: add it to `hosts`.")
-        if not authenticator.is_origin_allowed(origin, (*self._origins, *self._server.own_origins())):
+        if not authenticator.is_origin_allowed(origin, (*self._origins, *self._own_origins())):
             return respond(403, f"Pages of {origin!r} may not connect. Operator: add it to `origins`.")
         if self.is_proxy(connection.peer):
             forwarded = request.headers.get_all("X-Forwarded-For")
             address = forwarded_address(connection.peer, forwarded, self._trusted)
-            self._server.place(connection, address_key(address))
+            self._place(connection, address_key(address))
         if not is_page:
             return await self._open(connection, request, path)
         response = await self._page(connection, request, path)
@@ -92,11 +102,11 @@ class Upgrade:
         return response
 
     async def _open(self, connection: Connection, request: Request, path: str) -> Response | None:
-        if self._server.is_full:
+        if len(self._connections) >= self._services.settings.max_connections:
             return _refuse(connection, 503, "The server has as many connections as it may have: try again later.")
         try:
-            if self._server.addresses.is_full(connection.address, 1):  # itself is one of them
-                raise TooManyConnections("your address", self._server.addresses.limit)
+            if self._services.connections.addresses.is_full(connection.address, 1):  # itself is one of them
+                raise TooManyConnections("your address", self._services.connections.addresses.limit)
             await self._identify(connection, request)
         except (RpcError, CredentialEnded) as error:
             if not _is_page(request):
@@ -124,7 +134,7 @@ class Upgrade:
         principal = None
         if offered is not None:
             try:
-                principal = await self._app.entrance.identify(offered, connection.address)
+                principal = await self._services.entrance.identify(offered, connection.address)
             except (RpcError, CredentialEnded) as error:
                 return _unwelcome(connection, error)
         return _answer(connection, await self._pages.page(path, Asker(_is_local(connection, request), principal)))
@@ -133,12 +143,12 @@ class Upgrade:
         offered = authenticator.offered(request.headers.get("Authorization"), _subprotocols(request))
         if offered is None:
             return
-        if hmac.compare_digest(offered.encode("utf-8", "surrogatepass"), self._app.operator_secret.encode()):
+        if hmac.compare_digest(offered.encode("utf-8", "surrogatepass"), self._services.operator_secret.encode()):
             connection.is_operator = True
             return
-        principal = await self._app.entrance.identify(offered, connection.address)
-        if self._server.users.is_full(principal.user.id):
-            raise TooManyConnections("yours", self._server.users.limit)
+        principal = await self._services.entrance.identify(offered, connection.address)
+        if self._services.connections.users.is_full(principal.user.id):
+            raise TooManyConnections("yours", self._services.connections.users.limit)
         connection.principal = principal
 
 

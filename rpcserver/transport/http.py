@@ -6,21 +6,20 @@ Source: promises.md 4: details and metrics are for this machine, or for a creden
 import asyncio
 import shutil
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
 from jobs import rows
 from rpcserver import instance
 from rpcserver.auth.authenticator import OPERATORS_SCOPES, Principal
-from rpcserver.cli.start_checks import OURS
+from rpcserver.services import Services
 from rpcserver.telemetry.metrics import CONTENT_TYPE, calls_by_code, family, histogram
+from rpcserver.transport.connection import Connection
+from rpcserver.transport.start_checks import OURS
 from store import StoreError
-
-if TYPE_CHECKING:
-    from rpcserver.app import App
-
 
 CHECK_EVERY_S = 1.0
 WRITE_WITHIN_S = 2.0
@@ -29,8 +28,8 @@ WRITE_WITHIN_S = 2.0
 class Readiness:
     """Looks at most once a second, however often it is asked: a look costs a commit."""
 
-    def __init__(self, app: "App") -> None:
-        self._app = app
+    def __init__(self, services: Services) -> None:
+        self._services = services
         self._looked_at = -CHECK_EVERY_S
         self._checks: dict[str, dict[str, Any]] = {}
         self._looking = asyncio.Lock()
@@ -42,13 +41,13 @@ class Readiness:
                 self._checks = await self._look()
                 self._looked_at = time.monotonic()
         # Never kept: a balancer must hear of the drain at once.
-        return {**self._checks, "draining": {"ok": not self._app.dispatcher.is_draining}}
+        return {**self._checks, "draining": {"ok": not self._services.dispatcher.is_draining}}
 
     async def _look(self) -> dict[str, dict[str, Any]]:
-        settings, store = self._app.settings, self._app.store
+        settings, store = self._services.settings, self._services.store
         waiting, bound = store.writes_waiting, settings.max_writes_waiting // 2
         free = shutil.disk_usage(store.folder).free
-        pools = (*self._app.pools.all, store.reads)
+        pools = (*self._services.pools.all, store.reads)
         stuck = [pool.name for pool in pools if pool.is_stuck]
         return {
             "database": await self._database(),
@@ -65,12 +64,12 @@ class Readiness:
         started = time.monotonic()
         try:
             async with asyncio.timeout(WRITE_WITHIN_S):
-                await self._app.store.write(instance.probe)
+                await self._services.store.write(instance.probe)
         except TimeoutError:
             return {"ok": False, "reason": f"a write took longer than {WRITE_WITHIN_S:g} s"}
         except StoreError as error:
             return {"ok": False, "reason": str(error)}
-        return {"ok": not self._app.store.is_broken, "ms": round((time.monotonic() - started) * 1000, 1)}
+        return {"ok": not self._services.store.is_broken, "ms": round((time.monotonic() - started) * 1000, 1)}
 
 
 (SCOPE,) = OPERATORS_SCOPES
@@ -100,11 +99,16 @@ class Asker:
 
 
 class Pages:
-    """Makes the pages."""
+    """Makes the pages.
 
-    def __init__(self, app: "App") -> None:
-        self._app = app
-        self._readiness = Readiness(app)
+    Args:
+        connections: those that are open, of which the metrics tell.
+    """
+
+    def __init__(self, services: Services, connections: Collection[Connection]) -> None:
+        self._services = services
+        self._connections = connections
+        self._readiness = Readiness(services)
 
     async def page(self, path: str, asker: Asker) -> Page:
         """Return the page at a path; one that is not there says so with 404."""
@@ -115,7 +119,7 @@ class Pages:
         if path == "/metrics":
             return await self._metrics(asker)
         if path == "/openrpc.json":
-            text = await self._app.description.text_for(asker.principal)
+            text = await self._services.description.text_for(asker.principal)
             return Page(200, text.decode(), "application/json")
         if path == "/":
             return Page(426, f"{OURS}: connect with a WebSocket, for example `rpcserver call`.\n")
@@ -132,25 +136,32 @@ class Pages:
     async def _metrics(self, asker: Asker) -> Page:
         if not asker.may_see_details:
             return Page(403, f"For this machine, or with a credential that has the scope {SCOPE!r}.\n")
-        live = await self._app.store.read(rows.counts)
-        return Page(200, "".join([*self._calls(), *self._connections(), *self._work(live)]), CONTENT_TYPE)
+        live = await self._services.store.read(rows.counts)
+        return Page(200, "".join([*self._calls(), *self._connected(), *self._work(live)]), CONTENT_TYPE)
 
     def _calls(self) -> list[str]:
-        metrics = self._app.metrics
+        metrics = self._services.metrics
         by_method = [({"method": name}, tally) for name, tally in sorted(metrics.calls.items())]
         return [
             family("rpcserver_calls_total", "counter", "Calls answered; code 0 is success.", calls_by_code(metrics)),
             histogram("rpcserver_call_seconds", "From the message to its answer.", by_method),
-            family("rpcserver_calls_in_flight", "gauge", "Calls under way.", [({}, self._app.dispatcher.in_flight)]),
+            family(
+                "rpcserver_calls_in_flight", "gauge", "Calls under way.", [({}, self._services.dispatcher.in_flight)]
+            ),
         ]
 
-    def _connections(self) -> list[str]:
-        metrics, server = self._app.metrics, self._app.server
+    def _connected(self) -> list[str]:
+        metrics, connections = self._services.metrics, self._connections
         resumes = [({"outcome": outcome}, count) for outcome, count in sorted(metrics.resumes.items())]
         return [
-            family("rpcserver_connections", "gauge", "Open connections.", [({}, server.connection_count)]),
+            family("rpcserver_connections", "gauge", "Open connections.", [({}, len(connections))]),
             family("rpcserver_connections_total", "counter", "Connections opened.", [({}, metrics.connections)]),
-            family("rpcserver_queue_bytes", "gauge", "Bytes waiting for clients to read.", [({}, server.queue_bytes)]),
+            family(
+                "rpcserver_queue_bytes",
+                "gauge",
+                "Bytes waiting for clients to read.",
+                [({}, sum(one.queue_bytes for one in connections))],
+            ),
             family("rpcserver_resumes_total", "counter", "Subscriptions with `since`.", resumes),
             histogram(
                 "rpcserver_loop_lag_seconds", "How late the event loop came to what was due.", [({}, metrics.lag)]
@@ -158,7 +169,7 @@ class Pages:
         ]
 
     def _work(self, live: dict[str, int]) -> list[str]:
-        metrics, store = self._app.metrics, self._app.store
+        metrics, store = self._services.metrics, self._services.store
         states = [({"state": state}, live.get(state, 0)) for state in ("queued", "running", "waiting_input")]
         ended = [({"outcome": outcome}, count) for outcome, count in sorted(metrics.jobs_ended.items())]
         return [

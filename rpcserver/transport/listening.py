@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import structlog
 
-from rpcserver.transport.scheduler import Share, now_s
+from rpcserver.rpc.scheduler import Share, now_s
 
 log = structlog.get_logger("server")
 

@@ -7,7 +7,7 @@ import asyncio
 import socket
 import ssl
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import structlog
 from websockets.exceptions import ConnectionClosed
@@ -17,29 +17,24 @@ from websockets.server import ServerProtocol
 from jobs.errors import AccountFrozen, CredentialEnded
 from rpcserver import __version__
 from rpcserver.addresses import address_key, as_origin, bracketed, split_host
-from rpcserver.auth import scopes
 from rpcserver.auth.authenticator import SUBPROTOCOL, Principal
-from rpcserver.cli import start_checks
+from rpcserver.events import scopes
+from rpcserver.methods.server import limits
+from rpcserver.ratelimit import Meter
 from rpcserver.rpc import jsonrpc
 from rpcserver.rpc.errors import RpcError, describe
 from rpcserver.rpc.refusals import RateLimited, TooManyConnections
-from rpcserver.settings import Settings
-from rpcserver.transport.connection import TOO_MUCH, Bounds, Connection
+from rpcserver.rpc.registry import Pool
+from rpcserver.rpc.scheduler import Paced
+from rpcserver.services import Services
+from rpcserver.transport import start_checks
+from rpcserver.transport.connection import EXPIRED, FROZEN, REVOKED, SHUT, TOO_MUCH, Bounds, Connection
 from rpcserver.transport.handshake import Upgrade, select_subprotocol
 from rpcserver.transport.listening import Listener, bound, file_room
-from rpcserver.transport.ratelimit import Meter
-from rpcserver.transport.registry import Crowds, Pool
-from rpcserver.transport.scheduler import Paced, Scheduler
-
-if TYPE_CHECKING:
-    from rpcserver.app import App
 
 log = structlog.get_logger("server")
 
-EXPIRED = 4401
 AUTHENTICATION_LATE = 4408
-REVOKED = 4501
-FROZEN = 4503
 TOO_MANY = 4504
 RESTART = 1012
 CLOSE_S = 10.0  # for a client to answer a close
@@ -48,56 +43,44 @@ PROBES_BESIDE = 16  # connections of an address that are told why they are too m
 TLS_S = 0.001  # of the loop's time that a handshake of TLS takes
 STRANGER_CALLS_PER_S = 20.0
 NOTSENT_BYTES = 128 * 1024  # in the system's hands, so that it is seen whether the client takes bytes
-_SHUT: dict[str | None, tuple[int, str]] = {
-    "revoked": (REVOKED, "log in again: the credential was revoked"),
-    "frozen": (FROZEN, "the account is frozen"),
-}
 
 
 class Server:
     """Listens, and keeps the connections."""
 
-    def __init__(self, app: "App") -> None:
-        settings = app.settings
-        self._app = app
+    def __init__(self, services: Services) -> None:
+        settings = services.settings
+        self._services = services
+        self._registry = services.connections
+        self._scheduler = services.scheduler
         self._listener: Listener | None = None
         self._tls: ssl.SSLContext | None = None
-        self._upgrade = Upgrade(app, self)
         self._connections: set[Connection] = set()
+        self._upgrade = Upgrade(services, self._connections, self.own_origins, self.place)
         self._adopting: set[asyncio.Task[None]] = set()
         self._strangers: dict[Connection, asyncio.Task[None]] = {}  # without a user so far, the oldest first
         self._max_strangers = max(1, int(min(settings.max_connections, file_room()) // 2))
         self.handler_tasks: set[asyncio.Task[None]] = set()  # as websockets wants them, one a socket
-        self.scheduler = Scheduler()
-        self.users = Crowds(
-            settings.max_connections_per_user,
-            settings.calls_per_s_per_user,
-            settings.max_unfinished_bytes_per_user,
-            settings.max_outbox_bytes_per_user,
-        )
-        self.addresses = Crowds(settings.connections_per_address, settings.calls_per_s_per_address)
         self._strangers_pools = Pool(settings.max_strangers_bytes), Pool(settings.max_strangers_bytes)
         self._bounds = Bounds(
             settings.max_outbox_bytes, settings.max_outbox_age_s, settings.max_response_bytes, settings.heartbeat_s
         )
         self._mortal: set[Connection] = set()
-        self._shut: set[Connection] = set()  # being closed
         self._sweep: asyncio.Handle | None = None
         self.url = ""
-        self.limits = limits(settings)
 
     async def start(self, listening: socket.socket | None = None) -> None:
         """Accept connections on the settings' address, or on a socket that listens already.
 
         Port 0 takes a free one; `url` tells which.
         """
-        settings = self._app.settings
+        settings = self._services.settings
         self._tls = start_checks.tls_context(settings)
         try:
             sockets = [listening] if listening is not None else bound(settings.host, settings.port)
         except OSError as error:
             raise start_checks.cannot_listen(error, settings) from error
-        self._listener = Listener(sockets, self.scheduler.strangers, self._take)
+        self._listener = Listener(sockets, self._scheduler.strangers, self._take)
         self._listener.start()
         host, port = sockets[0].getsockname()[:2]
         self.port: int = port
@@ -107,11 +90,6 @@ class Server:
     def is_serving(self) -> bool:
         """New connections are taken."""
         return self._listener is not None and self._listener.is_open
-
-    @property
-    def is_full(self) -> bool:
-        """There are as many connections as there may be."""
-        return len(self._connections) >= self._app.settings.max_connections
 
     @property
     def connection_count(self) -> int:
@@ -125,9 +103,9 @@ class Server:
 
     def own_origins(self) -> tuple[str, ...]:
         """Return the origins of pages this server itself could have sent."""
-        listened = split_host(bracketed(self._app.settings.host))
+        listened = split_host(bracketed(self._services.settings.host))
         names = {"127.0.0.1", "localhost", "[::1]", *(() if listened is None else (listened[0],))}
-        scheme = "http" if self._app.settings.tls_cert is None else "https"
+        scheme = "http" if self._services.settings.tls_cert is None else "https"
         return tuple(as_origin(f"{scheme}://{name}:{self.port}") for name in names)
 
     async def admit(self, connection: Connection, principal: Principal) -> None:
@@ -135,50 +113,28 @@ class Server:
 
         Raises TooManyConnections, or CredentialEnded when it has ended meanwhile.
         """
-        await self._app.sessions.know_default(principal.user.id)
+        await self._services.sessions.know_default(principal.user.id)
         if connection not in self._connections:
             return  # gone while we looked the credential up: what is counted now would never be given back
         principal.authority.require()  # ended, or frozen, while we looked
         is_new = connection.principal is None or not connection.authenticated.is_set()
-        if is_new and self.users.is_full(principal.user.id):
-            raise TooManyConnections("yours", self.users.limit)
+        if is_new and self._registry.users.is_full(principal.user.id):
+            raise TooManyConnections("yours", self._registry.users.limit)
         self._become(connection, principal)
         if is_new:
             self._know(connection, principal.user.id)  # whoever is counted as known has to be known by then
         connection.authenticated.set()
-        self._app.asking.admit(connection, principal.user.id)
-
-    def attached(self, user_id: str, session_id: str | None) -> list[Connection]:
-        """Return the user's connections that have used the session, for None all: to those go its jobs' questions."""
-        found = self.users.of(user_id)
-        return [connection for connection in found if session_id is None or session_id in connection.sessions]
-
-    def detach(self, user_id: str, session_id: str) -> None:
-        """Forget who was attached to a session that is gone."""
-        for connection in self.users.of(user_id):
-            connection.sessions.discard(session_id)
-
-    def close_ended(self) -> None:
-        """Close the connections whose credential was revoked or whose user frozen; calls under way finish unheard."""
-        for connection in tuple(self._connections):
-            end = connection.principal.grant.end if connection.principal is not None else None
-            if end in _SHUT and connection not in self._shut:
-                self._shut.add(connection)
-                self._end_soon(connection, *_SHUT[end], reconnect=False)
-
-    def log_out(self, connection: Connection) -> None:
-        """Close a connection at its user's wish."""
-        self._end_soon(connection, 1000, "logged out", reconnect=False)
+        self._services.asking.admit(connection, principal.user.id)
 
     async def stop(self) -> None:
         """Accept no more, let running calls end, tell the clients when to come back, and close."""
         if self._listener is None:
             return
-        self._app.dispatcher.is_draining = True
+        self._services.dispatcher.is_draining = True
         self._listener.stop()
-        settings = self._app.settings
+        settings = self._services.settings
         await self._wait_until_idle(settings.shutdown_grace_s)
-        self._app.dispatcher.stop()
+        self._services.dispatcher.stop()
         await self._wait_until_idle(settings.stop_margin_s / 4)
         if self._sweep is not None:
             self._sweep.cancel()
@@ -192,11 +148,11 @@ class Server:
     async def _wait_until_idle(self, within_s: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
-                await self._app.dispatcher.idle.wait()
+                await self._services.dispatcher.idle.wait()
 
     def _take(self, taken: socket.socket) -> bool:
         """Begin a connection on a socket; False when there are too many, so that it is not worth an answer."""
-        settings = self._app.settings
+        settings = self._services.settings
         if len(self.handler_tasks) + len(self._adopting) >= settings.max_connections + HANDSHAKES:
             log.warning("connection_dropped", reason="as many connections and handshakes as there may be")
             return False
@@ -205,7 +161,7 @@ class Server:
         except OSError:
             return False  # it is gone
         address = address_key(peer)
-        if not self._upgrade.is_proxy(peer) and self.addresses.is_full(address, PROBES_BESIDE):
+        if not self._upgrade.is_proxy(peer) and self._registry.addresses.is_full(address, PROBES_BESIDE):
             log.warning("connection_dropped", reason="as many connections as an address may have", address=address)
             return False
         taken.setblocking(False)
@@ -240,8 +196,8 @@ class Server:
         connection.is_adopted = True
         options: dict[str, Any] = {}
         if self._tls is not None:
-            self.scheduler.strangers.spend(TLS_S)
-            options = {"ssl_handshake_timeout": self._app.settings.open_timeout_s, "ssl_shutdown_timeout": CLOSE_S}
+            self._scheduler.strangers.spend(TLS_S)
+            options = {"ssl_handshake_timeout": self._services.settings.open_timeout_s, "ssl_shutdown_timeout": CLOSE_S}
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: connection, taken, ssl=self._tls, **options
@@ -251,36 +207,39 @@ class Server:
             log.debug("handshake_failed", address=connection.address, reason=str(error))
 
     def _connection(self, peer: str) -> Connection:
-        settings, address = self._app.settings, address_key(peer)
+        settings, address = self._services.settings, address_key(peer)
         connection = Connection(
             # A little more than a stranger may say at once is read, so that it can be told.
             ServerProtocol(max_size=2 * settings.max_unauthenticated_bytes, select_subprotocol=select_subprotocol),
             self,  # what it wants of a server: handler, handler_tasks, is_serving
             ping_interval=None,  # Connection pings by itself
             close_timeout=CLOSE_S,
-            receive=self._app.dispatcher.receive,
-            wall=self._app.clock,
+            receive=self._services.dispatcher.receive,
+            admit=self.admit,
+            spawn=self._services.spawn,
+            wall=self._services.clock,
             bounds=self._bounds,
-            share=self.scheduler.of_stranger(address),
+            share=self._scheduler.of_stranger(address),
             incoming=self._strangers_pools[0],
             outgoing=self._strangers_pools[1],
         )
         connection.peer, connection.address = peer, address
+        connection.subscriptions = self._services.events.of(connection)
         return connection
 
     def place(self, connection: Connection, address: str) -> None:
         """Count a connection with those of its address; behind a proxy that is known from the request only."""
         connection.address = address
         connection.meters = (Meter(STRANGER_CALLS_PER_S),)
-        self.addresses.join(address, connection)
-        connection.belong(self.scheduler.of_stranger(address), *self._strangers_pools)
+        self._registry.addresses.join(address, connection)
+        connection.belong(self._scheduler.of_stranger(address), *self._strangers_pools)
 
     async def handler(self, connection: Connection) -> None:
         """See a connection through, from its request to its end; websockets makes a task of it for each socket."""
         try:
             if not self._upgrade.is_proxy(connection.peer):
                 self.place(connection, connection.address)
-            async with asyncio.timeout(self._app.settings.open_timeout_s):
+            async with asyncio.timeout(self._services.settings.open_timeout_s):
                 await Paced(connection.share, connection.handshake(self._upgrade.process, None, None))
             if connection.protocol.state is OPEN:
                 await self._serve(connection)
@@ -289,15 +248,15 @@ class Server:
             log.debug("handshake_failed", address=connection.address, reason=str(error))
         finally:
             self._strangers.pop(connection, None)
-            self.addresses.leave(connection.address, connection)
+            self._registry.addresses.leave(connection.address, connection)
             connection.transport.abort()
             self.handler_tasks.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     async def _serve(self, connection: Connection) -> None:
         self._connections.add(connection)
-        self._app.metrics.connections += 1
+        self._services.metrics.connections += 1
         try:
-            if self._app.dispatcher.is_draining:
+            if self._services.dispatcher.is_draining:
                 # Connected while we were closing: the next server is there in a moment.
                 await connection.end(RESTART, "the server restarts", retry_after_ms=1000)
                 return
@@ -317,7 +276,7 @@ class Server:
             await connection.end(TOO_MANY, error.message[:120], reconnect=False)
         except CredentialEnded:
             end = connection.principal.grant.over if connection.principal is not None else None
-            await connection.end(*_SHUT.get(end, (EXPIRED, "the credential has expired")), reconnect=end not in _SHUT)
+            await connection.end(*SHUT.get(end, (EXPIRED, "the credential has expired")), reconnect=end not in SHUT)
         except ConnectionClosed:
             pass  # gone while we spoke: nothing is lost, its calls finish and their replies are dropped
         finally:
@@ -339,7 +298,7 @@ class Server:
         await connection.end(code, reason[:120], reconnect=code == TOO_MUCH, retry_after_ms=wait_ms)
 
     async def _await_authentication(self, connection: Connection) -> None:
-        timeout_s = self._app.settings.authenticate_timeout_s
+        timeout_s = self._services.settings.authenticate_timeout_s
         waits = {
             asyncio.ensure_future(connection.authenticated.wait()),
             asyncio.ensure_future(connection.wait_closed()),
@@ -355,25 +314,23 @@ class Server:
     def _forget(self, connection: Connection) -> None:
         self._connections.discard(connection)
         self._mortal.discard(connection)
-        self._shut.discard(connection)
-        for subscription in connection.subscriptions.values():
-            self._app.events.close(subscription)
-        connection.subscriptions.clear()
+        for subscription in tuple(connection.subscriptions.values()):
+            self._services.events.close(subscription)
         if connection.principal is not None:
-            self.users.leave(connection.principal.user.id, connection)
+            self._registry.users.leave(connection.principal.user.id, connection)
         elif connection.is_operator:
-            self.users.leave("operator", connection)
+            self._registry.users.leave("operator", connection)
 
     def _know(self, connection: Connection, user_id: str) -> None:
         """Count a connection with those of its user, and let it say as much as users may."""
-        settings = self._app.settings
+        settings = self._services.settings
         self._strangers.pop(connection, None)
         meters = connection.meters[1:]  # no longer a stranger's
         if settings.calls_per_s_per_connection and not connection.is_operator:
             meters = (*meters, Meter(settings.calls_per_s_per_connection))
         connection.meters = meters
-        crowd = self.users.join(user_id, connection)
-        connection.belong(self.scheduler.of_user(user_id), crowd.incoming, crowd.outgoing)
+        group = self._registry.users.join(user_id, connection)
+        connection.belong(self._scheduler.of_user(user_id), group.incoming, group.outgoing)
         connection.protocol.max_message_size = settings.max_message_bytes
 
     def _become(self, connection: Connection, principal: Principal) -> None:
@@ -391,14 +348,14 @@ class Server:
     def _look_at_clocks(self) -> None:
         # A credential ends by the clock on the wall, which can be set; so it is looked at, not counted down to.
         self._sweep = None
-        now, settings = self._app.clock.now_ms(), self._app.settings
+        now, settings = self._services.clock.now_ms(), self._services.settings
         for connection in tuple(self._mortal):
             expires_at = connection.principal.grant.expires_at if connection.principal else None
             if expires_at is None:
                 self._mortal.discard(connection)
             elif expires_at <= now:
                 self._mortal.discard(connection)
-                self._end_soon(connection, EXPIRED, "the credential has expired", reconnect=True)
+                connection.end_soon(EXPIRED, "the credential has expired", reconnect=True)
             elif expires_at - now <= settings.expiry_notice_s * 1000 and connection.warned_of != expires_at:
                 connection.warned_of = expires_at
                 notice = {"expires_at": expires_at, "in_s": round((expires_at - now) / 1000, 3)}
@@ -407,46 +364,12 @@ class Server:
             loop = asyncio.get_running_loop()
             self._sweep = loop.call_later(settings.expiry_check_s, self._look_at_clocks)
 
-    def _end_soon(self, connection: Connection, code: int, reason: str, *, reconnect: bool) -> None:
-        log.info("connection_ended", connection=connection.label, code=code, reason=reason)
-        self._app.spawn(connection.end(code, reason, reconnect=reconnect))
-
     def _hello(self, connection: Connection) -> dict[str, Any]:
         return {
             "protocol": SUBPROTOCOL,
             "server": {"name": "rpcserver", "version": __version__},
-            "limits": self.limits,
-            "heartbeat_s": self._app.settings.heartbeat_s,
+            "limits": limits(self._services.settings),
+            "heartbeat_s": self._services.settings.heartbeat_s,
             "auth_required": connection.principal is None,
-            "epoch": self._app.events.epoch,
+            "epoch": self._services.events.epoch,
         }
-
-
-def limits(settings: Settings) -> dict[str, float]:
-    """Return every limit a client can run into, as `$/hello` and `server.info` tell them; 0 stands for none."""
-    names = (
-        "max_message_bytes",
-        "max_unauthenticated_bytes",
-        "max_response_bytes",
-        "max_batch_items",
-        "max_depth",
-        "max_message_values",
-        "max_in_flight",
-        "max_in_line",
-        "max_connections",
-        "max_connections_per_user",
-        "calls_per_s_per_connection",
-        "calls_per_s_per_user",
-        "calls_per_s_per_address",
-        "max_subscriptions",
-        "max_subscriptions_per_user",
-        "max_outbox_bytes",
-        "max_outbox_age_s",
-        "max_unfinished_bytes_per_user",
-        "max_outbox_bytes_per_user",
-        "max_sessions_per_user",
-        "authenticate_timeout_s",
-        "call_timeout_s",
-    )
-    told = {name: getattr(settings, name) for name in names}
-    return {**told, "max_connections_per_address": settings.connections_per_address}

@@ -14,9 +14,9 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin
 
 from rpcserver.app import running
-from rpcserver.cli import start_checks
 from rpcserver.client import Client
 from rpcserver.settings import Settings
+from rpcserver.transport import start_checks
 from rpcserver.transport.listening import SPARE_FILES
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -85,7 +85,7 @@ async def test_a_first_container_serves(tmp_path: Path, monkeypatch: pytest.Monk
     assert (settings.host, settings.is_local, settings.tls_cert) == ("0.0.0.0", False, None)
     start_checks.check(settings)
     async with running(settings.model_copy(update={"host": "127.0.0.1", "port": 0})) as app:
-        async with Client(app.server.url, str(await app.add_user("anna"))) as client:
+        async with Client(app.server.url, await app.operate("operator.user_add", name="anna")) as client:
             assert await client.call("server.ping") == "pong"
         with pytest.raises(InvalidStatus, match="403"):
             await connect(app.server.url, origin=Origin("https://app.example.org"), proxy=None)

@@ -19,7 +19,7 @@ async def test_the_example_is_imported(server: Running, tmp_path: Path) -> None:
     example = re.search(r"(?:^    .*\n|^\n)+", PAGE[PAGE.index('    {\n      "format"') :], re.M)
     assert example is not None
     path.write_text(json.dumps(json.loads(example[0])))
-    made = await server.app.import_world(path, "anna", None)
+    made = await server.app.operate("operator.import", path=str(path), user="anna", format="json")
     listing = await anna.cd(set_id=made["sets"]["room"])
     greet = next(command for command in listing.commands or [] if command.name == "Greet me")
     assert (await anna.action(greet.id)).response["value"] == "hello, anna"

@@ -42,7 +42,7 @@ MADE_INSIDE = {("jobs/functions/import_world.py", "made"), ("core/calls.py", "se
 # Order of ids must hold across every caller in the process; the registry of core calls is filled by decorators.
 MODULE_STATE = {("store/ids.py", "_last"), ("store/ids.py", "_noise"), ("core/calls.py", "CALLS")}
 # These hand on what they catch by other ways than `raise`: to the waiting future, into the coroutine they drive.
-HAND_ON = {"store/writer.py", "store/pools.py", "jobs/run.py", "rpcserver/transport/scheduler.py"}
+HAND_ON = {"store/writer.py", "store/pools.py", "jobs/run.py", "rpcserver/rpc/scheduler.py"}
 
 
 # Our own clock; the language, which imports nothing of ours; and a guest, for what git writes of when.

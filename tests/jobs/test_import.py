@@ -12,8 +12,7 @@ import pytest
 
 from core import listing, sets, users
 from core.calls import Scene
-from core.errors import NotWritable, SetNotFound
-from jobs.errors import JobError
+from rpcserver.rpc.errors import RpcError
 from store import Tx
 from tests.builders import dump, make_place
 from tests.conftest import Process, Running, run_cli
@@ -56,8 +55,8 @@ def nasty(root: Path) -> Path:
 async def test_a_nasty_tree(server: Running, tmp_path: Path) -> None:
     """Odd names are kept, loops not followed, what is no file skipped; each is told, none is fatal."""
     await server.credential("anna")
-    done = await server.app.import_tree(nasty(tmp_path), "anna", None, False, lambda *_: None)
-    found = await server.app.store.read(lambda tx: list(names_below(tx, "anna", done["set_id"])))
+    done = await server.app.operate("operator.import", path=str(nasty(tmp_path)), user="anna")
+    found = await server.services.store.read(lambda tx: list(names_below(tx, "anna", done["set_id"])))
     kinds = {path: type for path, type, _ in found}
     for name in ("new\nline", "quotes \"'`", "-rf", "*", " ", "ünïcode", "%s%n", "$(id)", "<b>", "empty", "binary"):
         assert kinds[name] == "file"
@@ -87,13 +86,14 @@ async def test_an_import_that_fails_leaves_nothing(server: Running, tmp_path: Pa
         assert bob is not None
         return {"unknown": "set_none", "foreign": bob.home_set_id, "readable": readable}[where]
 
-    into = await server.app.store.read(target)
+    into = await server.services.store.read(target)
     (tmp_path / "tree" / "folder").mkdir(parents=True)
     (tmp_path / "tree" / "file").touch()
-    before = await dump(server.app.store)
-    with pytest.raises(NotWritable if where == "readable" else SetNotFound):
-        await server.app.import_tree(tmp_path / "tree", "anna", into, False, lambda *_: None)
-    assert await dump(server.app.store) == before
+    before = await dump(server.services.store)
+    with pytest.raises(RpcError) as caught:
+        await server.app.operate("operator.import", path=str(tmp_path / "tree"), user="anna", into=into)
+    assert caught.value.kind == ("FORBIDDEN" if where == "readable" else "SET_NOT_FOUND")
+    assert await dump(server.services.store) == before
 
 
 async def test_a_tree_goes_where_it_is_told(server: Running, tmp_path: Path) -> None:
@@ -108,9 +108,9 @@ async def test_a_tree_goes_where_it_is_told(server: Running, tmp_path: Path) -> 
         assert anna is not None
         return sets.create(Scene(tx, anna.id), "library", anna.home_set_id, is_public=True)
 
-    into = await server.app.store.write(make)
-    await server.app.import_tree(tmp_path / "tree", "anna", into, True, lambda *_: None)
-    seen = await server.app.store.read(lambda tx: [path for path, *_ in names_below(tx, "bob", into)])
+    into = await server.services.store.write(make)
+    await server.app.operate("operator.import", path=str(tmp_path / "tree"), user="anna", into=into, public=True)
+    seen = await server.services.store.read(lambda tx: [path for path, *_ in names_below(tx, "bob", into)])
     assert seen == ["tree", "tree/file"]
 
 
@@ -129,9 +129,9 @@ async def test_without_descriptors_an_import_fails_rather_than_leaving_folders_e
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", out_of)
-    with pytest.raises(JobError, match="descriptors.*import once more"):
-        await server.app.import_tree(tmp_path / "tree", "anna", None, False, lambda *_: None)
-    assert await server.app.store.read(lambda tx: tx.one("SELECT count(*) FROM sets")) == (1,)
+    with pytest.raises(RpcError, match="descriptors.*import once more"):
+        await server.app.operate("operator.import", path=str(tmp_path / "tree"), user="anna")
+    assert await server.services.store.read(lambda tx: tx.one("SELECT count(*) FROM sets")) == (1,)
 
 
 @pytest.mark.parametrize("has_server", [False, True])

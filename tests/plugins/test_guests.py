@@ -137,12 +137,12 @@ async def test_a_guest_that_fails_its_action_is_named(tmp_path: Path, body: str,
 
     async def test(server: Running, anna: Client) -> None:
         await anna.ls()
-        before = await dump(server.app.store)
+        before = await dump(server.services.store)
         with pytest.raises(CallError) as caught:
             await anna.action("bad.go")
         assert (caught.value.kind, caught.value.data["plugin"]) == (kind, "bad")
         assert "secret" not in str(caught.value.as_dict())
-        assert await dump(server.app.store) == before
+        assert await dump(server.services.store) == before
         assert (await anna.action("well.ask")).handled_by == "well"
 
     await with_guests(tmp_path, test, bad=BAD_ACTION.format(body), well=WELL)
@@ -189,14 +189,14 @@ async def test_a_guard_refuses_and_everything_stays(tmp_path: Path, hook: str, k
 
     async def test(server: Running, anna: Client) -> None:
         home, shelf = await anna.ls(), await make_place(anna)
-        before = await dump(server.app.store)
+        before = await dump(server.services.store)
         for attempt in (anna.cd(path="shelf"), anna.cd(set_id=shelf)):
             with pytest.raises(CallError) as caught:
                 await attempt
             assert caught.value.kind == kind
             assert caught.value.data["rule"] == "porter"
             assert "The door is shut." in caught.value.message
-        assert await dump(server.app.store) == before
+        assert await dump(server.services.store) == before
         assert (await anna.cd(set_id=home.current_set.id)).current_set.id == home.current_set.id
 
     await with_guests(tmp_path, test, porter=guard)
@@ -210,7 +210,7 @@ async def test_no_guard_keeps_a_frozen_user_from_going_home(tmp_path: Path) -> N
         out = await anna.create_session("out", set_id=await make_place(anna))
         with pytest.raises(CallError):
             await anna.cd(out, to="home")
-        await server.app.store.write(lambda tx: tx.run("UPDATE users SET is_frozen = 1"))
+        await server.services.store.write(lambda tx: tx.run("UPDATE users SET is_frozen = 1"))
         assert (await anna.cd(out, to="home")).current_set.set_name == "anna's home"
 
     await with_guests(tmp_path, test, porter=guard)
@@ -241,11 +241,11 @@ async def test_a_guard_that_fails_refuses(tmp_path: Path, body: str) -> None:
 
     async def test(server: Running, anna: Client) -> None:
         await anna.ls()
-        before = await dump(server.app.store)
+        before = await dump(server.services.store)
         with pytest.raises(CallError) as caught:
             await anna.cd(path="sessions")
         assert (caught.value.kind, caught.value.data["plugin"]) == ("PLUGIN_ERROR", "porter")
-        assert await dump(server.app.store) == before
+        assert await dump(server.services.store) == before
 
     await with_guests(tmp_path, test, porter=guard)
 

@@ -37,7 +37,7 @@ def hanging(server: Running) -> type:
     """Return the state of the plugin."""
     state: type = next(
         guest.State
-        for name, guest in server.app.bus._manager.list_name_plugin()
+        for name, guest in server.services.bus._manager.list_name_plugin()
         if name == "hanging"  # type: ignore[union-attr]
     )
     return state
@@ -65,7 +65,7 @@ async def test_a_hanging_pallet_plugin_is_left_out_told_and_tried_again(tmp_path
         await asyncio.gather(*(anna.ls() for _ in range(5)))
         assert state.asked == asked  # type: ignore[attr-defined]
         state.hangs = False  # type: ignore[attr-defined]
-        for record in server.app.bus.breaker._records.values():
+        for record in server.services.bus.breaker._records.values():
             for rest in record.rests.values():
                 rest.until = 0.0
         assert "hanging.go" in [command.id for command in (await carol.ls()).commands or []]

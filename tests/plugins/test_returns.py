@@ -231,7 +231,7 @@ async def test_whatever_a_plugin_returns_or_raises(tmp_path: Path, every: int) -
         for turn, (hook, drive) in enumerate(drives.items()):
             for number in range(turn % every, len(WHAT), every):
                 given[hook] = WHAT[number]
-                server.app.bus.breaker.answered(("odd", hook))
+                server.services.bus.breaker.answered(("odd", hook))
                 with capture_logs() as lines:
                     async with asyncio.timeout(20):
                         answers = await drive()

@@ -207,8 +207,8 @@ async def test_a_secret_answer_is_kept_as_a_secret(server: Running, anna: Client
     assert record["result"]["failed"] == 0 and "open-sesame" not in str(record)
     assert record["result"]["results"][1]["result"] == "it is ***"
     user_id = (await anna.call("auth.whoami"))["user_id"]
-    assert await server.app.stores.secret(user_id, "default", "pw") == "open-sesame"
-    tables = await server.app.store.read(
+    assert await server.services.stores.secret(user_id, "default", "pw") == "open-sesame"
+    tables = await server.services.store.read(
         lambda tx: [tx.all(f"SELECT * FROM {t}") for t in ("asks", "jobs", "playbook_actions", "session_env", "events")]  # noqa: S608
     )
     assert "open-sesame" not in str(tables)

@@ -16,11 +16,11 @@ from tests.conftest import Running, run_server, settle
 
 async def announce(server: Running, user: str, *numbers: int, topic: str = "test.told", size: int = 0) -> None:
     """Announce events to a user, one transaction each."""
-    user_id = (await server.app.user_named(user)).id
+    user_id = await server.user_id(user)
     for number in numbers:
         data = {"n": number, "filler": "x" * size}
-        await server.app.store.write(
-            lambda tx, data=data: server.app.events.append(tx, topic, f"user:{user_id}", data)  # type: ignore[misc]
+        await server.services.store.write(
+            lambda tx, data=data: server.services.events.append(tx, topic, f"user:{user_id}", data)  # type: ignore[misc]
         )
 
 
@@ -38,7 +38,7 @@ async def numbers(wire: Wire, count: int) -> list[int]:
 
 def connection_of(server: Running, user_id: str) -> Connection:
     """Return the server's end of a user's only connection."""
-    (connection,) = server.app.server.users.of(user_id)
+    (connection,) = server.services.connections.users.of(user_id)
     return connection
 
 
@@ -83,14 +83,14 @@ async def test_nothing_comes_before_its_response(server: Running, wire: Wire) ->
 async def test_what_is_rolled_back_is_never_told(server: Running, wire: Wire) -> None:
     """An event of a transaction that fails leaves neither a message nor a row."""
     await subscribed(wire)
-    user_id = (await server.app.user_named("anna")).id
+    user_id = await server.user_id("anna")
 
     def fail(tx: Tx) -> None:
-        server.app.events.append(tx, "test.told", f"user:{user_id}", {"n": -1})
+        server.services.events.append(tx, "test.told", f"user:{user_id}", {"n": -1})
         raise LookupError
 
     with pytest.raises(LookupError):
-        await server.app.store.write(fail)
+        await server.services.store.write(fail)
     await announce(server, "anna", 1)
     assert await numbers(wire, 1) == [1]
     assert (await wire.call("events.history", {"topics": ["test.*"]}))["result"]["items"][0]["data"]["n"] == 1
@@ -146,7 +146,7 @@ async def test_events_beyond_the_count_are_not_recovered(tmp_path: Path) -> None
         wire = await Wire.open(server.url, await server.credential("anna"))
         answer = await subscribed(wire)
         await announce(server, "anna", *range(80))
-        await server.app.events.upkeep()
+        await server.services.events.upkeep()
         assert await numbers(wire, 80) == list(range(80))
         gone = await subscribed(wire, ["none"], **since(answer, answer["seq"] + 29))
         kept = await subscribed(wire, ["test.*"], **since(answer, answer["seq"] + 30))
@@ -161,7 +161,7 @@ async def test_who_never_listened_has_no_position(server: Running, wire: Wire) -
     start = await subscribed(bob)
     await announce(server, "bob", 1)
     await announce(server, "anna", 1, 2, 3)
-    rows = await server.app.store.read(lambda tx: tx.all("SELECT data FROM events"))
+    rows = await server.services.store.read(lambda tx: tx.all("SELECT data FROM events"))
     assert len(rows) == 1, "events nobody could come to hear of are kept"
     assert (await subscribed(wire, **since(start)))["recovered"] is False
     await bob.close()
@@ -195,7 +195,7 @@ async def test_what_was_allowed_then_is_asked_again_now(server: Running) -> None
 
     open_again = await anna.subscribe("session.contents_changed", since=position)
     assert (await open_again.next()).data["change"] == "entered"
-    await server.app.store.write(close_place)
+    await server.services.store.write(close_place)
     closed = await anna.subscribe("session.contents_changed", "session.created", since=position)
     assert closed.recovered is True
     await bob.cd(to="home")
@@ -346,7 +346,7 @@ async def test_presence_tells_who_is_attached(server: Running, anna: Client) -> 
     assert len((await page.call("session.presence", session_id=session_id))["items"]) == 3
     await idle.close()
     user_id = (await anna.call("auth.whoami"))["user_id"]
-    await until(lambda: len(server.app.server.users.of(user_id)) == 2)
+    await until(lambda: len(server.services.connections.users.of(user_id)) == 2)
     assert len((await page.call("session.presence", session_id=session_id))["items"]) == 2
     bob = await server.client("bob")
     with pytest.raises(Exception, match="No session"):

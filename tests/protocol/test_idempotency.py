@@ -8,8 +8,9 @@ import pytest
 
 import rpcserver.app
 from rpcserver.client import CallError, Client, Disconnected
-from rpcserver.rpc.dispatcher import Call, method
+from rpcserver.rpc.calls import method
 from rpcserver.schemas.session import NoParams, Params
+from rpcserver.services import Call
 from store import Store, StoreFull
 from tests.conftest import Running, run_server
 
@@ -196,9 +197,11 @@ async def test_keys_are_forgotten_by_age_and_number(counter: Counter, tmp_path: 
         anna = await server.client("anna")
         for number in range(25):
             await anna.call("test.count", idempotency_key=f"k{number}")
-        count = await server.app.store.read(lambda tx: tx.one("SELECT count(*) FROM idempotency_keys"))
+        count = await server.services.store.read(lambda tx: tx.one("SELECT count(*) FROM idempotency_keys"))
         assert count is not None and count[0] <= 21
         assert await anna.call("test.count", idempotency_key="k24") == 25
-        await server.app.store.write(lambda tx: tx.run("UPDATE idempotency_keys SET age_from = age_from - 3600001"))
-        await server.app.store.write(server.app.answers.upkeep)
+        await server.services.store.write(
+            lambda tx: tx.run("UPDATE idempotency_keys SET age_from = age_from - 3600001")
+        )
+        await server.services.store.write(server.services.dispatcher.answers.upkeep)
         assert await anna.call("test.count", idempotency_key="k24") == 26

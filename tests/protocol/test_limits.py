@@ -10,10 +10,11 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 import rpcserver.app
-from rpcserver.rpc.dispatcher import Call, method
+from rpcserver.ratelimit import Attempts, Meter
+from rpcserver.rpc.calls import method
+from rpcserver.rpc.registry import Groups
 from rpcserver.schemas.session import NoParams
-from rpcserver.transport.ratelimit import Attempts, Meter
-from rpcserver.transport.registry import Crowds
+from rpcserver.services import Call
 from tests.builders import Wire
 from tests.conftest import Running, run_server
 
@@ -275,9 +276,9 @@ def test_attempts_from_many_addresses_cost_no_memory() -> None:
 
 def test_a_crowd_that_is_gone_is_forgotten() -> None:
     """Users and addresses that have left cost nothing."""
-    crowds = Crowds(1, 0.0)
+    groups = Groups(1, 0.0)
     connection: Any = type("One", (), {"meters": ()})()
-    crowds.join("a", connection)
-    assert crowds.is_full("a") and not crowds.is_full("b")
-    crowds.leave("a", connection)
-    assert not crowds.is_full("a") and crowds._by_key == {}
+    groups.join("a", connection)
+    assert groups.is_full("a") and not groups.is_full("b")
+    groups.leave("a", connection)
+    assert not groups.is_full("a") and groups._by_key == {}

@@ -11,9 +11,9 @@ import pytest
 
 import rpcserver.app
 from rpcserver.client import CallError, Client
-from rpcserver.rpc.calls import Progress
-from rpcserver.rpc.dispatcher import Call, method
+from rpcserver.rpc.calls import Progress, method
 from rpcserver.schemas.session import Params
+from rpcserver.services import Call
 from tests.builders import Wire
 from tests.conftest import Running, run_server
 

@@ -7,10 +7,11 @@ import pytest
 
 import rpcserver.app
 from rpcserver.client import CallError, Client
-from rpcserver.rpc.dispatcher import Call, method
+from rpcserver.rpc.calls import method
 from rpcserver.rpc.errors import RpcError
 from rpcserver.rpc.requests import ClientDeclined, ClientGone
 from rpcserver.schemas.session import Params
+from rpcserver.services import Call
 from rpcserver.transport.connection import Connection
 from tests.builders import Wire
 from tests.conftest import Running
@@ -30,7 +31,7 @@ def methods(monkeypatch: pytest.MonkeyPatch) -> None:
     async def ask(call: Call, params: Ask) -> Any:
         """Ask the client and return its answer."""
         try:
-            return await call.connection.requests.ask("client.ask", {"depth": params.depth})
+            return await call.client.ask("client.ask", {"depth": params.depth})
         except ClientDeclined as error:
             raise RpcError(-32018, "DECLINED", "no", client_error=error.error) from error
 
@@ -96,10 +97,10 @@ async def test_a_client_that_goes_ends_the_wait(server: Running) -> None:
     wire = await Wire.open(server.url, await server.credential("anna"))
     await wire.send({"jsonrpc": "2.0", "id": 1, "method": "test.ask"})
     await wire.receive()
-    assert server.app.dispatcher.in_flight == 1
+    assert server.services.dispatcher.in_flight == 1
     wire.socket.transport.abort()
     async with asyncio.timeout(5):
-        await server.app.dispatcher.idle.wait()
+        await server.services.dispatcher.idle.wait()
 
 
 async def test_a_client_that_is_gone_is_not_asked(server: Running, anna: Client) -> None:
@@ -107,7 +108,7 @@ async def test_a_client_that_is_gone_is_not_asked(server: Running, anna: Client)
     session_id = await anna.create_session("work")
     user_id = (await anna.call("auth.whoami"))["user_id"]
     await anna.ls(session_id)
-    gone = server.app.server.attached(user_id, session_id)[0]
+    gone = server.services.connections.attached(user_id, session_id)[0]
     await anna.close()
     await gone.wait_closed()
     with pytest.raises(ClientGone):
@@ -120,7 +121,7 @@ async def test_attached_connections_are_found(server: Running, anna: Client) -> 
     await anna.ls(session_id)
     await server.client("anna", name="idle")
     user_id = (await anna.call("auth.whoami"))["user_id"]
-    found = server.app.server.attached(user_id, session_id)
+    found = server.services.connections.attached(user_id, session_id)
     assert len(found) == 1 and isinstance(found[0], Connection)
     anna.on("client.ask", lambda params: "me")
     assert await found[0].requests.ask("client.ask", {}) == "me"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from rpcserver.transport import scheduler
-from rpcserver.transport.scheduler import ALLOWED_S, WINDOW_S, Paced, Scheduler, Share
+from rpcserver.rpc import scheduler
+from rpcserver.rpc.scheduler import ALLOWED_S, WINDOW_S, Paced, Scheduler, Share
 
 
 class Clock:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 import rpcserver.app
-from rpcserver.rpc.dispatcher import Call, method
+from rpcserver.rpc.calls import method
 from rpcserver.schemas.session import NoParams, Params
+from rpcserver.services import Call
 from tests.builders import Wire
 from tests.conftest import run_server
 

@@ -91,7 +91,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Running]:
 
 def guest_of(server: Running) -> Any:
     """Return the guest's module."""
-    return server.app.bus._manager.get_plugin("stop")
+    return server.services.bus._manager.get_plugin("stop")
 
 
 async def begun(client: Client) -> str:

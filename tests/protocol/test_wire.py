@@ -15,8 +15,9 @@ from websockets.frames import Frame, Opcode
 
 import rpcserver.app
 from rpcserver.client import CallError, Client
-from rpcserver.rpc.dispatcher import Call, method
+from rpcserver.rpc.calls import method
 from rpcserver.schemas.session import NoParams, Params
+from rpcserver.services import Call
 from tests.builders import Wire
 from tests.conftest import Running, run_server
 
@@ -440,10 +441,10 @@ async def test_a_dead_socket_loses_nothing(gates: Gates, server: Running) -> Non
     assert (await wire.receive())["id"] in ("one", "two", "three")
     wire.socket.transport.abort()
     gates.open.set()
-    await server.app.dispatcher.idle.wait()
+    await server.services.dispatcher.idle.wait()
     client = await server.client("anna")
     assert {session.name for session in await client.list_sessions()} == {"one", "two", "three"}
-    assert server.app.dispatcher.in_flight == 0
+    assert server.services.dispatcher.in_flight == 0
 
 
 async def test_unauthenticated_calls_are_told_to_authenticate(server: Running) -> None:

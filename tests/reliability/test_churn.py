@@ -59,7 +59,7 @@ async def churn(server: Running, rounds: int) -> None:
     for begin in range(0, rounds, AT_ONCE):
         await asyncio.gather(*(one_round(server, begin + number) for number in range(AT_ONCE)))
         # A call of one that went may still be made: what it made goes, too.
-        await until(lambda: not server.app.server.connection_count and not server.app.dispatcher.in_flight)
+        await until(lambda: not server.app.server.connection_count and not server.services.dispatcher.in_flight)
         for number in range(AT_ONCE):
             wire = await Wire.open(server.url, await server.credential(f"user{number}"))
             for kept in (await wire.call("sessions.list"))["result"]["items"]:
@@ -86,6 +86,6 @@ async def test_churn_leaves_nothing(tmp_path: Path, rounds: int) -> None:
         except TimeoutError:
             assert grown() == {}
         await until(lambda: server.app.server._strangers == {} and server.app.server._connections == set())
-        assert await server.app.store.read(
+        assert await server.services.store.read(
             lambda tx: tx.one("SELECT count(*) FROM sessions WHERE name LIKE 'round%'")
         ) == (0,)

@@ -5,6 +5,7 @@ Each test here is run with the wall clock set forward and back, by seconds, hour
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ async def test_a_callback(server: Running, anna: Client, clock: SetClock, step_s
         sent.append(headers)
         return next(statuses)
 
-    server.app.runner.callbacks._post = post
+    server.services.runner.callbacks._post = post
     callback = {"url": "https://hook.example/", "secret": "hook"}
     job_id = (await anna.call("job.run", function="clocks.note", callback=callback))["job_id"]
 
@@ -180,7 +181,7 @@ async def test_an_idempotency_key(server: Running, anna: Client, clock: SetClock
         return str((await anna.call("session.create", _meta={"idempotency_key": key}))["session_id"])
 
     async def upkeep() -> None:
-        await server.app.store.write(server.app.answers.upkeep)
+        await server.services.store.write(server.services.dispatcher.answers.upkeep)
 
     first = await created("one")
     clock.set_by(step_s)
@@ -218,14 +219,14 @@ async def test_events_are_kept_for_who_comes_back(
     await before.close()
     sessions = [await anna.create_session(name) for name in ("one", "two")]
     clock.set_by(step_s)
-    await server.app.events.upkeep()
+    await server.services.events.upkeep()
     sessions.append(await anna.create_session("three"))
     again = await anna.subscribe("session.created", since=(before.epoch, before.seq))
     assert again.recovered
     assert [(await again.next()).data["session_id"] for _ in sessions] == sessions
     await again.close()
     clock.sleep_for(15 * DAY_S)
-    await server.app.events.upkeep()
+    await server.services.events.upkeep()
     assert not (await anna.subscribe("session.created", since=(before.epoch, before.seq))).recovered
 
 
@@ -241,7 +242,7 @@ async def test_an_open_subscription_hears_everything(
         clock.set_by(step_s if number % 2 else -step_s / 2)
         if number == 3:
             clock.sleep_for(20 * DAY_S)
-        await server.app.events.upkeep()
+        await server.services.events.upkeep()
     assert [(await heard.next()).data["session_id"] for _ in sessions] == sessions
     assert heard.gaps == []
 
@@ -320,7 +321,7 @@ async def test_a_clock_that_is_ahead_for_a_moment_ends_nothing_for_good(
     for is_back in (True, False):
         clock.set_by(2 * MONTH_S)
         await clock.looked_at()
-        await server.app.store.write(server.app._forget_ended)
+        await server.services.store.write(partial(app.forget_credentials, server.services.settings))
         assert await next_at() is not None
         with pytest.raises((CallError, Disconnected)):
             async with Client(server.url, made["credential"]) as late:

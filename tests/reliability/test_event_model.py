@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from websockets.exceptions import ConnectionClosed
 
 from rpcserver.events import log as events
-from rpcserver.transport import scheduler
+from rpcserver.rpc import scheduler
 from rpcserver.transport.connection import Connection
 from store import Tx
 from tests.builders import Wire
@@ -105,13 +105,13 @@ class EventModel(RuleBasedStateMachine):
     async def _start(self) -> None:
         self.context = run_server(Path(self.folder.name) / "data", **SETTINGS)
         self.server = await self.context.__aenter__()
-        self.events = self.server.app.events
+        self.events = self.server.services.events
 
     async def _users(self) -> None:
         self.credential = await self.server.credential("anna")
         await self.server.credential("bob")
-        self.anna = (await self.server.app.user_named("anna")).id
-        self.bob = (await self.server.app.user_named("bob")).id
+        self.anna = await self.server.user_id("anna")
+        self.bob = await self.server.user_id("bob")
         await self.events.listen(self.bob)
 
     @rule(count=st.integers(1, 40), size=st.sampled_from([0, 0, 200, 1500]), noise=st.booleans(), fails=st.booleans())
@@ -135,12 +135,12 @@ class EventModel(RuleBasedStateMachine):
         writes: list[asyncio.Future[Any]] = []
         for _ in range(count):
             number = self.count = self.count + 1
-            write = self.server.app.store.write(lambda tx, number=number: change(tx, number))  # type: ignore[misc]
+            write = self.server.services.store.write(lambda tx, number=number: change(tx, number))  # type: ignore[misc]
             # Known before anybody can hear of it.
             write.add_done_callback(lambda done: self.told.update([done.result()]))
             writes.append(write)
             if fails:
-                writes.append(self.server.app.store.write(fail))
+                writes.append(self.server.services.store.write(fail))
         await asyncio.gather(*writes, return_exceptions=True)
 
     @rule(policy=st.sampled_from(POLICIES))
@@ -153,9 +153,9 @@ class EventModel(RuleBasedStateMachine):
             self.tabs.append(tab)
 
     async def _subscribe(self, tab: Tab, since: dict[str, Any] | None) -> Any:
-        before = self.server.app.server.users.of(self.anna)
+        before = self.server.services.connections.users.of(self.anna)
         tab.wire = await Wire.open(self.server.url, self.credential)
-        (tab.connection,) = self.server.app.server.users.of(self.anna) - before
+        (tab.connection,) = self.server.services.connections.users.of(self.anna) - before
         params = {"topics": ["test.*"], "policy": tab.policy, **({"since": since} if since else {})}
         await tab.wire.send({"jsonrpc": "2.0", "id": 1, "method": "events.subscribe", "params": params})
         answer = await tab.wire.receive()
@@ -192,7 +192,7 @@ class EventModel(RuleBasedStateMachine):
             tab.seq = answer["seq"]
 
     def _oldest(self) -> int:
-        row = self.run(self.server.app.store.read(lambda tx: tx.one("SELECT coalesce(min(seq), 0) FROM events")))
+        row = self.run(self.server.services.store.read(lambda tx: tx.one("SELECT coalesce(min(seq), 0) FROM events")))
         return int(row[0])
 
     @rule(pick=PICK)

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from rpcserver.app import sweep
 from rpcserver.client import CallError, Client
 from store.sqlite import DATABASE
 from store.writer import Writer
@@ -135,7 +136,7 @@ class User:
 
 async def found(server: Running, credential: str) -> State:
     """Return what a user finds, over the wire; nothing lies about that is of nobody."""
-    await server.app.sweep()
+    await sweep(server.services)
     client = await server.connect(credential)
     state: State = {}
     ids = set()
@@ -146,7 +147,7 @@ async def found(server: Running, credential: str) -> State:
         state[f"session {session.name}"] = {"": record["params"], **values}
     record = await client.call("context.get", context_name="work")
     state["context work"] = {"": record["params"], **await values_of(client, "context", context_name="work")}
-    stores = server.app.settings.data / "stores"
+    stores = server.services.settings.data / "stores"
     left = [path for path in stores.rglob("*") if path.name.startswith((".new-", ".gone-"))]
     of_nobody = [path for path in stores.glob("*/*/session_*") if path.name.removeprefix("session_") not in ids]
     assert not left and not of_nobody

@@ -51,7 +51,7 @@ async def heard(server: Running, position: Position) -> list[int] | None:
     subscription = await anna.subscribe("test.*", since=position)
     if not subscription.recovered:
         return None
-    count = server.app.events.last_seq - position[1]
+    count = server.services.events.last_seq - position[1]
     return [(await subscription.next()).data["n"] for _ in range(count)]
 
 
@@ -113,7 +113,7 @@ async def test_a_snapshot_of_a_running_machine_begins_an_epoch_of_its_own(server
     subscription = await anna.subscribe("test.*")
     await announce(server, "anna", 1)
     before = await subscription.next()
-    await server.app.events.begin_run()  # as `watch_clock` does
+    await server.services.events.begin_run()  # as `watch_clock` does
     await announce(server, "anna", 2)
     after = await subscription.next()
     assert before.epoch != after.epoch == subscription.epoch

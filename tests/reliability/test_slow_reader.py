@@ -22,11 +22,11 @@ EVENT_BYTES = 4096
 
 async def flood(server: Running, user_id: str, bytes_in_all: int, is_over: asyncio.Event) -> None:
     """Announce events to a user until enough has been said, or somebody says stop."""
-    events, data = server.app.events, {"filler": "x" * EVENT_BYTES}
+    events, data = server.services.events, {"filler": "x" * EVENT_BYTES}
     for _ in range(bytes_in_all // EVENT_BYTES // 50):
         await asyncio.gather(
             *(
-                server.app.store.write(lambda tx: events.append(tx, "test.flood", f"user:{user_id}", data))
+                server.services.store.write(lambda tx: events.append(tx, "test.flood", f"user:{user_id}", data))
                 for _ in range(50)
             )
         )
@@ -54,8 +54,8 @@ async def stall(tmp_path: Path, megabytes: int) -> None:
     """Flood a client that does not read, look at what it costs, and call beside it all the while."""
     async with run_server(tmp_path / "data", synchronous="NORMAL", max_events=2000) as server:
         wire = await sleeper(server)
-        user_id = (await server.app.user_named("anna")).id
-        (connection,) = server.app.server.users.of(user_id)
+        user_id = await server.user_id("anna")
+        (connection,) = server.services.connections.users.of(user_id)
         beside = await server.client("bob")
         gc.collect()
         before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -182,7 +182,7 @@ async def stalled(tmp_path: Path, count: int, megabytes: int) -> None:
     """Have many subscribers with the policy `close` stop reading while events are told; look at what it costs."""
     async with run_server(tmp_path / "data", synchronous="NORMAL", max_events=2000) as server:
         await server.credential("anna")
-        user_id = (await server.app.user_named("anna")).id
+        user_id = await server.user_id("anna")
         beside = await server.client("bob")
         quiet = await round_trips(beside, lambda: False, 100)
         wires = [await sleeper(server) for _ in range(count)]
@@ -204,7 +204,7 @@ async def stalled(tmp_path: Path, count: int, megabytes: int) -> None:
             f"{count} stalled: queued at most {most}, peak memory +{grown_kb} kB, "
             f"p99 beside {quiet[-2] * 1000:.1f} -> {beset[int(len(beset) * 0.99)] * 1000:.1f} ms"
         )
-        assert most <= min(server.app.settings.max_outbox_bytes_per_user, count * 100_000)
+        assert most <= min(server.services.settings.max_outbox_bytes_per_user, count * 100_000)
         assert grown_kb < 40_000
         assert beset[int(len(beset) * 0.99)] < 2 * quiet[-2] + 0.05
         for wire in wires:

@@ -10,8 +10,9 @@ import pytest
 from structlog.testing import capture_logs
 
 import rpcserver.app
-from rpcserver.rpc.dispatcher import Call, method
+from rpcserver.rpc.calls import method, method_in
 from rpcserver.schemas.session import NoParams
+from rpcserver.services import Call
 from rpcserver.telemetry.watchdog import described
 from tests.builders import write_guest
 from tests.conftest import run_server
@@ -118,7 +119,7 @@ async def test_a_loop_that_is_free_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_stack_without_a_call_is_still_a_stack() -> None:
     """What belongs to no method and no plugin shows where it is."""
-    seen = described(sys._getframe())
+    seen = described(sys._getframe(), method_in)
     assert seen["method"] is None and seen["plugin"] is None
     assert seen["where"][-1].endswith("test_a_stack_without_a_call_is_still_a_stack")
-    assert described(None)["where"] == []
+    assert described(None, method_in)["where"] == []

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jobs.errors import BadWorld
+from rpcserver.rpc.errors import RpcError
 from tests.builders import dump
 from tests.conftest import Running
 
@@ -15,8 +15,9 @@ async def refused_world(server: Running, folder: Path, world: dict[str, Any], pl
     """Import a world for anna, and check what is told of it, and that nothing was made."""
     path = folder / "world.json"
     path.write_text(json.dumps(world))
-    before = await dump(server.app.store)
-    with pytest.raises(BadWorld) as caught:
-        await server.app.import_world(path, "anna", None)
-    assert (caught.value.place, reason in str(caught.value)) == (place, True), str(caught.value)
-    assert await dump(server.app.store) == before
+    before = await dump(server.services.store)
+    with pytest.raises(RpcError) as caught:
+        await server.app.operate("operator.import", path=str(path), user="anna", format="json")
+    assert (caught.value.kind, caught.value.details["place"]) == ("BAD_WORLD", place), str(caught.value)
+    assert reason in str(caught.value)
+    assert await dump(server.services.store) == before

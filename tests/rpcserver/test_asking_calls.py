@@ -28,7 +28,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Running]:
 
 def guest_of(server: Running) -> Any:
     """Return the guest's module."""
-    return server.app.bus._manager.get_plugin("asks")
+    return server.services.bus._manager.get_plugin("asks")
 
 
 def act(client: Client, session_id: str, token_id: str, value: str = "A", **params: Any) -> asyncio.Future[Any]:

@@ -2,16 +2,18 @@
 
 import json
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jobs.errors import BadWorld
 from jobs.functions.import_world import MAX_PARTS
+from rpcserver.app import forget_credentials
 from rpcserver.auth import credentials
 from rpcserver.client import CallError
 from rpcserver.playbooks import rows as playbooks
+from rpcserver.rpc.errors import RpcError
 from store import new_id
 from store.writer import Write, Writer
 from tests.conftest import Running
@@ -61,7 +63,7 @@ class World:
         values = [[made(n) if callable(made) else made for made in columns.values()] for n in range(MANY)]
         marks = ", ".join("?" * len(columns))
         sql = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608
-        await self.server.app.store.write(lambda tx: tx.many(sql, [tuple(row) for row in values]))
+        await self.server.services.store.write(lambda tx: tx.many(sql, [tuple(row) for row in values]))
 
     async def tokens(self, set_id: str, kind: str = "member", session_id: str | None = None) -> None:
         """Put many tokens of anna's into a set."""
@@ -86,7 +88,7 @@ class World:
 
     async def count(self, sql: str, *values: Any) -> int:
         """Return what a statement counts."""
-        row = await self.server.app.store.read(lambda tx: tx.one(sql, *values))
+        row = await self.server.services.store.read(lambda tx: tx.one(sql, *values))
         assert row is not None
         return int(row[0])
 
@@ -123,7 +125,7 @@ async def core_set_truncate(w: World) -> Callable[[], Awaitable[Any]]:
 @case
 async def core_set_delete_where_many_stand(w: World) -> Callable[[], Awaitable[Any]]:
     set_id = await emptied(w, False)
-    row = await w.server.app.store.read(lambda tx: tx.one("SELECT token_id FROM users WHERE id = ?", w.user_id))
+    row = await w.server.services.store.read(lambda tx: tx.one("SELECT token_id FROM users WHERE id = ?", w.user_id))
     assert row is not None
     await w.rows("presence", session_id=lambda n: f"s_{n}", set_id=set_id, token_id=row[0])
     await w.tokens(set_id, "gift", "s_1")
@@ -172,7 +174,7 @@ async def core_script_edit(w: World) -> Callable[[], Awaitable[Any]]:
 @case
 async def session_destroy(w: World) -> Callable[[], Awaitable[Any]]:
     session_id = await w.anna.create_session("long")
-    sets = await w.server.app.store.read(
+    sets = await w.server.services.store.read(
         lambda tx: tx.one("SELECT data_set_id, pallet_set_id FROM sessions WHERE id = ?", session_id)
     )
     assert sets is not None
@@ -196,9 +198,9 @@ async def upkeep_of_idempotency_keys(w: World) -> Callable[[], Awaitable[Any]]:
     await kept(w, "1")
 
     async def upkeep() -> None:
-        answers = w.server.app.answers
+        answers = w.server.services.dispatcher.answers
         answers._age_ms = 1
-        while await w.server.app.store.write(answers.upkeep):
+        while await w.server.services.store.write(answers.upkeep):
             pass
         assert await w.count("SELECT count(*) FROM idempotency_keys") == 0
 
@@ -208,7 +210,7 @@ async def upkeep_of_idempotency_keys(w: World) -> Callable[[], Awaitable[Any]]:
 @case
 async def start_after_a_kill_under_calls(w: World) -> Callable[[], Awaitable[Any]]:
     await kept(w, None)
-    return w.server.app.answers.load
+    return w.server.services.dispatcher.answers.load
 
 
 @case
@@ -216,14 +218,14 @@ async def defer_none(w: World) -> Callable[[], Awaitable[Any]]:
     await many_jobs(w, "queued", is_held=1, run_at=2**60)
 
     async def let_go() -> None:
-        await w.server.app.runner.defer(w.user_id, None)
+        await w.server.services.runner.defer(w.user_id, None)
         assert await w.count("SELECT count(*) FROM jobs WHERE is_held = 1") == 0
 
     return let_go
 
 
 async def many_jobs(w: World, state: str, **more: Any) -> None:
-    known = w.server.app.runner.functions[0].name
+    known = w.server.services.runner.functions[0].name
     columns: dict[str, Any] = {"id": lambda n: f"j_{n:06}", "function": known, "lane": "long", "state": state}
     await w.rows("jobs", **columns, owner_id=w.user_id, data="{}", created_at=0, authority="[]", **more)
 
@@ -233,7 +235,7 @@ async def recovery_after_a_kill(w: World) -> Callable[[], Awaitable[Any]]:
     await many_jobs(w, "running")
 
     async def recover() -> None:
-        await w.server.app.runner.recover(True)
+        await w.server.services.runner.recover(True)
         assert await w.count("SELECT count(*) FROM jobs WHERE state = 'lost'") == MANY
 
     return recover
@@ -259,10 +261,10 @@ async def credentials_that_expired_long_ago(w: World) -> Callable[[], Awaitable[
     for credential_id in ids:
         await logged(w, credential_id)
     old = "UPDATE credentials SET expires_at = 1, is_over = 1 WHERE label = 'old'"
-    await w.server.app.store.write(lambda tx: tx.run(old))
+    await w.server.services.store.write(lambda tx: tx.run(old))
 
     async def forget() -> None:
-        while await w.server.app.store.write(lambda tx: credentials.forget(tx, 1)):
+        while await w.server.services.store.write(lambda tx: credentials.forget(tx, 1)):
             pass
         assert await w.count("SELECT count(*) FROM credentials WHERE label = 'old'") == 0
 
@@ -302,8 +304,8 @@ async def test_what_comes_in_one_call_is_bounded(server: Running, counter: Count
     tokens = [{"name": str(n)} for n in range(MAX_PARTS)]
     world = {"format": "rpcserver.world/1", "name": "big", "sets": {"a": {"name": "a", "tokens": tokens}}}
     path.write_text(json.dumps(world))
-    with pytest.raises(BadWorld, match=f"at most {MAX_PARTS}"):
-        await server.app.import_world(path, "anna", None)
+    with pytest.raises(RpcError, match=f"at most {MAX_PARTS}"):
+        await server.app.operate("operator.import", path=str(path), user="anna", format="json")
 
 
 async def test_a_word_costs_a_row_however_many_there_are(server: Running, counter: Counter) -> None:
@@ -315,7 +317,7 @@ async def test_a_word_costs_a_row_however_many_there_are(server: Running, counte
     counter.most = 0
     await anna.call("session.play", session_id=session_id, text="!!session.env_set key:w1 value:new")
     assert 0 < counter.most < 10
-    words = await server.app.store.read(lambda tx: playbooks.env(tx, session_id))
+    words = await server.services.store.read(lambda tx: playbooks.env(tx, session_id))
     assert len(words) == MANY and words["w1"] == "new"
 
 
@@ -342,7 +344,7 @@ async def test_a_revoked_credential_is_over_before_its_log_has_gone(server: Runn
     """Between the two, and after a kill there: it opens nothing, is listed nowhere, and the next upkeep takes it."""
     anna = await server.client("anna")
     made = await anna.call("credential.create", label="logged", logged=True)
-    store = server.app.store
+    store = server.services.store
     await store.write(lambda tx: credentials.revoke(tx, made["credential_id"], None))
     with pytest.raises(CallError, match="revoked"):
         await server.connect(made["credential"])
@@ -351,6 +353,6 @@ async def test_a_revoked_credential_is_over_before_its_log_has_gone(server: Runn
     with pytest.raises(CallError) as caught:
         await anna.call("credential.revoke", credential_id=made["credential_id"])
     assert caught.value.kind == "CREDENTIAL_NOT_FOUND"
-    while await store.write(server.app._forget_ended):
+    while await store.write(partial(forget_credentials, server.services.settings)):
         pass
     assert await store.read(lambda tx: tx.one("SELECT 1 FROM credentials WHERE id = ?", made["credential_id"])) is None

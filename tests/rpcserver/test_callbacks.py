@@ -163,7 +163,7 @@ async def test_a_restart_forgets_nobody(scene: Scene, tmp_path: Path, monkeypatc
         job_id = (await anna.call("job.run", **call))["job_id"]
         while (await anna.call("job.get", job_id=job_id)).get("callback", {}).get("tries") != 1:
             pass
-        await server.app.store.write(lambda tx: tx.run("UPDATE callbacks SET next_at = 1"))
+        await server.services.store.write(lambda tx: tx.run("UPDATE callbacks SET next_at = 1"))
         credentials = server.credentials
     scene.web.answer = lambda request: reply(b"", "204 Done")
     async with run_server(tmp_path / "again", **scene.settings) as server:
@@ -240,8 +240,8 @@ async def test_the_end_of_a_job_of_an_ended_credential_is_not_told(
         await anna.call("credential.revoke", credential_id=made["credential_id"])
     else:
         expired = "UPDATE credentials SET expires_at = 1 WHERE id = ?"
-        await scene.server.app.store.write(lambda tx: tx.run(expired, made["credential_id"]))
-    await scene.server.app.store.write(lambda tx: tx.run("UPDATE callbacks SET next_at = 1"))
-    scene.server.app.runner.callbacks._wake.set()
+        await scene.server.services.store.write(lambda tx: tx.run(expired, made["credential_id"]))
+    await scene.server.services.store.write(lambda tx: tx.run("UPDATE callbacks SET next_at = 1"))
+    scene.server.services.runner.callbacks._wake.set()
     record = await told(anna, job_id, "failed")
     assert end in record["callback"]["problem"] and len(scene.web.seen) == 1

@@ -11,7 +11,7 @@ from plugins.manager import Bus
 from rpcserver.app import job_specs
 from rpcserver.client import CallError, Client
 from rpcserver.methods import METHODS
-from rpcserver.rpc.dispatcher import Method
+from rpcserver.rpc.calls import Method
 from tests.conftest import Running, run_server
 
 # sessions.md 3.4, in its order; what runs scripts, remotes and events has jobs of its own.
@@ -108,7 +108,7 @@ async def test_params_are_checked_strictly(anna: Client) -> None:
 async def test_the_operator_alone_makes_users(anna: Client, server: Running) -> None:
     """For everybody else core.user.create does not exist; the operator gets user and credential."""
     assert await kind_of(anna, "core.user.create", name="dora") == "METHOD_NOT_FOUND"
-    operator = Client(server.url, str(server.app.operator_secret))
+    operator = Client(server.url, str(server.services.operator_secret))
     async with operator:
         made = await operator.call("core.user.create", name="dora")
     async with Client(server.url, made["credential"]) as dora:

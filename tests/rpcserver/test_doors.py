@@ -71,7 +71,7 @@ async def _visit(s: Street, door: str) -> None:
     other = await s.bob.create_session("other", set_id=s.yard)  # another session's visit does not count
     await s.bob.destroy_session(other)
     assert (await refused(s.bob, session_id=s.session, set_id=s.vault)).kind.endswith("_REFUSED")
-    await s.server.app.store.write(
+    await s.server.services.store.write(
         lambda tx: tx.run("INSERT INTO visits (session_id, set_id) VALUES (?, ?)", s.session, s.yard)
     )
 
@@ -113,13 +113,13 @@ async def test_a_door_opens_to_who_fulfils_its_rule(street: Street, name: str, e
     decide, unlock = DOORS[name]
     door = street.vault_door if event == "set_entering" else street.hall_door
     await a_rule(street.anna, door, decide(street), event, name="the rule", message="not like this.")
-    before = await dump(street.server.app.store)
+    before = await dump(street.server.services.store)
     error = await refused(street.bob, session_id=street.session, set_id=street.vault)
     assert error.kind == ("ENTER_REFUSED" if event == "set_entering" else "LEAVE_REFUSED")
     place = street.vault if event == "set_entering" else street.hall
     assert (error.data["set_id"], error.data["rule"], error.data["refusals"]) == (place, "the rule", 1)
     assert "not like this." in error.message
-    assert await dump(street.server.app.store) == before
+    assert await dump(street.server.services.store) == before
     await unlock(street, door)
     assert (await street.bob.cd(street.session, set_id=street.vault)).current_set.id == street.vault
 
@@ -167,15 +167,15 @@ async def test_guards_are_asked_of_both_places_and_all_that_refuse_are_counted(s
     """First who keeps the place left, then who keeps the one entered; the first message, and how many said no."""
     one, two = Porter(), Porter()
     for number, porter in enumerate((one, two)):
-        street.server.app.bus.register(porter, f"porter{number}")
+        street.server.services.bus.register(porter, f"porter{number}")
     one.says, two.says = {"set_entering": "first no."}, {"set_entering": "second no."}
-    before = await dump(street.server.app.store)
+    before = await dump(street.server.services.store)
     error = await refused(street.bob, session_id=street.session, set_id=street.vault)
     assert error.kind == "ENTER_REFUSED" and "first no." in error.message
     assert (error.data["rule"], error.data["refusals"]) == ("porter0", 2)
     moved = (street.hall, street.vault)
     assert one.asked == two.asked == [("set_leaving", *moved), ("set_entering", *moved)]
-    assert await dump(street.server.app.store) == before
+    assert await dump(street.server.services.store) == before
     hidden = await street.make("hidden", "core.set.create", name="hidden")
     assert (await refused(street.bob, session_id=street.session, set_id=hidden)).kind == "SET_NOT_FOUND"
     assert len(one.asked) == 2  # what cannot be seen is asked nothing, and tells nothing
@@ -184,12 +184,12 @@ async def test_guards_are_asked_of_both_places_and_all_that_refuse_are_counted(s
 async def test_what_was_allowed_is_checked_again_inside(street: Street) -> None:
     """A rule that comes while the guards are asked decides all the same; so does a set that goes."""
     porter = Porter()
-    street.server.app.bus.register(porter, "porter")
+    street.server.services.bus.register(porter, "porter")
     me = (await street.anna.call("core.user.read"))["id"]
 
     async def shut() -> None:
         decision = {"deny": {"type": "user"}}
-        await street.server.app.store.write(
+        await street.server.services.store.write(
             lambda tx: rules.create(Scene(tx, me), "set_entering", decision, token_id=street.vault_door, name="late")
         )
 
@@ -234,7 +234,7 @@ async def test_no_door_traps(street: Street) -> None:
     own = (await street.bob.call("core.set.show", set_id=home))["token_id"]
     mine = await street.bob.call("core.script.create", name="broken", text="1 / 0")
     await street.bob.call("core.rule.create", event="set_entering", decision={"allow": {"script": mine}}, token_id=own)
-    street.server.app.bus.register(porter, "porter")
+    street.server.services.bus.register(porter, "porter")
     await street.bob.destroy_session(street.session)
     await street.anna.call("core.set.delete", set_id=street.vault)
     listing = await street.bob.ls(inside)
@@ -259,7 +259,7 @@ async def test_a_session_ends_whatever_its_user_made_of_its_sets(street: Street)
     await street.bob.destroy_session(street.session)
     assert (await street.bob.call("core.set.show", set_id=below))["parent_id"] is None
     assert (await refused(street.bob, "core.set.show", set_id=record.session_data)).kind == "SET_NOT_FOUND"
-    assert await street.server.app.store.read(lambda tx: tx.all("PRAGMA foreign_key_check")) == []
+    assert await street.server.services.store.read(lambda tx: tx.all("PRAGMA foreign_key_check")) == []
 
 
 async def test_home_is_never_left_for_good(street: Street) -> None:
@@ -306,15 +306,15 @@ async def test_a_set_s_requirement_counts_what_stands_there(street: Street) -> N
     await a_rule(street.anna, street.vault_door, few, "token_adding", message="three are enough.")
     await a_rule(street.anna, street.vault_door, many, "token_removing", message="two stay.")
     stones = [await street.anna.call("core.token.create", type="stone", name=f"stone {n}") for n in range(4)]
-    before = await dump(street.server.app.store)
+    before = await dump(street.server.services.store)
     error = await refused(street.anna, "core.set.tokens.add", set_id=street.vault, token_ids=stones)
     assert error.kind == "EVENT_REFUSED" and "three are enough." in error.message
-    assert await dump(street.server.app.store) == before
+    assert await dump(street.server.services.store) == before
     await street.anna.call("core.set.tokens.add", set_id=street.vault, token_ids=stones[:3])
-    before = await dump(street.server.app.store)
+    before = await dump(street.server.services.store)
     for method, params in (("remove", {"token_ids": stones[:2]}), ("truncate", {})):
         call = "core.set.truncate" if method == "truncate" else "core.set.tokens.remove"
         error = await refused(street.anna, call, set_id=street.vault, **params)
         assert error.kind == "EVENT_REFUSED" and "two stay." in error.message
-        assert await dump(street.server.app.store) == before
+        assert await dump(street.server.services.store) == before
     assert await street.anna.call("core.set.tokens.remove", set_id=street.vault, token_ids=stones[:1]) == stones[:1]

@@ -59,21 +59,21 @@ async def test_age_takes_nothing_from_who_is_connected(server: Running, monkeypa
     wire = await Wire.open(server.url, await server.credential("anna"))
     answer = await subscribed(wire)
     await announce(server, "anna", *range(300))
-    user_id, slow = (await server.app.user_named("anna")).id, Slow()
+    user_id, slow = await server.user_id("anna"), Slow()
     away = Subscription("sub_slow", user_id, ["test.*"], answer["epoch"], answer["seq"] + 10, slow)
-    server.app.events.open(away)
-    replaying = asyncio.ensure_future(server.app.events.replay(away, 50))
+    server.services.events.open(away)
+    replaying = asyncio.ensure_future(server.services.events.replay(away, 50))
     await until(lambda: len(slow.taken) == 50)
-    clock, later = server.app.clock, server.app.clock.steady_ms() + 8 * 24 * 3600 * 1000
+    clock, later = server.services.clock, server.services.clock.steady_ms() + 8 * 24 * 3600 * 1000
     monkeypatch.setattr(clock, "steady_ms", lambda: later)  # all there is, is too old
     for start in range(300, 500, 50):
-        await server.app.events.upkeep()
+        await server.services.events.upkeep()
         await announce(server, "anna", *range(start, start + 50))
     slow.gate.set()
     await replaying
     assert [json.loads(message)["params"]["data"]["n"] for message in slow.taken] == list(range(10, 500))
     assert await numbers(wire, 500) == list(range(500))
-    server.app.events.close(away)
+    server.services.events.close(away)
     await wire.close()
 
 
@@ -84,14 +84,14 @@ async def test_a_clock_that_is_set_silences_nobody(tmp_path: Path, monkeypatch: 
         wire = await Wire.open(server.url, await server.credential("anna"))
         await subscribed(wire)
         await announce(server, "anna", *range(100))
-        clock, jump_ms = server.app.clock, days * 24 * 3600 * 1000
+        clock, jump_ms = server.services.clock, days * 24 * 3600 * 1000
         wall, steady = clock.now_ms, clock.steady_ms
         monkeypatch.setattr(clock, "now_ms", lambda: wall() + jump_ms)
         monkeypatch.setattr(clock, "steady_ms", lambda: steady() + jump_ms)  # which it does not by itself
-        await server.app.events.upkeep()
+        await server.services.events.upkeep()
         await announce(server, "anna", *range(100, 400))
         monkeypatch.undo()
-        await server.app.events.upkeep()
+        await server.services.events.upkeep()
         await announce(server, "anna", *range(400, 600))
         assert await numbers(wire, 600) == list(range(600))
         await wire.close()
@@ -103,11 +103,11 @@ async def test_a_listener_that_was_forgotten_all_the_same_is_told_of_the_gap(ser
     await subscribed(wire)
     other = await Wire.open(server.url, await server.credential("bob"))
     await subscribed(other)
-    await server.app.store.write(partial(server.app.events._forget_listeners, silent_since=2**62))
+    await server.services.store.write(partial(server.services.events._forget_listeners, silent_since=2**62))
     await announce(server, "anna", 1, 2)  # kept for nobody
-    await server.app.events.listen((await server.app.user_named("bob")).id)
+    await server.services.events.listen(await server.user_id("bob"))
     await announce(server, "bob", 3)
-    await server.app.events.upkeep()
+    await server.services.events.upkeep()
     await announce(server, "anna", 4)
     gap = await wire.receive()
     assert gap["method"] == "$/gap" and gap["params"]["to"] >= gap["params"]["from"]
@@ -120,7 +120,7 @@ async def test_a_transaction_that_fails_changes_nothing_in_memory(server: Runnin
     """Who listens is what is on the disk: neither a beginning nor an end that was rolled back counts."""
     app = server.app
     await server.credential("anna")
-    user_id = (await app.user_named("anna")).id
+    user_id = await server.user_id("anna")
 
     def failing(change: Callable[[Tx], object]) -> Callable[[Tx], None]:
         def write(tx: Tx) -> None:
@@ -130,18 +130,20 @@ async def test_a_transaction_that_fails_changes_nothing_in_memory(server: Runnin
         return write
 
     with pytest.raises(LookupError):
-        await app.store.write(failing(lambda tx: app.events._hear(tx, [user_id], app.clock.steady_ms())))
-    assert user_id not in app.events.listeners
-    await app.events.listen(user_id)
+        await app.services.store.write(
+            failing(lambda tx: app.services.events._hear(tx, [user_id], app.services.clock.steady_ms()))
+        )
+    assert user_id not in app.services.events.listeners
+    await app.services.events.listen(user_id)
     with pytest.raises(LookupError):
-        await app.store.write(failing(lambda tx: app.events._forget_listeners(tx, 2**62)))
-    assert user_id in app.events.listeners
-    pages = app.store._connection.execute("PRAGMA page_count").fetchone()[0]
-    app.store._connection.execute(f"PRAGMA max_page_count = {pages}")  # the commit itself fails
+        await app.services.store.write(failing(lambda tx: app.services.events._forget_listeners(tx, 2**62)))
+    assert user_id in app.services.events.listeners
+    pages = app.services.store._connection.execute("PRAGMA page_count").fetchone()[0]
+    app.services.store._connection.execute(f"PRAGMA max_page_count = {pages}")  # the commit itself fails
     with pytest.raises(StoreFull):
-        await app.store.write(lambda tx: (app.events._forget_listeners(tx, 2**62), _fill(tx)))
-    app.store._connection.execute("PRAGMA max_page_count = 1000000")
-    assert user_id in app.events.listeners
+        await app.services.store.write(lambda tx: (app.services.events._forget_listeners(tx, 2**62), _fill(tx)))
+    app.services.store._connection.execute("PRAGMA max_page_count = 1000000")
+    assert user_id in app.services.events.listeners
 
 
 def _fill(tx: Tx) -> None:

@@ -94,7 +94,7 @@ async def test_what_is_no_longer_kept_is_not_recovered_in_part(tmp_path: Path) -
     async with run_server(tmp_path) as server:
         anna = await server.client("anna")
         await anna.create_session()
-        await server.app.store.write(lambda tx: tx.run("DELETE FROM events WHERE seq <= 2"))
+        await server.services.store.write(lambda tx: tx.run("DELETE FROM events WHERE seq <= 2"))
         assert (await anna.subscribe("*", since=(anna.hello["epoch"], 0))).recovered is False
 
 

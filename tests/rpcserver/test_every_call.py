@@ -257,12 +257,12 @@ async def test_a_row_of_the_table(stage: Stage, row: Row) -> None:
     """Its errors first, which change nothing; then the call with all its arguments, and what it answers."""
     if row.call.startswith("core.remote.activity."):
         await ask_the_desk(stage)
-    before = await dump(stage.server.app.store)
+    before = await dump(stage.server.services.store)
     for kind, make in row.errors:
         with pytest.raises(CallError) as caught:
             await stage.clients[row.wrongly_by].call(row.call, **make(stage))
         assert caught.value.kind == kind, caught.value
-    after = await dump(stage.server.app.store)
+    after = await dump(stage.server.services.store)
     assert {name: rows for name, rows in after.items() if rows != before[name] and name not in TRIED} == {}
     if row.holds == "not called":
         return

@@ -64,8 +64,10 @@ async def test_what_comes_of_an_action_is_bounded(tmp_path: Path, text: str) -> 
         assert played["failed"] == 1
         error = played["results"][-1]["error"]
         assert error["kind"] == "PLAYBOOK_TOO_LARGE" and "the most allowed" in error["message"]
-        kept = await server.app.store.read(lambda tx: tx.one("SELECT coalesce(sum(length(value)), 0) FROM session_env"))
-        assert kept is not None and kept[0] <= server.app.settings.max_words_bytes
+        kept = await server.services.store.read(
+            lambda tx: tx.one("SELECT coalesce(sum(length(value)), 0) FROM session_env")
+        )
+        assert kept is not None and kept[0] <= server.services.settings.max_words_bytes
 
 
 async def test_a_long_result_is_kept_and_told_where_there_is_room(tmp_path: Path) -> None:
@@ -194,7 +196,7 @@ async def test_a_large_playbook_is_added_whole_or_not_at_all(anna: Client, serve
     added = await anna.call("session.playbook_add", text=text)
     assert added["actions"][0]["number"] == 3 and added["added"] == 2000
     assert (await anna.get_session(include=["playbook"])).playbook["waiting"] == 2002
-    row = await server.app.store.read(lambda tx: tx.one("SELECT count(*) FROM playbook_actions"))
+    row = await server.services.store.read(lambda tx: tx.one("SELECT count(*) FROM playbook_actions"))
     assert row == (2002,)
 
 

@@ -67,7 +67,9 @@ async def test_a_slip_of_the_pen_is_answered_with_what_was_meant(anna: Client) -
 async def test_everybody_who_waits_hears_progress(server: Running, anna: Client) -> None:
     """Two tabs that wait for one job both hear how far it is."""
     tab = await server.client("anna")
-    await server.app.defer_user("anna", "bob") if await server.credential("bob") else None
+    await server.app.operate("operator.user_defer", name="anna", approver="bob") if await server.credential(
+        "bob"
+    ) else None
     job_id = await start(anna, "guest.steps")
     heard: tuple[list[float], list[float]] = ([], [])
     waiting = [
@@ -76,12 +78,12 @@ async def test_everybody_who_waits_hears_progress(server: Running, anna: Client)
         )
         for client, list in zip((anna, tab), heard, strict=True)
     ]
-    while len(server.app.runner.audience._watchers.get(job_id, ())) < 2:
+    while len(server.services.runner.audience._watchers.get(job_id, ())) < 2:
         await anna.call("server.ping")
-    await server.app.defer_user("anna", None)
+    await server.app.operate("operator.user_defer", name="anna", approver=None)
     await asyncio.gather(*waiting)
     assert heard[0] and heard[1] and heard[0][-1] == heard[1][-1] == 3
-    assert server.app.runner.audience._watchers == {}
+    assert server.services.runner.audience._watchers == {}
 
 
 async def test_asking_for_logs_leaves_nothing_behind(server: Running, anna: Client) -> None:
@@ -93,7 +95,7 @@ async def test_asking_for_logs_leaves_nothing_behind(server: Running, anna: Clie
             anna.call("job.wait", job_id=job_id),
             return_exceptions=True,
         )
-    audience = server.app.runner.audience
+    audience = server.services.runner.audience
     assert (audience._listeners, audience._watchers, audience._waiters) == ({}, {}, {})
 
 
@@ -114,10 +116,10 @@ async def test_a_record_says_what_is_to_come(server: Running, anna: Client, bob:
     delayed = await start(anna, "guest.steps", delay_s=3600)
     record = await anna.call("job.get", job_id=delayed)
     assert record["run_at"] == record["created_at"] + 3_600_000
-    await server.app.defer_user("anna", "bob")
+    await server.app.operate("operator.user_defer", name="anna", approver="bob")
     held = await start(anna, "guest.steps", data={"text": "please"})
     assert (await bob.call("job.get", job_id=held))["data"] == {"text": "please"}
-    await server.app.defer_user("anna", None)
+    await server.app.operate("operator.user_defer", name="anna", approver=None)
     job_id = await start(anna, "guest.forever")
     await anna.call("job.log", job_id=job_id, follow=True)
     await anna.call("job.cancel", job_id=job_id, mode="gently")
@@ -129,11 +131,11 @@ async def test_a_record_says_what_is_to_come(server: Running, anna: Client, bob:
 
 async def test_approval_that_is_needed_no_more(server: Running, anna: Client, bob: Client) -> None:
     """Jobs that were held are let go when nobody has to approve them; nobody approves his own."""
-    await server.app.defer_user("anna", "bob")
+    await server.app.operate("operator.user_defer", name="anna", approver="bob")
     held = await start(anna, "guest.steps")
     short = await anna.call("job.run", function="guest.echo", data={"text": "x"}, timeout_s=5)
     assert short["result"] == "x"
-    await server.app.defer_user("anna", None)
+    await server.app.operate("operator.user_defer", name="anna", approver=None)
     assert (await anna.call("job.wait", job_id=held))["state"] == "succeeded"
     operator = await server.operator()
     assert await kind_of(operator.call("operator.user_defer", name="anna", approver="anna")) == "BAD_APPROVER"
@@ -143,7 +145,7 @@ async def test_held_jobs_are_limited_too(tmp_path: Path) -> None:
     """What waits for approval counts as waiting."""
     async with run_server(tmp_path / "data", plugins=(GUEST,), max_waiting_jobs_per_user=3) as server:
         anna, _ = await server.client("anna"), await server.credential("bob")
-        await server.app.defer_user("anna", "bob")
+        await server.app.operate("operator.user_defer", name="anna", approver="bob")
         for _ in range(3):
             await start(anna, "guest.steps")
         assert await kind_of(anna.call("job.run", function="guest.steps", wait=False)) == "JOB_LIMIT"

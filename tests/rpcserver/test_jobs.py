@@ -179,7 +179,7 @@ async def test_an_action_waits_for_its_job_or_not(anna: Client) -> None:
 async def test_deferred_jobs_wait_for_their_approver(server: Running, anna: Client, bob: Client) -> None:
     """Long jobs of a deferred user are held until his approver, and nobody else, releases or cancels them."""
     carol = await server.client("carol")
-    await server.app.defer_user("anna", "bob")
+    await server.app.operate("operator.user_defer", name="anna", approver="bob")
     held = await start(anna, "guest.steps")
     refused = await start(anna, "guest.steps")
     assert (await anna.call("job.get", job_id=held))["held"] is True
@@ -191,7 +191,7 @@ async def test_deferred_jobs_wait_for_their_approver(server: Running, anna: Clie
     assert await bob.call("job.cancel", job_id=refused) is True
     assert (await anna.call("job.wait", job_id=held))["state"] == "succeeded"
     assert (await anna.call("job.get", job_id=refused))["state"] == "cancelled"
-    await server.app.defer_user("anna", None)
+    await server.app.operate("operator.user_defer", name="anna", approver=None)
     assert (await anna.call("job.run", function="guest.steps"))["state"] == "succeeded"
 
 
@@ -199,7 +199,7 @@ async def test_held_jobs_stay_held_over_a_restart(tmp_path: Path) -> None:
     """A restart does not let go what somebody has to approve."""
     async with run_server(tmp_path / "data", plugins=(GUEST,)) as server:
         anna, _ = await server.client("anna"), await server.client("bob")
-        await server.app.defer_user("anna", "bob")
+        await server.app.operate("operator.user_defer", name="anna", approver="bob")
         held = await start(anna, "guest.steps")
         credentials = server.credentials
     async with run_server(tmp_path / "data", plugins=(GUEST,)) as server:
@@ -267,5 +267,7 @@ async def test_missed_runs_are_told(tmp_path: Path, catch_up: bool) -> None:
         assert item["schedule_id"] == made["schedule_id"]
         assert item["missed"] in (5, 6)
         assert (item["last_job_id"] is not None) == catch_up
-        told = await server.app.store.read(lambda tx: tx.all("SELECT data FROM events WHERE topic = 'schedule.missed'"))
+        told = await server.services.store.read(
+            lambda tx: tx.all("SELECT data FROM events WHERE topic = 'schedule.missed'")
+        )
         assert json.loads(told[0][0])["missed"] == item["missed"]

@@ -75,7 +75,7 @@ async def test_probes(server: Running) -> None:
 async def test_not_ready_while_draining(server: Running) -> None:
     """A server about to stop says so at once, although it was ready a moment ago."""
     assert (await get(server, "/readyz")).status == 200
-    server.app.dispatcher.is_draining = True
+    server.services.dispatcher.is_draining = True
     ready = await get(server, "/readyz")
     assert ready.status == 503
     assert ready.json()["checks"]["draining"] == {"ok": False}
@@ -85,7 +85,7 @@ async def test_not_ready_while_draining(server: Running) -> None:
 
 async def test_not_ready_when_the_database_takes_no_write(server: Running) -> None:
     """A database that refuses a write takes the server out of service."""
-    store = server.app.store
+    store = server.services.store
     await store.write(lambda tx: tx.run("PRAGMA query_only = ON"))
     ready = await get(server, "/readyz")
     store._connection.execute("PRAGMA query_only = OFF")  # the writer itself begins no transaction any more
@@ -106,7 +106,7 @@ async def test_not_ready_when_the_writer_falls_behind(tmp_path: Path) -> None:
     """More than half of the writes that may wait take the server out of service."""
     begun, release = threading.Event(), threading.Event()
     async with run_server(tmp_path / "data", max_writes_waiting=8) as server:
-        store = server.app.store
+        store = server.services.store
         held = store.write(lambda tx: begun.set() or release.wait(20))
         await asyncio.to_thread(begun.wait)  # what is queued from now on waits for the next commit
         more = [store.write(lambda tx: None) for _ in range(5)]
@@ -186,9 +186,9 @@ async def test_a_blocked_loop_shows_as_lag(server: Running) -> None:
 async def test_metrics_are_not_for_everybody(server: Running) -> None:
     """From elsewhere, metrics need a credential with the scope `metrics`; `*` does not do."""
     anna = await server.credential("anna")
-    user = await server.app.store.read(lambda tx: tx.one("SELECT id FROM users WHERE name = 'anna'"))
+    user = await server.services.store.read(lambda tx: tx.one("SELECT id FROM users WHERE name = 'anna'"))
     assert user is not None
-    scraper = await server.app.store.write(lambda tx: authenticator.issue(tx, user[0], "prometheus", ("metrics",)))
+    scraper = await server.services.store.write(lambda tx: authenticator.issue(tx, user[0], "prometheus", ("metrics",)))
     assert (await get(server, "/metrics", PROXIED)).status == 403
     assert (await get(server, "/metrics", {**PROXIED, "Authorization": f"Bearer {anna}"})).status == 403
     assert (await get(server, "/metrics", {**PROXIED, "Authorization": "Bearer rpc_wrong"})).status == 401

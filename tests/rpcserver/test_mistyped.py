@@ -23,7 +23,7 @@ from heroscript import Params
 from rpcserver.client import CallError
 from rpcserver.methods import METHODS
 from rpcserver.openrpc.document import Description
-from rpcserver.rpc.dispatcher import Method
+from rpcserver.rpc.calls import Method
 from tests.conftest import Running, run_server
 from tests.rpcserver.test_every_call import ROWS, Stage, ask_the_desk
 from tests.rpcserver.test_openrpc import PUBLIC, real_params

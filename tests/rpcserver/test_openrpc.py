@@ -21,7 +21,7 @@ from rpcserver.openrpc.document import Description
 from rpcserver.openrpc.examples import Example
 from rpcserver.rpc import errors
 from rpcserver.rpc import errors as kinds
-from rpcserver.rpc.dispatcher import Method
+from rpcserver.rpc.calls import Method
 from tests.builders import make_place
 from tests.conftest import Running, run_server
 from tests.toolchain import node_folder, run_node, script
@@ -216,7 +216,7 @@ async def _fill(client: Client, method: str, session_id: str) -> None:
 async def _held_job(server: Running) -> str:
     """Return a job of bob's that waits for anna's approval."""
     bob = await server.client("bob")
-    await server.app.defer_user("bob", "anna")
+    await server.app.operate("operator.user_defer", name="bob", approver="anna")
     begun = await bob.call("job.run", function="asking.colour", wait=False)
     return str(begun["job_id"])
 
@@ -224,9 +224,9 @@ async def _held_job(server: Running) -> str:
 async def test_discover_shows_what_the_caller_may_call(server: Running) -> None:
     """A limited credential sees its methods only, and only the schemas they need; nobody sees the operator's."""
     await server.credential("anna")
-    user = await server.app.store.read(lambda tx: tx.one("SELECT id FROM users WHERE name = 'anna'"))
+    user = await server.services.store.read(lambda tx: tx.one("SELECT id FROM users WHERE name = 'anna'"))
     assert user is not None
-    limited = await server.app.store.write(
+    limited = await server.services.store.write(
         lambda tx: authenticator.issue(tx, user[0], "agent", ("session.*", "rpc.discover"))
     )
     async with Client(server.url, limited) as client:

@@ -24,7 +24,7 @@ async def fill(server: Running, client: Client, count: int) -> str:
         sets.add_tokens(scene, place, [tokens.create(scene, "thing", f"thing {n:04}") for n in range(count)])
         return place
 
-    place = await server.app.store.write(build)
+    place = await server.services.store.write(build)
     await client.cd(set_id=place)
     return place
 
@@ -97,7 +97,7 @@ async def test_lists_have_pages_too(anna: Client) -> None:
 async def test_the_lists_of_navigation_have_pages(server: Running, anna: Client, shelf: str) -> None:
     """Children and links come fifty at a time, and a position that is none of ours is refused."""
     user = await anna.call("auth.whoami")
-    await server.app.store.write(
+    await server.services.store.write(
         lambda tx: [sets.create(Scene(tx, user["user_id"]), f"child {n:03}", shelf, is_public=True) for n in range(60)]
     )
     await anna.cd(set_id=shelf)

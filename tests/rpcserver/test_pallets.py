@@ -32,7 +32,9 @@ async def test_a_gift_is_its_session_s_alone(server: Running, anna: Client, bob:
     await bob.destroy_session(sessions[2][1])
 
     async def left() -> int:
-        rows = await server.app.store.read(lambda tx: tx.all("SELECT 1 FROM tokens WHERE name IN ('Add', 'voucher')"))
+        rows = await server.services.store.read(
+            lambda tx: tx.all("SELECT 1 FROM tokens WHERE name IN ('Add', 'voucher')")
+        )
         return len(rows)
 
     assert await left() == 2
@@ -178,7 +180,7 @@ async def test_a_listing_waits_for_no_remote(tmp_path: Path, web: Web) -> None:
         async with asyncio.timeout(10):
             await web.arrived.wait()
         assert names((await anna.ls(session)).commands) == ["Near", "Far"]
-        assert server.app.sorting == {session}  # still being asked, by one job
+        assert server.services.navigation.pallets._sorting == {session}  # still being asked, by one job
         web.delay.set()
         await heard.next()
         assert names((await anna.ls(session)).commands) == ["Far", "Near"]

@@ -14,7 +14,7 @@ from tests.rpcserver.test_places import a_place, a_rule, refused
 
 async def failed_jobs(server: Running) -> list[Any]:
     """Return every job that did not end well."""
-    return await server.app.store.read(
+    return await server.services.store.read(
         lambda tx: tx.all("SELECT function, state, error FROM jobs WHERE state <> 'succeeded'")
     )
 
@@ -55,17 +55,17 @@ async def test_a_rule_that_comes_in_between_is_asked_and_the_move_made_again(
     def sneak(tx: Any) -> str:
         return rules.create(Scene(tx, me), "set_entering", decision, token_id=token)
 
-    await server.app.store.write(sneak)
-    assert not server.app.has_asking_rules
+    await server.services.store.write(sneak)
+    assert not server.services.publisher.has_asking_rules
     if way == "cd":
         assert (await bob.cd(set_id=vault)).current_set.id == vault
     else:
         await bob.create_session("inside", set_id=vault)
     assert await failed_jobs(server) == []
-    before = await dump(server.app.store)
+    before = await dump(server.services.store)
     assert (await refused(anna, set_id=vault)).kind == "ENTER_REFUSED"
     assert (await refused(anna, "session.create", name="mine", set_id=vault)).kind == "ENTER_REFUSED"
-    assert await dump(server.app.store) == before
+    assert await dump(server.services.store) == before
 
 
 async def test_a_rule_of_an_imported_world_is_asked_at_once(server: Running, anna: Client, tmp_path: Any) -> None:
@@ -76,7 +76,7 @@ async def test_a_rule_of_an_imported_world_is_asked_at_once(server: Running, ann
         ' "sets": {"room": {"name": "Room", "rules": [{"event": "set_entering", "name": "door",'
         ' "allow": {"script": "door"}}]}}}'
     )
-    made = await server.app.import_world(world, "anna", None)
-    assert server.app.has_asking_rules
+    made = await server.app.operate("operator.import", path=str(world), user="anna", format="json")
+    assert server.services.publisher.has_asking_rules
     assert (await refused(anna, set_id=made["sets"]["room"])).data["rule"] == "door"
     assert [row[0] for row in await failed_jobs(server)] == ["session.cd"]  # the refusal itself

@@ -49,11 +49,11 @@ async def test_a_refused_cd_changes_nothing(server: Running, anna: Client, bob: 
     vault, token = await a_place(anna)
     await a_rule(anna, token, {"deny": {"type": "user"}}, name="closed", message="come back tomorrow.")
     await bob.ls()
-    before = await dump(server.app.store)
+    before = await dump(server.services.store)
     error = await refused(bob, set_id=vault)
     assert (error.kind, error.data["rule"], error.data["set_id"]) == ("ENTER_REFUSED", "closed", vault)
     assert "come back tomorrow" in error.message
-    assert await dump(server.app.store) == before
+    assert await dump(server.services.store) == before
 
 
 async def test_a_script_decides_who_enters(server: Running, anna: Client, bob: Client) -> None:
@@ -63,15 +63,15 @@ async def test_a_script_decides_who_enters(server: Running, anna: Client, bob: C
     script = await anna.call("core.script.create", name="door", text=text)
     await a_rule(anna, token, {"allow": {"script": script}}, message="no.")
     assert (await bob.cd(set_id=vault)).current_set.id == vault
-    before = await dump(server.app.store)
+    before = await dump(server.services.store)
     error = await refused(anna, set_id=vault)
     assert (error.kind, error.data["rule"]) == ("ENTER_REFUSED", "set_entering") and "only bob, anna" in error.message
     await anna.call("core.script.edit", script_id=script, text="1 / 0")
-    before = await dump(server.app.store)
+    before = await dump(server.services.store)
     assert (await refused(anna, set_id=vault)).kind == "SCRIPT_FAILED"
-    assert await dump(server.app.store) == before
+    assert await dump(server.services.store) == before
     assert (await refused(anna, "session.create", set_id=vault)).kind == "SCRIPT_FAILED"
-    assert await dump(server.app.store) == before
+    assert await dump(server.services.store) == before
 
 
 async def test_a_rule_made_while_another_is_asked_is_not_passed_by(anna: Client, bob: Client) -> None:
@@ -88,9 +88,9 @@ async def test_a_set_is_left_only_if_it_lets(server: Running, anna: Client, bob:
     vault, token = await a_place(anna)
     session = await bob.create_session("first", set_id=vault)
     await a_rule(anna, token, {"deny": {"type": "user"}}, "set_leaving", message="stay.")
-    before = await dump(server.app.store)
+    before = await dump(server.services.store)
     assert (await refused(bob, session_id=session, to="home")).kind == "LEAVE_REFUSED"
-    assert await dump(server.app.store) == before
+    assert await dump(server.services.store) == before
     await bob.destroy_session(session)
     second = await bob.create_session("second", set_id=vault)
     await anna.call("core.set.delete", set_id=vault)
@@ -103,7 +103,7 @@ async def test_a_frozen_user_is_not_trapped(server: Running, anna: Client, bob: 
     vault, token = await a_place(anna)
     session = await bob.create_session("inside", set_id=vault)
     await a_rule(anna, token, {"deny": {"type": "user"}}, "set_leaving")
-    await server.app.store.write(lambda tx: tx.run("UPDATE users SET is_frozen = 1 WHERE name = 'bob'"))
+    await server.services.store.write(lambda tx: tx.run("UPDATE users SET is_frozen = 1 WHERE name = 'bob'"))
     await bob.destroy_session(session)
     shown = await anna.call("core.set.show", set_id=vault, wide=True)
     assert shown["counts"] == {}
@@ -292,7 +292,7 @@ async def test_a_manual_remote_is_answered_by_a_person(server: Running, anna: Cl
     assert (read["value"], read["state"], read["activity_id"]) == ("plug it in", "ok", None)
     assert (await anna.call("core.attribute.read", **params))["state"] == "unknown"
     assert (await refused(anna, "ask.answer", **which, answer="twice")).kind == "ASK_NOT_FOUND"
-    rows = await server.app.store.read(lambda tx: tx.all("SELECT question FROM remote_activity"))
+    rows = await server.services.store.read(lambda tx: tx.all("SELECT question FROM remote_activity"))
     assert rows == [(None,)]
 
 

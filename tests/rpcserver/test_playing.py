@@ -275,7 +275,7 @@ async def test_a_script_reaches_as_far_as_its_credential(server: Running, anna: 
     def issue(tx: Tx) -> str:
         return str(authenticator.issue(tx, user_id, "narrow", ("session.play", "session.create", "session.db.*")))
 
-    async with Client(server.url, await server.app.store.write(issue), name=None) as narrow:
+    async with Client(server.url, await server.services.store.write(issue), name=None) as narrow:
         for text in ("!!session.call method:sessions.list", "!!core.set_create name:x", "!!play.run function:x"):
             played = await narrow.call("session.play", session_id=await narrow.create_session(), text=text)
             assert played["failed"] == 1 and "may not call" in played["results"][0]["error"]["message"]
@@ -361,7 +361,7 @@ async def test_the_last_action_is_stored_with_the_play(
 ) -> None:
     """When the disk did not take that it began, or ended, the end of the play says so; each is told once."""
     heard = await anna.subscribe("playbook.action")
-    write = server.app.store.write
+    write = server.services.store.write
 
     def refuse(fn: Callable[[Tx], Any], **given: Any) -> asyncio.Future[Any]:
         is_start = "Player._step" in getattr(fn, "__qualname__", "")
@@ -371,7 +371,7 @@ async def test_the_last_action_is_stored_with_the_play(
         future.set_exception(StoreFull())
         return future
 
-    monkeypatch.setattr(server.app.store, "write", refuse)
+    monkeypatch.setattr(server.services.store, "write", refuse)
     played = await anna.call("session.play", text="!!play.echo content:hello")
     assert (played["done"], played["left"]) == (1, 0) and played["results"][0]["result"] == "hello"
     states = ["done"] if "start" in lost else ["running", "done"]

@@ -54,7 +54,7 @@ async def test_tokens_are_counted_as_they_come_and_go(server: Running) -> None:
                 user_id,
             )
 
-        counted = await server.app.store.read(rows)
+        counted = await server.services.store.read(rows)
         told = await usage(client)
         assert (told["max_tokens_per_user"], told["max_token_bytes_per_user"]) == counted
 
@@ -106,10 +106,7 @@ async def test_stores_are_bounded_by_keys_and_bytes_together(tmp_path: Path) -> 
 
 
 async def _credential(server: Running) -> str:
-    user = await server.app.user_named("anna")
-    from rpcserver.auth.credentials import Terms
-
-    issued: str = (await server.app.issue(user.id, Terms("again")))["credential"]
+    issued: str = (await server.app.operate("operator.credential_create", user="anna", label="again"))["credential"]
     return issued
 
 

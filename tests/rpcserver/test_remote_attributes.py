@@ -202,7 +202,7 @@ async def test_secrets_stand_nowhere(beyond: Running, web: Web, capfd: pytest.Ca
         found.append(await anna.call("core.remote.get", remote_id=remote))
     assert f"Bearer {SECRET}" in web.seen[0] and "Basic YW5uYTpzM2" in web.seen[1]
     told = capfd.readouterr()
-    world = json.dumps(await dump(beyond.app.store, set()), default=str)
+    world = json.dumps(await dump(beyond.app.services.store, set()), default=str)
     for spelled in (SECRET, "YW5uYTpzM2"):
         assert spelled not in json.dumps(found) + world + told.out + told.err
 
@@ -211,10 +211,10 @@ async def test_closed_doors_are_told_over_the_wire(beyond: Running, web: Web) ->
     """What is retired is attached no more, and nothing changes; where it stands it answers."""
     lamp = await Lamp.make(beyond, web)
     await lamp.anna.call("core.remote.edit", remote_id=lamp.remote, is_retired=True)
-    before = await dump(beyond.app.store)
+    before = await dump(beyond.app.services.store)
     attach = {"token_id": lamp.token, "attribute": "other", "value": {"remote": lamp.remote}}
     assert (await refused(lamp.anna, "core.token.edit_attribute", **attach)).kind == "SOURCE_CLOSED"
-    assert await dump(beyond.app.store) == before
+    assert await dump(beyond.app.services.store) == before
     assert await lamp.read(lamp.bob) == (1, "ok")
 
 

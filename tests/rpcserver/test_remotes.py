@@ -56,9 +56,9 @@ async def test_a_command_asks_a_remote(beyond: Running, web: Web) -> None:
     assert json.loads(body) == {"text": PAYLOAD, "by": "bob", "to": "fr"} and SECRET in head
     log = (await anna.call("core.remote.activity.list", remote_id=remote))["items"]
     assert [(item["state"], item["code"], item["question"]) for item in log] == [("succeeded", 200, None)]
-    world = json.dumps(await dump(beyond.app.store, set()), default=str)
+    world = json.dumps(await dump(beyond.app.services.store, set()), default=str)
     assert SECRET not in world
-    activity = await beyond.app.store.read(lambda tx: tx.all("SELECT * FROM remote_activity"))
+    activity = await beyond.app.services.store.read(lambda tx: tx.all("SELECT * FROM remote_activity"))
     assert PAYLOAD not in json.dumps(activity)
     assert (await refused(bob, "core.remote.activity.list", remote_id=remote)).kind == "REMOTE_NOT_FOUND"
     await anna.call("core.remote.edit", remote_id=remote, is_on=False)
@@ -75,13 +75,13 @@ async def test_a_remote_decides_who_enters(beyond: Running, web: Web) -> None:
     await a_rule(anna, token, {"allow": {"remote": remote}}, message="no.")
     await bob.ls()
     record = {"jobs", "events", "server_values", "remote_activity"}
-    before = await dump(beyond.app.store, record)
+    before = await dump(beyond.app.services.store, record)
     web.answer = lambda request: reply(b'{"allow": false, "message": "the register does not know you."}')
     error = await refused(bob, set_id=vault)
     assert error.kind == "ENTER_REFUSED" and "does not know you" in error.message
     web.answer = lambda request: reply(b"", "500 No")
     assert (await refused(bob, set_id=vault)).kind == "REMOTE_UNAVAILABLE"
-    assert await dump(beyond.app.store, record) == before
+    assert await dump(beyond.app.services.store, record) == before
     web.answer = lambda request: reply(b'{"allow": true}')
     assert (await bob.cd(set_id=vault)).current_set.id == vault
 

@@ -24,13 +24,13 @@ async def whoami(client: Client) -> dict[str, Any]:
 async def make_set(server: Running, client: Client, name: str, parent_id: str | None = None, **options: Any) -> str:
     """Make a set of the client's user."""
     user_id = (await whoami(client))["user_id"]
-    return await server.app.store.write(lambda tx: sets.create(Scene(tx, user_id), name, parent_id, **options))
+    return await server.services.store.write(lambda tx: sets.create(Scene(tx, user_id), name, parent_id, **options))
 
 
 async def delete_set(server: Running, client: Client, set_id: str) -> None:
     """Delete a set of the client's user."""
     user_id = (await whoami(client))["user_id"]
-    await server.app.store.write(lambda tx: sets.delete(Scene(tx, user_id), set_id))
+    await server.services.store.write(lambda tx: sets.delete(Scene(tx, user_id), set_id))
 
 
 async def refused(client: Client, kind: str, method: str, **params: Any) -> CallError:
@@ -103,14 +103,14 @@ async def test_a_session_that_cannot_start_leaves_nothing(server: Running, anna:
     """A start set that is missing, unreadable or refuses: no row, no name, no place taken."""
     await anna.ls()
     closed = await make_set(server, bob, "closed", is_public=True, enter_policy="owner")
-    before = await dump(server.app.store)
+    before = await dump(server.services.store)
     for set_id, kind in (
         ("set_none", "SET_NOT_FOUND"),
         ((await whoami(bob))["home_set"], "SET_NOT_FOUND"),
         (closed, "ENTER_REFUSED"),
     ):
         await refused(anna, kind, "session.create", name="work", set_id=set_id)
-    assert await dump(server.app.store) == before
+    assert await dump(server.services.store) == before
     await anna.create_session("work")
 
 
@@ -122,7 +122,7 @@ async def test_a_create_that_is_cancelled_leaves_a_session_or_nothing(server: Ru
             await asyncio.sleep(0)
         anna._cancel(waiting)
         await anna.call("server.ping")
-        await server.app.dispatcher.idle.wait()
+        await server.services.dispatcher.idle.wait()
     assert {session.state for session in await anna.list_sessions()} <= {"active"}
     first = (await anna.ls()).session_id
     assert (await anna.ls()).session_id == first
@@ -132,11 +132,11 @@ async def test_a_create_that_is_cancelled_leaves_a_session_or_nothing(server: Ru
 async def test_destroy_takes_everything_along(server: Running, anna: Client, shelf: str) -> None:
     """The row, its sets, its history and its place are gone; a second destroy says there is no such session."""
     await anna.ls()
-    before = await dump(server.app.store)
+    before = await dump(server.services.store)
     session_id = await anna.create_session("short")
     await anna.cd(session_id, path="shelf")
     assert await anna.destroy_session(session_id) == session_id
-    after = await dump(server.app.store)
+    after = await dump(server.services.store)
     for table in ("sessions", "session_history", "presence", "members", "tokens"):
         assert after[table] == before[table], table
     await refused(anna, "SESSION_NOT_FOUND", "session.destroy", session_id=session_id)
@@ -185,11 +185,11 @@ async def test_staying_where_one_is(server: Running, anna: Client, bob: Client) 
     """cd to the same set is no move: no history, no new revision, and no door to pass."""
     room = await make_set(server, anna, "room", is_public=True)
     there = await bob.cd(set_id=room)
-    await server.app.store.write(lambda tx: tx.run("UPDATE sets SET enter_policy = 'owner' WHERE id = ?", room))
-    before = await dump(server.app.store)
+    await server.services.store.write(lambda tx: tx.run("UPDATE sets SET enter_policy = 'owner' WHERE id = ?", room))
+    before = await dump(server.services.store)
     again = await bob.cd(set_id=room)
     assert (again.revision, again.current_set) == (there.revision, there.current_set)
-    assert await dump(server.app.store) == before
+    assert await dump(server.services.store) == before
 
 
 async def test_two_sessions_of_one_user_in_one_set(server: Running, anna: Client, bob: Client) -> None:
@@ -215,11 +215,11 @@ async def test_a_set_that_refuses_leaves_everything_as_it_was(
     """The error says which set, which rule and whom to ask; working set, history, members and data are unchanged."""
     closed = await make_set(server, anna, "closed", is_public=True, enter_policy=policy)
     await bob.cd(path="sessions")
-    before = await dump(server.app.store)
+    before = await dump(server.services.store)
     error = await refused(bob, "ENTER_REFUSED", "session.cd", set_id=closed)
     assert (error.data["set_id"], error.data["set_name"], error.data["rule"]) == (closed, "closed", policy)
     assert "anna" in error.message
-    assert await dump(server.app.store) == before
+    assert await dump(server.services.store) == before
 
 
 async def test_back_forward_up_and_home(server: Running, anna: Client) -> None:
@@ -276,7 +276,7 @@ async def _new_credential(server: Running) -> str:
         assert row
         return authenticator.issue(tx, row[0], "again")
 
-    return str(await server.app.store.write(issue))
+    return str(await server.services.store.write(issue))
 
 
 async def test_a_session_whose_set_is_deleted_is_relocated(server: Running, anna: Client, shelf: str) -> None:

@@ -347,7 +347,7 @@ async def walked(data: Path, *, is_big: bool) -> Recorder:
         await stage.build()
         await ask_the_desk(stage)
         if is_big:
-            await server.app.store.write(grow)
+            await server.services.store.write(grow)
         script = Script(server, stage, recorder)
         with recorder.recording():
             await script.run()
@@ -355,10 +355,10 @@ async def walked(data: Path, *, is_big: bool) -> Recorder:
     recorder.call = "start and upkeep"
     with recorder.recording():
         async with run_server(data, plugins=[str(GUEST)]) as server:
-            await server.app.events.upkeep()
-            await server.app.store.write(server.app.answers.upkeep)
-            await server.app.store.write(partial(runner._prune, succeeded=1, others=1))
-            await server.app.store.read(rows.counts)
+            await server.services.events.upkeep()
+            await server.services.store.write(server.services.dispatcher.answers.upkeep)
+            await server.services.store.write(partial(runner._prune, succeeded=1, others=1))
+            await server.services.store.read(rows.counts)
     return recorder
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from rpcserver.app import sweep
 from rpcserver.client import CallError, Client
 from rpcserver.sessions import rows as sessions
 from tests.conftest import Running, run_server
@@ -30,7 +31,7 @@ async def test_a_store_of_a_session_and_one_of_its_context(anna: Client, server:
         with pytest.raises(CallError) as missing:
             await anna.call(f"{noun}.db.get", **about, key="app/one")
         assert missing.value.kind == "KEY_NOT_FOUND"
-        texts = await asyncio.to_thread(_texts, server.app.settings.data / "stores")
+        texts = await asyncio.to_thread(_texts, server.services.settings.data / "stores")
         assert any("harmless" in text for text in texts)
         assert await anna.call(f"{noun}.db.destroy", **about)
         assert (await anna.call(f"{noun}.db.keys", **about))["items"] == []
@@ -66,7 +67,7 @@ async def test_a_store_goes_with_its_session(anna: Client, server: Running) -> N
     await anna.call("session.db.set", session_id=session_id, key="k", value="of-the-session")
     await anna.call("context.db.set", key="k", value="of-the-context")
     await anna.destroy_session(session_id)
-    texts = "".join(await asyncio.to_thread(_texts, server.app.settings.data / "stores"))
+    texts = "".join(await asyncio.to_thread(_texts, server.services.settings.data / "stores"))
     assert "of-the-context" in texts and "of-the-session" not in texts
 
 
@@ -152,7 +153,7 @@ async def test_secrets_are_sealed_with_a_key_of_the_folder(anna: Client, server:
     await anna.call("context.db.set", key="token", value="sesame-sesame", secret=True)
     assert (await anna.call("context.db.keys", secret=True))["items"] == ["token"]
     assert (await anna.call("context.db.keys"))["items"] == []
-    stores = server.app.settings.data / "stores"
+    stores = server.services.settings.data / "stores"
     content = await asyncio.to_thread(lambda: b"".join(p.read_bytes() for p in stores.rglob("*") if p.is_file()))
     assert b"sesame-sesame" not in content
     assert (await asyncio.to_thread((stores / "secrets.key").stat)).st_mode & 0o077 == 0
@@ -198,9 +199,9 @@ async def test_what_a_kill_left_is_swept_at_the_start(tmp_path: Path) -> None:
         for session_id in (kept, gone):
             await anna.call("session.db.set", session_id=session_id, key="k", value=session_id)
         await anna.call("context.db.set", key="s", value="secret", secret=True)
-        credential, user_id = await server.credential("anna"), (await server.app.user_named("anna")).id
+        credential, user_id = await server.credential("anna"), await server.user_id("anna")
         # Killed when the rows were gone, and the files were not.
-        await server.app.store.write(lambda tx: sessions.remove(tx, gone))
+        await server.services.store.write(lambda tx: sessions.remove(tx, gone))
     context = data / "stores" / user_id / "default"
     leftovers = [
         context / ".ids" / ".new-1-abc",
@@ -217,7 +218,7 @@ async def test_what_a_kill_left_is_swept_at_the_start(tmp_path: Path) -> None:
     leftovers.append(context / f"session_{gone}")
     async with run_server(data) as server:
         server.credentials["anna"] = credential
-        await server.app.sweep()
+        await sweep(server.services)
         assert [path for path in leftovers if path.exists()] == []
         assert not (context / ".gone-abc").exists() and not (context / "half").exists()
         anna = await server.client("anna")

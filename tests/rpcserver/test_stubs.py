@@ -10,8 +10,8 @@ from types import ModuleType
 
 import pytest
 
+from rpcserver.methods import document
 from rpcserver.openrpc.document import kinds_of
-from rpcserver.openrpc.reference import document
 from rpcserver.openrpc.stubs import python, typescript
 from tests.conftest import Running, run_cli
 from tests.rpcserver.test_openrpc import meta_schema_faults

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -113,12 +114,13 @@ async def test_a_frozen_user_s_connections_are_closed(server: Running, anna: Cli
 async def test_one_who_authenticates_while_he_is_frozen_is_not_let_in(server: Running) -> None:
     """A connection whose credential was looked up just before the freeze is not made theirs."""
     text = await server.credential("anna")
-    principal = await server.app.store.read(lambda tx: authenticator.find(tx, text))
+    principal = await server.services.store.read(lambda tx: authenticator.find(tx, text))
     assert principal is not None
     found = asyncio.get_running_loop().create_future()
-    looking = asyncio.ensure_future(server.app.credentials.looked_up(found))
+    looking = asyncio.ensure_future(server.services.credentials.looked_up(found))
     await settle()
-    server.app.withdrawal.freeze(principal.user.id, True)
+    frozen = replace(principal.user, is_frozen=1)
+    await server.services.store.write(lambda tx: server.services.withdrawal.froze(tx, frozen))
     found.set_result(principal)
     assert (await looking) is principal and principal.authority.over == "frozen"
     with pytest.raises(AccountFrozen):
@@ -133,7 +135,7 @@ async def test_a_frozen_user_goes_home_and_ends_his_sessions(server: Running, an
     second = await bob.create_session("second", set_id=vault)
     await a_rule(anna, token, {"deny": {"type": "user"}}, "set_leaving")
     assert (await refused(bob, session_id=first, to="home")).kind == "LEAVE_REFUSED"
-    await server.app.store.write(lambda tx: tx.run("UPDATE users SET is_frozen = 1 WHERE name = 'bob'"))
+    await server.services.store.write(lambda tx: tx.run("UPDATE users SET is_frozen = 1 WHERE name = 'bob'"))
     error = await refused(bob, session_id=first, set_id=other)
     assert (error.kind, error.data["rule"]) == ("ENTER_REFUSED", "frozen")
     assert (await bob.cd(first, to="home")).current_set.set_name == "bob's home"

@@ -123,7 +123,7 @@ async def test_what_nobody_hears_is_no_row(server: Running, anna: Client, bob: C
     room, door = await a_place(anna, "room")
 
     async def rows() -> list[Any]:
-        return await server.app.store.read(lambda tx: tx.all("SELECT data FROM events WHERE topic = 'core.event'"))
+        return await server.services.store.read(lambda tx: tx.all("SELECT data FROM events WHERE topic = 'core.event'"))
 
     await bob.create_session("visit", set_id=room)
     await anna.call("core.token.create", type="note", name="note", set_id=room)

@@ -40,7 +40,7 @@ async def test_attributes_with_parents(server: Running, anna: Client, bob: Clien
     }
     path = tmp_path / "world.json"
     path.write_text(json.dumps(world))
-    made = (await server.app.import_world(path, "anna", None))["sets"]["room"]
+    made = (await server.app.operate("operator.import", path=str(path), user="anna", format="json"))["sets"]["room"]
     token = (await bob.call("core.set.show", set_id=made))["token_id"]
     seen = (await bob.call("core.token.read", token_id=token))["attributes"]
     assert ("fine" in seen, set(seen["clock"])) == (False, {"script"})

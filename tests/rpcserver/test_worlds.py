@@ -11,6 +11,7 @@ import pytest
 from jobs.errors import BadWorld
 from jobs.functions.import_world import World, read
 from rpcserver.client import CallError, Client
+from rpcserver.rpc.errors import RpcError
 from tests.conftest import Process, Running, run_cli
 from tests.rpcserver.bad_worlds import refused_world
 
@@ -19,7 +20,7 @@ WORLDS = Path(__file__).parents[2] / "examples" / "worlds"
 
 async def enter(server: Running, name: str, owner: Client) -> dict[str, str]:
     """Import a world for anna and return the ids of its sets."""
-    made = await server.app.import_world(WORLDS / f"{name}.json", "anna", None)
+    made = await server.app.operate("operator.import", path=str(WORLDS / f"{name}.json"), user="anna", format="json")
     sets: dict[str, str] = made["sets"]
     return sets
 
@@ -214,10 +215,10 @@ async def test_a_world_stands_below_the_set_named_and_only_once(server: Running,
     yard = await anna.call("core.set.create", name="yard", parent_id=home)
     path = tmp_path / "world.json"
     path.write_text(json.dumps(SMALL))
-    made = await server.app.import_world(path, "anna", yard)
+    made = await server.app.operate("operator.import", path=str(path), user="anna", into=yard, format="json")
     assert (await anna.call("core.set.show", set_id=made["sets"]["top"]))["parent_id"] == yard
-    with pytest.raises(BadWorld, match="taken"):
-        await server.app.import_world(path, "anna", yard)
+    with pytest.raises(RpcError, match="taken"):
+        await server.app.operate("operator.import", path=str(path), user="anna", into=yard, format="json")
 
 
 async def test_remotes_and_scripts_of_a_world_have_their_policies(
@@ -232,7 +233,7 @@ async def test_remotes_and_scripts_of_a_world_have_their_policies(
     world["scripts"]["rich"] = {"text": ["{'a': params['n']}"], "extra_params": {"n": 3}}
     path = tmp_path / "world.json"
     path.write_text(json.dumps(world))
-    made = await server.app.import_world(path, "anna", None)
+    made = await server.app.operate("operator.import", path=str(path), user="anna", format="json")
     old, new = [await anna.call("core.remote.get", remote_id=made["remotes"][key]) for key in ("old", "new")]
     assert (old["is_shared"], new["group_id"]) == (True, made["groups"]["staff"])
     assert (new["definition"]["send"], new["definition"]["retries"]) == ("form", 2)

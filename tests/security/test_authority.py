@@ -137,12 +137,12 @@ async def kind_of(awaited: Awaitable[Any]) -> str:
 
 def functions(server: Running) -> list[str]:
     """Return the job functions that somebody may name."""
-    return [spec.name for spec in server.app.runner.functions if not spec.is_internal]
+    return [spec.name for spec in server.services.runner.functions if not spec.is_internal]
 
 
 def internals(server: Running) -> list[str]:
     """Return those that nobody may."""
-    return [spec.name for spec in server.app.runner.functions if spec.is_internal]
+    return [spec.name for spec in server.services.runner.functions if spec.is_internal]
 
 
 @pytest.mark.parametrize("way", FUNCTION_WAYS)
@@ -164,7 +164,7 @@ async def test_an_internal_job_function_has_no_name_by_any_way(probed: Running, 
     anna = await probed.client("anna")
     is_plugin = way in ("command", "plugin's method", "job inside a job")
     for name in internals(probed):
-        spec = probed.app.runner.spec(name)
+        spec = probed.services.runner.spec(name)
         assert spec is not None
         if is_plugin and spec.is_known_to("plugin"):
             continue  # a plugin's own, or a part that plugins may use
@@ -173,8 +173,8 @@ async def test_an_internal_job_function_has_no_name_by_any_way(probed: Running, 
 
 async def test_parts_that_plugins_may_use_need_their_method_s_name(probed: Running) -> None:
     """session.ls is internal, and a plugin runs it for who may call it."""
-    parts = [spec.name for spec in probed.app.runner.functions if spec.is_part]
-    assert parts == ["session.ls"] and set(parts) <= set(probed.app.dispatcher.methods)
+    parts = [spec.name for spec in probed.services.runner.functions if spec.is_part]
+    assert parts == ["session.ls"] and set(parts) <= set(probed.services.dispatcher.methods)
     client = await narrow(probed, "prober.run", "session.action")
     home = (await client.call("auth.whoami"))["home_set"]
     for needs, run in (FUNCTION_WAYS["plugin's method"], FUNCTION_WAYS["command"]):
@@ -188,7 +188,7 @@ async def test_a_method_needs_its_name_by_every_way(probed: Running, way: str) -
     """Without it among the scopes it is FORBIDDEN; the few that are open to every credential are not."""
     needs, call = METHOD_WAYS[way]
     client = await narrow(probed, *needs)
-    methods = [one for one in probed.app.dispatcher.methods.values() if one.needs_auth and not one.is_operator]
+    methods = [one for one in probed.services.dispatcher.methods.values() if one.needs_auth and not one.is_operator]
     names = [one.name for one in methods if not one.is_open and one.name not in needs]
     assert {name: await kind_of(call(client, name, {})) for name in names} == dict.fromkeys(names, "FORBIDDEN")
     assert await kind_of(call(client, "auth.whoami", {})) == "ok"
@@ -197,7 +197,7 @@ async def test_a_method_needs_its_name_by_every_way(probed: Running, way: str) -
 async def test_the_operator_s_are_not_there_by_any_way(probed: Running) -> None:
     """Neither method nor job function, neither alone nor in a batch, a play or a plugin."""
     anna = await probed.client("anna")
-    names = [one.name for one in probed.app.dispatcher.methods.values() if one.is_operator]
+    names = [one.name for one in probed.services.dispatcher.methods.values() if one.is_operator]
     for _, call in METHOD_WAYS.values():
         assert {await kind_of(call(anna, name, {})) for name in names} == {"METHOD_NOT_FOUND"}
 
@@ -219,12 +219,12 @@ async def test_what_was_deleted_by_way_of_job_run_is_there(probed: Running) -> N
     anna = await probed.client("anna")
     set_id = await anna.call("core.set.create", name="kept")
     await anna.ls()  # makes the default session
-    before = await dump(probed.app.store)
+    before = await dump(probed.services.store)
     client = await narrow(probed, "job.run", "prober.run", "session.action", "job.schedule")
     for needs, run in FUNCTION_WAYS.values():
         if set(needs) <= {"job.run", "prober.run", "session.action", "job.schedule"}:
             assert await kind_of(run(client, "core.set.delete", {"set_id": set_id})) == "FORBIDDEN"
-    after = await dump(probed.app.store)
+    after = await dump(probed.services.store)
     assert {table for table in after if after[table] != before[table]} <= PRIVATE
     assert (await anna.call("core.set.show", set_id=set_id))["name"] == "kept"
 
@@ -243,9 +243,9 @@ async def test_who_may_only_add_has_nothing_done_by_who_plays(probed: Running) -
     anna = await probed.client("anna")
     agent = await narrow(probed, "session.playbook_add", "session.ls")
     await anna.ls()
-    before = await dump(probed.app.store)
+    before = await dump(probed.services.store)
     kinds: dict[str, str | None] = {}
-    for name in probed.app.bus.playable():
+    for name in probed.services.bus.playable():
         if name in ("play.include", "core.include"):
             continue  # followed when it is added, by who adds it
         name = name.replace("*", "any")
@@ -254,7 +254,7 @@ async def test_who_may_only_add_has_nothing_done_by_who_plays(probed: Running) -
         played_ = await anna.call("session.play", session_id=session_id)
         kinds[name] = (played_["results"][0]["error"] or {"kind": None})["kind"]
         assert (await anna.get_session(session_id)).working_set == (await anna.call("auth.whoami"))["home_set"]
-    after = await dump(probed.app.store)
+    after = await dump(probed.services.store)
     made = {"presence", "visits", "members", "sets", "tokens", "usage"}  # of the sessions themselves
     own = {
         "playbooks",
@@ -310,7 +310,7 @@ async def test_an_action_of_a_plugin_needs_its_name(tmp_path: Path) -> None:
     async with run_server(tmp_path / "data", plugins=(write_guest(tmp_path, "vault", code),)) as server:
         for scopes, expected in ((["session.*"], "FORBIDDEN"), (["session.*", "vault.*"], "ok")):
             assert await kind_of(played(await narrow(server, *scopes), "!!vault.open")) == expected
-        guest = server.app.bus._manager.get_plugin("vault")
+        guest = server.services.bus._manager.get_plugin("vault")
         assert guest.DONE == [1]  # type: ignore[attr-defined]
 
 
@@ -332,7 +332,7 @@ async def test_what_a_play_makes_is_of_both(probed: Running) -> None:
         "session.playbook_add", session_id=session_id, text=f"!!session.call method:session.playbook_add data:{inner}"
     )
     await anna.call("session.play", session_id=session_id)
-    rows = await probed.app.store.read(lambda tx: tx.all("SELECT authority FROM playbook_actions ORDER BY number"))
+    rows = await probed.services.store.read(lambda tx: tx.all("SELECT authority FROM playbook_actions ORDER BY number"))
     assert json.loads(rows[-1][0]) == [mine, made["credential_id"]]
 
 
@@ -360,7 +360,7 @@ async def test_actions_of_a_revoked_credential_are_passed_over(probed: Running) 
 async def test_what_is_about_a_connection_is_not_called_from_inside(probed: Running) -> None:
     """An action of an agent's cannot log its owner out, take a ticket of theirs, or make a credential."""
     anna = await probed.client("anna")
-    own = [one.name for one in probed.app.dispatcher.methods.values() if one.is_own]
+    own = [one.name for one in probed.services.dispatcher.methods.values() if one.is_own]
     assert set(own) == {
         "auth.authenticate", "auth.ticket", "auth.refresh", "auth.logout", "credential.create", "server.identify",
         "events.subscribe", "events.unsubscribe",
@@ -425,7 +425,7 @@ async def test_a_play_ends_where_its_calls_end(tmp_path: Path) -> None:
         agent = await server.connect(made["credential"])
         assert await kind_of(agent.call("session.play", session_id=session_id)) == "CALLS_SPENT"
         anna = await server.connect(credential)
-        sets = await server.app.store.read(lambda tx: tx.all("SELECT name FROM tokens WHERE name LIKE 's_'"))
+        sets = await server.services.store.read(lambda tx: tx.all("SELECT name FROM tokens WHERE name LIKE 's_'"))
         assert len(sets) == 3
 
 
@@ -472,7 +472,7 @@ async def test_fifty_at_once_make_exactly_what_is_left(probed: Running) -> None:
         if cursor is None:
             break
     assert len(log) == 40
-    rows = await probed.app.store.read(lambda tx: tx.one("SELECT count(*) FROM tokens WHERE name = ?", name))
+    rows = await probed.services.store.read(lambda tx: tx.one("SELECT count(*) FROM tokens WHERE name = ?", name))
     assert rows is not None and 0 < rows[0] <= sum(item["method"] == "core.token.create" for item in log)
 
 
@@ -489,7 +489,7 @@ async def test_each_run_of_a_schedule_is_counted(probed: Running) -> None:
     async with asyncio.timeout(10):
         while (await counted(probed, made["credential_id"])) != (2, 1):
             await anna.call("server.ping")
-    rows = await probed.app.store.read(lambda tx: tx.all("SELECT 1 FROM tokens WHERE name = 'ticked'"))
+    rows = await probed.services.store.read(lambda tx: tx.all("SELECT 1 FROM tokens WHERE name = 'ticked'"))
     assert len(rows) == 1
 
 
@@ -576,7 +576,7 @@ async def test_jobs_and_schedules_beyond_the_scopes_are_not_there(probed: Runnin
 async def test_what_is_described_is_what_may_be_called(probed: Running) -> None:
     """rpc.discover and server.info tell a narrow credential of its methods, and of the events it hears, alone."""
     agent = await narrow(probed, "rpc.*", "server.info", "session.get")
-    open_ = {one.name for one in probed.app.dispatcher.methods.values() if one.is_open or not one.needs_auth}
+    open_ = {one.name for one in probed.services.dispatcher.methods.values() if one.is_open or not one.needs_auth}
     expected = {"session.get", "server.info"} | open_
     document = await agent.call("rpc.discover")
     assert {one["name"] for one in document["methods"]} == expected
@@ -636,7 +636,7 @@ async def test_nothing_is_looked_up_for_a_credential_without_limits(
     """The check of a connection's calls and jobs is made in memory: no ledger is read, and nothing counted."""
     anna = await probed.client("anna")
     set_id = (await anna.call("auth.whoami"))["home_set"]
-    ledger = probed.app.credentials
+    ledger = probed.services.credentials
     for name in ("load", "spend", "admit", "note"):
         monkeypatch.setattr(type(ledger), name, lambda *_, name=name: pytest.fail(name))
     await anna.call("session.get")
@@ -650,7 +650,8 @@ async def test_nothing_is_looked_up_for_a_credential_without_limits(
 BY_THE_SERVER = Counter(
     {
         "jobs/runner.py": 1,  # a row as it is made, of who has none
-        "rpcserver/app.py": 6,  # what the operator, the start and the end of sessions do
+        "rpcserver/app.py": 2,  # what the start does, and other identity systems
+        "rpcserver/methods/operator.py": 2,  # what the operator does in somebody's name
         "rpcserver/rpc/calls.py": 1,  # the operator's calls
         "rpcserver/methods/core.py": 1,  # the same, as jobs
     }

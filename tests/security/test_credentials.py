@@ -88,8 +88,8 @@ async def test_neither_credentials_nor_tickets_are_stored(server: Running, anna:
     meta = {"idempotency_key": "k"}
     keyed = await anna.call("credential.create", label="keyed", _meta=meta)
     ticket = (await anna.call("auth.ticket"))["ticket"]
-    await server.app.store.write(lambda tx: tx.one("SELECT 1"))
-    raw = b"".join(path.read_bytes() for path in server.app.settings.data.iterdir() if path.is_file())
+    await server.services.store.write(lambda tx: tx.one("SELECT 1"))
+    raw = b"".join(path.read_bytes() for path in server.services.settings.data.iterdir() if path.is_file())
     for text in (first["credential"], keyed["credential"], ticket, await server.credential("anna")):
         assert text.encode() not in raw
     again = await refusal(anna, "credential.create", label="keyed", _meta=meta)
@@ -285,7 +285,7 @@ async def test_calls_per_interval_come_back(server: Running, anna: Client) -> No
     assert (error.code, error.kind, error.data["retryable"]) == (-32012, "CALLS_SPENT_FOR_NOW", True)
     assert 3_500_000 < error.data["retry_after_ms"] <= 3_600_000
     # An hour later: the interval is over.
-    await server.app.store.write(
+    await server.services.store.write(
         lambda tx: tx.run("UPDATE credential_terms SET interval_began_at = interval_began_at - 3600000")
     )
     assert await client.call("auth.whoami")

@@ -200,7 +200,7 @@ async def test_scopes_bound_a_credential(
 ) -> None:
     """A credential reaches the methods its scopes name, item by item in a batch too."""
     await server.credential("anna")
-    text = await server.app.store.write(
+    text = await server.services.store.write(
         lambda tx: authenticator.issue(tx, tx.one("SELECT id FROM users WHERE name = 'anna'")[0], "narrow", scopes)  # type: ignore[index]
     )
     wire = await Wire.open(server.url, text)
@@ -214,11 +214,11 @@ async def test_scopes_bound_a_credential(
 async def test_an_expired_or_frozen_one_is_refused(server: Running) -> None:
     """A credential past its time, and one of a frozen user, open nothing."""
     anna = await server.credential("anna")
-    expired = await server.app.store.write(
+    expired = await server.services.store.write(
         lambda tx: authenticator.issue(tx, tx.one("SELECT id FROM users")[0], "old", expires_at=1)  # type: ignore[index]
     )
     assert await status(server, {"Authorization": f"Bearer {expired}"}) == 401
-    await server.app.store.write(lambda tx: tx.run("UPDATE users SET is_frozen = 1"))
+    await server.services.store.write(lambda tx: tx.run("UPDATE users SET is_frozen = 1"))
     assert await status(server, {"Authorization": f"Bearer {anna}"}) == 401
 
 

@@ -68,7 +68,7 @@ async def over(server: Running) -> dict[str, str]:
     anna = await server.client("anna")
     made = await anna.call("credential.create", label="revoked", scopes=["*"])
     await anna.call("credential.revoke", credential_id=made["credential_id"])
-    store = server.app.store
+    store = server.services.store
     row = await store.read(lambda tx: tx.one("SELECT id FROM users WHERE name = 'anna'"))
     assert row is not None
     expired = await store.write(lambda tx: authenticator.issue(tx, row[0], "old", expires_at=1))
@@ -241,7 +241,7 @@ async def test_another_identity_system_vouches_for_a_user(server: Running) -> No
             "t5": Identity("No Such Name!", may_be_made=True),
         }
     )
-    server.app.bus.register(elsewhere, "elsewhere")
+    server.services.bus.register(elsewhere, "elsewhere")
     client = await server.connect("t1")
     identity = await client.call("auth.whoami")
     assert (identity["name"], identity["label"], identity["credential_id"]) == ("anna", "the other system", None)

@@ -83,7 +83,7 @@ async def test_no_id_of_another_s_opens_or_says_anything(tmp_path: Path) -> None
         his_session = await bob.create_session("mine")
         his = {"session_id": his_session, "set_id": stage.bobs}
         tried, reached, wrong = 0, set[str](), []
-        before = await dump(server.app.store)
+        before = await dump(server.services.store)
 
         async def answer(method: str, ids: dict[str, Any]) -> str:
             got = await answered(bob, method, params_of(method, ids))
@@ -108,7 +108,7 @@ async def test_no_id_of_another_s_opens_or_says_anything(tmp_path: Path) -> None
                         wrong.append((method, param, theirs[:300], nobodys[:300]))
         assert wrong == []
         assert tried > 100 and len(reached) > 60, (tried, sorted(set(ALL) - reached))
-        after = await dump(server.app.store)
+        after = await dump(server.services.store)
         for table, rows in before.items():
             hers = [row for row in rows if stage.me in row or found["session"][0] in row]
             assert all(row in after[table] for row in hers), table

@@ -29,7 +29,7 @@ WITH_SESSION = [method.name for method in METHODS if "session_id" in method.para
 async def test_a_session_of_another(server: Running, anna: Client, bob: Client, name: str) -> None:
     """Every method that takes a session answers alike for one of another user and for one that never was."""
     theirs = await anna.create_session("private")
-    before = await dump(server.app.store)
+    before = await dump(server.services.store)
     answers = []
     for session_id in (theirs, "s_never"):
         try:
@@ -38,14 +38,14 @@ async def test_a_session_of_another(server: Running, anna: Client, bob: Client, 
             assert error.code == -32004
             answers.append(str(error).replace(session_id, "it"))
     assert answers[0] == answers[1]
-    assert await dump(server.app.store) == before
+    assert await dump(server.services.store) == before
 
 
 async def test_a_set_of_another(server: Running, anna: Client, bob: Client) -> None:
     """A private set cannot be listed, entered, started in or found by a path."""
     home = (await anna.ls()).current_set.id
     await bob.ls()
-    before = await dump(server.app.store)
+    before = await dump(server.services.store)
     for method, params in (
         ("session.ls", {"set_id": home}),
         ("session.cd", {"set_id": home}),
@@ -55,7 +55,7 @@ async def test_a_set_of_another(server: Running, anna: Client, bob: Client) -> N
         with pytest.raises(CallError) as caught:
             await bob.call(method, **params)
         assert caught.value.kind == "SET_NOT_FOUND"
-    assert await dump(server.app.store) == before
+    assert await dump(server.services.store) == before
 
 
 async def test_a_job_of_another(anna: Client, bob: Client) -> None:

@@ -13,10 +13,10 @@ import trustme
 
 from rpcserver.addresses import address_key, forwarded_address
 from rpcserver.app import running
-from rpcserver.cli import start_checks
-from rpcserver.cli.start_checks import CannotListen, UnsafeStart
 from rpcserver.client import Client
 from rpcserver.settings import Settings
+from rpcserver.transport import start_checks
+from rpcserver.transport.start_checks import CannotListen, UnsafeStart
 from tests.builders import Wire
 from tests.conftest import run_cli, run_server
 

@@ -75,7 +75,7 @@ class Slow:
 
     def __init__(self, server: Running) -> None:
         self.server = server
-        self.guest = server.app.bus._manager.get_plugin("slow")
+        self.guest = server.services.bus._manager.get_plugin("slow")
 
     def count(self, what: str) -> int:
         """Return how often a job function began."""
@@ -157,7 +157,9 @@ async def test_who_does_not_listen_can_do_nothing_more(slow: Slow) -> None:
     await started.next()
     await anna.call("credential.revoke", credential_id=credential_id)
     assert (await ended(anna, job_id))[1] == "CREDENTIAL_REVOKED"
-    rows = await slow.server.app.store.read(lambda tx: tx.all("SELECT 1 FROM tokens WHERE name = 'made all the same'"))
+    rows = await slow.server.services.store.read(
+        lambda tx: tx.all("SELECT 1 FROM tokens WHERE name = 'made all the same'")
+    )
     assert rows == []
 
 
@@ -169,7 +171,7 @@ async def test_an_expired_one_s_work_ends_too(slow: Slow) -> None:
     renewed, _ = await agent_of(slow.server, expires_in_s=1.0, renewable=True)
     first, second = await begun(short, "slow.wait"), await begun(renewed, "slow.wait")
     later = await begun(short, "slow.tick", delay_s=3600)
-    clock = slow.server.app.store.clock
+    clock = slow.server.services.store.clock
     end = (await short.call("auth.whoami"))["expires_at"]
     while clock.now_ms() < end:
         await renewed.call("auth.refresh")
@@ -220,7 +222,7 @@ async def test_a_schedule_fires_as_its_credential_may_then(slow: Slow) -> None:
     await agent.call("job.schedule", function="slow.tick", every_s=1)
     assert (await heard.next()).data["brought_by"] == [credential_id]
     # Behind the server's back, as for one that was down: only the firing itself can find out.
-    await slow.server.app.store.write(lambda tx: tx.run("DELETE FROM credentials WHERE id = ?", credential_id))
+    await slow.server.services.store.write(lambda tx: tx.run("DELETE FROM credentials WHERE id = ?", credential_id))
     while "schedule_id" not in (told := (await heard.next()).data):
         pass
     assert "revoked" in told["reason"]
@@ -239,7 +241,7 @@ async def test_work_of_a_dead_credential_does_not_outlive_a_restart(tmp_path: Pa
         kept = await begun(await server.client("anna"), "slow.again")
         text = await server.credential("anna")
     async with run_server(tmp_path / "data") as server:  # without the plugin: nothing of it can run
-        await server.app.store.write(lambda tx: tx.run("DELETE FROM credentials WHERE id = ?", credential_id))
+        await server.services.store.write(lambda tx: tx.run("DELETE FROM credentials WHERE id = ?", credential_id))
     async with run_server(tmp_path / "data", plugins=(guest,)) as server:
         anna = await server.connect(text)
         states = {job_id: (await anna.call("job.get", job_id=job_id))["state"] for job_id in (running, delayed, kept)}
@@ -256,10 +258,10 @@ async def test_a_frozen_user_s_work_is_held_and_goes_on(slow: Slow) -> None:
     text = await slow.server.credential("anna")
     with pytest.raises(CallError, match="frozen"):
         await slow.server.connect(text)
-    states = await slow.server.app.store.read(lambda tx: dict(tx.all("SELECT id, state FROM jobs")))
+    states = await slow.server.services.store.read(lambda tx: dict(tx.all("SELECT id, state FROM jobs")))
     async with asyncio.timeout(10):
         while "running" in states.values():
-            states = await slow.server.app.store.write(lambda tx: dict(tx.all("SELECT id, state FROM jobs")))
+            states = await slow.server.services.store.write(lambda tx: dict(tx.all("SELECT id, state FROM jobs")))
     assert (states[once], states[again], states[waiting]) == ("cancelled", "queued", "queued")
     begun_then = slow.count("again")
     await freeze(slow.server, False)
@@ -298,7 +300,7 @@ async def test_calls_in_line_do_not_begin_after_the_end(slow: Slow) -> None:
     session_id = (await wire.call("session.create", {"name": "lined"}))["result"]["session_id"]
     app = slow.server.app
     held = asyncio.Event()
-    original = app.bus.refusal
+    original = app.services.bus.refusal
 
     async def hold(*args: Any) -> Any:
         await held.wait()
@@ -309,15 +311,15 @@ async def test_calls_in_line_do_not_begin_after_the_end(slow: Slow) -> None:
         def set_leaving(self, passage: Any) -> None:
             """Say nothing."""
 
-    app.bus.register(Guard(), "guard")
-    app.bus.refusal = hold  # type: ignore[method-assign]
+    app.services.bus.register(Guard(), "guard")
+    app.services.bus.refusal = hold  # type: ignore[method-assign]
     elsewhere = await anna.call("core.set.create", name="elsewhere")
     for id, params in ((1, {"set_id": elsewhere}), (2, {"to": "home"})):
         params = {"session_id": session_id, **params}
         await wire.send({"jsonrpc": "2.0", "id": id, "method": "session.cd", "params": params})
     await wire.send({"jsonrpc": "2.0", "id": 3, "method": "server.ping"})
     assert (await wire.receive())["id"] == 3
-    app.credentials.ended(made["credential_id"], "revoked")
+    app.services.credentials.ended(made["credential_id"], "revoked")
     held.set()
     answers = {}
     while len(answers) < 2:
@@ -361,8 +363,8 @@ class Elsewhere:
 async def test_a_bearer_of_another_system_is_bounded_by_its_own_end(slow: Slow) -> None:
     """It has no row to be revoked by: what it brought ends when it does, and reaches no further than it did."""
     anna = await slow.server.client("anna")
-    clock = slow.server.app.store.clock
-    slow.server.app.bus.register(Elsewhere(clock.now_ms() + 1500), "elsewhere")
+    clock = slow.server.services.store.clock
+    slow.server.services.bus.register(Elsewhere(clock.now_ms() + 1500), "elsewhere")
     bearer = await slow.server.connect("foreign")
     job_id, delayed = await begun(bearer, "slow.wait"), await begun(bearer, "slow.tick", delay_s=2)
     with pytest.raises(CallError) as caught:
@@ -382,7 +384,7 @@ async def test_ended_credentials_and_tickets_are_forgotten(tmp_path: Path) -> No
             await anna.call("auth.ticket")
             await anna.call("credential.create", label="short", expires_in_s=0.01)
         async with asyncio.timeout(20):
-            while await server.app.store.write(
+            while await server.services.store.write(
                 lambda tx: tx.one("SELECT (SELECT count(*) FROM tickets) + (SELECT count(*) FROM credentials)")
             ) != (1,):
                 await anna.call("server.ping")
@@ -405,12 +407,12 @@ async def test_nothing_is_done_after_the_answer_to_its_end(slow: Slow, end: str)
             await operator.call("core.user.freeze", name="anna")
 
         def count() -> Any:
-            return server.app.store.read(lambda tx: tx.one("SELECT count(*) FROM tokens WHERE type = 'note'"))
+            return server.services.store.read(lambda tx: tx.one("SELECT count(*) FROM tokens WHERE type = 'note'"))
 
         first = await count()
         for _ in range(3):
             await operator.call("server.ping")
-            await server.app.store.write(lambda tx: None)
+            await server.services.store.write(lambda tx: None)
         assert await count() == first
         with pytest.raises(ConnectionClosed):
             while True:

@@ -1,24 +1,20 @@
 """How much each user keeps, of what there is a limit: shown by `server.info`, and refused with QUOTA_EXCEEDED."""
 
-from typing import TYPE_CHECKING
-
 from core import quota
 from jobs import rows, schedules
 from rpcserver.auth import credentials
 from rpcserver.playbooks import rows as playbooks
+from rpcserver.services import Services
 from rpcserver.sessions import contexts
 from rpcserver.sessions import rows as sessions
 from store import Tx
 
-if TYPE_CHECKING:
-    from rpcserver.app import App
-
 Used = dict[str, dict[str, int]]
 
 
-async def of_user(app: "App", user_id: str) -> Used:
+async def of_user(services: Services, user_id: str) -> Used:
     """Return what a user keeps and the most that may be kept, by the name of the setting."""
-    settings = app.settings
+    settings = services.settings
 
     def read(tx: Tx) -> dict[str, int]:
         kept = quota.used(tx, user_id)
@@ -33,7 +29,7 @@ async def of_user(app: "App", user_id: str) -> Used:
             "max_credentials_per_user": credentials.count(tx, user_id),
         }
 
-    used = await app.store.read(read)
-    used["max_store_keys_per_user"], used["max_store_bytes_per_user"] = await app.stores.kept(user_id)
-    used["max_subscriptions_per_user"] = app.events.count(user_id)
+    used = await services.store.read(read)
+    used["max_store_keys_per_user"], used["max_store_bytes_per_user"] = await services.stores.kept(user_id)
+    used["max_subscriptions_per_user"] = services.events.count(user_id)
     return {name: {"used": count, "most": getattr(settings, name)} for name, count in sorted(used.items())}

@@ -24,6 +24,11 @@ def sees_job(authority: Authority, function: str, brought_by: str) -> bool:
     return authority.may(function) or any(f'"{id}"' in brought_by for id in authority.ids)
 
 
+def brought_by(authority: str) -> list[str]:
+    """Return the ids of the credentials that brought something, as its row has them."""
+    return [item for item in orjson.loads(authority) if isinstance(item, str)]
+
+
 def events_of(authority: Authority) -> Hears | None:
     """Return which events a credential hears; None: all that its user does."""
     return None if authority.is_unlimited else partial(_hears, authority)

@@ -94,8 +94,13 @@ class EmbeddedDispatcher:
         return place
 
     def begin(self, place: Waiting) -> None:
-        """Start a job that has a slot reserved, and whose row is on disk."""
-        self._reserved.discard(place.id)
+        """Start a job that had a slot reserved, and whose row is on disk."""
+        if place.id in self._reserved:
+            self._reserved.discard(place.id)
+        else:
+            self._queue.start(
+                place
+            )  # whoever submitted it has gone, and the slot with them: for once there is one more
         if self._start is not None:  # else the server is stopping, and the next start decides
             self._start(place)
 

@@ -412,11 +412,12 @@ class EmbeddedRunner:
             mode: `now` interrupts it; `gently` lets it see `is_cancelling` and end by itself for a while first.
         """
         run = self.live.get(job_id)
+        is_here = run is not None or job_id in self._starting
         if run is not None:
             run.is_cancelling = True  # a gentle one sees it at once
         elif job_id in self._starting:
             self._starting[job_id] = True  # between its row and its first step: it will find the wish there
-        is_live = await self.store.write(lambda tx: self._cancel_row(tx, job_id))
+        is_live = await self.store.write(lambda tx: self._cancel_row(tx, job_id, is_here))
         if run is not None and mode == "now":
             run.interrupt()
         elif run is not None:
@@ -585,7 +586,7 @@ class EmbeddedRunner:
             self.dispatcher.give_back(place)
             raise
         stored.add_done_callback(lambda _: self.dispatcher.give_back(place))
-        return await asyncio.shield(stored)  # the slot waits for what becomes of it, whoever goes away
+        return await stored
 
     def add(self, tx: Tx, row: JobRow, place: Waiting | None = None) -> str:
         """Add a job in a transaction and have it queued after the commit, or held; return its id, or an earlier one's.
@@ -691,10 +692,11 @@ class EmbeddedRunner:
         self.live[job_id] = run
         await run.in_background()
 
-    def _cancel_row(self, tx: Tx, job_id: str) -> bool:
+    def _cancel_row(self, tx: Tx, job_id: str, is_here: bool) -> bool:
         row = rows.find(tx, job_id)
         if row is None or row.is_over:
-            return False
+            # One that runs here has seen the wish already, and may be stored as ended by it before the wish is.
+            return row is not None and is_here and row.state == "cancelled"
         rows.set_cancelling(tx, job_id)
         if row.state == "queued":
             self.end_row(tx, row, "cancelled", "job.cancelled", CANCELLED)

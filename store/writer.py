@@ -1,7 +1,7 @@
 """The one writing connection: a thread that commits what waits for it in one transaction.
 
 No timer collects a batch: what arrives while a commit is on its way to the disk is the next batch (group commit).
-Owners take turns in a batch, and whoever comes while it is made comes into it; a batch of several is short.
+Owners share its time, and whoever comes while a batch is made comes into it; a batch of several is short.
 """
 
 import asyncio
@@ -156,7 +156,7 @@ class Writer:
                 self._failed_commits = MAX_FAILED_COMMITS
                 raise StoreFailed("The data folder was moved or deleted. Start the server again where it is.")
         except BaseException as error:  # also what a function made of SQLite's error
-            while not batch and (write := self._waiting.take()) is not None:
+            while not batch and (write := self._waiting.take(cost=0.0)) is not None:
                 batch.append(write)  # it could not even begin: the first in line hears why
                 self._taken += 1
             self._fail(batch, error)
@@ -173,13 +173,16 @@ class Writer:
         began, is_alone = time.perf_counter(), True
         alone_s = max(ALONE_S, FLUSHES * self._flush_s)
         together_s = max(TOGETHER_S, self._flush_s / 2)
-        while (write := self._waiting.take()) is not None:
+        at = began
+        while (write := self._waiting.take(cost=0.0)) is not None:
             batch.append(write)
             self._taken += 1
             self._apply(write)
+            before, at = at, time.perf_counter()
+            self._waiting.charge(write.owner, at - before)
             self._take_in_more()
             is_alone = is_alone and write.owner == batch[0].owner and self._waiting.owners <= 1
-            took_s = time.perf_counter() - began
+            took_s = at - began
             if len(batch) >= self._max_batch or took_s > (alone_s if is_alone else together_s):
                 return
 

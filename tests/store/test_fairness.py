@@ -23,6 +23,29 @@ def test_owners_take_turns_and_each_keeps_its_order() -> None:
     assert (len(line), line.owners) == (0, 0)
 
 
+def test_time_is_shared_when_items_cost_time() -> None:
+    """Of who comes late the short ones go first, as far as the long one's time; nobody has saved up anything."""
+    line: RoundRobin[str] = RoundRobin()
+    order = []
+
+    def serve(count: int) -> None:
+        for _ in range(count):
+            item = line.take(cost=0.0)
+            assert item is not None
+            order.append(item)
+            line.charge(item.split()[0], 1.0 if item.startswith("long") else 0.25)
+
+    for number in range(4):
+        line.put("long", f"long {number}")
+    serve(2)
+    for number in range(8):
+        line.put("short", f"short {number}")
+    serve(10)
+    short = [f"short {number}" for number in range(8)]
+    assert order == ["long 0", "long 1", *short[:4], "long 2", *short[4:], "long 3"]
+    assert line.take(cost=0.0) is None
+
+
 def test_who_may_not_is_passed_over_and_keeps_the_turn() -> None:
     """An owner without a place does not hold up the others, nor lose what waits."""
     line: RoundRobin[str] = RoundRobin()

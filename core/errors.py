@@ -45,14 +45,21 @@ CoreError
 └── UndeclaredCall         a job made a core call it did not declare
 """
 
+from typing import ClassVar
+
 
 class CoreError(Exception):
     """The core refused the call."""
+
+    code: ClassVar[str]  # the name of the code that a client is told
+    kind: ClassVar[str]  # what a client can tell it by; one without is an error of the server's
+    is_retryable: ClassVar[bool] = False
 
 
 class NotFound(CoreError):
     """There is no such thing, or it is not yours to see."""
 
+    code = "NOT_FOUND"
     noun = "thing"
 
     def __init__(self, id: str) -> None:
@@ -63,6 +70,7 @@ class NotFound(CoreError):
 class SetNotFound(NotFound):
     """There is no such set, or it is not yours to see."""
 
+    kind = "SET_NOT_FOUND"
     noun = "set"
 
 
@@ -77,65 +85,78 @@ class NoWay(SetNotFound):
 class TokenNotFound(NotFound):
     """There is no such token here, or it is not yours to see."""
 
+    kind = "TOKEN_NOT_FOUND"
     noun = "token"
 
 
 class UserNotFound(NotFound):
     """There is no such user."""
 
+    kind = "USER_NOT_FOUND"
     noun = "user"
 
 
 class GroupNotFound(NotFound):
     """There is no such group, or you are not in it."""
 
+    kind = "GROUP_NOT_FOUND"
     noun = "group"
 
 
 class TypeNotFound(NotFound):
     """There is no such type."""
 
+    kind = "TYPE_NOT_FOUND"
     noun = "type"
 
 
 class AttributeNotFound(NotFound):
     """The token has no such attribute, or it is not yours to see."""
 
+    kind = "ATTRIBUTE_NOT_FOUND"
     noun = "attribute"
 
 
 class ScriptNotFound(NotFound):
     """There is no such script, or it is not yours to use."""
 
+    kind = "SCRIPT_NOT_FOUND"
     noun = "script"
 
 
 class RemoteNotFound(NotFound):
     """There is no such remote, or it is not yours to use."""
 
+    kind = "REMOTE_NOT_FOUND"
     noun = "remote"
 
 
 class ActivityNotFound(NotFound):
     """There is no such activity, or it is not yours to see or answer."""
 
+    kind = "ACTIVITY_NOT_FOUND"
     noun = "activity"
 
 
 class RuleNotFound(NotFound):
     """There is no such rule, or it is not yours."""
 
+    kind = "RULE_NOT_FOUND"
     noun = "rule"
 
 
 class GiftNotFound(NotFound):
     """There is no such gift, or it is not yours."""
 
+    kind = "GIFT_NOT_FOUND"
     noun = "gift"
 
 
 class NotWritable(CoreError):
     """You may read this but not change it."""
+
+    code = "FORBIDDEN"
+    kind = "FORBIDDEN"
 
     def __init__(self, id: str, name: str) -> None:
         self.id = id
@@ -145,6 +166,9 @@ class NotWritable(CoreError):
 class AttributeNotWritable(CoreError):
     """The attribute cannot be written."""
 
+    code = "FORBIDDEN"
+    kind = "ATTRIBUTE_NOT_WRITABLE"
+
     def __init__(self, attribute: str, reason: str) -> None:
         self.attribute, self.reason = attribute, reason
         super().__init__(f"The attribute {attribute!r} cannot be written: {reason}.")
@@ -152,6 +176,9 @@ class AttributeNotWritable(CoreError):
 
 class AttributeNotReadable(CoreError):
     """The attribute cannot be read; `is_owner`: by the one whose token it is, either."""
+
+    code = "FORBIDDEN"
+    kind = "ATTRIBUTE_NOT_READABLE"
 
     def __init__(self, attribute: str, reason: str, *, is_owner: bool = False) -> None:
         self.attribute, self.reason, self.is_owner = attribute, reason, is_owner
@@ -161,6 +188,9 @@ class AttributeNotReadable(CoreError):
 class BadValue(CoreError):
     """The value does not fit the attribute."""
 
+    code = "INVALID_PARAMS"
+    kind = "BAD_VALUE"
+
     def __init__(self, attribute: str, reason: str) -> None:
         self.attribute, self.reason = attribute, reason
         super().__init__(f"The value does not fit {attribute!r}: {reason}.")
@@ -168,6 +198,9 @@ class BadValue(CoreError):
 
 class BadAttribute(CoreError):
     """The attribute cannot be declared so."""
+
+    code = "INVALID_PARAMS"
+    kind = "BAD_ATTRIBUTE"
 
     def __init__(self, attribute: str, reason: str) -> None:
         self.attribute, self.reason = attribute, reason
@@ -177,6 +210,9 @@ class BadAttribute(CoreError):
 class BadRule(CoreError):
     """The rule makes no sense."""
 
+    code = "INVALID_PARAMS"
+    kind = "BAD_RULE"
+
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(f"The rule cannot be used: {reason}.")
@@ -184,6 +220,9 @@ class BadRule(CoreError):
 
 class BadScript(CoreError):
     """The script cannot be used."""
+
+    code = "INVALID_PARAMS"
+    kind = "BAD_SCRIPT"
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -193,6 +232,9 @@ class BadScript(CoreError):
 class BadRemote(CoreError):
     """The remote makes no sense."""
 
+    code = "INVALID_PARAMS"
+    kind = "BAD_REMOTE"
+
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(f"The remote cannot be used: {reason}.")
@@ -200,6 +242,9 @@ class BadRemote(CoreError):
 
 class TypeClosed(CoreError):
     """The type does not allow it."""
+
+    code = "CONFLICT"
+    kind = "TYPE_CLOSED"
 
     def __init__(self, type: str, reason: str) -> None:
         self.type, self.reason = type, reason
@@ -209,12 +254,18 @@ class TypeClosed(CoreError):
 class SourceClosed(CoreError):
     """The script or remote is retired."""
 
+    code = "CONFLICT"
+    kind = "SOURCE_CLOSED"
+
     def __init__(self, kind: str, name: str) -> None:
         super().__init__(f"The {kind} {name!r} is retired: nothing new may use it.")
 
 
 class ChecksumMismatch(CoreError):
     """The token was changed since you looked."""
+
+    code = "CONFLICT"
+    kind = "CHECKSUM_MISMATCH"
 
     def __init__(self, revision: int) -> None:
         self.revision = revision
@@ -224,6 +275,10 @@ class ChecksumMismatch(CoreError):
 class PassageChanged(CoreError):
     """What must be asked before the move changed meanwhile. Try again."""
 
+    code = "CONFLICT"
+    kind = "PASSAGE_CHANGED"
+    is_retryable = True
+
     def __init__(self) -> None:
         super().__init__("The rules of the place changed while they were asked: try again.")
 
@@ -231,6 +286,7 @@ class PassageChanged(CoreError):
 class Refused(CoreError):
     """A place said no. Nothing was changed."""
 
+    code = "REFUSED"
     verb = "use"
 
     def __init__(self, set_id: str | None, set_name: str, rule: str, message: str, refusals: int = 1) -> None:
@@ -245,18 +301,21 @@ class Refused(CoreError):
 class EnterRefused(Refused):
     """A set refused to be entered."""
 
+    kind = "ENTER_REFUSED"
     verb = "in"
 
 
 class LeaveRefused(Refused):
     """A set refused to be left."""
 
+    kind = "LEAVE_REFUSED"
     verb = "out"
 
 
 class EventRefused(Refused):
     """A rule refused what was about to happen; `name` is what the set or token is called that it happens to."""
 
+    kind = "EVENT_REFUSED"
     verb = "do that"
 
     def __init__(
@@ -277,6 +336,9 @@ class EventRefused(Refused):
 class NameTaken(CoreError):
     """The name is taken."""
 
+    code = "CONFLICT"
+    kind = "NAME_TAKEN"
+
     def __init__(self, name: str) -> None:
         self.name = name
         super().__init__(f"The name {name!r} is taken: choose another.")
@@ -296,6 +358,9 @@ class UserExists(NameTaken):
 class BadName(CoreError):
     """The name cannot be used."""
 
+    code = "INVALID_PARAMS"
+    kind = "BAD_NAME"
+
     def __init__(self, name: str, reason: str) -> None:
         self.name = name
         super().__init__(f"The name {name[:80]!r} cannot be used: {reason}")
@@ -303,6 +368,9 @@ class BadName(CoreError):
 
 class SetCycle(CoreError):
     """A set cannot become its own ancestor."""
+
+    code = "CONFLICT"
+    kind = "SET_CYCLE"
 
     def __init__(self, set_id: str) -> None:
         self.set_id = set_id
@@ -312,6 +380,9 @@ class SetCycle(CoreError):
 class SetNotEmpty(CoreError):
     """The set still holds child sets or other users' sessions."""
 
+    code = "CONFLICT"
+    kind = "SET_NOT_EMPTY"
+
     def __init__(self, set_id: str, what: str) -> None:
         self.set_id = set_id
         super().__init__(f"The set still holds {what}: move or delete them first.")
@@ -319,6 +390,9 @@ class SetNotEmpty(CoreError):
 
 class AlreadyMember(CoreError):
     """The token stands in that set already."""
+
+    code = "CONFLICT"
+    kind = "ALREADY_MEMBER"
 
     def __init__(self, set_id: str, token_id: str) -> None:
         self.set_id, self.token_id = set_id, token_id
@@ -328,6 +402,9 @@ class AlreadyMember(CoreError):
 class NotMember(CoreError):
     """The token does not stand in that set, or cannot be taken out."""
 
+    code = "CONFLICT"
+    kind = "NOT_MEMBER"
+
     def __init__(self, set_id: str, token_id: str) -> None:
         self.set_id, self.token_id = set_id, token_id
         super().__init__("The token does not stand in that set, or its place there is permanent.")
@@ -335,6 +412,9 @@ class NotMember(CoreError):
 
 class TokenInUse(CoreError):
     """The token cannot be deleted."""
+
+    code = "CONFLICT"
+    kind = "TOKEN_IN_USE"
 
     def __init__(self, token_id: str) -> None:
         self.token_id = token_id
@@ -344,6 +424,9 @@ class TokenInUse(CoreError):
 class TooMany(CoreError):
     """There are as many as there may be."""
 
+    code = "CONFLICT"
+    kind = "TOO_MANY"
+
     def __init__(self, what: str, limit: int) -> None:
         self.limit = limit
         super().__init__(f"There may be {limit} {what}, and there are: delete one first.")
@@ -351,6 +434,9 @@ class TooMany(CoreError):
 
 class QuotaExceeded(CoreError):
     """The user keeps as much as allowed; `data.limit` names the limit, `data.used` how much."""
+
+    code = "BUSY"
+    kind = "QUOTA_EXCEEDED"
 
     def __init__(self, limit: str, most: int, used: int, advice: str) -> None:
         self.limit, self.most, self.used = limit, most, used
@@ -360,6 +446,9 @@ class QuotaExceeded(CoreError):
 class StillUsed(CoreError):
     """It cannot be deleted while something refers to it."""
 
+    code = "CONFLICT"
+    kind = "STILL_USED"
+
     def __init__(self, id: str, what: str) -> None:
         self.id = id
         super().__init__(f"It is still used by {what}: change or delete that first.")
@@ -368,6 +457,9 @@ class StillUsed(CoreError):
 class OwnGroup(CoreError):
     """The group is a user's own."""
 
+    code = "CONFLICT"
+    kind = "OWN_GROUP"
+
     def __init__(self, group_id: str) -> None:
         self.id = group_id
         super().__init__("It is a user's own group: it cannot be deleted, and they stay an admin of it.")
@@ -375,6 +467,9 @@ class OwnGroup(CoreError):
 
 class UndeclaredCall(CoreError):
     """A job made a core call it did not declare."""
+
+    code = "JOB_FAILED"
+    kind = "UNDECLARED_CALL"
 
     def __init__(self, job: str, call: str) -> None:
         self.function, self.call = job, call

@@ -1,9 +1,7 @@
 """Writes the pages of docs/reference from the code: `python docs/generate.py`. A test checks that they are current."""
 
-import ast
 import inspect
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin
@@ -72,19 +70,12 @@ def configuration() -> str:
 
 def error_page() -> str:
     """Return the page of codes and kinds."""
-    names = {value: name for name, value in vars(errors).items() if name.isupper() and isinstance(value, int)}
-    kinds: dict[str, tuple[int, str]] = {}
-    for cls, (code, kind, _) in errors.TABLE.items():
-        kinds.setdefault(kind, (code, _sentence(cls)))
-    for kind, code, when in _raised_at_the_edge():
-        if not kinds.get(kind, (0, ""))[1]:
-            kinds[kind] = (code, when)
     page = HEAD + ERRORS
-    for code, name in sorted(names.items(), reverse=True):
-        own = ", ".join(f"`{kind}`" for kind, (its_code, _) in sorted(kinds.items()) if its_code == code)
-        page += f"| {code} | {name} | {own or 'not in use yet'} |\n"
+    for code in sorted(errors.Code, reverse=True):
+        own = ", ".join(f"`{kind}`" for kind, (its_code, _) in sorted(errors.KINDS.items()) if its_code == code)
+        page += f"| {code} | {code.name} | {own or 'not in use yet'} |\n"
     page += KINDS
-    for kind, (code, when) in sorted(kinds.items()):
+    for kind, (code, when) in sorted(errors.KINDS.items()):
         page += f"| `{kind}` | {code} | {when} |\n"
     return page
 
@@ -103,72 +94,6 @@ def core_page() -> str:
 
 def _paragraphs(doc: str) -> str:
     return re.sub(r"^(Args|Raises|Returns):$\n", r"\1:\n\n", doc, flags=re.M).rstrip() + "\n"
-
-
-def _raised_at_the_edge() -> Iterator[tuple[str, int, str]]:
-    """Find (kind, code, when) of every error that stands in the code instead of the table."""
-    for path in sorted(ROOM.rglob("*.py")):
-        if path.name in CLIENT_SIDE:
-            continue
-        for owner in ast.walk(ast.parse(path.read_text("utf-8"))):
-            # An error's class speaks for itself by its docstring, a place that raises by its message.
-            if isinstance(owner, ast.ClassDef) and any(ast.unparse(name) == "RpcError" for name in owner.bases):
-                yield from _in(owner, (ast.get_docstring(owner) or "").partition("\n")[0])
-            elif isinstance(owner, ast.FunctionDef | ast.AsyncFunctionDef):
-                yield from _in(owner, "")
-
-
-def _in(owner: ast.AST, when: str) -> Iterator[tuple[str, int, str]]:
-    for node in ast.walk(owner):
-        if not isinstance(node, ast.Call) or not node.args:
-            continue
-        code = _code(node.args[0])
-        texts = [_text(argument) for argument in node.args[1:]]
-        texts += [
-            _text(value)
-            for argument in node.args
-            if isinstance(argument, ast.Dict)
-            for key, value in zip(argument.keys, argument.values, strict=True)
-            if isinstance(key, ast.Constant) and key.value == "kind"
-        ]
-        kind = next((text for text in texts if text and text.isupper() and " " not in text), None)
-        if code is not None and kind is not None:
-            said = next((text for text in texts if text and text != kind), _message(owner, node))
-            yield kind, code, when or said
-
-
-def _message(owner: ast.AST, call: ast.Call) -> str:
-    # The message stands in a variable of that name, in the lines above.
-    assigned = [
-        _text(node.value)
-        for node in ast.walk(owner)
-        if isinstance(node, ast.Assign)
-        and isinstance(node.targets[0], ast.Name)
-        and node.targets[0].id == "message"
-        and node.lineno <= call.lineno
-    ]
-    return (assigned or [""])[-1] or ""
-
-
-def _code(node: ast.expr) -> int | None:
-    name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else None
-    value: Any = getattr(errors, name, None) if name else None
-    if isinstance(node, ast.UnaryOp) and isinstance(node.operand, ast.Constant):
-        value = -int(str(node.operand.value))
-    return value if isinstance(value, int) and value < -32000 else None
-
-
-def _text(node: ast.expr) -> str | None:
-    """Return a literal's text; what an f-string fills in becomes an ellipsis."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return node.value
-    if isinstance(node, ast.JoinedStr):
-        return "".join(str(part.value) if isinstance(part, ast.Constant) else "..." for part in node.values)
-    return None
-
-
-def _sentence(cls: type) -> str:
-    return inspect.cleandoc(cls.__doc__ or "").partition("\n")[0]
 
 
 def _type(annotation: Any) -> str:

@@ -29,6 +29,10 @@ _SHOWN = 100
 class PlayError(Exception):
     """Any mistake in a text, a name or a value given to `play`."""
 
+    code = "INVALID_PARAMS"
+    kind = "BAD_SCRIPT"
+    is_retryable = False
+
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
@@ -63,6 +67,8 @@ class ParseError(PlayError):
 class ParamError(PlayError):
     """A parameter cannot be given as asked."""
 
+    kind = "BAD_PARAM"
+
     def __init__(self, key: str, problem: str) -> None:
         self.key = key
         super().__init__(f"parameter {key!r} {problem}")
@@ -94,9 +100,14 @@ class FindError(PlayError):
 class TooLarge(PlayError):
     """A playbook has more actions, or its files more bytes, than the limits allow."""
 
+    kind = "PLAYBOOK_TOO_LARGE"
+
 
 class SourceError(PlayError):
     """A file, folder or address that should hold heroscript cannot be read."""
+
+    code = "NOT_FOUND"
+    kind = "SOURCE_UNREADABLE"
 
 
 class IncludeError(SourceError):
@@ -106,9 +117,14 @@ class IncludeError(SourceError):
 class StoreError(PlayError):
     """A key-value store cannot do what was asked."""
 
+    code = "CONFLICT"
+    kind = "KEYS_REFUSED"
+
 
 class SealingUnavailable(StoreError):
     """Values cannot be sealed here: the extra `kvs` is not installed."""
+
+    kind = "SEALING_UNAVAILABLE"
 
     def __init__(self) -> None:
         super().__init__("sealed values, as secrets are, need the extra 'kvs': pip install 'rpcserver[kvs]'")
@@ -117,10 +133,19 @@ class SealingUnavailable(StoreError):
 class MissingKey(StoreError):
     """There is no value under this key or id."""
 
+    code = "NOT_FOUND"
+    kind = "KEY_NOT_FOUND"
+
 
 class BadKey(StoreError):
     """The text cannot be the name of a key or a store."""
 
+    code = "INVALID_PARAMS"
+    kind = "BAD_KEY"
+
 
 class BadSecret(StoreError):
     """The secret is too short, or is not the one this store was made with."""
+
+    code = "FORBIDDEN"
+    kind = "BAD_SECRET"

@@ -38,7 +38,7 @@ JobsError
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from core.errors import CoreError
 from heroscript.errors import PlayError
@@ -49,9 +49,16 @@ from store import PoolError, StoreError, named
 class JobsError(Exception):
     """The job could not be done."""
 
+    code: ClassVar[str]  # the name of the code that a client is told
+    kind: ClassVar[str]  # what a client can tell it by; one without is an error of the server's
+    is_retryable: ClassVar[bool] = False
+
 
 class UnknownFunction(JobsError):
     """There is no job function of that name."""
+
+    code = "NOT_FOUND"
+    kind = "FUNCTION_NOT_FOUND"
 
     def __init__(self, function: str, known: Iterable[str] = ()) -> None:
         self.function = function
@@ -62,6 +69,9 @@ class UnknownFunction(JobsError):
 
 class BadJobData(JobsError):
     """The data does not fit the function's schema."""
+
+    code = "INVALID_PARAMS"
+    kind = "BAD_JOB_DATA"
 
     def __init__(self, function: str, errors: list[dict[str, Any]]) -> None:
         self.function = function
@@ -74,6 +84,9 @@ class BadJobData(JobsError):
 class JobNotFound(JobsError):
     """There is no such job, or it is not yours."""
 
+    code = "NOT_FOUND"
+    kind = "JOB_NOT_FOUND"
+
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
         super().__init__(f"No job {job_id[:80]!r} of yours: jobs.list names them.")
@@ -81,6 +94,9 @@ class JobNotFound(JobsError):
 
 class DataHidden(JobsError):
     """The job was handed a secret, which its row does not hold: it cannot be run again by itself."""
+
+    code = "CONFLICT"
+    kind = "JOB_DATA_HIDDEN"
 
     def __init__(self, job_id: str, function: str) -> None:
         self.job_id, self.function = job_id, function
@@ -90,6 +106,10 @@ class DataHidden(JobsError):
 class JobTimeout(JobsError):
     """The job ran longer than it may, and was stopped; nothing it had not finished was stored."""
 
+    code = "TIMED_OUT"
+    kind = "JOB_TIMEOUT"
+    is_retryable = True
+
     def __init__(self, job_id: str, function: str, timeout_s: float) -> None:
         self.job_id, self.function, self.timeout_s = job_id, function, timeout_s
         super().__init__(f"The job {function!r} was stopped after {timeout_s:g} s.")
@@ -98,6 +118,9 @@ class JobTimeout(JobsError):
 class JobCancelled(JobsError):
     """Somebody stopped the job."""
 
+    code = "CANCELLED"
+    kind = "CANCELLED"
+
     def __init__(self, job_id: str, function: str) -> None:
         self.job_id, self.function = job_id, function
         super().__init__(f"The job {function!r} was cancelled.")
@@ -105,6 +128,9 @@ class JobCancelled(JobsError):
 
 class JobFailed(JobsError):
     """The job failed; `ref` stands in the server's log."""
+
+    code = "JOB_FAILED"
+    kind = "JOB_FAILED"
 
     def __init__(self, job_id: str, function: str, ref: str) -> None:
         self.job_id, self.function, self.ref = job_id, function, ref
@@ -130,6 +156,9 @@ class JobOvertaken(JobsError):
 class ResultTooLarge(JobsError):
     """The result is larger than a row may hold."""
 
+    code = "RESPONSE_TOO_LARGE"
+    kind = "RESULT_TOO_LARGE"
+
     def __init__(self, job_id: str, function: str, size: int, limit: int) -> None:
         self.job_id, self.function = job_id, function
         super().__init__(
@@ -140,6 +169,10 @@ class ResultTooLarge(JobsError):
 class TooManyJobs(JobsError):
     """The user has as many jobs waiting as they may have."""
 
+    code = "BUSY"
+    kind = "JOB_LIMIT"
+    is_retryable = True
+
     def __init__(self, limit: int) -> None:
         self.limit = limit
         super().__init__(f"You have {limit} jobs waiting, the most allowed: wait for some to end.")
@@ -147,6 +180,9 @@ class TooManyJobs(JobsError):
 
 class TooDeep(JobsError):
     """Jobs started jobs too many times over."""
+
+    code = "JOB_FAILED"
+    kind = "TOO_DEEP"
 
     def __init__(self, function: str, limit: int) -> None:
         self.function = function
@@ -156,6 +192,9 @@ class TooDeep(JobsError):
 class AskDeclined(JobsError):
     """A question found nobody to answer it."""
 
+    code = "DECLINED"
+    kind = "ASK_DECLINED"
+
     def __init__(self, text: str, why: str, *, is_late: bool = False) -> None:
         self.text, self.is_late = text, is_late
         super().__init__(f"The question {text[:80]!r} was not answered: {why}")
@@ -163,6 +202,9 @@ class AskDeclined(JobsError):
 
 class AskNotFound(JobsError):
     """There is no such open question, or it is not yours."""
+
+    code = "NOT_FOUND"
+    kind = "ASK_NOT_FOUND"
 
     def __init__(self, ask_id: str) -> None:
         self.ask_id = ask_id
@@ -172,6 +214,9 @@ class AskNotFound(JobsError):
 class BadAnswer(JobsError):
     """The answer does not fit the question."""
 
+    code = "INVALID_PARAMS"
+    kind = "BAD_ANSWER"
+
     def __init__(self, ask_id: str, reason: str) -> None:
         self.ask_id = ask_id
         super().__init__(f"The answer does not fit the question: {reason}")
@@ -180,6 +225,9 @@ class BadAnswer(JobsError):
 class BadApprover(JobsError):
     """Nobody approves their own jobs: name another user."""
 
+    code = "INVALID_PARAMS"
+    kind = "BAD_APPROVER"
+
     def __init__(self) -> None:
         super().__init__("Nobody approves their own jobs: name another user as the approver.")
 
@@ -187,9 +235,15 @@ class BadApprover(JobsError):
 class BadSchedule(JobsError):
     """The schedule cannot be understood."""
 
+    code = "INVALID_PARAMS"
+    kind = "BAD_SCHEDULE"
+
 
 class TooManySchedules(JobsError):
     """The user has as many schedules as they may have."""
+
+    code = "BUSY"
+    kind = "SCHEDULE_LIMIT"
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -199,6 +253,9 @@ class TooManySchedules(JobsError):
 class ScheduleNotFound(JobsError):
     """There is no such schedule, or it is not yours."""
 
+    code = "NOT_FOUND"
+    kind = "SCHEDULE_NOT_FOUND"
+
     def __init__(self, schedule_id: str) -> None:
         self.schedule_id = schedule_id
         super().__init__(f"No schedule {schedule_id[:80]!r} of yours: schedules.list names them.")
@@ -206,6 +263,9 @@ class ScheduleNotFound(JobsError):
 
 class BadWorld(JobsError):
     """The world file cannot be used; nothing of it was made."""
+
+    code = "INVALID_PARAMS"
+    kind = "BAD_WORLD"
 
     def __init__(self, place: str, reason: str) -> None:
         self.place, self.reason = place, reason
@@ -216,6 +276,9 @@ class BadWorld(JobsError):
 class ScriptFailed(JobsError):
     """A script failed; only what asked it is concerned."""
 
+    code = "JOB_FAILED"
+    kind = "SCRIPT_FAILED"
+
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(f"The script failed: {reason}.")
@@ -223,6 +286,10 @@ class ScriptFailed(JobsError):
 
 class ScriptLimit(JobsError):
     """A script used more than it may."""
+
+    code = "JOB_FAILED"
+    kind = "SCRIPT_LIMIT"
+    is_retryable = True
 
     def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
         self.reason = reason
@@ -233,6 +300,9 @@ class ScriptLimit(JobsError):
 class ScriptsUnavailable(JobsError):
     """The server cannot run scripts: its operator has to install the extra `scripts`."""
 
+    code = "JOB_FAILED"
+    kind = "SCRIPTS_UNAVAILABLE"
+
     def __init__(self) -> None:
         super().__init__(
             "This server runs no scripts: they need the extra 'scripts', pip install 'rpcserver[scripts]'."
@@ -240,10 +310,14 @@ class ScriptsUnavailable(JobsError):
 
 
 class RemoteUnavailable(JobsError):
-    """A remote gave no answer; `code` is the HTTP status, if there was one."""
+    """A remote gave no answer; `status` is that of HTTP, if there was one."""
 
-    def __init__(self, reason: str, code: int | None = None, retry_after_s: float | None = None) -> None:
-        self.reason, self.code = reason, code
+    code = "JOB_FAILED"
+    kind = "REMOTE_UNAVAILABLE"
+    is_retryable = True
+
+    def __init__(self, reason: str, status: int | None = None, retry_after_s: float | None = None) -> None:
+        self.reason, self.status = reason, status
         self.retry_after_ms = None if retry_after_s is None else max(1, round(retry_after_s * 1000))
         super().__init__(f"The remote gave no answer: {reason}.")
 
@@ -255,6 +329,10 @@ class RemoteCooling(RemoteUnavailable):
 class AttributePending(JobsError):
     """A write waits for its answer: until then nobody reads the attribute."""
 
+    code = "CONFLICT"
+    kind = "ATTRIBUTE_PENDING"
+    is_retryable = True
+
     def __init__(self, activity_id: str | None = None) -> None:
         self.activity_id = activity_id
         who = "Somebody has been asked and has" if activity_id else "What was written to it is on its way and is"
@@ -264,6 +342,9 @@ class AttributePending(JobsError):
 class NotAllowed(JobsError):
     """The credential does not reach that far."""
 
+    code = "FORBIDDEN"
+    kind = "FORBIDDEN"
+
     def __init__(self, name: str, credential_id: str, label: str) -> None:
         self.credential_id = credential_id or None
         super().__init__(f"The credential {label!r} may not call {name[:80]}: use one whose scopes include it.")
@@ -272,6 +353,7 @@ class NotAllowed(JobsError):
 class CredentialEnded(JobsError):
     """The credential allows nothing any more."""
 
+    code = "UNAUTHENTICATED"
     why = "has ended"
 
     def __init__(self, credential_id: str = "", label: str = "") -> None:
@@ -282,17 +364,21 @@ class CredentialEnded(JobsError):
 class CredentialRevoked(CredentialEnded):
     """The credential was revoked, and what it brought with it."""
 
+    kind = "CREDENTIAL_REVOKED"
     why = "was revoked, and with it what it brought: do it again with another"
 
 
 class CredentialExpired(CredentialEnded):
     """The credential has expired: refresh it in time, or use another."""
 
+    kind = "CREDENTIAL_EXPIRED"
     why = "has expired: call auth.refresh in time, or authenticate with another"
 
 
 class AccountFrozen(CredentialEnded):
     """The account is frozen: nothing is done in its name until the operator lets it go."""
+
+    kind = "ACCOUNT_FROZEN"
 
     def __init__(self, credential_id: str = "", label: str = "") -> None:
         self.credential_id = credential_id or None
@@ -302,6 +388,9 @@ class AccountFrozen(CredentialEnded):
 class CallsSpent(JobsError):
     """The limited credential has no call left."""
 
+    code = "FORBIDDEN"
+    kind = "CALLS_SPENT"
+
     def __init__(self, limit: int) -> None:
         self.limit = limit
         super().__init__(f"This credential was good for {limit} calls, and they are spent: ask its owner for another.")
@@ -310,6 +399,10 @@ class CallsSpent(JobsError):
 class CallsSpentForNow(CallsSpent):
     """The limited credential has no call left in this interval."""
 
+    code = "RATE_LIMITED"
+    kind = "CALLS_SPENT_FOR_NOW"
+    is_retryable = True
+
     def __init__(self, limit: int, retry_after_ms: int) -> None:
         self.limit, self.retry_after_ms = limit, retry_after_ms
         JobsError.__init__(self, f"This credential is good for {limit} calls in each interval: wait for the next.")
@@ -317,6 +410,9 @@ class CallsSpentForNow(CallsSpent):
 
 class JobError(JobsError):
     """A failure that a job reports in words meant for the caller."""
+
+    code = "JOB_FAILED"
+    kind = "JOB_FAILED"
 
 
 # What has words for the caller and is no fault of the program: told as it is, and logged without a traceback.

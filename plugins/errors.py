@@ -35,6 +35,10 @@ class BadPlugin(PluginsError):
 class PluginError(PluginsError):
     """A plugin failed; the server and the other plugins go on."""
 
+    code = "REFUSED"
+    kind = "PLUGIN_ERROR"
+    is_retryable = False
+
     def __init__(self, plugin: str, hook: str, reason: str, cause: BaseException | None = None) -> None:
         self.plugin = plugin
         self.hook = hook

@@ -39,6 +39,7 @@ from rpcserver.auth.credentials import Credentials
 from rpcserver.auth.ended import forget_ended
 from rpcserver.auth.entrance import Entrance
 from rpcserver.auth.withdrawal import Withdrawal
+from rpcserver.errors import RpcError
 from rpcserver.events.log import Events, Kept
 from rpcserver.events.publish import Publisher
 from rpcserver.methods import METHODS
@@ -547,7 +548,7 @@ def load_plugins(settings: Settings, git_threads: Pool | None = None) -> Bus:
         git_threads: those that wait for other hosts; None: where nothing is fetched.
     """
     extras.check(settings)
-    foreseen = (*FORESEEN, errors.RpcError)
+    foreseen = (*FORESEEN, RpcError)
     bus = Bus(settings.filter_timeout_s, settings.action_timeout_s, foreseen)
     loader.load(bus, settings.plugins, fetch_hosts(settings, git_threads))
     if settings.jwt_keys is not None:

@@ -19,6 +19,7 @@ PoolError            what is done in threads
 
 import errno
 import sqlite3
+from typing import ClassVar
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
@@ -35,6 +36,10 @@ _FAILED_IN_SQLITE = (
 
 class StoreError(Exception):
     """The data could not be stored or read."""
+
+    code: ClassVar[str]  # the name of the code that a client is told
+    kind: ClassVar[str]  # what a client can tell it by; one without is an error of the server's
+    is_retryable: ClassVar[bool] = False
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or type(self).__doc__)
@@ -63,21 +68,39 @@ class OlderStore(StoreError):
 class StoreFull(StoreError):
     """The disk is full. Free some space; writing works again then, without a restart."""
 
+    code = "BUSY"
+    kind = "STORAGE_FULL"
+    is_retryable = True
+
 
 class StoreFailed(StoreError):
     """The disk reported an error; a change was not stored. The operator finds it in the server's log."""
+
+    code = "BUSY"
+    kind = "STORAGE_FAILED"
 
 
 class NoDescriptors(StoreError):
     """The server has as many files open as it may. Try again in a moment; its operator can allow it more."""
 
+    code = "BUSY"
+    kind = "NO_DESCRIPTORS"
+    is_retryable = True
+
 
 class StoreClosed(StoreError):
     """The server is shutting down. Connect again in a moment."""
 
+    code = "SHUTTING_DOWN"
+    kind = "SHUTTING_DOWN"
+    is_retryable = True
+
 
 class BackupError(StoreError):
     """The backup could not be made or used."""
+
+    code = "CONFLICT"
+    kind = "BACKUP_FAILED"
 
 
 class TooLongHere(StoreError):
@@ -87,9 +110,17 @@ class TooLongHere(StoreError):
 class PoolError(Exception):
     """The work could not be done in a thread."""
 
+    code: ClassVar[str]  # the name of the code that a client is told
+    kind: ClassVar[str]  # what a client can tell it by; one without is an error of the server's
+    is_retryable: ClassVar[bool] = False
+
 
 class PoolBusy(PoolError):
     """Too much of the caller's waits for the server's threads of one kind; it did not begin."""
+
+    code = "BUSY"
+    kind = "BUSY"
+    is_retryable = True
 
     def __init__(self, pool: str, retry_after_ms: int) -> None:
         self.pool = pool
@@ -99,6 +130,9 @@ class PoolBusy(PoolError):
 
 class PoolLate(PoolError):
     """What a thread of the server does takes longer than anybody waits, and goes on."""
+
+    code = "TIMED_OUT"
+    kind = "STILL_RUNNING"
 
     def __init__(self, pool: str, timeout_s: float) -> None:
         self.pool = pool

@@ -273,7 +273,7 @@ class Remotes:
             return await self._call(remote, owner_name, asked, value, is_write and may_repeat, is_write, tries)
         except RemoteUnavailable as error:
             if not tries:
-                tries.append(Try("failed", error.code, 0, began_at, is_sent=False))
+                tries.append(Try("failed", error.status, 0, began_at, is_sent=False))
             raise
 
     def check(self, url: str) -> None:
@@ -395,7 +395,7 @@ class Remotes:
             else:
                 value = taken(remote.definition, to_send, response)
         except RemoteUnavailable as error:
-            error.code = code
+            error.status = code
             tries.append(Try("failed", code, round((self._clock() - began) * 1000), began_at))
             raise
         duration_ms = round((self._clock() - began) * 1000)
@@ -410,7 +410,7 @@ class Remotes:
         """Return the seconds to wait before the next try; None when another one would not help."""
         if error.retry_after_ms is not None:
             return error.retry_after_ms / 1000
-        if not isinstance(error, Unreached) and error.code not in REPEATABLE_CODES:
+        if not isinstance(error, Unreached) and error.status not in REPEATABLE_CODES:
             return None
         return backoff_s(self._limits.backoff_s, number + 1, jitter=0.5)
 

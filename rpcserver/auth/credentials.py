@@ -17,7 +17,7 @@ from jobs.errors import CallsSpent, CallsSpentForNow, CredentialExpired, Credent
 from rpcserver.auth import authenticator
 from rpcserver.auth.authenticator import Principal, Secret
 from rpcserver.auth.ended import keep_ended
-from rpcserver.rpc.refusals import CredentialNotFound, NotRenewable
+from rpcserver.errors import CredentialNotFound, NotRenewable
 from store import Store, Tx, new_id
 
 log = structlog.get_logger("auth")

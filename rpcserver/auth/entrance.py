@@ -19,9 +19,8 @@ from rpcserver.auth import authenticator, ended, tickets
 from rpcserver.auth.authenticator import PREFIX, Principal, hash_of
 from rpcserver.auth.credentials import Credentials
 from rpcserver.auth.tickets import TICKET_PREFIX
+from rpcserver.errors import RateLimited, TicketSpent, Unauthenticated
 from rpcserver.ratelimit import Attempts
-from rpcserver.rpc.errors import Unauthenticated
-from rpcserver.rpc.refusals import RateLimited, TicketSpent
 from store import Store, Tx
 
 log = structlog.get_logger("auth")

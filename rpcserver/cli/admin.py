@@ -10,7 +10,7 @@ from jobs.progress import OnProgress
 from rpcserver import backup
 from rpcserver.app import job_specs, load_plugins, opened
 from rpcserver.client import CallError, Client
-from rpcserver.rpc.errors import RpcError
+from rpcserver.errors import RpcError
 from rpcserver.sessions import views
 from rpcserver.settings import RUNNING, Settings
 from store import StoreError, StoreLocked

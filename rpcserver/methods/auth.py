@@ -4,10 +4,9 @@ from typing import Any
 
 from rpcserver.auth import credentials, tickets
 from rpcserver.auth.authenticator import Principal
+from rpcserver.errors import NotRenewable, Unauthenticated
 from rpcserver.openrpc import examples
 from rpcserver.rpc.calls import method
-from rpcserver.rpc.errors import Unauthenticated
-from rpcserver.rpc.refusals import NotRenewable
 from rpcserver.schemas.access import AuthenticateParams, LogoutParams, RefreshParams
 from rpcserver.schemas.results import Identity, Ticket
 from rpcserver.schemas.session import NoParams

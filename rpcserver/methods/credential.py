@@ -7,10 +7,10 @@ from jobs.authority import EVERYTHING, Grant
 from rpcserver.auth import authenticator, credentials
 from rpcserver.auth.authenticator import OPERATORS_SCOPES, Secret
 from rpcserver.auth.credentials import Terms
+from rpcserver.errors import CredentialLimit, ScopeTooWide
 from rpcserver.openrpc import examples
 from rpcserver.rpc import errors
 from rpcserver.rpc.calls import method
-from rpcserver.rpc.refusals import CredentialLimit, ScopeTooWide
 from rpcserver.schemas.access import CreateCredentialParams, CredentialLogParams, CredentialParams, TermsParams
 from rpcserver.schemas.job import PageParams
 from rpcserver.schemas.results import CredentialPage, LogPage, NewLimitedCredential

@@ -5,11 +5,11 @@ from typing import Any
 
 import orjson
 
+from rpcserver.errors import TooManySubscriptions
 from rpcserver.events import scopes
 from rpcserver.events.subscriptions import Event, Subscription, matcher
 from rpcserver.openrpc import examples
 from rpcserver.rpc.calls import method
-from rpcserver.rpc.errors import TOO_MANY_SUBSCRIPTIONS, RpcError
 from rpcserver.rpc.scheduler import Paced
 from rpcserver.schemas.event import HistoryParams, SubscribeParams, UnsubscribeParams
 from rpcserver.schemas.results import EventPage, Subscribed
@@ -132,8 +132,7 @@ def _check_room(call: Call) -> None:
         (events.count(call.user_id), settings.max_subscriptions_per_user, "You have"),
     ):
         if held >= limit:
-            message = f"{whose} {limit} subscriptions, the most allowed: unsubscribe one first."
-            raise RpcError(TOO_MANY_SUBSCRIPTIONS, "TOO_MANY_SUBSCRIPTIONS", message, limit=limit)
+            raise TooManySubscriptions(whose, limit)
 
 
 METHODS = (subscribe, unsubscribe, history)

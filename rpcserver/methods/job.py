@@ -12,11 +12,11 @@ from jobs import rows, schedules, webhooks
 from jobs.errors import JobEnded, JobNotFound, UnknownFunction
 from jobs.model import JobRow, JobSpec, Request
 from jobs.run import as_json
+from rpcserver.errors import Forbidden, JobNotFailed
 from rpcserver.events import scopes
 from rpcserver.openrpc import examples
 from rpcserver.rpc import errors, replies
 from rpcserver.rpc.calls import method
-from rpcserver.rpc.errors import CONFLICT, FORBIDDEN, RpcError
 from rpcserver.schemas.job import (
     CancelParams,
     DeleteScheduleParams,
@@ -131,8 +131,7 @@ async def retry(call: Call, params: JobParams) -> dict[str, Any]:
     row = await _own(call, params.job_id)
     _runnable(call, row.function)
     if row.state not in ("failed", "cancelled", "lost"):
-        message = f"The job is {row.state}: only one that failed, was cancelled or lost can be retried."
-        raise RpcError(CONFLICT, "JOB_NOT_FAILED", message, state=row.state)
+        raise JobNotFailed(row.state)
     return {"job_id": await call.runner.retry(params.job_id, call.authority)}
 
 
@@ -141,7 +140,7 @@ async def release(call: Call, params: JobParams) -> bool:
     """Approve a held job of a user whose approver the caller is; false when it was not held."""
     row = await _visible(call, params.job_id)
     if row.owner_id == call.user_id:
-        raise RpcError(FORBIDDEN, "FORBIDDEN", "Your own jobs are for your approver to release.")
+        raise Forbidden("Your own jobs are for your approver to release.")
     return await call.runner.release(params.job_id)
 
 

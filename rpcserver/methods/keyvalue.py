@@ -5,11 +5,11 @@ from functools import partial
 from typing import Any, TypeVar
 
 from heroscript.kvs import Store
+from rpcserver.errors import Forbidden
 from rpcserver.openrpc import examples
 from rpcserver.playbooks.keyvalue import CONFIG, SECRETS, keys, session_store
 from rpcserver.rpc import errors
 from rpcserver.rpc.calls import method
-from rpcserver.rpc.errors import FORBIDDEN, RpcError
 from rpcserver.schemas.playbook import (
     ContextKeyParams,
     ContextKeysParams,
@@ -87,7 +87,7 @@ async def session_destroy(call: Call, params: StoreParams) -> bool:
 async def context_get(call: Call, params: ContextKeyParams) -> str:
     """Return a value of the context's store; a secret is never returned, only used where a script refers to it."""
     if params.secret:
-        raise RpcError(FORBIDDEN, "FORBIDDEN", f"A secret is not read: refer to it as {{secret:{params.key}}}.")
+        raise Forbidden(f"A secret is not read: refer to it as {{secret:{params.key}}}.")
     return await _in_context(call, params, lambda store: store.get(params.key))
 
 

@@ -12,10 +12,10 @@ from jobs.functions.core import OPERATOR
 from jobs.model import Request
 from rpcserver.auth import authenticator, credentials, tickets
 from rpcserver.backup import write as back_up
+from rpcserver.errors import Maintenance
 from rpcserver.events.log import EVERYBODY
 from rpcserver.methods.credential import issue, listed, terms_of, user_id_of
 from rpcserver.rpc.calls import method
-from rpcserver.rpc.refusals import Maintenance
 from rpcserver.schemas.access import (
     BackupParams,
     CredentialParams,

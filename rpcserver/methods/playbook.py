@@ -7,6 +7,7 @@ import orjson
 
 from heroscript.filters import ActionFilter
 from jobs.errors import JobEnded
+from rpcserver.errors import PlayRunning
 from rpcserver.openrpc import examples
 from rpcserver.playbooks import player, sources
 from rpcserver.playbooks import rows as playbooks
@@ -15,7 +16,6 @@ from rpcserver.playbooks.heroscript import session_text
 from rpcserver.playbooks.sources import Actions, Source
 from rpcserver.rpc import errors, replies
 from rpcserver.rpc.calls import method
-from rpcserver.rpc.errors import CONFLICT, RpcError
 from rpcserver.schemas.playbook import (
     Added,
     AddParams,
@@ -149,8 +149,7 @@ async def play(call: Call, params: PlayParams) -> dict[str, Any]:
     services = call.services
     running = services.player.playing.get(session.id)
     if running is not None and not params.dry_run:
-        message = "The session's playbook is being played: wait for that job, or cancel it."
-        raise RpcError(CONFLICT, "PLAY_RUNNING", message, job_id=running)
+        raise PlayRunning(running)
     actions = await _read(call, session, params) if params.has_source else Actions()
     await services.player.check(session.id, params.filter, actions)
     if params.dry_run:

@@ -16,9 +16,9 @@ from plugins import manager
 from plugins.errors import PluginError
 from plugins.hooks import GuestMethod, MethodCall
 from plugins.manager import Bus
+from rpcserver.errors import RpcError
 from rpcserver.rpc import errors
 from rpcserver.rpc.calls import Method
-from rpcserver.rpc.errors import RpcError
 from rpcserver.services import Call
 
 

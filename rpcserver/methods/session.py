@@ -14,6 +14,7 @@ from heroscript.errors import StoreError
 from jobs.functions.session import DestroySession, Listing
 from plugins.errors import PluginError
 from plugins.hooks import Action, Command
+from rpcserver.errors import InvalidParams, NotInPallet, RevisionConflict
 from rpcserver.methods.playbook import read
 from rpcserver.openrpc import examples
 from rpcserver.playbooks import rows as playbooks
@@ -21,7 +22,6 @@ from rpcserver.playbooks.keyvalue import session_store
 from rpcserver.playbooks.sources import Actions, Source, code_folder
 from rpcserver.rpc import errors, replies
 from rpcserver.rpc.calls import method
-from rpcserver.rpc.errors import InvalidParams, NotInPallet, RevisionConflict
 from rpcserver.schemas import session as models
 from rpcserver.schemas.playbook import CreateParams
 from rpcserver.schemas.results import Presence, SessionId, SessionPage

@@ -19,7 +19,7 @@ from rpcserver import __version__
 from rpcserver.auth.authenticator import Principal
 from rpcserver.events.catalog import NOTIFICATIONS, Notification
 from rpcserver.rpc.calls import Example, Method
-from rpcserver.rpc.errors import ANY_CALL, AUTHENTICATED_CALL, CODES, KINDS
+from rpcserver.rpc.errors import ANY_CALL, AUTHENTICATED_CALL, KINDS
 from rpcserver.sessions import views
 from store import Pool
 
@@ -131,7 +131,7 @@ class Description:
 
     def _method(self, method: Method) -> dict[str, Any]:
         kinds = dict.fromkeys((*method.errors, *(AUTHENTICATED_CALL if method.needs_auth else ()), *ANY_CALL))
-        codes = dict.fromkeys(CODES[KINDS[kind][0]] for kind in kinds)
+        codes = dict.fromkeys(KINDS[kind][0].name for kind in kinds)
         described: dict[str, Any] = {
             "name": method.name,
             "summary": method.doc.partition("\n")[0],
@@ -222,8 +222,8 @@ def _errors() -> dict[str, Any]:
     """Return an error for each code, as OpenRPC wants them; `data.kinds` says what the code can stand for."""
     found: dict[str, Any] = {}
     for kind, (code, meaning) in sorted(KINDS.items()):
-        name = CODES[code]
-        error = found.setdefault(name, {"code": code, "message": name.replace("_", " ").capitalize()})
+        name = code.name
+        error = found.setdefault(name, {"code": code.value, "message": name.replace("_", " ").capitalize()})
         error.setdefault("data", {"kinds": {}})["kinds"][kind] = meaning
     return dict(sorted(found.items()))
 

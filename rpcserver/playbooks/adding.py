@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from core.errors import QuotaExceeded
+from rpcserver.errors import PlaybookTooLarge
 from rpcserver.events.log import Events
 from rpcserver.playbooks import rows as playbooks
 from rpcserver.playbooks.player import Player
 from rpcserver.playbooks.sources import Actions, Written
-from rpcserver.rpc.errors import INVALID_PARAMS, RpcError
 from rpcserver.sessions.rows import Session
 from rpcserver.settings import Settings
 from store import Store, Tx
@@ -37,7 +37,7 @@ class Adding:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def add(self, session: Session, actions: Actions, authority: str) -> int:
-        """Add actions, tell of it, and return the number of the first. Raises RpcError or QuotaExceeded.
+        """Add actions, tell of it, and return the number of the first. Raises PlaybookTooLarge or QuotaExceeded.
 
         Args:
             authority: by whose credentials they are brought, as rows have it.
@@ -111,11 +111,11 @@ class Adding:
         if count + actions.count > settings.max_playbook_actions:
             limit = settings.max_playbook_actions
             message = f"The playbook would have more than {limit} actions, the most allowed: use another session."
-            raise RpcError(INVALID_PARAMS, "PLAYBOOK_TOO_LARGE", message, limit=limit)
+            raise PlaybookTooLarge(message, limit=limit)
         if size + actions.size > settings.max_playbook_bytes:
             limit = settings.max_playbook_bytes
             message = f"The playbook would have more than {limit} bytes, the most allowed: use another session."
-            raise RpcError(INVALID_PARAMS, "PLAYBOOK_TOO_LARGE", message, limit=limit)
+            raise PlaybookTooLarge(message, limit=limit)
         used = playbooks.bytes_of(tx, session.core_user_id)
         if used + actions.size > settings.max_playbook_bytes_per_user:
             advice = "destroy sessions whose playbooks are played"

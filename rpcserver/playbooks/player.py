@@ -37,6 +37,7 @@ from plugins.hooks import Play, SessionView
 from plugins.manager import Bus
 from rpcserver.auth.authenticator import Principal, Secret
 from rpcserver.auth.credentials import Credentials
+from rpcserver.errors import RpcError, UnknownAction
 from rpcserver.events.log import Events
 from rpcserver.playbooks import rows as playbooks
 from rpcserver.playbooks import sources
@@ -44,7 +45,7 @@ from rpcserver.playbooks.keyvalue import Stores
 from rpcserver.playbooks.rows import SHOWN, Outcome, Scanner, Step
 from rpcserver.playbooks.sources import Actions, Written
 from rpcserver.rpc.dispatcher import Dispatcher
-from rpcserver.rpc.errors import INVALID_PARAMS, RpcError, describe_for_job
+from rpcserver.rpc.errors import describe_for_job
 from rpcserver.sessions import contexts
 from rpcserver.sessions.contexts import Context
 from rpcserver.sessions.rows import Session, Sessions
@@ -263,7 +264,7 @@ class Player:
     async def check(self, session_id: str, filter: str, actions: Actions) -> None:
         """Require that somebody plays every action that is left, and those about to be added.
 
-        Raises RpcError naming each one, with near names.
+        Raises UnknownAction naming each one, with near names.
         """
         if self._bus.can_play_unsaid():
             return  # a guest that did not say what it plays decides when it sees the action
@@ -289,7 +290,7 @@ class Player:
             mistakes = [self._unknown(step) for step in unknown]
             lines = "\n".join(f"{item['file'] or '<text>'}:{item['line']}: {item['message']}" for item in mistakes)
             message = f"No plugin plays an action of the playbook:\n{lines}"
-            raise RpcError(INVALID_PARAMS, "UNKNOWN_ACTION", message, mistakes=mistakes)
+            raise UnknownAction(message, mistakes=mistakes)
 
     async def _is_played(self, actor: str, name: str, known: dict[tuple[str, str], bool]) -> bool:
         is_played = known.get((actor, name))

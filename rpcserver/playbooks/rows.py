@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any
 
 from heroscript import Action, PlayBook, parse
+from rpcserver.errors import PlaybookTooLarge, ResponseTooLarge
 from rpcserver.playbooks.sources import Written
-from rpcserver.rpc.errors import INVALID_PARAMS, RESPONSE_TOO_LARGE, RpcError
 from store import Places, Store, Tx
 
 TOLD_BYTES = 16 * 1024  # of a result, in a notice
@@ -289,7 +289,7 @@ def asked_by(tx: Tx, session_id: str, job_id: str) -> int:
 def priorities_add(tx: Tx, session_id: str, added: Mapping[int, str]) -> dict[int, str]:
     """Register comma lists of filters by number, and return what is in force; a filter that is registered stays.
 
-    Raises RpcError when there would be too many.
+    Raises PlaybookTooLarge when there would be too many.
     """
     book = PlayBook()
     book.priorities_add(priorities(tx, session_id))
@@ -297,7 +297,7 @@ def priorities_add(tx: Tx, session_id: str, added: Mapping[int, str]) -> dict[in
     rows = [(session_id, text, number) for number, filters in book.priorities.items() for text in filters]
     if len(rows) > MAX_PRIORITIES:
         message = f"The playbook would have priorities of more than {MAX_PRIORITIES} filters, the most allowed."
-        raise RpcError(INVALID_PARAMS, "PLAYBOOK_TOO_LARGE", message, limit=MAX_PRIORITIES)
+        raise PlaybookTooLarge(message, limit=MAX_PRIORITIES)
     tx.run("DELETE FROM playbook_priorities WHERE session_id = ?", session_id)
     tx.many(
         "INSERT INTO playbook_priorities (session_id, filter, number, position) VALUES (?, ?, ?, ?)",
@@ -416,7 +416,7 @@ class Scanner:
                 yield found
 
     async def text(self, session_id: str, include_done: bool, most: int) -> str:
-        """Return a playbook as heroscript. Raises RpcError when it has more than `most` bytes."""
+        """Return a playbook as heroscript. Raises ResponseTooLarge when it has more than `most` bytes."""
         parts: list[str] = []
         size = after = 0
         async with self._places.place():
@@ -429,7 +429,7 @@ class Scanner:
                     message = (
                         f"The playbook has more than {most} bytes, the most of an answer: see session.playbook_find."
                     )
-                    raise RpcError(RESPONSE_TOO_LARGE, "RESPONSE_TOO_LARGE", message)
+                    raise ResponseTooLarge(message)
         return "\n".join(parts)
 
 

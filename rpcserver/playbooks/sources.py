@@ -21,8 +21,8 @@ from heroscript import errors
 from heroscript.errors import Mistake, ParseError, PlayError, TooLarge
 from jobs.engine import JobRunner
 from jobs.model import Request
+from rpcserver.errors import CoderootRefused
 from rpcserver.playbooks import reader
-from rpcserver.rpc.errors import FORBIDDEN, RpcError
 from rpcserver.settings import Settings
 from store import Places
 
@@ -253,4 +253,4 @@ def code_folder(settings: Settings, user_id: str, context_name: str, coderoot: s
     if any(folder.is_relative_to(root) for root in allowed) and folder != own:
         return folder
     message = "A coderoot is a relative path, or lies inside a folder the operator allowed (setting code_roots)."
-    raise RpcError(FORBIDDEN, "CODEROOT_REFUSED", message)
+    raise CoderootRefused(message)

@@ -16,10 +16,9 @@ from jobs.authority import SERVER, Authority, End
 from jobs.clock import Clock, Stoppable
 from jobs.engine import JobRunner
 from rpcserver.auth.authenticator import Principal
+from rpcserver.errors import NotFromInside, Unauthenticated
 from rpcserver.ratelimit import Meter
-from rpcserver.rpc.errors import Unauthenticated
 from rpcserver.rpc.jsonrpc import Id, Invalid, Request, Response, encode_notification
-from rpcserver.rpc.refusals import NotFromInside
 from rpcserver.rpc.scheduler import Share
 from rpcserver.settings import Settings
 from rpcserver.telemetry.tracing import Span

@@ -26,22 +26,13 @@ from jobs.progress import OnProgress
 from jobs.remotes.mapping import fitted
 from rpcserver.auth.authenticator import Principal
 from rpcserver.auth.credentials import Credentials
+from rpcserver.errors import Busy, InvalidParams, NotFromInside, RateLimited, RpcError, ShuttingDown
 from rpcserver.rpc import jsonrpc, replies
 from rpcserver.rpc.calls import Call, Connection, Method, Reply
-from rpcserver.rpc.errors import (
-    METHOD_NOT_FOUND,
-    SHUTTING_DOWN,
-    Busy,
-    ErrorObject,
-    InvalidParams,
-    RpcError,
-    ShuttingDown,
-    describe,
-)
+from rpcserver.rpc.errors import Answered, Code, ErrorObject, describe
 from rpcserver.rpc.idempotency import Answers
 from rpcserver.rpc.inside import Inside
 from rpcserver.rpc.jsonrpc import Invalid, Request, Response
-from rpcserver.rpc.refusals import NotFromInside, RateLimited
 from rpcserver.rpc.scheduler import Paced, Scheduler
 from rpcserver.settings import Settings
 from rpcserver.telemetry import tracing
@@ -205,7 +196,7 @@ class Dispatcher:
             pass
         try:
             answer = await inside.answer
-            if "error" in answer and answer["error"]["code"] == SHUTTING_DOWN:
+            if "error" in answer and answer["error"]["code"] == Code.SHUTTING_DOWN:
                 await asyncio.get_running_loop().create_future()
         except asyncio.CancelledError:
             for call in tuple(inside.calls.values()):
@@ -215,10 +206,7 @@ class Dispatcher:
             if around is not None:
                 await around.back()
         if "error" in answer:
-            error = answer["error"]
-            details = dict(error["data"])
-            kind, is_retryable = details.pop("kind"), details.pop("retryable")
-            raise RpcError(error["code"], kind, error["message"], is_retryable=is_retryable, **details)
+            raise Answered(answer["error"])
         return answer["result"]
 
     def stop(self) -> None:
@@ -241,7 +229,7 @@ class Dispatcher:
         else:
             method = self.methods.get(item.method)
             if method is None or (method.is_operator and not connection.is_operator):
-                self._metrics.called(UNKNOWN, METHOD_NOT_FOUND, 0)
+                self._metrics.called(UNKNOWN, Code.METHOD_NOT_FOUND.value, 0)
                 reply(self._not_found(connection, item) if item.has_id else None)
                 return
             self._admit(self.make_call(connection, method, item, reply))

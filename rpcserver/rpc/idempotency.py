@@ -15,10 +15,10 @@ from typing import Any
 import orjson
 import structlog
 
+from rpcserver.errors import AnswerNotKept, KeyConflict, OutcomeUnknown
 from rpcserver.rpc import replies
 from rpcserver.rpc.calls import Call
-from rpcserver.rpc.errors import CONFLICT, IDEMPOTENCY_CONFLICT, ErrorObject, describe
-from rpcserver.rpc.refusals import KeyConflict
+from rpcserver.rpc.errors import ErrorObject, describe
 from store import EFFECTS, Effects, Store, Tx
 
 log = structlog.get_logger("rpc")
@@ -48,8 +48,7 @@ class Answers:
 
     async def load(self) -> None:
         """Mark the calls that a killed server left under way: nobody knows what became of them."""
-        message = "The server stopped while the call ran: look what became of it, then call again with a new key."
-        unknown = _row_text(ErrorObject(IDEMPOTENCY_CONFLICT, message, {"kind": "OUTCOME_UNKNOWN", "retryable": False}))
+        unknown = _row_text(describe(OutcomeUnknown()))
 
         def mark(tx: Tx) -> bool:
             open_ = tx.all(
@@ -134,7 +133,7 @@ class Answers:
                 self._store.write(lambda tx: _forget(tx, place)).add_done_callback(_note_unwritten)
                 return answer
             answer = _not_again(answer)
-        kept = _not_kept() if call.method.has_secret and not isinstance(answer, ErrorObject) else answer
+        kept = describe(AnswerNotKept()) if call.method.has_secret and not isinstance(answer, ErrorObject) else answer
         await self._store.write(lambda tx: _finish(tx, place, kept))
         return answer
 
@@ -205,11 +204,6 @@ def _not_again(error: ErrorObject) -> ErrorObject:
     """Return an error as it is kept: the same key has no other answer, so that trying again is of no use."""
     data = {name: value for name, value in error.data.items() if name != "retry_after_ms"}
     return replace(error, data={**data, "retryable": False})
-
-
-def _not_kept() -> ErrorObject:
-    message = "The call was made, and its answer was shown once: it holds a secret that is kept nowhere."
-    return ErrorObject(CONFLICT, message, {"kind": "ANSWER_NOT_KEPT", "retryable": False})
 
 
 def _note_unwritten(written: asyncio.Future[None]) -> None:

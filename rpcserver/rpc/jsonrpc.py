@@ -20,15 +20,8 @@ from jsonrpcserver.methods import Method
 from jsonrpcserver.request import Request as Call
 from oslash.either import Left
 
-from rpcserver.rpc.errors import (
-    BATCH_TOO_LARGE,
-    INVALID_PARAMS,
-    INVALID_REQUEST,
-    METHOD_NOT_FOUND,
-    PARSE_ERROR,
-    REQUEST_TOO_LARGE,
-    ErrorObject,
-)
+from rpcserver.errors import BatchTooLarge, InvalidParams, InvalidRequest, MethodNotFound, ParseError, RequestTooLarge
+from rpcserver.rpc.errors import Code, ErrorObject, describe
 
 Id = str | int | float | None
 
@@ -260,7 +253,7 @@ def parsing(frame: bytes, max_items: int, max_depth: int, max_values: int = MAX_
 def too_large(max_bytes: int, size: int) -> ErrorObject:
     """Return the error for a message over the limit of a connection that is not authenticated yet."""
     reason = f"a message may have {max_bytes} bytes before authentication, this one has {size}"
-    return _error(REQUEST_TOO_LARGE, "Request too large", "REQUEST_TOO_LARGE", reason)
+    return describe(RequestTooLarge("Request too large", reason=reason))
 
 
 def call(methods: dict[str, Method], context: Any, request: Request) -> Any:
@@ -273,18 +266,17 @@ def call(methods: dict[str, Method], context: Any, request: Request) -> Any:
         return result._value.result
     error = result._error
     # The package's own words never reach the client: for a wrong argument they are Python's, which name no parameter.
-    if error.code == METHOD_NOT_FOUND:
+    if error.code == Code.METHOD_NOT_FOUND:
         return method_not_found(request.method)
-    if error.code == INVALID_PARAMS:
-        reason = _bad_arguments(methods[request.method], request)
-        return _error(INVALID_PARAMS, "Invalid params", "INVALID_PARAMS", reason)
+    if error.code == Code.INVALID_PARAMS:
+        return describe(InvalidParams(_bad_arguments(methods[request.method], request)))
     return ErrorObject(error.code, error.message, error.data)
 
 
 def method_not_found(name: str, near: Collection[str] = ()) -> ErrorObject:
     """Return the error for an unknown method; `near` are the names it may have been meant as."""
     hint = f"did you mean {', '.join(near)}?" if near else "rpc.discover and server.info name the methods there are"
-    return _error(METHOD_NOT_FOUND, "Method not found", "METHOD_NOT_FOUND", f"no method {name[:80]!r}: {hint}")
+    return describe(MethodNotFound("Method not found", reason=f"no method {name[:80]!r}: {hint}"))
 
 
 def encode_result(id: Id, result: Any) -> bytes:
@@ -430,16 +422,12 @@ def _bad_arguments(method: Method, request: Request) -> str:
 
 
 def _parse_error(reason: str) -> ErrorObject:
-    return _error(PARSE_ERROR, "Parse error", "PARSE_ERROR", reason)
+    return describe(ParseError("Parse error", reason=reason))
 
 
 def _invalid(reason: str) -> ErrorObject:
-    return _error(INVALID_REQUEST, "Invalid Request", "INVALID_REQUEST", reason)
+    return describe(InvalidRequest("Invalid Request", reason=reason))
 
 
 def _batch_too_large(reason: str) -> ErrorObject:
-    return _error(BATCH_TOO_LARGE, "Batch too large", "BATCH_TOO_LARGE", reason)
-
-
-def _error(code: int, message: str, kind: str, reason: str) -> ErrorObject:
-    return ErrorObject(code, message, {"kind": kind, "retryable": False, "reason": reason})
+    return describe(BatchTooLarge("Batch too large", reason=reason))

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from rpcserver.rpc.errors import InvalidCursor
+from rpcserver.errors import InvalidCursor
 
 _MAC_BYTES = 12
 

@@ -6,18 +6,10 @@ from typing import Any
 import orjson
 import structlog
 
+from rpcserver.errors import Cancelled, ResponseTooLarge, ServerCancelled, TimedOut, WaitingInput
 from rpcserver.rpc import jsonrpc
 from rpcserver.rpc.calls import Call, Connection
-from rpcserver.rpc.errors import (
-    CANCELLED,
-    INVALID_PARAMS,
-    RESPONSE_TOO_LARGE,
-    SERVER_CANCELLED,
-    TIMED_OUT,
-    ErrorObject,
-    RpcError,
-    describe,
-)
+from rpcserver.rpc.errors import Code, ErrorObject, describe
 from rpcserver.telemetry.metrics import Metrics
 
 log = structlog.get_logger("rpc")
@@ -64,7 +56,7 @@ def encoded(call: Call, outcome: Any, metrics: Metrics) -> bytes | None:
     if call.span is not None:
         call.span.end(code)
     if not call.request.has_id:
-        if isinstance(outcome, ErrorObject) and outcome.code != INVALID_PARAMS:
+        if isinstance(outcome, ErrorObject) and outcome.code != Code.INVALID_PARAMS:
             log.info("notification_failed", method=call.method.name, kind=outcome.data.get("kind"))
         return None
     return jsonrpc.encode_error(call.id, outcome) if isinstance(outcome, ErrorObject) else outcome
@@ -84,7 +76,7 @@ def _result(call: Call, outcome: Any) -> bytes | ErrorObject | None:
 def _too_large(limit: int, size: int | None = None) -> ErrorObject:
     has = "The answer would make the batch's too long" if size is None else f"The answer has {size} bytes"
     message = f"{has}, the limit is {limit}: ask for less at a time."
-    return describe(RpcError(RESPONSE_TOO_LARGE, "RESPONSE_TOO_LARGE", message))
+    return describe(ResponseTooLarge(message))
 
 
 def unfinished(call: Call, job_id: str, state: str) -> Any:
@@ -95,7 +87,7 @@ def unfinished(call: Call, job_id: str, state: str) -> Any:
         f"A job of {call.method.name} asked a person and goes on by itself: asks.list shows what is asked, "
         f"ask.answer answers, and job.wait with this job_id waits for its end."
     )
-    return describe(RpcError(TIMED_OUT, "WAITING_INPUT", message, job_id=job_id, state=state, next=wait_for(job_id)))
+    return describe(WaitingInput(message, job_id=job_id, state=state, next=wait_for(job_id)))
 
 
 def wait_for(job_id: str) -> dict[str, Any]:
@@ -113,26 +105,25 @@ def interrupted(call: Call) -> ErrorObject:
 def timed_out(call: Call) -> ErrorObject:
     """Return the error for a call whose time is over."""
     message = f"{call.method.name} took longer than {call.deadline_s:g} s and was stopped."
-    return ErrorObject(TIMED_OUT, message, _stopped(call, "TIMED_OUT"))
+    return describe(TimedOut(message, **_stopped(call)))
 
 
 def cancelled(call: Call) -> ErrorObject:
     """Return the error for a call its caller cancelled."""
-    return ErrorObject(CANCELLED, "Request cancelled", _stopped(call, "CANCELLED"))
+    return describe(Cancelled("Request cancelled", **_stopped(call)))
 
 
 def server_cancelled(call: Call) -> ErrorObject:
     """Return the error for a call the server stopped."""
-    return ErrorObject(SERVER_CANCELLED, "Server cancelled", _stopped(call, "SERVER_CANCELLED"))
+    return describe(ServerCancelled("Server cancelled", **_stopped(call)))
 
 
-def _stopped(call: Call, kind: str) -> dict[str, Any]:
+def _stopped(call: Call) -> dict[str, Any]:
     """Return what is told of a stopped call: what may have had an effect is not to be made again unseen."""
     if not (call.has_begun and call.method.is_change):
-        return {"kind": kind, "retryable": True}
-    data: dict[str, Any] = {"kind": kind, "retryable": False}
+        return {"is_retryable": True}
     if call.job_id is None:
-        return {**data, "reason": "What it had done until then stays: look what became of it before you call again."}
+        return {"reason": "What it had done until then stays: look what became of it before you call again."}
     if call.is_cancelled or call.job_id not in call.jobs:
-        return {**data, "job_id": call.job_id, "reason": "job.get tells what became of its job."}
-    return {**data, "job_id": call.job_id, "next": wait_for(call.job_id), "reason": "Its job goes on."}
+        return {"job_id": call.job_id, "reason": "job.get tells what became of its job."}
+    return {"job_id": call.job_id, "next": wait_for(call.job_id), "reason": "Its job goes on."}

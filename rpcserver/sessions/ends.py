@@ -7,8 +7,8 @@ import structlog
 from core import users
 from jobs.errors import AccountFrozen
 from rpcserver.auth import authenticator
+from rpcserver.errors import RpcError
 from rpcserver.rpc.dispatcher import Dispatcher
-from rpcserver.rpc.errors import RpcError
 from rpcserver.sessions import rows as sessions
 from store import Store, StoreError, pause
 

@@ -11,7 +11,7 @@ import orjson
 
 from heroscript import OurTime
 from heroscript.session import named_by_time
-from rpcserver.rpc.errors import RevisionConflict, SessionLimit, SessionNameTaken, SessionNotFound, SessionNotReady
+from rpcserver.errors import RevisionConflict, SessionLimit, SessionNameTaken, SessionNotFound, SessionNotReady
 from store import Store, Tx, new_id
 
 _COLUMNS = (

@@ -21,10 +21,10 @@ from jobs.authority import End
 from jobs.clock import Stoppable
 from jobs.errors import CredentialEnded
 from rpcserver.auth.authenticator import Principal
+from rpcserver.errors import RpcError
 from rpcserver.events.subscriptions import Subscription
 from rpcserver.ratelimit import Meter
 from rpcserver.rpc.calls import Call
-from rpcserver.rpc.errors import RpcError
 from rpcserver.rpc.jsonrpc import Invalid, Response, encode_notification
 from rpcserver.rpc.registry import Pool
 from rpcserver.rpc.requests import Requests

@@ -26,8 +26,8 @@ from rpcserver.addresses import (
 )
 from rpcserver.auth import authenticator
 from rpcserver.auth.authenticator import BEARER_SUBPROTOCOL, SUBPROTOCOL
-from rpcserver.rpc.errors import RpcError, describe
-from rpcserver.rpc.refusals import RateLimited, TooManyConnections
+from rpcserver.errors import RateLimited, RpcError, TooManyConnections
+from rpcserver.rpc.errors import describe
 from rpcserver.services import Services
 from rpcserver.transport.connection import Connection
 from rpcserver.transport.http import PROBES, Asker, Page, Pages

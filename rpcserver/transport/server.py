@@ -18,12 +18,12 @@ from jobs.errors import AccountFrozen, CredentialEnded
 from rpcserver import __version__
 from rpcserver.addresses import address_key, as_origin, bracketed, split_host
 from rpcserver.auth.authenticator import SUBPROTOCOL, Principal
+from rpcserver.errors import RateLimited, RpcError, TooManyConnections
 from rpcserver.events import scopes
 from rpcserver.methods.server import limits
 from rpcserver.ratelimit import Meter
 from rpcserver.rpc import jsonrpc
-from rpcserver.rpc.errors import RpcError, describe
-from rpcserver.rpc.refusals import RateLimited, TooManyConnections
+from rpcserver.rpc.errors import describe
 from rpcserver.rpc.registry import Pool
 from rpcserver.rpc.scheduler import Paced
 from rpcserver.services import Services

@@ -12,7 +12,7 @@ import pytest
 
 from core import listing, sets, users
 from core.calls import Scene
-from rpcserver.rpc.errors import RpcError
+from rpcserver.errors import RpcError
 from store import Tx
 from tests.builders import dump, make_place
 from tests.conftest import Process, Running, run_cli

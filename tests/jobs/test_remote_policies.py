@@ -72,7 +72,7 @@ async def test_only_what_may_be_is_tried_again(
     """GET, PUT and DELETE, or as the definition says; each try is told with its status."""
     web.answer = answering(BUSY)
     ended, tries = await call(remotes, web, **definition)
-    assert isinstance(ended, RemoteUnavailable) and ended.code == 503
+    assert isinstance(ended, RemoteUnavailable) and ended.status == 503
     assert (len(web.seen), [(one.state, one.code) for one in tries]) == (times, [("failed", 503)] * times)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rpcserver.rpc.errors import BATCH_TOO_LARGE, INVALID_REQUEST, PARSE_ERROR
+from rpcserver.rpc.errors import Code
 from rpcserver.rpc.jsonrpc import OUTSIDE, Invalid, Item, Request, Response, encode_error, look, parse, parsing
 
 T = TypeVar("T")
@@ -92,20 +92,20 @@ def test_ids_that_are_legal(id: str) -> None:
 def test_ids_that_are_not(id: str) -> None:
     """An id that is no string, number or null is an invalid request, answered with id null."""
     item = refused(f'{{"jsonrpc":"2.0","method":"a","id":{id}}}')
-    assert (item.error.code, item.id) == (INVALID_REQUEST, None)
+    assert (item.error.code, item.id) == (Code.INVALID_REQUEST, None)
 
 
 @pytest.mark.parametrize("id", ["123456789012345678901234567890", "-9223372036854775809", "9223372036854775808"])
 def test_an_id_that_would_lose_digits_is_refused(id: str) -> None:
     """A reply could not repeat the number: it says so instead of answering to another id."""
     item = refused(f'{{"jsonrpc":"2.0","method":"a","id":{id}}}')
-    assert (item.error.code, item.id) == (INVALID_REQUEST, None)
+    assert (item.error.code, item.id) == (Code.INVALID_REQUEST, None)
 
 
 @pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1e400", "01", "'a'", "{}x", "\ufeff{}", '"\\ud800"'])
 def test_what_is_no_json(text: str) -> None:
     """What the JSON standard does not have is a parse error."""
-    assert refused(f'{{"jsonrpc":"2.0","method":"a","id":1,"params":[{text}]}}').error.code == PARSE_ERROR
+    assert refused(f'{{"jsonrpc":"2.0","method":"a","id":1,"params":[{text}]}}').error.code == Code.PARSE_ERROR
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_what_is_no_json(text: str) -> None:
 def test_a_key_that_stands_twice(frame: str) -> None:
     """Which of the two would count is nobody's guess: the message is refused, naming the key."""
     item = refused(frame)
-    assert item.error.code == INVALID_REQUEST and "twice" in item.error.data["reason"]
+    assert item.error.code == Code.INVALID_REQUEST and "twice" in item.error.data["reason"]
 
 
 def test_colons_in_text_are_not_keys() -> None:
@@ -154,7 +154,7 @@ def test_nesting_without_end(depth: int, opening: str, closing: str) -> None:
     """However deep, alone or in a batch, it is refused in a moment and nothing overflows."""
     frame = nested(depth // len(closing), opening, closing).replace(closing, "1" + closing, 1)
     start = time.perf_counter()
-    assert refused(frame).error.code in (PARSE_ERROR, INVALID_REQUEST)
+    assert refused(frame).error.code in (Code.PARSE_ERROR, Code.INVALID_REQUEST)
     for item in taken(f'[{frame},{{"jsonrpc":"2.0","method":"a:b","id":1}}]'):
         assert isinstance(item, Invalid | Request)
     taken(opening * depth)
@@ -163,7 +163,7 @@ def test_nesting_without_end(depth: int, opening: str, closing: str) -> None:
 
 def test_a_batch_of_a_hundred_and_one() -> None:
     """A batch over the limit is refused as a whole."""
-    assert refused(f"[{','.join(['1'] * 101)}]").error.code == BATCH_TOO_LARGE
+    assert refused(f"[{','.join(['1'] * 101)}]").error.code == Code.BATCH_TOO_LARGE
     assert len(taken(f"[{','.join(['1'] * 100)}]")) == 100
 
 
@@ -238,7 +238,7 @@ def test_a_message_that_does_not_parse_is_answered_with_its_id(id: str, params: 
     frame = f'{{"jsonrpc":"2.0","id":{id},"method":"a","params":{params}}}'
     for text in (frame, frame.replace('":', '" : '), frame[:-1]):
         item = refused(text)
-        assert (item.error.code, item.id, item.is_answer) == (PARSE_ERROR, json.loads(id), False)
+        assert (item.error.code, item.id, item.is_answer) == (Code.PARSE_ERROR, json.loads(id), False)
 
 
 def test_an_id_behind_what_is_wrong() -> None:
@@ -265,7 +265,7 @@ def test_a_message_of_many_values_is_refused_unread(part: str) -> None:
     """A mebibyte may hold half a million values, which cost ten times the memory: more than 20,000 are too many."""
     frame = f'{{"jsonrpc":"2.0","id":1,"method":"a","params":[{part * (2**20 // len(part) - 60)}0]}}'
     item = refused(frame)
-    assert (item.error.code, item.id) == (INVALID_REQUEST, 1) and "20000 values" in item.error.data["reason"]
+    assert (item.error.code, item.id) == (Code.INVALID_REQUEST, 1) and "20000 values" in item.error.data["reason"]
 
 
 @pytest.mark.parametrize("part", ["a,b,c\\n", "[{", '\\"\\\\,', "{\\u00e9,", ":,"])

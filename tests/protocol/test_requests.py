@@ -7,8 +7,8 @@ import pytest
 
 import rpcserver.app
 from rpcserver.client import CallError, Client
+from rpcserver.errors import RpcError
 from rpcserver.rpc.calls import method
-from rpcserver.rpc.errors import RpcError
 from rpcserver.rpc.requests import ClientDeclined, ClientGone
 from rpcserver.schemas.session import Params
 from rpcserver.services import Call
@@ -23,6 +23,12 @@ class Ask(Params):
     depth: int = 0
 
 
+class Declined(RpcError):
+    """The client declined."""
+
+    code = kind = "DECLINED"
+
+
 @pytest.fixture(autouse=True)
 def methods(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give servers test.ask, which asks the client."""
@@ -33,7 +39,7 @@ def methods(monkeypatch: pytest.MonkeyPatch) -> None:
         try:
             return await call.client.ask("client.ask", {"depth": params.depth})
         except ClientDeclined as error:
-            raise RpcError(-32018, "DECLINED", "no", client_error=error.error) from error
+            raise Declined("no", client_error=error.error) from error
 
     monkeypatch.setattr(rpcserver.app, "METHODS", (*rpcserver.app.METHODS, ask))
 

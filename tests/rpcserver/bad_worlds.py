@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rpcserver.rpc.errors import RpcError
+from rpcserver.errors import RpcError
 from tests.builders import dump
 from tests.conftest import Running
 

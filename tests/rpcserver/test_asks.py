@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from rpcserver.auth import authenticator
 from rpcserver.client import CallError, Client
-from tests.conftest import Running, run_server
+from tests.conftest import Running, run_server, settle
 from tests.rpcserver.working import GUEST, kind_of, start
 
 
@@ -171,3 +172,17 @@ async def test_a_secret_answer_is_nowhere_kept(tmp_path: Path, capfd: pytest.Cap
         dump = "\n".join(database.iterdump())
     out, err = capfd.readouterr()
     assert password not in dump + out + err
+
+
+async def test_a_call_from_inside_is_asked_nothing(server: Running, anna: Client) -> None:
+    """What a script calls on a session where a question is open is answered; the question stays open for people."""
+    job_id = await start(anna, "guest.asks")
+    ask = await next_ask(anna)
+    text = await server.credential("anna")
+    principal = await server.services.store.read(lambda tx: authenticator.find(tx, text))
+    shown = await server.services.dispatcher.call(principal, "session.get", {"session_id": ask["session_id"]})
+    assert shown["session_id"] == ask["session_id"]
+    await server.services.store.read(lambda tx: None)  # behind what looks for open questions
+    await settle()
+    assert [item["ask_id"] for item in (await anna.call("asks.list"))["items"]] == [ask["ask_id"]]
+    await anna.call("job.cancel", job_id=job_id)

@@ -12,8 +12,8 @@ from jobs.functions.import_world import MAX_PARTS
 from rpcserver.app import forget_credentials
 from rpcserver.auth import credentials
 from rpcserver.client import CallError
+from rpcserver.errors import RpcError
 from rpcserver.playbooks import rows as playbooks
-from rpcserver.rpc.errors import RpcError
 from store import new_id
 from store.writer import Write, Writer
 from tests.conftest import Running

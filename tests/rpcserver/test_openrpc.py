@@ -1,10 +1,9 @@
 """rpc.discover: valid, complete, filtered, and true."""
 
-import ast
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from jsonschema import Draft7Validator, Draft202012Validator
@@ -12,6 +11,7 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT7
 
 from core import errors as core_errors
+from rpcserver import errors as own_errors
 from rpcserver.auth import authenticator
 from rpcserver.client import CallError, Client
 from rpcserver.events.catalog import NOTIFICATIONS
@@ -20,7 +20,6 @@ from rpcserver.openrpc import examples
 from rpcserver.openrpc.document import Description
 from rpcserver.openrpc.examples import Example
 from rpcserver.rpc import errors
-from rpcserver.rpc import errors as kinds
 from rpcserver.rpc.calls import Method
 from tests.builders import make_place
 from tests.conftest import Running, run_server
@@ -127,7 +126,7 @@ def test_every_method_says_what_it_answers(method: Method) -> None:
     assert method.doc
     assert method.result is not Any, "declare result= in its @method"
     assert method.examples or method in core.METHODS, "declare examples= in its @method"
-    assert set(method.errors) <= set(kinds.KINDS)
+    assert set(method.errors) <= set(errors.KINDS)
 
 
 PAIRS = [
@@ -297,31 +296,31 @@ def test_every_notification_is_listed() -> None:
     assert sent == {told.name for told in NOTIFICATIONS}
 
 
-def test_every_error_is_listed() -> None:
-    """Every kind that is raised stands in the table of kinds with its code, and no other."""
-    raised = {kind: code for code, kind, _ in errors.TABLE.values()}
-    constants = {name: value for name, value in vars(errors).items() if isinstance(value, int)}
-    for path in (ROOT / "rpcserver").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.Call):
-                raised.update(_kind_and_code(node, constants))
-    assert raised == {kind: code for kind, (code, _) in kinds.KINDS.items()}
+def below(error: type[Exception]) -> list[type[Exception]]:
+    """Return our classes of errors below one."""
+    found = [one for near in error.__subclasses__() for one in (near, *below(near))]
+    return [one for one in found if one.__module__.endswith(".errors")]
+
+
+@pytest.mark.parametrize("root", get_args(errors.Told))
+def test_what_a_client_is_told_stands_on_the_class(root: type[Any]) -> None:
+    """Every kind of every room is listed with its code; what one kind stands for has one code, whatever raises it."""
+    for error in (root, *below(root)):
+        if hasattr(error, "kind"):
+            assert errors.KINDS[error.kind][0] is errors.Code[error.code], error
+            assert re.fullmatch("[A-Z_]+", error.kind) and error.__doc__, error
+
+
+def test_every_kind_is_told_as_its_class_says() -> None:
+    """An error is told with the code, kind and words of its class; a kind of no class is nowhere told."""
+    told = errors.describe(own_errors.SessionNotReady("s_1", "creating"))
+    assert (told.code, told.data["kind"], told.data["retryable"]) == (-32017, "SESSION_NOT_READY", True)
+    assert errors.KINDS["SESSION_NOT_READY"] == (errors.Code.CONFLICT, "The session is being made or destroyed.")
+    named = {kind for method in METHODS for kind in method.errors}
+    assert {*named, *errors.ANY_CALL, *errors.AUTHENTICATED_CALL} <= set(errors.KINDS)
 
 
 def test_every_error_of_the_core_has_a_kind() -> None:
     """Of its own, or of the error it is a case of; none is unforeseen, and none is only "the core refused"."""
-
-    def below(error: type[Exception]) -> list[type[Exception]]:
-        return [one for near in error.__subclasses__() for one in (near, *below(near))]
-
-    abstract = (core_errors.NotFound, core_errors.Refused)
-    without = [one for one in below(core_errors.CoreError) if not any(near in errors.TABLE for near in one.__mro__)]
-    assert sorted(one.__name__ for one in without) == sorted(one.__name__ for one in abstract)
-
-
-def _kind_and_code(call: ast.Call, constants: dict[str, int]) -> dict[str, int]:
-    """Return {kind: code} of a call such as `RpcError(BUSY, "SESSION_LIMIT", ...)`."""
-    codes = [arg.id for arg in call.args if isinstance(arg, ast.Name) and arg.id in constants]
-    texts = [node.value for node in ast.walk(call) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-    names = [text for text in texts if re.fullmatch(r"[A-Z][A-Z_]{3,}", text)]
-    return {names[0]: constants[codes[0]]} if codes and len(names) == 1 else {}
+    without = [one for one in below(core_errors.CoreError) if not hasattr(one, "kind")]
+    assert without == [core_errors.NotFound, core_errors.Refused]

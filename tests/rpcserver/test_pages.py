@@ -9,7 +9,7 @@ import pytest
 from core import sets, tokens
 from core.calls import Scene
 from rpcserver.client import CallError, Client
-from rpcserver.rpc.errors import InvalidCursor
+from rpcserver.errors import InvalidCursor
 from rpcserver.rpc.pagination import Cursors
 from tests.conftest import Running
 

@@ -11,7 +11,7 @@ import pytest
 from jobs.errors import BadWorld
 from jobs.functions.import_world import World, read
 from rpcserver.client import CallError, Client
-from rpcserver.rpc.errors import RpcError
+from rpcserver.errors import RpcError
 from tests.conftest import Process, Running, run_cli
 from tests.rpcserver.bad_worlds import refused_world
 

@@ -160,7 +160,7 @@ class ResultTooLarge(JobsError):
     kind = "RESULT_TOO_LARGE"
 
     def __init__(self, job_id: str, function: str, size: int, limit: int) -> None:
-        self.job_id, self.function = job_id, function
+        self.job_id, self.function, self.size, self.limit = job_id, function, size, limit
         super().__init__(
             f"The result of {function!r} has at least {size} bytes, the limit is {limit}: return less, or where it is."
         )

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from core import commands, listing, presence, sets, users
 from core.access import Place
-from core.calls import Core
+from core.calls import Core, Scene
 from core.commands import TokenCommand
 from core.errors import NotFound, NotWritable, NoWay, SetNotFound
 from core.listing import Entry, Kind, Order, Position
@@ -254,6 +254,11 @@ def _list(core: Core, user_id: str, session_id: str | None, data: List) -> Listi
         has_links=has_links,
         commands=_commands(core, session_id, data) if has_commands and data.has_commands else [],
     )
+
+
+def listed(scene: Scene, session_id: str, data: List) -> Listing:
+    """Return what `session.ls` answers, in a transaction under way: a move is listed before it is stored."""
+    return _list(Core(scene, ls.name, ls.calls), scene.user_id, session_id, data)
 
 
 def _commands(core: Core, session_id: str | None, data: List) -> list[TokenCommand]:

@@ -241,8 +241,9 @@ async def cd(call: Call, params: CdParams) -> dict[str, Any]:
     if params.if_revision is not None and params.if_revision != session.revision:
         raise RevisionConflict(session.revision)
     way = params.to or ("path" if params.path is not None else "cd")
-    session = await call.services.navigation.go(call, session, way, params.set_id, params.path)
-    return await _arrival(call, session, params.limit)
+    shown = _shown(session, params.limit)
+    session, listing = await call.services.navigation.go(call, session, way, params.set_id, params.path, **shown)
+    return await _filtered(call, "session_ls", session, await _arrival(call, session, listing, shown))
 
 
 def _unfinished(job_id: str, state: str) -> dict[str, Any]:
@@ -288,13 +289,20 @@ async def action(call: Call, params: ActionParams) -> dict[str, Any]:
         answer["job"] = run.last
     if event.move is not None:
         call.authority.require("session.cd")  # a plugin's command walks as far as its caller may
-        session = await call.services.navigation.go(call, session, event.move.to or "cd", event.move.set_id)
-        answer["listing"] = await _arrival(call, session, 50)
+        shown = _shown(session, 50)
+        way = event.move.to or "cd"
+        session, listing = await call.services.navigation.go(call, session, way, event.move.set_id, **shown)
+        arrival = await _arrival(call, session, listing, shown)
+        version_now, told = arrival["pallet_version"], arrival["commands"]
+        answer["listing"] = await _filtered(call, "session_ls", session, arrival)
         answer["working_set"] = session.working_set_id
-    listing = await call.services.navigation.look(call, session, has_contents=False)
-    answer["pallet_version"], commands = await call.services.navigation.pallet(call, session, listing)
-    if answer["pallet_version"] != version:
-        answer["commands"] = views.commands(session.id, commands)
+    else:
+        listing = await call.services.navigation.look(call, session, has_contents=False)
+        version_now, commands = await call.services.navigation.pallet(call, session, listing)
+        told = views.commands(session.id, commands)
+    answer["pallet_version"] = version_now
+    if version_now != version:
+        answer["commands"] = told
     return answer
 
 
@@ -353,20 +361,20 @@ async def _leave_store(call: Call, session: Session) -> None:
     await call.services.stores.destroy(*place)
 
 
-async def _arrival(call: Call, session: Session, limit: int) -> dict[str, Any]:
+def _shown(session: Session, limit: int) -> dict[str, Any]:
+    """Return how the place is looked at to which a session comes."""
     options = orjson.loads(session.options)
-    is_human = bool(options.get("human"))
-    listing = await call.services.navigation.look(
-        call, session, limit=limit, filter=options.get("filter"), is_human=is_human
-    )
-    scope = (session.id, session.place, None, None, "name", is_human)
+    return {"limit": limit, "filter": options.get("filter"), "is_human": bool(options.get("human"))}
+
+
+async def _arrival(call: Call, session: Session, listing: Listing, shown: dict[str, Any]) -> dict[str, Any]:
+    scope = (session.id, session.place, None, None, "name", shown["is_human"])
     cursor = call.services.cursors.encode(listing.next, *scope)
     onward = None
     if cursor is not None:
-        params = {"session_id": session.id, "limit": limit, "cursor": cursor}
+        params = {"session_id": session.id, "limit": shown["limit"], "cursor": cursor}
         onward = {"method": "session.ls", "params": params}
-    answer = await _listing(call, session, listing, onward, has_commands=True)
-    return await _filtered(call, "session_ls", session, answer)
+    return await _listing(call, session, listing, onward, has_commands=True)
 
 
 async def _listing(

@@ -7,22 +7,25 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 import structlog
 
 from core import users
+from core.calls import Scene
 from core.errors import EnterRefused, LeaveRefused, NotFound, PassageChanged, SetNotFound
 from core.rules import Answers
 from jobs import asks
 from jobs.engine import JobRunner
+from jobs.errors import ResultTooLarge
 from jobs.functions.attributes import AskPassage
-from jobs.functions.session import CreateSession, Listing, Move, Moved, SessionSets
+from jobs.functions.session import CreateSession, Listing, Move, Moved, SessionSets, listed
 from jobs.functions.session import List as ListSet
 from jobs.model import Request
 from plugins.hooks import Command, Pallet, Passage, SessionView
 from plugins.manager import Bus, Notices
+from rpcserver.errors import ResponseTooLarge
 from rpcserver.events.log import Events
 from rpcserver.events.publish import Publisher
 from rpcserver.rpc.calls import Call, Client
@@ -34,9 +37,13 @@ from rpcserver.sessions.rows import NewSession, Session, Sessions
 from rpcserver.settings import Settings
 from store import Store, Tx
 
+T = TypeVar("T")
+
 log = structlog.get_logger("session")
 
 MAX_REPEATS = 2  # of a move whose rules were changed while they were asked
+ENTRY_BYTES = 1024  # of one, besides its attributes, and rather more
+BESIDE_BYTES = 64 * 1024  # of an answer, besides the contents
 MAX_ASKED = 20  # open questions put to a connection that attaches
 
 Way = str  # cd, back, forward, up, home, path
@@ -163,13 +170,7 @@ class Navigation:
 
     async def look(self, call: Call, session: Session, **options: Any) -> Listing:
         """Run `session.ls` for the session's working set, or for `set_id`, with the ways back and forward."""
-        options.setdefault("set_id", session.place)
-        if options["set_id"] == session.working_set_id:
-            # As the session is set, whatever one call asks of its contents: else the pallet would change to and fro.
-            is_human = bool(orjson.loads(session.options).get("human"))
-            options.update(pallet_set_id=session.pallet_set_id, has_commands=True, has_human_commands=is_human)
-        data = ListSet(back=session.back[::-1], forward=session.forward[::-1], **options)
-        listing: Listing = await self._runner.run("session.ls", data, request_of(call, session))
+        listing: Listing = await self._runner.run("session.ls", _query(session, **options), request_of(call, session))
         return listing
 
     async def look_here(self, call: Call, session: Session, **options: Any) -> tuple[Session, Listing]:
@@ -178,11 +179,11 @@ class Navigation:
             return session, await self.look(call, session, **options)
         except SetNotFound:
             lost = session.place
-        session = await self.relocate(call, session)
+        moved = await self._relocate(call, session, {**options, "after": None})
         log.info("session_relocated", session_id=session.id, lost=lost)
-        return session, await self.look(call, session, **{**options, "after": None})
+        return moved
 
-    async def relocate(self, call: Call, session: Session) -> Session:
+    async def _relocate(self, call: Call, session: Session, options: dict[str, Any]) -> tuple[Session, Listing]:
         """Move a session whose working set is gone to the newest place of its history it can enter, else home."""
         home = call.principal.user.home_set_id
         data = Move(
@@ -192,8 +193,7 @@ class Navigation:
             direction="back",
             is_forced=True,
         )
-        moved = await self._run_move(call, session, data, "cd", relocated_from=session.place)
-        return moved
+        return await self._run_move(call, session, data, "cd", options, relocated_from=session.place)
 
     async def pallet(self, call: Call, session: Session, listing: Listing) -> tuple[int, list[Command]]:
         """Assemble the command pallet for where the session stands, and return it with its version."""
@@ -204,12 +204,19 @@ class Navigation:
         return self.pallets.version(session, collected), collected
 
     async def go(
-        self, call: Call, session: Session, way: Way, set_id: str | None = None, path: str | None = None
-    ) -> Session:
-        """Move the session, or refuse and leave everything as it was.
+        self,
+        call: Call,
+        session: Session,
+        way: Way,
+        set_id: str | None = None,
+        path: str | None = None,
+        **options: Any,
+    ) -> tuple[Session, Listing]:
+        """Move the session and look around there as `options` say, or refuse and leave everything as it was.
 
         First the guards of the place left and of the place entered are asked, outside any transaction; then one
-        transaction holds membership, history and working set, and checks again what can be checked there.
+        transaction holds membership, history and working set, checks again what can be checked there, and makes the
+        listing: a place that cannot be listed is not entered.
         """
         here = session.place
         targets: tuple[str, ...] = (set_id,) if set_id else ()
@@ -224,9 +231,11 @@ class Navigation:
             is_up=way == "up",
             is_home=way == "home",
         )
-        return await self._passing(call, partial(self._ask_and_move, call, session, data, way))
+        return await self._passing(call, partial(self._ask_and_move, call, session, data, way, options))
 
-    async def _ask_and_move(self, call: Call, session: Session, data: Move, way: Way) -> Session:
+    async def _ask_and_move(
+        self, call: Call, session: Session, data: Move, way: Way, options: dict[str, Any]
+    ) -> tuple[Session, Listing]:
         here = session.place
         if self._publisher.has_asking_rules or self._bus.has("set_leaving") or self._bus.has("set_entering"):
             target = await self._runner.run("session.find", data, request_of(call, session))
@@ -235,9 +244,9 @@ class Navigation:
                 await self._ask_guards(call, session, here, target)
                 answers = await self._ask_rules(call, request_of(call, session), here, target)
             data = data.model_copy(update={"expected_set_id": target, "answers": answers})
-        return await self._run_move(call, session, data, way)
+        return await self._run_move(call, session, data, way, options)
 
-    async def _passing(self, call: Call, move: Callable[[], Awaitable[Session]]) -> Session:
+    async def _passing(self, call: Call, move: Callable[[], Awaitable[T]]) -> T:
         """Make a move; one that was stopped by a rule nobody had asked is made again, and asks it first."""
         for _ in range(MAX_REPEATS):
             try:
@@ -247,20 +256,46 @@ class Navigation:
         return await move()
 
     async def _run_move(
-        self, call: Call, session: Session, data: Move, way: Way, relocated_from: str | None = None
-    ) -> Session:
-        def record(tx: Tx, moved: Moved) -> Session:
+        self,
+        call: Call,
+        session: Session,
+        data: Move,
+        way: Way,
+        options: dict[str, Any],
+        relocated_from: str | None = None,
+    ) -> tuple[Session, Listing]:
+        def listed_here(tx: Tx, after: Session) -> tuple[Session, Listing]:
+            listing = listed(Scene(tx, after.core_user_id), after.id, _query(after, **options))
+            self._check_size(after, listing)
+            return after, listing
+
+        def record(tx: Tx, moved: Moved) -> tuple[Session, Listing]:
             if moved.set_id == session.working_set_id and relocated_from is None:
-                return session
+                return listed_here(tx, session)
             after = sessions.move(tx, session, moved.set_id, way, self._settings.max_history, relocated_from)
             self._tell_move(call, tx, session, moved, relocated_from)
             if moved.left_set_id is not None:
                 self.tell_guests(call, tx, "session_left", after, set_id=moved.left_set_id)
             self.tell_guests(call, tx, "session_entered", after, set_id=moved.set_id)
-            return self._sessions.changed(tx, after)
+            return listed_here(tx, self._sessions.changed(tx, after))
 
-        after: Session = await self._runner.run("session.cd", data, request_of(call, session), then=record)
-        return after
+        try:
+            arrived: tuple[Session, Listing] = await self._runner.run(
+                "session.cd", data, request_of(call, session), then=record
+            )
+        except ResultTooLarge as error:
+            message = f"The answer would have {error.size} bytes, the limit is {error.limit}: ask for less at a time."
+            raise ResponseTooLarge(message) from error
+        return arrived
+
+    def _check_size(self, session: Session, listing: Listing) -> None:
+        """Raise ResultTooLarge when a listing cannot be answered."""
+        limit = self._settings.max_response_bytes
+        size = sum(len(orjson.dumps(entry.attributes)) + ENTRY_BYTES for entry in listing.entries)
+        if size > limit // 2:  # so near to it that it has to be known
+            size = len(orjson.dumps(views.contents(listing, session.id, None))) + BESIDE_BYTES
+        if size > limit:
+            raise ResultTooLarge("", "session.ls", size, limit)
 
     async def _ask_entering(self, call: Call, new: NewSession, session_id: str, set_id: str) -> None:
         home = call.principal.user.home_set_id
@@ -360,6 +395,16 @@ class GuestJobs:
             return await self._call.runner.run(function, data, request)
         self.last = await self._call.submit(function, data, request)
         return {"job_id": self.last} if self._is_detached else await self._call.result(self.last)
+
+
+def _query(session: Session, **options: Any) -> ListSet:
+    """Return the input of `session.ls`: of the set the session stands in, unless another is given."""
+    options.setdefault("set_id", session.place)
+    if options["set_id"] == session.working_set_id:
+        # As the session is set, whatever one call asks of its contents: else the pallet would change to and fro.
+        is_human = bool(orjson.loads(session.options).get("human"))
+        options.update(pallet_set_id=session.pallet_set_id, has_commands=True, has_human_commands=is_human)
+    return ListSet(back=session.back[::-1], forward=session.forward[::-1], **options)
 
 
 def view(call: Call, session: Session) -> SessionView:

@@ -43,7 +43,7 @@ from rpcserver.errors import RpcError
 from rpcserver.events.log import Events, Kept
 from rpcserver.events.publish import Publisher
 from rpcserver.methods import METHODS
-from rpcserver.methods.plugin import with_guests
+from rpcserver.methods.plugin import with_plugins
 from rpcserver.openrpc.document import Description
 from rpcserver.playbooks import rows as playbooks
 from rpcserver.playbooks.adding import Adding
@@ -185,7 +185,7 @@ def build(
     runner = _runner(settings, store, bus, outside, publisher, keeper, pools)
     asking = Asking(runner.asks, keeper, connections.attached, spawn, store.clock)
     dispatcher = Dispatcher(
-        with_guests(METHODS, bus),
+        with_plugins(METHODS, bus),
         settings=settings,
         metrics=metrics,
         scheduler=scheduler,
@@ -252,7 +252,7 @@ def build(
 
 
 def _outside(settings: Settings, store: Store, events: Events, pools: Pools) -> Outside:
-    """Return the door to scripts, remotes and people; who is asked, and who has his answer, hears of it by events."""
+    """Return the door to scripts, remotes and people; whoever is asked, or has an answer, hears of it by events."""
 
     async def asked(user_id: str, question: dict[str, Any]) -> None:
         await store.write(lambda tx: events.append(tx, "remote.asked", f"user:{user_id}", question))
@@ -408,7 +408,7 @@ def _secret(settings: Settings) -> authenticator.Secret | None:
 
 
 def job_specs(bus: Bus, outside: Outside | None) -> list[JobSpec]:
-    """Return every job function: ours, then the guests'; without `outside` only to be shown."""
+    """Return every job function: ours, then the plugins'; without `outside` only to be shown."""
     own = (
         *session_jobs.JOBS,
         *import_tree.JOBS,
@@ -467,7 +467,7 @@ async def opened(settings: Settings, *, is_server: bool = False, clock: Clock | 
                 await pools.close()
                 await _keep_clock(store)
     except BaseExceptionGroup as group:
-        # The group is ours, not the caller's: he gets what was raised.
+        # The group is ours, not the caller's: they get what was raised.
         if len(group.exceptions) == 1:
             raise group.exceptions[0] from None
         raise

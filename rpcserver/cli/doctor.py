@@ -24,7 +24,7 @@ from rpcserver import extras
 from rpcserver.addresses import is_loopback
 from rpcserver.app import job_specs, load_plugins
 from rpcserver.methods import METHODS
-from rpcserver.methods.plugin import with_guests
+from rpcserver.methods.plugin import with_plugins
 from rpcserver.settings import RUNNING, Settings
 from rpcserver.transport import start_checks
 from rpcserver.transport.listening import SPARE_FILES
@@ -220,7 +220,7 @@ def _plugins(settings: Settings) -> Finding:
     try:
         bus = load_plugins(settings)
         job_specs(bus, None)
-        with_guests(METHODS, bus)
+        with_plugins(METHODS, bus)
     except BadPlugin as error:
         return Finding("fail", f"plugins: {error}", "mend it, or leave it out")
     return Finding("ok", f"plugins: {', '.join(bus.names)}")

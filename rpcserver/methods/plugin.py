@@ -22,7 +22,7 @@ from rpcserver.rpc.calls import Method
 from rpcserver.services import Call
 
 
-def with_guests(own: Sequence[Method], bus: Bus) -> list[Method]:
+def with_plugins(own: Sequence[Method], bus: Bus) -> list[Method]:
     """Return our methods and those of the guests. Raises BadPlugin for one that cannot be taken in."""
     brought = manager.methods(bus, {method.name for method in own})
     return [*own, *(_method_of(guest, method) for guest, method in brought)]

@@ -428,7 +428,7 @@ class Call:
         return await self.result(await self.submit(function, data, request))
 
     def progress(self, done: float, total: float | None, message: str) -> None:
-        """Tell the caller how far the call is, if he gave a `_meta.progress_token`."""
+        """Tell the caller how far the call is, if they gave a `_meta.progress_token`."""
         if self._progress is None:
             token = self.meta.get("progress_token")
             if not isinstance(token, str | int) or isinstance(token, bool):

@@ -147,7 +147,7 @@ class Scheduler(Share):
         return self._share(user_id, self)
 
     def of_stranger(self, address: str) -> Share:
-        """Return the share of an address from which nobody has said who he is."""
+        """Return the share of an address from which nobody has said who they are."""
         return self._share(f"address {address}", self.strangers)
 
     def _share(self, key: str, above: Share) -> Share:

@@ -154,6 +154,10 @@ class Place:
 
 def find_place(tx: Tx, user_id: str, set_id: str) -> Place | None:
     """Return the set and the user's rights in it, whether they can read it or not."""
+    return tx.kept(_find_place, user_id, set_id)
+
+
+def _find_place(tx: Tx, user_id: str, set_id: str) -> Place | None:
     row = tx.one(
         "SELECT s.token_id, t.type, t.name, t.owner_id, coalesce(u.name, ''), s.parent_id, s.enter_policy, t.is_public"
         " FROM sets s JOIN tokens t ON t.id = s.token_id LEFT JOIN users u ON u.id = t.owner_id"

@@ -6,6 +6,7 @@ What happens in the world is told by notices, after the commit. Source: sessions
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from core.errors import UndeclaredCall
@@ -70,6 +71,19 @@ class Scene:
         """Tell that something happens: heard of when, and if, the transaction is committed. See `Notice`."""
         if self.tell is not None:
             self.tell(self.tx, Notice(event, self.user_id, set_id, token_id, attribute, place_id))
+
+
+def kept(fn: Callable[Concatenate[Scene, P], T]) -> Callable[Concatenate[Scene, P], T]:
+    """Have what a read finds for a user kept until something it used changes; see `Tx.kept`."""
+
+    def look(tx: Tx, user_id: str, args: Any, kwargs: Any) -> T:
+        return fn(Scene(tx, user_id), *args, **dict(kwargs))
+
+    @wraps(fn)
+    def find(scene: Scene, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return scene.tx.kept(look, scene.user_id, args, tuple(kwargs.items()))
+
+    return find
 
 
 class CoreCall(Generic[P, T]):

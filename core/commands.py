@@ -10,8 +10,8 @@ from typing import Any
 
 from core import attribute_values
 from core.access import Token, asker, find_place, find_token
-from core.calls import Scene, core_call
-from core.listing import HUMAN, VISIBLE
+from core.calls import Scene, core_call, kept
+from core.listing import HUMAN, VISIBLE, recipient
 from core.names import sort_key
 from core.rules import READING, any_for
 from core.types import Source
@@ -56,16 +56,8 @@ def offered(
     """
     places = [*([pallet_set_id] if pallet_set_id else []), *_upwards(scene, set_id)]
     found: dict[str, TokenCommand] = {}
-    is_ruled = any_for(scene.tx, READING)
     for place in places:
-        rows = scene.tx.all(
-            f"SELECT t.id FROM commands c JOIN tokens t ON t.id = c.token_id"  # noqa: S608 (constants)
-            " JOIN members m ON m.set_id = c.set_id AND m.token_id = c.token_id"
-            f" WHERE c.set_id = ? AND {VISIBLE} AND (? = 0 OR ({HUMAN}))"
-            " AND (m.session_id IS NULL OR m.session_id = ?) ORDER BY t.id LIMIT ?",
-            *(place, *asker(scene.user_id), int(is_human), session_id, MAX_COMMANDS),
-        )
-        near = [_command(scene, row[0], place, fresh_s, is_ruled) for row in rows]
+        near = _in_place(scene, place, is_human, fresh_s, recipient(scene.tx, place, session_id))
         for command in near:
             # Two of one name in one set both stand; a nearer set's hides those above.
             key = sort_key(command.name)
@@ -74,6 +66,20 @@ def offered(
     return list(found.values())
 
 
+@kept
+def _in_place(scene: Scene, set_id: str, is_human: bool, fresh_s: float, session_id: str | None) -> list[TokenCommand]:
+    rows = scene.tx.all(
+        f"SELECT t.id FROM commands c JOIN tokens t ON t.id = c.token_id"  # noqa: S608 (constants)
+        " JOIN members m ON m.set_id = c.set_id AND m.token_id = c.token_id"
+        f" WHERE c.set_id = ? AND {VISIBLE} AND (? = 0 OR ({HUMAN}))"
+        " AND (m.session_id IS NULL OR m.session_id = ?) ORDER BY t.id LIMIT ?",
+        *(set_id, *asker(scene.user_id), int(is_human), session_id, MAX_COMMANDS),
+    )
+    is_ruled = bool(rows) and any_for(scene.tx, READING)
+    return [_command(scene, row[0], set_id, fresh_s, is_ruled) for row in rows]
+
+
+@kept
 def _upwards(scene: Scene, set_id: str) -> list[str]:
     above: list[str] = []
     here: str | None = set_id

@@ -13,10 +13,11 @@ import orjson
 from core import attribute_values, sets
 from core.access import Place, Token, asker, find_place, find_token, readable_by, readable_place, readable_token, rights
 from core.attribute_values import NESTED, last_answers
-from core.calls import Scene, core_call
+from core.calls import Scene, core_call, kept
 from core.errors import TokenNotFound
 from core.names import sort_key
 from core.rules import READING
+from store import Row, Tx
 
 Kind = Literal["token", "child", "link", "user", "command"]
 Order = Literal["name", "-name", "added", "-added"]
@@ -42,8 +43,8 @@ _COLUMNS = (
     "m.kind, m.sort, m.rank, t.id, t.type, t.name, t.owner_id, t.attributes, t.is_human, t.is_public, t.revision,"
     " t.created_at, s.id, EXISTS (SELECT 1 FROM live_values),"
     " EXISTS (SELECT 1 FROM rules WHERE event = 'attribute_reading')"
-    " FROM members m JOIN tokens t ON t.id = m.token_id LEFT JOIN sets s ON s.token_id = t.id"
 )
+_FROM = "FROM members m JOIN tokens t ON t.id = m.token_id LEFT JOIN sets s ON s.token_id = t.id"
 VISIBLE = readable_by("t")
 HUMAN = (
     "t.is_human = 1 AND NOT EXISTS (SELECT 1 FROM type_ancestors a JOIN types y ON y.name = a.ancestor"
@@ -54,7 +55,7 @@ _CHILD = f"SELECT 1 FROM sets s JOIN tokens t ON t.id = s.token_id WHERE s.paren
 _LINK = (
     f"SELECT 1 FROM members m JOIN tokens t ON t.id = m.token_id WHERE m.set_id = ? AND m.kind = 'link' AND {VISIBLE}"  # noqa: S608, E501
 )
-_WAYS = f"SELECT EXISTS ({_CHILD}), EXISTS ({_LINK}), EXISTS (SELECT 1 FROM commands)"  # noqa: S608 (constants)
+_WAYS = f"SELECT EXISTS ({_CHILD}), EXISTS ({_LINK})"  # noqa: S608 (constants)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,21 +122,69 @@ def read(
         wide: also tell of each token whose it is, what the caller may do with it, and what stands in its set.
         given_to: a session: leave out what the set has given to others.
     """
-    readable_place(scene, set_id)
-    columns, comparison, direction = _ORDERS[order]
-    conditions, values = _wanted(kind, filter, is_human, given_to)
-    if after is not None:
-        conditions.append(f"({columns}) {comparison} (?, ?)")
-        values += after
-    conditions = ["m.set_id = ?", VISIBLE, *conditions]
-    values = [set_id, *asker(scene.user_id), *values]
-    statement = f"SELECT {_COLUMNS} WHERE {' AND '.join(conditions)} ORDER BY {direction} LIMIT ?"  # noqa: S608
-    rows = scene.tx.all(statement, *values, limit + 1)
-    entries = [_detailed(scene, one) if wide else one for one in _entries(scene, set_id, rows[:limit], is_human)]
+    place = readable_place(scene, set_id)
+    given_to = recipient(scene.tx, set_id, given_to)
+    position = (after[0], after[1]) if after is not None else None
+    wanted = (set_id, limit, position, kind, filter, order, is_human, given_to)
+    may_be_common = scene.tx.is_keeping and not (place.rights.is_owner or kind or filter)
+    is_common = may_be_common and scene.tx.kept(_is_common, *wanted)
+    page = scene.tx.kept(_page, "" if is_common else scene.user_id, *wanted)
+    return page if not wide else replace(page, entries=[_detailed(scene, entry) for entry in page.entries])
+
+
+def _page(
+    tx: Tx,
+    user_id: str,
+    set_id: str,
+    limit: int,
+    after: Position | None,
+    kind: Kind | None,
+    filter: str | None,
+    order: Order,
+    is_human: bool,
+    given_to: str | None,
+) -> Page:
+    """Return the page as a user sees it; as user "", who is nobody, what all see."""
+    where, by, values = _wanted(set_id, after, kind, filter, order, is_human, given_to)
+    statement = f"SELECT {_COLUMNS} {_FROM} WHERE {where} AND {VISIBLE} {by} LIMIT ?"  # noqa: S608 (constants)
+    rows = tx.all(statement, *values, *asker(user_id), limit + 1)
+    entries = _entries(Scene(tx, user_id), set_id, rows[:limit], is_human)
     if len(rows) <= limit:
         return Page(entries, None)
     last = rows[limit - 1]
-    return Page(entries, ((last[1] if "sort" in columns else last[2]), last[3]))
+    return Page(entries, ((last[1] if order.endswith("name") else last[2]), last[3]))
+
+
+def _is_common(
+    tx: Tx,
+    set_id: str,
+    limit: int,
+    after: Position | None,
+    kind: Kind | None,
+    filter: str | None,
+    order: Order,
+    is_human: bool,
+    given_to: str | None,
+) -> bool:
+    """Tell whether all see a page alike: public tokens of standard types, with nothing decided or answered for each."""
+    where, by, values = _wanted(set_id, after, kind, filter, order, is_human, given_to)
+    row = tx.one(
+        f"SELECT 1 FROM (SELECT t.id, t.type, t.attributes, t.is_public {_FROM} WHERE {where} {by} LIMIT ?) t"  # noqa: S608
+        " WHERE t.is_public = 0 OR instr(t.type, '.') > 0 OR instr(t.attributes, ?) > 0"
+        " OR EXISTS (SELECT 1 FROM live_values v WHERE v.token_id = t.id)"
+        " OR EXISTS (SELECT 1 FROM rules r WHERE r.token_id = t.id) LIMIT 1",
+        *(*values, limit + 1, NESTED),
+    )
+    return row is None
+
+
+def recipient(tx: Tx, set_id: str, session_id: str | None) -> str | None:
+    """Return the session if the set has given anything, None where it makes no difference: so many share an answer."""
+    return session_id if session_id is None or not tx.is_keeping or tx.kept(_gives, set_id) else None
+
+
+def _gives(tx: Tx, set_id: str) -> bool:
+    return tx.one("SELECT 1 FROM members WHERE set_id = ? AND kind = 'gift' LIMIT 1", set_id) is not None
 
 
 @core_call("core.token.read", is_reading=True)
@@ -155,10 +204,11 @@ def read_one(
 
 
 @core_call("core.set.ways", is_reading=True)
-def ways(scene: Scene, set_id: str) -> tuple[bool, bool, bool]:
-    """Tell whether the set has a child, and a link, that the caller can see, and whether commands are anywhere."""
+@kept
+def ways(scene: Scene, set_id: str) -> tuple[bool, bool]:
+    """Tell whether the set has a child, and a link, that the caller can see."""
     row = scene.tx.one(_WAYS, *(set_id, *asker(scene.user_id)) * 2)
-    return (bool(row[0]), bool(row[1]), bool(row[2])) if row else (False, False, False)
+    return (bool(row[0]), bool(row[1])) if row else (False, False)
 
 
 @core_call("core.set.links", is_reading=True)
@@ -235,7 +285,7 @@ def _alone(scene: Scene, token_id: str, is_human: bool) -> Entry:
 def _standing(scene: Scene, token_id: str, set_id: str, is_human: bool) -> Entry:
     readable_place(scene, set_id)
     row = scene.tx.one(
-        f"SELECT {_COLUMNS} WHERE m.set_id = ? AND m.token_id = ? AND {VISIBLE}",  # noqa: S608 (constants)
+        f"SELECT {_COLUMNS} {_FROM} WHERE m.set_id = ? AND m.token_id = ? AND {VISIBLE}",  # noqa: S608 (constants)
         *(set_id, token_id, *asker(scene.user_id)),
     )
     if row is None:
@@ -257,9 +307,19 @@ def _detailed(scene: Scene, entry: Entry) -> Entry:
     return replace(entry, details=Details(owner_name, created_at, bool(is_public), held.can_write, place))
 
 
-def _wanted(kind: Kind | None, filter: str | None, is_human: bool, given_to: str | None) -> tuple[list[str], list[Any]]:
-    conditions: list[str] = []
-    values: list[Any] = []
+def _wanted(
+    set_id: str,
+    after: Position | None,
+    kind: Kind | None,
+    filter: str | None,
+    order: Order,
+    is_human: bool,
+    given_to: str | None,
+) -> tuple[str, str, list[Any]]:
+    """Return what stands behind WHERE and before LIMIT in a statement for such a page, and the values bound there."""
+    columns, comparison, direction = _ORDERS[order]
+    conditions: list[str] = ["m.set_id = ?"]
+    values: list[Any] = [set_id]
     if kind is not None:
         conditions.append(_KINDS[kind])
     if filter:
@@ -270,7 +330,10 @@ def _wanted(kind: Kind | None, filter: str | None, is_human: bool, given_to: str
     if given_to is not None:
         conditions.append("(m.session_id IS NULL OR m.session_id = ?)")
         values.append(given_to)
-    return conditions, values
+    if after is not None:
+        conditions.append(f"({columns}) {comparison} (?, ?)")
+        values += after
+    return " AND ".join(conditions), f"ORDER BY {direction}", values
 
 
 def _pattern(filter: str) -> str:
@@ -280,12 +343,13 @@ def _pattern(filter: str) -> str:
     return f"*{text}*"
 
 
-def _entries(scene: Scene, set_id: str, rows: list[tuple[Any, ...]], is_human: bool) -> list[Entry]:
+def _entries(scene: Scene, set_id: str, rows: list[Row], is_human: bool) -> list[Entry]:
     """Return the rows as entries; only what has declared, one set's, turned off or ruled attributes is looked into."""
     special: set[str] = set()
     is_ruled = bool(rows) and bool(rows[0][-1])
     ids = [row[3] for row in rows]
     marks = ", ".join("?" * len(rows))
+    # That others have some, as these columns tell, says nothing of these: what is found hangs on their ids alone.
     if rows and rows[0][-2]:
         statement = f"SELECT DISTINCT token_id FROM live_values WHERE token_id IN ({marks})"  # noqa: S608 (question marks)
         special.update(row[0] for row in scene.tx.all(statement, *ids))
@@ -293,7 +357,7 @@ def _entries(scene: Scene, set_id: str, rows: list[tuple[Any, ...]], is_human: b
         statement = f"SELECT token_id FROM rules WHERE event = ? AND token_id IN ({marks})"  # noqa: S608 (question marks)
         special.update(row[0] for row in scene.tx.all(statement, READING, *ids))
 
-    def values(row: tuple[Any, ...]) -> dict[str, Any]:
+    def values(row: Row) -> dict[str, Any]:
         if "." not in row[4] and row[3] not in special:
             held: dict[str, Any] = orjson.loads(row[7])
             return held

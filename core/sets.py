@@ -5,7 +5,7 @@ from typing import Literal
 
 from core import members, quota, tokens
 from core.access import Place, find_place, readable_place, readable_token, rights, writable_place, writable_token
-from core.calls import Scene, core_call
+from core.calls import Scene, core_call, kept
 from core.errors import EnterRefused, NotWritable, SetCycle, SetNotEmpty, SetNotFound, TokenInUse
 from core.names import sort_key
 from core.quota import PIECE, are_many
@@ -264,6 +264,7 @@ def _take_all(scene: Scene, set_id: str, limit: int) -> int:
 
 
 @core_call("core.set.child", is_reading=True)
+@kept
 def child(scene: Scene, set_id: str, name: str) -> str | None:
     """Return the child set of that name that the caller owns, or None."""
     readable_place(scene, set_id)
@@ -319,6 +320,7 @@ def _named(scene: Scene, set_id: str, name: str) -> str | None:
 
 
 @core_call("core.set.can_enter", is_reading=True)
+@kept
 def can_enter(scene: Scene, set_id: str) -> bool:
     """Tell whether the caller could enter now, without trying and without running any rule."""
     place = find_place(scene.tx, scene.user_id, set_id)

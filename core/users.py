@@ -8,7 +8,7 @@ from typing import Any
 
 from core import attribute_values, groups, members, sets, tokens
 from core.access import readable_token
-from core.calls import Scene, core_call
+from core.calls import Scene, core_call, kept
 from core.errors import BadValue, UserExists, UserNotFound
 from core.names import checked_user_name
 from store import Tx, new_id
@@ -67,10 +67,7 @@ def read(scene: Scene, user_id: str | None = None, *, wide: bool = False, editab
         wide: also the attributes of their token that the caller may read.
         editable: of these only those the caller may write.
     """
-    row = scene.tx.one(f"SELECT {COLUMNS}, id FROM users WHERE id = ?", user_id or scene.user_id)  # noqa: S608 (constants)
-    user = Profile(*row) if row else None
-    if user is None or not (user.id == scene.user_id or groups.contains(scene.tx, user.group_id, scene.user_id)):
-        raise UserNotFound(user_id or scene.user_id)
+    user = _profile(scene, user_id or scene.user_id)
     if not (wide or editable):
         return user
     token = readable_token(scene, user.token_id)
@@ -80,6 +77,15 @@ def read(scene: Scene, user_id: str | None = None, *, wide: bool = False, editab
             name: value for name, value in attributes.items() if attribute_values.is_writable(scene, token, name, None)
         }
     return replace(user, attributes=attributes)
+
+
+@kept
+def _profile(scene: Scene, user_id: str) -> Profile:
+    row = scene.tx.one(f"SELECT {COLUMNS}, id FROM users WHERE id = ?", user_id)  # noqa: S608 (constants)
+    user = Profile(*row) if row else None
+    if user is None or not (user.id == scene.user_id or groups.contains(scene.tx, user.group_id, scene.user_id)):
+        raise UserNotFound(user_id)
+    return user
 
 
 @core_call("core.user.list", is_reading=True)

@@ -15,6 +15,7 @@ import structlog
 
 from core import access, presence, rules, users
 from core.quota import Quota
+from core.told import TOLD
 from core.users import User
 from jobs.authority import SERVER
 from jobs.engine import JobRunner
@@ -436,6 +437,7 @@ async def opened(settings: Settings, *, is_server: bool = False, clock: Clock | 
         readers=settings.readers,
         max_batch=settings.max_write_batch,
         clock=clock or Clock(),
+        told=TOLD,
     )
     try:
         known = await store.write(instance.load)

@@ -20,6 +20,7 @@ from store.errors import (
     named,
 )
 from store.ids import new_id
+from store.kept import Told
 from store.pools import Places, Pool, Pools
 from store.roundrobin import OWNER, RoundRobin
 from store.sqlite import DATABASE, LOCK, Store
@@ -53,6 +54,7 @@ __all__ = [
     "StoreFull",
     "StoreLocked",
     "StoreUnwritable",
+    "Told",
     "Tx",
     "has_room",
     "make_folder",

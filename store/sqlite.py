@@ -7,7 +7,7 @@ import math
 import os
 import sqlite3
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from store.errors import (
     named,
     sqlite_code,
 )
+from store.kept import Kept, Reading, Stale, Told
 from store.migrate import migrate
 from store.pools import Places, Pool
 from store.tx import SqliteTx, Tx
@@ -88,16 +89,21 @@ class _NearReader:
     One that turns out long is stopped after so many steps of SQLite's machine, and belongs on a reader's thread.
     """
 
-    def __init__(self, path: Path, clock: Clock) -> None:
+    def __init__(self, path: Path, clock: Clock, kept: Kept) -> None:
         self._clock = clock
+        self._kept = kept
         self._connection = _connect_reader(path, busy_ms=0)
+        self._connection.set_authorizer(kept.look_at)
         self._connection.set_progress_handler(self._tick, _TICK_STEPS)
         self._left = math.inf
 
     def read(self, fn: Callable[[Tx], T]) -> T:
         """Run `fn` over one snapshot. Raises TooLongHere; then it has to be run again from its beginning."""
         try:
-            return cast(T, _snapshot(self._connection, partial(self._bounded, fn), self._clock))
+            with suppress(Stale):
+                return self._run(fn, Reading(self._connection, self._clock, self._kept))
+            self._connection.execute("BEGIN")
+            return self._run(fn, SqliteTx(self._connection, self._clock))
         except sqlite3.OperationalError as error:
             if sqlite_code(error) in (sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_BUSY):
                 raise TooLongHere from error
@@ -106,13 +112,15 @@ class _NearReader:
     def close(self) -> None:
         self._connection.close()
 
-    def _bounded(self, fn: Callable[[Tx], T], tx: Tx) -> T:
+    def _run(self, fn: Callable[[Tx], T], tx: Tx) -> T:
         self._left = _TICKS
         try:
             return fn(tx)
         finally:
             # The end of the transaction is not counted: stopped itself, it would leave the connection in its snapshot.
             self._left = math.inf
+            if self._connection.in_transaction:  # else all was kept, or SQLite has ended it: an I/O error does
+                self._connection.execute("ROLLBACK")
 
     def _tick(self) -> bool:
         self._left -= 1
@@ -131,13 +139,17 @@ class Store:
         max_batch: int,
         clock: Clock,
         threads: Pool,
+        kept: Kept,
     ) -> None:
         self.folder = folder
         self.clock = clock
         self.is_broken = False
         self._connection = connection
-        self._writer = Writer(connection, clock, max_batch, self._broke, partial(_has_room, folder), _presence(folder))
-        self._near = _NearReader(folder / DATABASE, clock)
+        self.kept = kept
+        self._writer = Writer(
+            connection, clock, max_batch, self._broke, partial(_has_room, folder), _presence(folder), kept
+        )
+        self._near = _NearReader(folder / DATABASE, clock, kept)
         self._readers = _Readers(readers)
         self._lock = lock
         self._threads = threads
@@ -152,6 +164,7 @@ class Store:
         readers: int = 2,
         max_batch: int = 1000,
         clock: Clock | None = None,
+        told: Mapping[str, Told] | None = None,
     ) -> "Store":
         """Open the data folder, making it and the tables when they are not there.
 
@@ -160,6 +173,7 @@ class Store:
             readers: how many reads can run side by side.
             max_batch: how many waiting writes one commit may hold.
             clock: what every transaction tells the time by.
+            told: tables whose changes are told, so that reads of them can be kept; see `store.kept`.
 
         Raises:
             StoreUnwritable, StoreLocked, CorruptStore, NewerStore: each says what to do; nothing was changed.
@@ -170,10 +184,12 @@ class Store:
             connection = await threads.run(_open_database, folder / DATABASE, synchronous)
             clock = clock or Clock()
             pool = [await _open_reader(folder / DATABASE, clock) for _ in range(readers)]
+            kept = Kept(told or {})
+            kept.watch(connection)
         except BaseException:
             lock.close()
             raise
-        return cls(folder, connection, pool, lock, max_batch, clock, threads)
+        return cls(folder, connection, pool, lock, max_batch, clock, threads, kept)
 
     def write(self, fn: Callable[[Tx], T], *, is_record: bool = False) -> asyncio.Future[T]:
         """Run `fn` in a transaction; awaiting gives its result once it is on disk.

@@ -4,10 +4,11 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterable
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from store.clock import Clock
 
+T = TypeVar("T")
 Row = tuple[Any, ...]
 
 AT_ONCE = 64  # rows of one statement
@@ -18,6 +19,7 @@ class Tx(Protocol):
     """One transaction. Values are bound as `?` parameters; rows come back as tuples in column order."""
 
     clock: Clock
+    is_keeping: bool  # a read that uses what is kept: asking what makes answers the same for many is worth its while
 
     def all(self, sql: str, *values: Any) -> list[Row]:
         """Return every row."""
@@ -43,11 +45,19 @@ class Tx(Protocol):
         For memory that later transactions look at. Like `after_commit` it is not called when the transaction fails.
         """
 
+    def kept(self, fn: Callable[..., T], *args: Any) -> T:
+        """Return `fn(tx, *args)`, which in a read may have been kept in memory; see `store.kept`.
+
+        Args:
+            fn: each of its statements is bounded by ids. Its arguments can be hashed, and nobody changes its result.
+        """
+
 
 class SqliteTx:
     """`Tx` over one sqlite3 connection that the caller has put into a transaction."""
 
     __slots__ = ("_connection", "changes", "clock", "notices")
+    is_keeping = False
 
     def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
         self._connection = connection
@@ -85,3 +95,6 @@ class SqliteTx:
 
     def at_commit(self, change: Callable[[], None]) -> None:
         self.changes.append(change)
+
+    def kept(self, fn: Callable[..., T], *args: Any) -> T:
+        return fn(self, *args)

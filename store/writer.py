@@ -14,6 +14,7 @@ from typing import Any
 
 from store.clock import Clock
 from store.errors import StoreClosed, StoreError, StoreFailed, StoreFull, named
+from store.kept import Kept
 from store.roundrobin import OWNER, RoundRobin
 from store.tx import SqliteTx, Tx
 
@@ -54,6 +55,7 @@ class Writer:
         on_broken: Callable[[], None],
         has_room: Callable[[], bool],
         are_files_there: Callable[[], bool],
+        kept: Kept,
     ) -> None:
         self._connection = connection
         self._clock = clock
@@ -61,6 +63,7 @@ class Writer:
         self._on_broken = on_broken
         self._has_room = has_room
         self._are_files_there = are_files_there
+        self._kept = kept
         self._fresh: list[Write] = []
         self._queue: SimpleQueue[list[Write] | None] = SimpleQueue()
         self._loop = asyncio.get_running_loop()
@@ -148,6 +151,7 @@ class Writer:
         try:
             execute("BEGIN IMMEDIATE")
             self._fill(batch)
+            self._kept.begin()
             began = time.perf_counter()
             execute("COMMIT")
             self._flush_s = time.perf_counter() - began
@@ -167,6 +171,7 @@ class Writer:
             for write in batch:
                 for change in write.changes:
                     change()
+        self._kept.end()
         self._loop.call_soon_threadsafe(self._deliver, batch)
 
     def _fill(self, batch: list[Write]) -> None:

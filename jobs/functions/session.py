@@ -240,7 +240,7 @@ def _list(core: Core, user_id: str, session_id: str | None, data: List) -> Listi
     entries, after = _contents(core, session_id, data)
     home = core(users.read, user_id).home_set_id
     parent = _shown(core, place.parent_id)
-    has_children, has_links, has_commands = core(listing.ways, data.set_id)
+    has_children, has_links = core(listing.ways, data.set_id)
     return Listing(
         place,
         parent,
@@ -252,7 +252,7 @@ def _list(core: Core, user_id: str, session_id: str | None, data: List) -> Listi
         home=_first_exit(core, (home,), data.set_id),
         has_children=has_children,
         has_links=has_links,
-        commands=_commands(core, session_id, data) if has_commands and data.has_commands else [],
+        commands=_commands(core, session_id, data) if data.has_commands else [],
     )
 
 

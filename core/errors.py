@@ -35,6 +35,7 @@ CoreError
 ├── BadName                the name cannot be used
 ├── SetCycle               a set would become its own ancestor
 ├── SetNotEmpty            the set still has children, or visitors from other users
+├── HomeStays              the set is a user's home
 ├── AlreadyMember          the token stands in that set already
 ├── NotMember              the token does not stand in that set
 ├── TokenInUse             the token defines a set or is a user's: it cannot be deleted or given away
@@ -386,6 +387,17 @@ class SetNotEmpty(CoreError):
     def __init__(self, set_id: str, what: str) -> None:
         self.set_id = set_id
         super().__init__(f"The set still holds {what}: move or delete them first.")
+
+
+class HomeStays(CoreError):
+    """The set is a user's home, which stays as long as the user does."""
+
+    code = "CONFLICT"
+    kind = "HOME_STAYS"
+
+    def __init__(self, set_id: str) -> None:
+        self.set_id = set_id
+        super().__init__("The set is a user's home and stays as long as the user: take out of it what is to go.")
 
 
 class AlreadyMember(CoreError):

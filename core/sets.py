@@ -6,7 +6,7 @@ from typing import Literal
 from core import members, quota, tokens
 from core.access import Place, find_place, readable_place, readable_token, rights, writable_place, writable_token
 from core.calls import Scene, core_call, kept
-from core.errors import EnterRefused, NotWritable, SetCycle, SetNotEmpty, SetNotFound, TokenInUse
+from core.errors import EnterRefused, HomeStays, NotWritable, SetCycle, SetNotEmpty, SetNotFound, TokenInUse
 from core.names import sort_key
 from core.quota import PIECE, are_many
 from core.rules import Coming, ask_set, guard_set, guard_token, of_set
@@ -127,13 +127,15 @@ def delete(scene: Scene, set_id: str) -> None:
     One with more than 200 things is emptied before, piece by piece. Rules of its defining token for `set_destroying`
     may refuse, and no other rule is asked: nobody is kept in a set by its rules for leaving. Sessions that stand there
     find themselves relocated at their next call.
-    Raises SetNotEmpty when it has child sets.
+    Raises SetNotEmpty when it has child sets, HomeStays when it is somebody's home.
     """
     _raze(scene, _deletable(scene, set_id))
 
 
 def _deletable(scene: Scene, set_id: str) -> Place:
     place = writable_place(scene, set_id)
+    if scene.tx.one("SELECT 1 FROM users WHERE id = ? AND home_set_id = ?", place.owner_id, set_id):
+        raise HomeStays(set_id)
     if scene.tx.one("SELECT 1 FROM sets WHERE parent_id = ?", set_id):
         raise SetNotEmpty(set_id, "child sets")
     guard_set(scene, "set_destroying", place, place.token_id)

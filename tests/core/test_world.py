@@ -11,6 +11,7 @@ from core.errors import (
     AttributeNotWritable,
     BadName,
     EnterRefused,
+    HomeStays,
     LeaveRefused,
     NameTaken,
     NotMember,
@@ -248,7 +249,8 @@ async def test_an_attribute_is_written_by_those_who_may(store: Store, anna: User
 
 
 async def test_what_is_in_use_stays(store: Store, anna: User) -> None:
-    """A set with children, a token that defines a set, a user's token: none is deleted from below."""
+    """A set with children, a home, a token that defines a set, a user's token: none is deleted from below."""
+    await refused(store, anna, HomeStays, sets.delete, anna.home_set_id)
     top = await make_set(store, anna, "top")
     low = await make_set(store, anna, "low", parent_id=top)
     await refused(store, anna, SetNotEmpty, sets.delete, top)

@@ -52,6 +52,12 @@ class Tx(Protocol):
             fn: each of its statements is bounded by ids. Its arguments can be hashed, and nobody changes its result.
         """
 
+    def looking(self) -> "Tx":
+        """Return the same transaction for whoever looks around in it and changes nothing more.
+
+        What is asked of `kept` twice there is read once.
+        """
+
 
 class SqliteTx:
     """`Tx` over one sqlite3 connection that the caller has put into a transaction."""
@@ -98,3 +104,23 @@ class SqliteTx:
 
     def kept(self, fn: Callable[..., T], *args: Any) -> T:
         return fn(self, *args)
+
+    def looking(self) -> "Looking":
+        return Looking(self._connection, self.clock)
+
+
+class Looking(SqliteTx):
+    """A transaction in which nothing changes any more."""
+
+    __slots__ = ("_seen",)
+
+    def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
+        super().__init__(connection, clock)
+        self._seen: dict[Any, Any] = {}
+
+    def kept(self, fn: Callable[..., T], *args: Any) -> T:
+        key = fn, args
+        if key not in self._seen:
+            self._seen[key] = fn(self, *args)
+        found: T = self._seen[key]
+        return found

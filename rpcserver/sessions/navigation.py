@@ -265,7 +265,7 @@ class Navigation:
         relocated_from: str | None = None,
     ) -> tuple[Session, Listing]:
         def listed_here(tx: Tx, after: Session) -> tuple[Session, Listing]:
-            listing = listed(Scene(tx, after.core_user_id), after.id, _query(after, **options))
+            listing = listed(Scene(tx.looking(), after.core_user_id), after.id, _query(after, **options))
             self._check_size(after, listing)
             return after, listing
 

@@ -70,12 +70,12 @@ async def test_what_the_common_calls_cost(walker: tuple[Client, str, str], count
     look = {"job bookmarks.list": 1, "pallets": 1}
     listed = await cost(anna, counted, "session.ls", session_id=session)
     assert listed == {"job session.ls": 1, "looks": 1, **look, "statements": listed["statements"]}
-    assert listed["statements"] <= 10
+    assert listed["statements"] <= 8
     moved = await cost(anna, counted, "session.cd", session_id=session, set_id=hall)
     assert moved == {"job session.cd": 1, "looks": 1, **look, "statements": moved["statements"]}
-    assert moved["statements"] <= 36
+    assert moved["statements"] <= 27
     stepped = await cost(anna, counted, "session.cd", session_id=session, to="back")
-    assert stepped["looks"] == 1 and stepped["statements"] <= 40
+    assert stepped["looks"] == 1 and stepped["statements"] <= 30
 
 
 async def test_what_an_action_costs(walker: tuple[Client, str, str], counted: Counter[str]) -> None:

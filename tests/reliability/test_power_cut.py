@@ -182,13 +182,13 @@ async def try_cuts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, s
         cutter = Cutter(tmp_path, disk, chance, 1.5 * most / (8 * steps), most)
 
         def writer(self: Writer, *args: Any, **options: Any) -> None:
-            *others, are_files_there = args
+            *others, are_files_there, kept = args
 
             def committed() -> bool:
                 cutter.committed(data)
                 return bool(are_files_there())
 
-            original(self, *others, committed, **options)
+            original(self, *others, committed, kept, **options)
 
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", cutter.sync)

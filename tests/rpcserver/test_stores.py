@@ -13,6 +13,7 @@ from rpcserver.app import sweep
 from rpcserver.client import CallError, Client
 from rpcserver.sessions import rows as sessions
 from tests.conftest import Running, run_server
+from tests.protocol.test_events import until
 
 
 async def test_a_store_of_a_session_and_one_of_its_context(anna: Client, server: Running) -> None:
@@ -219,8 +220,9 @@ async def test_what_a_kill_left_is_swept_at_the_start(tmp_path: Path) -> None:
     async with run_server(data) as server:
         server.credentials["anna"] = credential
         await sweep(server.services)
-        assert [path for path in leftovers if path.exists()] == []
-        assert not (context / ".gone-abc").exists() and not (context / "half").exists()
+        # The server sweeps by itself, too: what it has in hand just now it takes away in a moment.
+        leftovers += [context / ".gone-abc", context / "half"]
+        await until(lambda: not [path for path in leftovers if path.exists()])
         anna = await server.client("anna")
         assert await anna.call("session.db.get", session_id=kept, key="k") == kept
         await anna.call("session.db.set", session_id=kept, key="k", value="again")

@@ -127,7 +127,7 @@ async def test_an_interruption_at_any_write_has_one_outcome(
             assert was_live or row.state == "succeeded"
             assert (str(number) in await notes(engine)) == (row.state == "succeeded")
             states.add(row.state)
-    assert "succeeded" in states and len(states) > 1
+    assert states & {"cancelled", "failed"}, "none was stopped in time"
 
 
 @pytest.mark.parametrize("turns", [0, 1, 3, 10])

@@ -98,6 +98,20 @@ class Page:
     next: Position | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Query:
+    """Which page of a set is asked for; the fields are as `read` takes them."""
+
+    set_id: str
+    limit: int
+    after: Position | None
+    kind: Kind | None
+    filter: str | None
+    order: Order
+    is_human: bool
+    given_to: str | None
+
+
 @core_call("core.set.read", is_reading=True)
 def read(
     scene: Scene,
@@ -123,57 +137,43 @@ def read(
         given_to: a session: leave out what the set has given to others.
     """
     place = readable_place(scene, set_id)
-    given_to = recipient(scene.tx, set_id, given_to)
-    position = (after[0], after[1]) if after is not None else None
-    wanted = (set_id, limit, position, kind, filter, order, is_human, given_to)
+    query = _Query(
+        set_id=set_id,
+        limit=limit,
+        after=(after[0], after[1]) if after is not None else None,
+        kind=kind,
+        filter=filter,
+        order=order,
+        is_human=is_human,
+        given_to=recipient(scene.tx, set_id, given_to),
+    )
     may_be_common = scene.tx.is_keeping and not (place.rights.is_owner or kind or filter)
-    is_common = may_be_common and scene.tx.kept(_is_common, *wanted)
-    page = scene.tx.kept(_page, "" if is_common else scene.user_id, *wanted)
+    is_common = may_be_common and scene.tx.kept(_is_common, query)
+    page = scene.tx.kept(_page, "" if is_common else scene.user_id, query)
     return page if not wide else replace(page, entries=[_detailed(scene, entry) for entry in page.entries])
 
 
-def _page(
-    tx: Tx,
-    user_id: str,
-    set_id: str,
-    limit: int,
-    after: Position | None,
-    kind: Kind | None,
-    filter: str | None,
-    order: Order,
-    is_human: bool,
-    given_to: str | None,
-) -> Page:
+def _page(tx: Tx, user_id: str, query: _Query) -> Page:
     """Return the page as a user sees it; as user "", who is nobody, what all see."""
-    where, by, values = _wanted(set_id, after, kind, filter, order, is_human, given_to)
+    where, by, values = _wanted(query)
     statement = f"SELECT {_COLUMNS} {_FROM} WHERE {where} AND {VISIBLE} {by} LIMIT ?"  # noqa: S608 (constants)
-    rows = tx.all(statement, *values, *asker(user_id), limit + 1)
-    entries = _entries(Scene(tx, user_id), set_id, rows[:limit], is_human)
-    if len(rows) <= limit:
+    rows = tx.all(statement, *values, *asker(user_id), query.limit + 1)
+    entries = _entries(Scene(tx, user_id), query.set_id, rows[: query.limit], query.is_human)
+    if len(rows) <= query.limit:
         return Page(entries, None)
-    last = rows[limit - 1]
-    return Page(entries, ((last[1] if order.endswith("name") else last[2]), last[3]))
+    last = rows[query.limit - 1]
+    return Page(entries, ((last[1] if query.order.endswith("name") else last[2]), last[3]))
 
 
-def _is_common(
-    tx: Tx,
-    set_id: str,
-    limit: int,
-    after: Position | None,
-    kind: Kind | None,
-    filter: str | None,
-    order: Order,
-    is_human: bool,
-    given_to: str | None,
-) -> bool:
+def _is_common(tx: Tx, query: _Query) -> bool:
     """Tell whether all see a page alike: public tokens of standard types, with nothing decided or answered for each."""
-    where, by, values = _wanted(set_id, after, kind, filter, order, is_human, given_to)
+    where, by, values = _wanted(query)
     row = tx.one(
         f"SELECT 1 FROM (SELECT t.id, t.type, t.attributes, t.is_public {_FROM} WHERE {where} {by} LIMIT ?) t"  # noqa: S608
         " WHERE t.is_public = 0 OR instr(t.type, '.') > 0 OR instr(t.attributes, ?) > 0"
         " OR EXISTS (SELECT 1 FROM live_values v WHERE v.token_id = t.id)"
         " OR EXISTS (SELECT 1 FROM rules r WHERE r.token_id = t.id) LIMIT 1",
-        *(*values, limit + 1, NESTED),
+        *(*values, query.limit + 1, NESTED),
     )
     return row is None
 
@@ -307,32 +307,24 @@ def _detailed(scene: Scene, entry: Entry) -> Entry:
     return replace(entry, details=Details(owner_name, created_at, bool(is_public), held.can_write, place))
 
 
-def _wanted(
-    set_id: str,
-    after: Position | None,
-    kind: Kind | None,
-    filter: str | None,
-    order: Order,
-    is_human: bool,
-    given_to: str | None,
-) -> tuple[str, str, list[Any]]:
+def _wanted(query: _Query) -> tuple[str, str, list[Any]]:
     """Return what stands behind WHERE and before LIMIT in a statement for such a page, and the values bound there."""
-    columns, comparison, direction = _ORDERS[order]
+    columns, comparison, direction = _ORDERS[query.order]
     conditions: list[str] = ["m.set_id = ?"]
-    values: list[Any] = [set_id]
-    if kind is not None:
-        conditions.append(_KINDS[kind])
-    if filter:
+    values: list[Any] = [query.set_id]
+    if query.kind is not None:
+        conditions.append(_KINDS[query.kind])
+    if query.filter:
         conditions.append("m.sort GLOB ?")
-        values.append(_pattern(filter))
-    if is_human:
+        values.append(_pattern(query.filter))
+    if query.is_human:
         conditions.append(HUMAN)
-    if given_to is not None:
+    if query.given_to is not None:
         conditions.append("(m.session_id IS NULL OR m.session_id = ?)")
-        values.append(given_to)
-    if after is not None:
+        values.append(query.given_to)
+    if query.after is not None:
         conditions.append(f"({columns}) {comparison} (?, ?)")
-        values += after
+        values += query.after
     return " AND ".join(conditions), f"ORDER BY {direction}", values
 
 

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -421,10 +422,11 @@ class Connection(ServerConnection):
             return
         self.transport.write(b"".join(writes))
         if writes and not writes[-1]:  # the end, as the protocol says it
-            try:
-                self.transport.write_eof()
-            except (OSError, NotImplementedError):  # the client is gone already; or it is TLS, which has no such end
-                self.transport.close()
+            with suppress(OSError):  # the client is gone already
+                if self.transport.can_write_eof():
+                    self.transport.write_eof()
+                    return
+            self.transport.close()
 
     def _take(self, frame: Frame) -> None:
         if frame.opcode is not Opcode.CONT:

@@ -283,8 +283,11 @@ class Audience:
             listener.set()
 
     @contextmanager
-    def watched(self, job_id: str, on_progress: OnProgress) -> Iterator[None]:
-        """Have a job's progress reported to somebody who waits for it, inside the block."""
+    def watched(self, job_id: str, on_progress: OnProgress | None) -> Iterator[None]:
+        """Have a job's progress reported to somebody who waits for it, if anybody does, inside the block."""
+        if on_progress is None:
+            yield
+            return
         watchers = self._watchers.setdefault(job_id, [])
         watchers.append(on_progress)
         try:

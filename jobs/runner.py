@@ -345,9 +345,6 @@ class EmbeddedRunner:
             return await run.at_once()
         # It may report, and even end, before this goes on.
         ended = self.audience.expect(run.id)
-        if run.on_progress is None:
-            job_id = await self._submit(run)
-            return await self._result(job_id, ended if job_id == run.id else None)
         with self.audience.watched(run.id, run.on_progress):
             job_id = await self._submit(run)
         with self.audience.watched(job_id, run.on_progress):

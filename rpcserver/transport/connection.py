@@ -536,6 +536,8 @@ class Connection(ServerConnection):
         if self.paused:
             self._hold_out()
             self.owe(0)
+        elif self._is_sending:
+            self._hold_out()
         elif self._outbox_bytes > self._early_bytes:
             self._flush_in_turn()
         elif not self._is_flush_due:
@@ -623,11 +625,13 @@ class Connection(ServerConnection):
         if not self._is_sending:
             self._is_sending = True
             self.share.line_up(_Sending(self))
+            self._hold_out()
 
     def send_large(self) -> None:
         """Send what waited for a turn."""
         self._is_sending = False
         self._flush()
+        self._hold_out()
 
     def _flush(self) -> None:
         self._is_flush_due = False
@@ -642,10 +646,10 @@ class Connection(ServerConnection):
         self.transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
 
     def _hold_out(self) -> None:
-        """Count the bytes the client has not taken; who leaves too many, with its others, is let go."""
+        """Count the bytes the client has not taken, or could not yet; who has too many, with its others, is let go."""
         if self._is_lost:
             return
-        held = self._held_back + (self.queue_bytes if self.paused else 0)
+        held = self._held_back + (self.queue_bytes if self.paused or self._is_sending else 0)
         pool = self._outgoing
         pool.used += held - self._outgoing_held
         is_more, self._outgoing_held = held > self._outgoing_held, held
@@ -688,7 +692,7 @@ class Connection(ServerConnection):
             client=self.about.get("client"),
             code=SLOW_CONSUMER,
             reason=why,
-            stalled_s=round(time.monotonic() - self._stalled_at, 3),
+            stalled_s=round(time.monotonic() - self._stalled_at, 3) if self.paused else 0.0,
             age_s=round(time.monotonic() - self._opened_s, 3),
             queued_messages=len(self._outbox),
             queued_bytes=self.queue_bytes,

@@ -110,7 +110,7 @@ class Stores:
         place = (user_id, context_name, name)
         self._open.pop(place, None)
         try:
-            return await self._run(lambda: self._collection(user_id, context_name).delete(name))
+            return await self._run(partial(self._destroy, *place))
         finally:
             self._open.pop(place, None)  # somebody may have opened it in between
             self._kept.pop(user_id, None)  # counted anew when it matters
@@ -166,9 +166,9 @@ class Stores:
         """Return what a user keeps, counted once and then kept up; there is no more than the bounds to be counted."""
         kept = self._kept.get(user_id)
         if kept is None:
-            self._collection(user_id, CONFIG)  # a user id that names no folder is refused
             counted = Kept()
-            stores = [store for context in _within(self._root / user_id) for store in _within(context)]
+            user = self._folder(user_id, CONFIG).parent
+            stores = [store for context in _within(user) for store in _within(context)]
             for path in (path for store in stores if store.name[0] != "." for path in _within(store)):
                 if path.name[0] != ".":
                     with suppress(FileNotFoundError):
@@ -205,11 +205,20 @@ class Stores:
         collection.sweep()
         return list(collection.list(_SESSION))
 
-    def _collection(self, user_id: str, context_name: str) -> Collection:
+    def _folder(self, user_id: str, context_name: str) -> Path:
+        """Return where a context's stores are, or would be. Raises BadKey."""
         for part in (user_id, context_name):
             if not part or part[0] == "." or "/" in part or "\\" in part:
                 raise BadKey(f"{part!r} cannot be the name of a folder")
-        return Collection(self._root / user_id / context_name)
+        return self._root / user_id / context_name
+
+    def _destroy(self, user_id: str, context_name: str, name: str) -> bool:
+        folder = self._folder(user_id, context_name)
+        with self._opening:  # the sweep takes unused folders away, one with a store is none
+            collection = Collection(folder) if folder.is_dir() else None
+            if collection is None or not collection.exists(name):
+                return False
+        return collection.delete(name)
 
     def _store(self, user_id: str, context_name: str, name: str) -> Store:
         # Deriving the key of a sealed store takes a tenth of a second: an open store is kept.
@@ -221,7 +230,7 @@ class Stores:
             return store or self._opened(*place)
 
     def _opened(self, user_id: str, context_name: str, name: str) -> Store:
-        collection = self._collection(user_id, context_name)
+        collection = Collection(self._folder(user_id, context_name))
         secret = self._secret or (self._own_key() if name == SECRETS else None)
         store = self._open[user_id, context_name, name] = collection.db_get_create(name, secret=secret)
         while len(self._open) > _KEPT_OPEN:

@@ -199,3 +199,12 @@ async def test_what_is_taken_away_meanwhile_is_not_counted(tmp_path: Path, monke
         monkeypatch.setattr(Path, "iterdir", vanishing)
         assert (await usage(anna))["max_store_keys_per_user"] == 0
         monkeypatch.undo()
+
+
+async def test_counting_makes_nothing(tmp_path: Path) -> None:
+    """Who asks what they keep, or destroys a store that is not there, has no folder made for it."""
+    async with run_server(tmp_path / "data") as server:
+        anna = await server.client("anna")
+        assert (await usage(anna))["max_store_keys_per_user"] == 0
+        await anna.call("session.db.destroy")
+        assert not list(tmp_path.glob("data/stores/u_*"))

@@ -10,23 +10,22 @@ from store import Told
 _ALL = Told(("told('*')",))
 
 
-def _of_token(id: str) -> tuple[str, ...]:
-    return (
-        f"told('@' || m.set_id) FROM main.members m WHERE m.token_id = {id}",
-        f"told(s.id, s.parent_id) FROM main.sets s WHERE s.token_id = {id}",
-    )
+# Once in a transaction: what has come to stand somewhere since, or to define a set or be a user, tells that itself.
+_ROUND_TOKEN = """CASE WHEN is_first(ID) THEN
+    (SELECT count(told('@' || m.set_id)) FROM main.members m WHERE m.token_id = ID)
+    + (SELECT count(told(s.id, s.parent_id)) FROM main.sets s WHERE s.token_id = ID)
+    + (SELECT count(told(u.id)) FROM main.users u WHERE u.token_id = ID) END"""
+_BY_ID = _ROUND_TOKEN.replace("ID", "ROW.id")
+_BY_TOKEN_ID = _ROUND_TOKEN.replace("ID", "ROW.token_id")
 
-
-_HANGS_ON_TOKEN = Told(("told(ROW.token_id)", *_of_token("ROW.token_id")))
+_HANGS_ON_TOKEN = Told(("told(ROW.token_id)", _BY_TOKEN_ID))
 
 _STANDING = Told(("told('@' || ROW.set_id, '@' || ROW.token_id)",), prefix="@")  # who comes and goes changes no set
 
 TOLD: dict[str, Told] = {
-    "tokens": Told(
-        ("told(ROW.id)", *_of_token("ROW.id"), "told(u.id) FROM main.users u WHERE u.token_id = ROW.id"),
-    ),
+    "tokens": Told(("told(ROW.id)", _BY_ID)),
     "sets": Told(
-        ("told(ROW.id, ROW.parent_id)", *_of_token("ROW.token_id")),
+        ("told(ROW.id, ROW.parent_id)", _BY_TOKEN_ID),
         columns=("id", "token_id", "parent_id", "enter_policy"),  # the next rank changes with the members
     ),
     "members": _STANDING,

@@ -1,9 +1,10 @@
 """Finds the plugins: our own, those of installed packages (entry points `rpcserver.plugins`), and files."""
 
+import functools
 import importlib.util
 import sys
 from collections.abc import Iterable
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 
 from jobs.remotes.http import Hosts
@@ -28,7 +29,7 @@ def load(bus: Bus, files: Iterable[Path], hosts: Hosts | None = None) -> None:
     for name, module in OWN.items():
         bus.register(module, name)
     bus.register(Git(hosts or Hosts()), "git")
-    for point in entry_points(group=GROUP):
+    for point in _installed():
         try:
             plugin = point.load()
         except KeyboardInterrupt:
@@ -38,6 +39,12 @@ def load(bus: Bus, files: Iterable[Path], hosts: Hosts | None = None) -> None:
         bus.register(plugin, point.name)
     for path in files:
         bus.register(_import_file(path), path.stem)
+
+
+@functools.cache
+def _installed() -> EntryPoints:
+    # What is installed is looked for in every package there is, and does not change under a running process.
+    return entry_points(group=GROUP)
 
 
 def _import_file(path: Path) -> object:

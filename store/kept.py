@@ -36,6 +36,7 @@ _UNKEPT = object()  # among the ids of a read that is not to be kept
 class Told:
     """What a write of a row tells: parts of SELECTs, each over `told(ids)`, in which `ROW` is the row before or after.
 
+    `is_first(id)` holds once for an id in a transaction: many rows of one thing need not look round for it each.
     `columns`: those whose update counts; empty: all. `prefix`: which the ids have that are told.
     """
 
@@ -45,7 +46,7 @@ class Told:
 
 
 def triggers(tables: Mapping[str, Told]) -> Iterator[str]:
-    """Return the statements that make the triggers, for a connection that knows the function `told`."""
+    """Return the statements that make the triggers, for a connection that knows `told` and `is_first`."""
     for table, told in tables.items():
         update = f"UPDATE OF {', '.join(told.columns)}" if told.columns else "UPDATE"
         for event, rows in (("INSERT", ("NEW",)), (update, ("OLD", "NEW")), ("DELETE", ("OLD",))):
@@ -87,6 +88,7 @@ class Kept:
         self.weight = 0
         self._lock = threading.Lock()
         self._told: set[str] = set()  # by the transaction that is being made: the writer's own
+        self._looked_round: set[str] = set()  # in it, for these ids
         self._changed: dict[str, float] = {}  # id -> age since when it is as it is now; infinite during a commit
         self._floor: float = 0  # of all ids
         self.age = 0  # grows when a commit that changes something has ended
@@ -100,11 +102,18 @@ class Kept:
     def watch(self, connection: sqlite3.Connection) -> None:
         """Have the writing connection tell what it changes."""
         connection.create_function("told", -1, self._tell)
+        connection.create_function("is_first", 1, self._is_first)
         for statement in triggers(self._tables):
             connection.execute(statement)
 
     def _tell(self, *ids: str | None) -> None:
         self._told.update(id for id in ids if id is not None)
+
+    def _is_first(self, id: str) -> bool:
+        if id in self._looked_round:
+            return False
+        self._looked_round.add(id)
+        return True
 
     def begin(self) -> None:
         """Take out of use what depends on ids that the commit about to begin changes."""
@@ -118,6 +127,7 @@ class Kept:
 
     def end(self) -> None:
         """Have these ids used again as they are from now on: the commit is done, or undone."""
+        self._looked_round = set()
         if not self._told:
             return
         with self._lock:

@@ -2,24 +2,40 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from rpcserver.ratelimit import Meter
 from rpcserver.rpc.calls import Client
 from rpcserver.settings import Settings
 
+Holder = TypeVar("Holder")
 
-@dataclass(slots=True, eq=False)
-class Pool:
+
+class Pool(Generic[Holder]):
     """Bytes that several connections hold together, and how many they may."""
 
-    limit: float
-    used: int = 0
+    __slots__ = ("_held", "limit", "used")
 
-    @property
-    def is_over(self) -> bool:
-        """They hold more than they may."""
-        return self.used > self.limit
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+        self.used = 0
+        self._held: dict[Holder, int] = {}
+
+    def held(self, who: Holder) -> int:
+        """Return what one of them holds."""
+        return self._held.get(who, 0)
+
+    def hold(self, who: Holder, size: int) -> Holder | None:
+        """Count what one holds now. Returns who has to go when that made it too much: who holds most of all."""
+        more = size - self._held.get(who, 0)
+        self.used += more
+        if size:
+            self._held[who] = size
+        else:
+            self._held.pop(who, None)
+        if more > 0 and self.used > self.limit:
+            return max((who, *self._held), key=self._held.__getitem__)  # among equals who came over it
+        return None
 
 
 class Group:
@@ -35,8 +51,8 @@ class Group:
     def __init__(self, meter: Meter | None, max_incoming: float, max_outgoing: float) -> None:
         self.connections: set[Client] = set()
         self.meter = meter
-        self.incoming = Pool(max_incoming)
-        self.outgoing = Pool(max_outgoing)
+        self.incoming = Pool[Any](max_incoming)
+        self.outgoing = Pool[Any](max_outgoing)
 
 
 class Groups:

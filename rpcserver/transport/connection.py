@@ -167,8 +167,8 @@ class Connection(ServerConnection):
         wall: Clock,
         bounds: Bounds,
         share: Share,
-        incoming: Pool,
-        outgoing: Pool,
+        incoming: Pool["Connection"],
+        outgoing: Pool["Connection"],
         **options: Any,
     ) -> None:
         super().__init__(*args, **options)
@@ -199,8 +199,7 @@ class Connection(ServerConnection):
         self._spawn = spawn
         self._is_shut = False
         self._bounds = bounds
-        self._incoming, self._incoming_held = incoming, 0
-        self._outgoing, self._outgoing_held = outgoing, 0
+        self._incoming, self._outgoing = incoming, outgoing
         # What came: bytes, then frames, then the message that is worked on.
         self._unread = bytearray()
         self._cutter = Cutter()
@@ -234,14 +233,11 @@ class Connection(ServerConnection):
         if self._is_behind:
             self._line_up()
 
-    def belong(self, share: Share, incoming: Pool, outgoing: Pool) -> None:
+    def belong(self, share: Share, incoming: Pool["Connection"], outgoing: Pool["Connection"]) -> None:
         """Be counted, from now on, with others: who it is has become known."""
-        for held, before, after in (
-            (self._incoming_held, self._incoming, incoming),
-            (self._outgoing_held, self._outgoing, outgoing),
-        ):
-            before.used -= held
-            after.used += held
+        for before, after in ((self._incoming, incoming), (self._outgoing, outgoing)):
+            after.hold(self, before.held(self))
+            before.hold(self, 0)
         self.share, self._incoming, self._outgoing = share, incoming, outgoing
         self._is_watched = self._is_over or not self.is_known
 
@@ -292,7 +288,7 @@ class Connection(ServerConnection):
         self.share.spend(now_s() - began)
         if is_left:
             self._line_up()
-        if self._incoming_held or is_left or self._parts or self.protocol.reader.buffer:
+        if is_left or self._parts or self.protocol.reader.buffer or self._incoming.held(self):
             self._hold()
 
     def go(self, until: float) -> bool:
@@ -317,8 +313,7 @@ class Connection(ServerConnection):
                 timer.cancel()
         self._outbox.clear()
         self._is_lost = True
-        self._outgoing.used -= self._outgoing_held
-        self._outgoing_held = 0
+        self._outgoing.hold(self, 0)
         frames, message = self._frames, self._message
         self._drop()
         if self.protocol.close_rcvd_then_sent:  # what came before the client's close is worked on
@@ -456,16 +451,15 @@ class Connection(ServerConnection):
             self._message = self._receive(self, message)
 
     def _hold(self) -> None:
-        """Count the bytes that are held of what came; who holds too much, with its others, is let go."""
+        """Count the bytes that are held of what came; when it and its others hold too much, the largest is let go."""
         held = len(self._unread) + len(self._parts) + len(self.protocol.reader.buffer)
-        pool = self._incoming
-        pool.used += held - self._incoming_held
-        is_more, self._incoming_held = held > self._incoming_held, held
-        if is_more and pool.is_over and not self._is_over:
-            if self.is_known:
-                self.fail(TOO_MUCH, "your connections hold too many bytes of unfinished messages")
-            else:
-                self.fail(OVERLOAD, "too many bytes of strangers' unfinished messages: try again later")
+        largest = self._incoming.hold(self, held)
+        if largest is None:
+            return
+        if self.is_known:
+            largest.fail(TOO_MUCH, "your connections hold too many bytes of unfinished messages")
+        else:
+            largest.fail(OVERLOAD, "too many bytes of strangers' unfinished messages: try again later")
 
     # How it ends
 
@@ -500,8 +494,7 @@ class Connection(ServerConnection):
         self._unread.clear()
         self._parts.clear()
         self._frames, self._message = deque(), None
-        self._incoming.used -= self._incoming_held
-        self._incoming_held = 0
+        self._incoming.hold(self, 0)
 
     def _refuse_unread_request(self) -> None:
         """Answer a request that is no WebSocket's and no page's: else whoever sent it hears nothing."""
@@ -551,7 +544,7 @@ class Connection(ServerConnection):
         if self.paused:
             self._reply_bytes += len(message)
             if self._reply_bytes > self._bounds.reply_bytes:
-                self._cut_off("answers not read")
+                self.cut_off("answers not read")
                 return
         self.send_soon(message)
 
@@ -579,7 +572,7 @@ class Connection(ServerConnection):
         # What the client asked for itself is bounded apart: two large answers on their way are no fault of it.
         waiting = self._outbox_bytes - self._reply_bytes + self._owed_bytes
         if waiting > self._bounds.outbox_bytes - 2 * self._early_bytes and not self._is_over:
-            self._cut_off("queue full")
+            self.cut_off("queue full")
 
     async def writable(self) -> None:
         """Wait until the client has read enough for more to be sent. Raises when the connection is gone."""
@@ -646,15 +639,13 @@ class Connection(ServerConnection):
         self.transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
 
     def _hold_out(self) -> None:
-        """Count the bytes the client has not taken, or could not yet; who has too many, with its others, is let go."""
+        """Count the bytes the client has not taken, or could not yet; of too many on all its own, the most go."""
         if self._is_lost:
             return
         held = self._held_back + (self.queue_bytes if self.paused or self._is_sending else 0)
-        pool = self._outgoing
-        pool.used += held - self._outgoing_held
-        is_more, self._outgoing_held = held > self._outgoing_held, held
-        if is_more and pool.is_over and not self._is_over:
-            self._cut_off("too much unread on all its connections")
+        largest = self._outgoing.hold(self, held)
+        if largest is not None:
+            largest.cut_off("too much unread on all its connections")
 
     def _ping(self) -> None:
         """Find out whether the client is still there: any byte of it says so, and so does any byte it takes."""
@@ -679,11 +670,12 @@ class Connection(ServerConnection):
         # What a lossy one misses is dropped and told: it may take its time, but not for ever.
         patience = PATIENCE if is_patient and not self._outbox else 1
         if now - self._stalled_at >= patience * self._bounds.outbox_age_s:
-            self._cut_off("not reading")
+            self.cut_off("not reading")
         else:
             self._stall = self.loop.call_later(self._bounds.outbox_age_s / 4, self._look_at_stall)
 
-    def _cut_off(self, why: str) -> None:
+    def cut_off(self, why: str) -> None:
+        """End the connection at once, for what its client does not take."""
         # A close frame would wait behind everything the client does not read: the connection goes at once.
         log.warning(
             "slow_consumer",
@@ -702,6 +694,7 @@ class Connection(ServerConnection):
         self._outbox_bytes = self._reply_bytes = 0
         self._is_over = self._is_watched = True
         self._drop()
+        self._outgoing.hold(self, 0)
         self.transport.abort()
 
 

@@ -61,7 +61,8 @@ class Server:
         self._strangers: dict[Connection, asyncio.Task[None]] = {}  # without a user so far, the oldest first
         self._max_strangers = max(1, int(min(settings.max_connections, file_room()) // 2))
         self.handler_tasks: set[asyncio.Task[None]] = set()  # as websockets wants them, one a socket
-        self._strangers_pools = Pool(settings.max_strangers_bytes), Pool(settings.max_strangers_bytes)
+        size = settings.max_strangers_bytes
+        self._strangers_pools = Pool[Connection](size), Pool[Connection](size)
         self._bounds = Bounds(
             settings.max_outbox_bytes, settings.max_outbox_age_s, settings.max_response_bytes, settings.heartbeat_s
         )

@@ -32,7 +32,7 @@ class Question(BaseModel):
     text: str = "Well?"
 
 
-@job("ask.local", Question, timeout_s=1.0)
+@job("ask.local", Question, timeout_s=2.0)
 async def local(job: JobContext, data: Question) -> str:
     """Ask, in the caller's turn."""
     SAID.append(f"asks {data.text}")
@@ -43,13 +43,13 @@ async def local(job: JobContext, data: Question) -> str:
     return answer
 
 
-@job("ask.long", Question, lane="long", timeout_s=1.0)
+@job("ask.long", Question, lane="long", timeout_s=2.0)
 async def long(job: JobContext, data: Question) -> str:
     """Ask, in a job that outlives its caller."""
     return str(await job.ask(data.text))
 
 
-@job("ask.deep", Question, timeout_s=1.0)
+@job("ask.deep", Question, timeout_s=2.0)
 async def deep(job: JobContext, data: Question) -> str:
     """Have a job inside this one ask."""
     return str(await job.run("ask.local", {"text": data.text}))

@@ -5,6 +5,8 @@ take part in: nobody waits longer for a flood than the longest turn, times the t
 """
 
 import asyncio
+import json
+import math
 import selectors
 import socket
 import struct
@@ -81,7 +83,7 @@ def peak_bytes(process: Process) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
-def opened(process: Process, credential: str | None = None, handshake: bool = True) -> socket.socket:
+def opened(process: Process | Running, credential: str | None = None, handshake: bool = True) -> socket.socket:
     """Connect, and shake hands without looking at the answer."""
     address = process.url.removeprefix("ws://").rstrip("/")
     host, _, port = address.partition(":")
@@ -221,6 +223,27 @@ def test_answers_nobody_reads_are_bounded(serve: Callable[..., Process]) -> None
     assert peak_bytes(process) - before < 160 * MEBIBYTE  # 32 that may wait, and what is in the making
     for one in deaf:
         one.close()
+
+
+async def test_who_holds_most_goes_first(tmp_path: Path) -> None:
+    """A tab whose answer makes it too much with what another does not take stays; the other one goes."""
+    async with run_server(tmp_path / "data") as server:
+        credential = await server.credential("anna")
+        quiet = await Wire.open(server.url, credential)
+        (group,) = server.services.connections.users._by_key.values()
+        call = {"jsonrpc": "2.0", "id": 1, "method": "rpc.discover"}
+        for _ in range(3):
+            deaf = await asyncio.to_thread(opened, server, credential)
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            give(deaf, masked(b"[%b]" % b",".join([json.dumps(call).encode()] * 12)))
+            with closing(deaf):
+                await until(lambda: group.outgoing.used > 3_000_000)
+                group.outgoing.limit = group.outgoing.used
+                answers = await quiet.ask([{**call, "id": number} for number in range(3)])
+                assert all("result" in answer for answer in answers)
+                await until(lambda: len(group.connections) == 1)
+                group.outgoing.limit = math.inf
+        await quiet.close()
 
 
 async def test_a_stranger_that_says_much_is_ended(tmp_path: Path) -> None:

@@ -163,9 +163,9 @@ def test_memory_is_bounded() -> None:
     gc.collect()
     tracemalloc.start()
     for number in range(10_000):
-        answer: Any = [{"id": f"{number} {n}", "attributes": {"text": "x" * 1000, "n": n}} for n in range(8)]
+        answer: Any = [{"id": f"{number} {n}", "attributes": {"text": "x" * 1000, "n": n}} for n in range(5)]
         if number % 2:
-            answer = [[{}] for _ in range(120)]
+            answer = [[{}] for _ in range(80)]
         for is_noted in (False, True):
             kept.keep(("page", str(number)), answer, {f"id {number}"}, 0, is_noted=is_noted)
     taken = tracemalloc.get_traced_memory()[0]

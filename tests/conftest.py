@@ -1,15 +1,18 @@
 """What every test may ask for: a store, a running server in this process, a server as a process of its own."""
 
 import asyncio
+import functools
 import gc
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -20,6 +23,8 @@ from rpcserver.client import Client
 from rpcserver.settings import Settings
 from store import Store
 from store import clock as store_clock
+from store.disk import make_folder
+from store.sqlite import DATABASE
 from tests.builders import make_place
 from tests.clocks import LOOK_EVERY_S, SetClock
 from tests.forked import Forked, can_fork, command
@@ -46,9 +51,31 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else (os.cpu_count() or 1) * 2
 
 
+@functools.cache
+def tables() -> bytes:
+    """The file of a database without a row: to make the tables anew for each test would take a tenth of the run."""
+    with TemporaryDirectory() as folder:
+
+        async def make() -> None:
+            await (await Store.open(Path(folder) / "data")).close()
+
+        runner = threading.Thread(target=asyncio.run, args=(make(),))  # a test's loop may be running here
+        runner.start()
+        runner.join()
+        return (Path(folder) / "data" / DATABASE).read_bytes()
+
+
+def lay_tables(data: Path) -> None:
+    """Put the tables into a folder that is not there yet."""
+    if not data.exists():
+        make_folder(data)
+        (data / DATABASE).write_bytes(tables())
+
+
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
     """An empty store on disk."""
+    lay_tables(tmp_path / "data")
     opened = await Store.open(tmp_path / "data")
     yield opened
     await opened.close()
@@ -107,6 +134,7 @@ class Running:
 async def run_server(data: Path, clock: SetClock | None = None, **settings: Any) -> AsyncIterator[Running]:
     """Run a server in this process on a free port, with a clock that can be set."""
     clock = clock or SetClock()
+    lay_tables(data)
     async with running(Settings.load(data=data, port=0, **settings), clock=clock) as app, AsyncExitStack() as stack:
         yield Running(app, stack, clock)
 

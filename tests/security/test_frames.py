@@ -30,7 +30,8 @@ def frame(
         head += bytes([bit | len(data)]) if len(data) < 126 else bytes([bit | 126]) + struct.pack("!H", len(data))
     if not mask:
         return head + data
-    return head + KEY + bytes(byte ^ KEY[at % 4] for at, byte in enumerate(data))
+    pad = (KEY * (len(data) // 4 + 1))[: len(data)]
+    return head + KEY + (int.from_bytes(data, "big") ^ int.from_bytes(pad, "big")).to_bytes(len(data), "big")
 
 
 def closing(code: int, reason: bytes = b"") -> bytes:

@@ -8,34 +8,13 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
 from pydantic_core import SchemaError, SchemaValidator, core_schema
 
 from core.errors import BadValue
 from store import Tx
-
-SHORTEST_S = 0.001
-LONGEST_S = 100 * 365 * 24 * 3600.0
-
-
-def is_duration(seconds: float) -> bool:
-    """Tell whether so many seconds are a duration."""
-    return SHORTEST_S <= seconds <= LONGEST_S
-
-
-def none_or_some(seconds: float) -> float:
-    """Return the seconds: none, or a duration. Raises ValueError."""
-    if seconds and not is_duration(seconds):
-        raise ValueError(f"it is 0, or from {SHORTEST_S:g} to {LONGEST_S:.0f} seconds")
-    return seconds
-
-
-Duration = Annotated[float, Field(ge=SHORTEST_S, le=LONGEST_S)]
-Pause = Annotated[float, Field(ge=0, le=LONGEST_S), AfterValidator(none_or_some)]
-
 
 ValueType = Literal[
     "any",

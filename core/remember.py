@@ -11,8 +11,8 @@ from typing import Any
 from core import members, quota, tokens
 from core.access import readable_place, writable_place
 from core.calls import Scene, core_call
+from core.durations import Duration
 from core.errors import TokenNotFound, TooMany
-from core.limits import Duration
 from store import Clock, Tx
 
 TYPE = "memory"

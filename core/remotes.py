@@ -17,8 +17,8 @@ import jsonschema
 
 from core import groups
 from core.calls import Scene, core_call
+from core.durations import Duration, Pause
 from core.errors import BadRemote, NameTaken, RemoteNotFound
-from core.limits import Duration, Pause
 from core.names import checked_name
 from core.scripts import refuse_if_used
 from store import Tx, new_id

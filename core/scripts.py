@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from core.calls import Scene, core_call
+from core.durations import Pause
 from core.errors import BadScript, NameTaken, ScriptNotFound, StillUsed
-from core.limits import Pause
 from core.names import checked_name
 from core.quota import PIECE, are_many
 from store import Tx, new_id

@@ -18,7 +18,7 @@ from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter, Vali
 from pydantic.errors import PydanticInvalidForJsonSchema
 
 from core.calls import CALLS, Core
-from core.limits import LONGEST_S, SHORTEST_S, is_duration
+from core.durations import LONGEST_S, SHORTEST_S, is_duration
 from jobs import processes
 from jobs.authority import Authority
 from jobs.clock import Clock, elsewhere

@@ -29,7 +29,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from core.limits import LONGEST_S
+from core.durations import LONGEST_S
 from rpcserver import addresses
 
 SHORTEST_S = 1e-6

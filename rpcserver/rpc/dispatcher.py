@@ -16,7 +16,7 @@ import structlog
 from jsonrpcserver import Success
 from pydantic import ValidationError
 
-from core.limits import LONGEST_S
+from core.durations import LONGEST_S
 from jobs.clock import CURRENT, Clock
 from jobs.engine import JobRunner
 from jobs.errors import JobsError

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from core.limits import LONGEST_S, Duration
+from core.durations import LONGEST_S, Duration
 from rpcserver.schemas.job import PageParams
 from rpcserver.schemas.session import Cursor, Id, Limit, Line, Params, Text
 

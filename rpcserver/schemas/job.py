@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from core.limits import Duration, none_or_some
+from core.durations import Duration, none_or_some
 from rpcserver.schemas.session import Cursor, Id, Limit, Params, SessionParams, Shape, Text, without_nul
 
 JobState = Literal["queued", "running", "waiting_input", "succeeded", "failed", "cancelled", "lost"]

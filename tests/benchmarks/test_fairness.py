@@ -13,6 +13,7 @@ from benchmarks.floods import KINDS
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_a_flood_is_measured_beside_the_quiet_user() -> None:
     """One small run gives a row for the quiet user alone and one beside the flood."""
     sizes = ["--rounds", "1", "--seconds", "0.3", "--only", "ls"]

@@ -314,7 +314,7 @@ def explore(examples: int, steps: int) -> None:
 
 def test_each_event_comes_once_and_in_order_or_a_gap_says_so() -> None:
     """The short form, with every test run."""
-    explore(examples=20, steps=30)
+    explore(examples=10, steps=30)
 
 
 @pytest.mark.slow

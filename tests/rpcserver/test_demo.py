@@ -54,7 +54,7 @@ def test_demo_says_when_the_server_does_not_start(
     assert list(tmp_path.iterdir()) == [python]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGINT])
 def test_a_demo_that_is_stopped_stops_its_server(tmp_path: Path, number: int) -> None:
     """A demo ended half-way takes its server and its folder with it."""
     # A pipe this small makes the demo wait for its reader, so that it cannot be over before the signal comes.

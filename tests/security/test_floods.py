@@ -27,7 +27,7 @@ from tests.conftest import Process, Running, run_cli, run_server
 from tests.protocol.test_events import until
 
 LONGEST_S = 0.025  # of a turn; undisturbed it is a fifth of that at most
-POUR_S = 0.5
+POUR_S = 0.3
 
 
 @asynccontextmanager

@@ -174,16 +174,16 @@ class Names(inspect.Signature):
     __slots__ = ("_names",)
 
     def __init__(self, names: Iterable[str]) -> None:
-        kind, keyword = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
-        given = [inspect.Parameter(name, keyword, default=None) for name in names]
-        super().__init__([inspect.Parameter("call", kind), *given])
-        self._names = {parameter.name for parameter in given}
+        super().__init__()
+        self._names = dict.fromkeys(names)
 
     def bind(self, /, *args: Any, **kwargs: Any) -> inspect.BoundArguments:
         """Raise TypeError when the arguments do not fit."""
-        if len(args) == 1 and kwargs.keys() <= self._names:
+        if len(args) == 1 and kwargs.keys() <= self._names.keys():
             return inspect.BoundArguments(self, OrderedDict())
-        return super().bind(*args, **kwargs)
+        kind, keyword = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+        given = [inspect.Parameter(name, keyword, default=None) for name in self._names]
+        return inspect.Signature([inspect.Parameter("call", kind), *given]).bind(*args, **kwargs)
 
 
 def plain(frame: bytes, max_depth: int) -> Item | None:

@@ -10,7 +10,7 @@ DEFAULT_PRIORITY = 50
 
 
 class ActionType(Enum):
-    """What the number of `!` in front of an action means. Source: heroscript specification, section 2."""
+    """What the number of `!` in front of an action means. Source: heroscript.md 2."""
 
     DAL = 1
     SAL = 2

@@ -1,6 +1,6 @@
 """Which actions a filter such as `git.*,site:page` means, and in which order actions are played.
 
-Source: heroscript specification, section 5.1.
+Source: heroscript.md 5.1.
 """
 
 import re

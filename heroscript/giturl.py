@@ -1,4 +1,4 @@
-"""Taking the address of a git repository apart; fetches nothing. Source: heroscript specification, section 6.2."""
+"""Taking the address of a git repository apart; fetches nothing. Source: heroscript.md 6.2."""
 
 import re
 from dataclasses import dataclass

@@ -3,7 +3,7 @@
 Sans-I/O and linear: every regular expression is possessive and stops where the action stops. The common item, a plain
 `key:value`, is one match of `_PLAIN`; everything else goes through `_step`, which knows the whole grammar.
 
-Source: heroscript specification, section 4. A quoted sentence stands over the line that obeys it.
+Source: heroscript.md 4. A quoted sentence stands over the line that obeys it.
 """
 
 import math
@@ -30,7 +30,7 @@ def normalised(text: str) -> str:
 
 
 def dedented(text: str) -> str:
-    """Remove the indentation that all lines share. Source: heroscript specification, section 1.3."""
+    """Remove the indentation that all lines share. Source: heroscript.md 1.3."""
     if _AT_COLUMN_0.search(text):
         return text
     depth = min((found.end() - found.start() for found in _INDENT.finditer(text)), default=0)
@@ -64,7 +64,7 @@ def name_fix(text: str) -> str:
     """Turn any text into a name of `a-z0-9_`, keeping the extension behind the last dot.
 
     Cuts at the first `#`; `- ; : .` and blanks become `_`; whatever else is not ASCII alphanumeric is dropped.
-    Source: heroscript specification, section 7.
+    Source: heroscript.md 7.
     """
     name = _ascii_lower(text.strip()).split("#", 1)[0]
     # An extension belongs to the last part of a path, and there is text on both sides of its dot.
@@ -75,7 +75,7 @@ def name_fix(text: str) -> str:
 
 
 def name_fix_no_underscore(text: str) -> str:
-    """Give the fixed name with every `_` dropped. Source: heroscript specification, section 7."""
+    """Give the fixed name with every `_` dropped. Source: heroscript.md 7."""
     return name_fix(text).replace("_", "")
 
 

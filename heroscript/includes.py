@@ -1,4 +1,4 @@
-"""Following `!!play.include path:...`. Source: heroscript specification, section 6.1."""
+"""Following `!!play.include path:...`. Source: heroscript.md 6.1."""
 
 from collections.abc import Callable
 from pathlib import Path

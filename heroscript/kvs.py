@@ -1,4 +1,4 @@
-"""Key-value stores in files: one folder a store, one readable file a key. Source: heroscript specification, section 11.
+"""Key-value stores in files: one folder a store, one readable file a key. Source: heroscript.md 11.
 
     <root>/<store>/<key>     a line `{"id": 17}`, then the value; sealed when the store is encrypted
     <root>/<store>/=17       a value without a key
@@ -57,7 +57,7 @@ class Seal:
             BadSecret: the secret has fewer than 4 characters.
             SealingUnavailable: the optional dependency is missing.
 
-        Source: heroscript specification, section 11.
+        Source: heroscript.md 11.
         """
         if len(secret) < _MIN_SECRET:
             raise BadSecret(f"the secret of a store has at least {_MIN_SECRET} characters")

@@ -21,7 +21,7 @@ _FIRST, _LAST = -62135596800, 253402300799
 
 @dataclass(frozen=True, slots=True, order=True)
 class OurTime:
-    """A moment, in seconds since 1970 UTC. Source: heroscript specification, section 9."""
+    """A moment, in seconds since 1970 UTC. Source: heroscript.md 9."""
 
     unix: int
 

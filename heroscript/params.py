@@ -206,7 +206,7 @@ class Params(Getters):
     """Keys with values in the order they were given, positional arguments, and the comments on both.
 
     A key is found in any spelling that `name_fix` makes equal. `repr` shows keys only: a value may be a password.
-    Source: heroscript specification, sections 4 and 8.
+    Source: heroscript.md 4, 8.
     """
 
     __slots__ = ("_comments", "_odd", "_values", "arg_comments", "args")
@@ -329,7 +329,7 @@ class Params(Getters):
     def replace(self, words: Mapping[str, str], max_growth: int | None = None) -> None:
         """Put words in the place of `{NAME}` in all values; a name that is not in `words` stays.
 
-        Names are compared as `name_fix` makes them. Source: heroscript specification, section 8.
+        Names are compared as `name_fix` makes them. Source: heroscript.md 8.
 
         Args:
             max_growth: how many characters longer all values may get together; None: any number.
@@ -364,7 +364,7 @@ class Params(Getters):
         """Tell whether any of `include` matches (or there is none) and none of `exclude` does.
 
         An item is terms joined with `+`, all of which must hold: `key:value`, where the value may be a glob, or an
-        argument, which may be one too. Source: heroscript specification, section 8.
+        argument, which may be one too. Source: heroscript.md 8.
         """
         if any(self._holds(item) for item in exclude):
             return False

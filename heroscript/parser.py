@@ -1,6 +1,6 @@
 """A whole text of heroscript: finds the actions between prose, comments and code fences.
 
-Source: heroscript specification, sections 1 to 3. A quoted sentence stands over the line that obeys it.
+Source: heroscript.md 1 to 3. A quoted sentence stands over the line that obeys it.
 """
 
 import gc

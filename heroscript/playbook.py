@@ -19,7 +19,7 @@ Fetch = Callable[[str, bool, bool], Path]
 class PlayBook:
     """Actions in the order they were added, with ids 1 to n.
 
-    Every `add` is atomic: a mistake anywhere in it adds nothing. Source: heroscript specification, sections 5 and 6.
+    Every `add` is atomic: a mistake anywhere in it adds nothing. Source: heroscript.md 5, 6.
     """
 
     def __init__(
@@ -203,7 +203,7 @@ class PlayBook:
             raise FindError(f"{len(left)} actions are not done{_places(left)}")
 
     def empty_check(self) -> None:
-        """Require that no action is left over. Source: heroscript specification, section 5.3."""
+        """Require that no action is left over. Source: heroscript.md 5.3."""
         self.ensure_processed()
 
     def params_get(self, filter: str) -> Params:

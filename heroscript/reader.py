@@ -65,7 +65,7 @@ def playbook_files(path: Path) -> list[Path]:
     Raises:
         SourceError: there is nothing at the path.
 
-    Source: heroscript specification, section 6.
+    Source: heroscript.md 6.
     """
     try:
         if path.is_file():

@@ -1,7 +1,7 @@
 """`Context` and `Session`: what playbooks are executed in, and how they are written as heroscript.
 
 Both can be kept in key-value stores; who keeps them elsewhere fills them in, and has no `stores`.
-Source: the seed `play.session`; heroscript specification, sections 5.4 and 10.
+Source: seeds.md P1 to P9; heroscript.md 5.4, 10.
 """
 
 import json

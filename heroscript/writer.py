@@ -1,4 +1,4 @@
-"""Writing heroscript so that reading it gives the same again. Source: heroscript specification, section 5.4.
+"""Writing heroscript so that reading it gives the same again. Source: heroscript.md 5.4.
 
 Deliberately not the reference's layout, which loses short multi-line values, the case of arguments and comments: keys
 keep their order, a value with a line break is a block wherever one can hold it, comments have lines of their own.

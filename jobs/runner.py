@@ -1,6 +1,6 @@
 """The embedded engine: jobs on the event loop of this process.
 
-Source: jobs.md 6.1 (crash: rules 4 and 10) and 6.3.
+Source: jobs.md 6.1 (crash: rule 4), 6.3.
 """
 
 import asyncio

@@ -5,7 +5,7 @@ be `def` or `async def`. Filters run in the order of registration (`tryfirst` an
 what the one before left, and each has a time budget; one that raises or hangs is named, and the others go on. Notices
 come after the commit, in its order, and fail nothing.
 
-Source: seeds/sessions.md ("sends a filter event that the plugin can listen to, and that plugin can run a job").
+Source: seeds.md S12.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator

@@ -1,6 +1,6 @@
 """How much is too much: calls a second, and failed attempts a minute. In memory, on the monotonic clock.
 
-Source: protocol.md 2 (limits), promises S2 and S12; decision 12 says why no package does this.
+Source: protocol.md 2 (limits), promises.md S2, S12; decision 12 says why no package does this.
 """
 
 import time

@@ -1,6 +1,6 @@
 """The jobs of the seed: session.create_session, session.destroy_session, session.ls; and session.cd behind them.
 
-Source: seeds/sessions.md (Jobs), sessions.md 2.10-2.12, 3.3.
+Source: seeds.md S13 to S15; sessions.md 2.10 to 2.12, 3.3.
 """
 
 from contextlib import suppress

@@ -2,7 +2,7 @@
 
 Nothing here can start a program: no git is called, hooks are never run, no configuration but the repository's own is
 read, filters (smudge, LFS) and submodules are not followed, and a symbolic link is written as the file git keeps for
-one. Everything blocks: call it in a thread. Source: libraries.md 1.7; heroscript specification, section 6.2.
+one. Everything blocks: call it in a thread. Source: libraries.md 1.7; heroscript.md 6.2.
 """
 
 import os

@@ -1,7 +1,7 @@
 """The door: whose a credential or ticket is, asked of our rows first and of other identity systems then.
 
 What is known to be good gets in from anywhere, and what is known to be over is told so. Only what nobody knows is a
-guess: an address that brings many different ones has to wait. Source: protocol.md 1; promises S2.
+guess: an address that brings many different ones has to wait. Source: protocol.md 1; promises.md S2.
 """
 
 from collections import OrderedDict

@@ -1,4 +1,4 @@
-"""context.get, context.update, contexts.list. Source: seeds/play-session.md."""
+"""context.get, context.update, contexts.list. Source: seeds.md P6, P7."""
 
 from typing import Any
 

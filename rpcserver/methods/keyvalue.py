@@ -1,4 +1,4 @@
-"""session.db.* and context.db.*: key-value stores on the filesystem. Source: seeds/play-session.md."""
+"""session.db.* and context.db.*: key-value stores on the filesystem. Source: seeds.md P15 to P17."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,4 +1,4 @@
-"""session.playbook_add, playbook_priorities_add, playbook_find, heroscript and play. Source: seeds/play-session.md."""
+"""session.playbook_add, playbook_priorities_add, playbook_find, heroscript and play. Source: seeds.md P10 to P14."""
 
 from contextlib import aclosing
 from typing import Any

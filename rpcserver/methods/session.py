@@ -1,7 +1,6 @@
 """session.create, destroy, get, ls, cd, action, update.
 
-Source: seeds/sessions.md. Its second heading `session.create`, over "destroy session", is a misprint for
-`session.destroy`.
+Source: seeds.md S6 to S12.
 """
 
 import asyncio

@@ -389,7 +389,7 @@ _ECHO: dict[str, Any] = {
     "error": None,
     "ms": None,
 }
-_WRITTEN = {**_ECHO, "type": "sal", "params": {"content": "hello"}, "args": [], "priority": 50}
+_WRITTEN = {**_ECHO, "type": "sal", "params": {"content": "hello"}, "args": [], "priority": 99}
 _CONTEXT = {"id": 0, "name": "default", "coderoot": None, "params": {}, "interactive": True, "created_at": AT}
 _KEY = {"session_id": SESSION, "key": "colour"}
 _PICTURE = "!!core.context_define name:default interactive:true\n\n!!core.session_define name:work interactive:true\n"

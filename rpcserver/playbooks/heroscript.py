@@ -2,7 +2,7 @@
 
 Whoever plays it in a session of any context ends in a session of the picture's: `core.session_define` goes there first.
 
-Source: heroscript specification, section 5.4 (what `session.heroscript()` printed).
+Source: heroscript.md 5.4 (what `session.heroscript()` printed).
 """
 
 from collections.abc import Mapping

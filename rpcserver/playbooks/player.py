@@ -2,7 +2,7 @@
 
 The end of each action is a row and a notice in one transaction. A play whose server was killed is run again and goes
 on with the first action not done: an action that was under way then is played a second time.
-Source: seeds/play-session.md; heroscript specification, section 5.
+Source: seeds.md P10, P11; heroscript.md 5.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """The rows of a session's playbook: its actions, their priorities, and the words that stand for `{NAME}`.
 
-An action is kept as the heroscript it is; reading it again gives the same. Source: seeds/play-session.md.
+An action is kept as the heroscript it is; reading it again gives the same. Source: seeds.md P2.
 """
 
 import asyncio

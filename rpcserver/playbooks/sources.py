@@ -2,7 +2,7 @@
 
 Whatever is not short is read by a process of its own (`rpcserver.playbooks.reader`). What it includes from the network
 is fetched between two readings: nobody holds a place while another host is waited for.
-Source: seeds/play-session.md (PlayArgs, coderoot); heroscript specification, section 6.
+Source: seeds.md P9, P10, P12; heroscript.md 6.
 """
 
 import asyncio
@@ -38,13 +38,14 @@ class Source:
     """What is to be added: one of text, path and url, and how.
 
     Args:
+        prio: stored with every action; it orders nothing. As the seed has it (seeds.md P12).
         branch, pull, reset: of a git repository.
     """
 
     text: str | None = None
     path: str | None = None
     url: str | None = None
-    prio: int = 50
+    prio: int = 99
     branch: str | None = None
     pull: bool = False
     reset: bool = False

@@ -1,4 +1,4 @@
-"""What goes over the wire about playbooks, contexts and stores. Source: seeds/play-session.md."""
+"""What goes over the wire about playbooks, contexts and stores. Source: seeds.md P3 to P17."""
 
 import re
 from typing import Annotated, Any, Literal
@@ -41,7 +41,7 @@ def _one_source(text: str | None, path: str | None, url: str | None, least: int)
 
 
 class CreateParams(Params):
-    """session.create: the seed's PlayArgs, and where to start. It is closed at its `end`, absolute or as `+8h`."""
+    """session.create: what a new session may be given, and where to start. It is closed at its `end`, also as `+8h`."""
 
     name: SessionName | None = None
     context_name: ContextName = "default"
@@ -69,7 +69,7 @@ class SourceParams(SessionParams):
     text: Script | None = None
     path: Path | None = None
     url: Url | None = None
-    prio: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = 50
+    prio: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = 99
     git_branch: Annotated[str | None, Field(max_length=200)] = None
     git_pull: bool = False
     git_reset: bool = False

@@ -1,6 +1,6 @@
 """What goes over the wire: the params of every method and the shapes of what is answered.
 
-The same models check the call and describe it. Names are normative: design of the API; meaning: seeds/sessions.md.
+The same models check the call and describe it. Their names are part of what is promised. Source: seeds.md S1 to S15.
 """
 
 import unicodedata

@@ -1,6 +1,6 @@
 """Rows of contexts: what a user's sessions share.
 
-Source: seeds/play-session.md; heroscript specification, section 10.
+Source: seeds.md P6, P7; heroscript.md 10.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """Session rows as functions over a transaction, and the copy in memory that only a commit changes.
 
-Source: seeds/sessions.md, seeds/play-session.md, sessions.md 2.14 (states).
+Source: seeds.md S1 to S5, P1 to P6; sessions.md 2.14 (states).
 """
 
 from collections import OrderedDict

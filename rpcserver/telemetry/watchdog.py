@@ -1,7 +1,7 @@
 """Notices a blocked event loop: over the limit, the log names the method, plugin or job, and the stack that blocked.
 
 A thread asks the loop for a sign of life and looks at the loop's stack when none comes. A call pays nothing for it.
-Source: promises R13.
+Source: promises.md R13.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """What must not be: a server that starts where its own settings make it unsafe. Each refusal says what to do.
 
-Source: protocol.md 1; house rule: one open by accident is worse than one that does not start.
+Source: protocol.md 1 (Start).
 """
 
 import errno

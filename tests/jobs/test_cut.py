@@ -1,7 +1,7 @@
 """The disk as it is after every single commit: a server that starts on any of these finds jobs it can bring to an end.
 
 What a kill can leave behind is what stands after some commit. So a scene is played, a copy is taken after each of its
-commits, and another engine is started on each copy. Source: promises R3 and R5.
+commits, and another engine is started on each copy. Source: promises.md R3, R5.
 """
 
 import asyncio

@@ -52,6 +52,14 @@ async def test_the_seeds_example_plays(tmp_path: Path) -> None:
         ]
 
 
+@pytest.mark.parametrize(("given", "stored"), [({}, 99), ({"prio": 7}, 7)])
+async def test_what_is_added_bears_its_number(anna: Client, given: dict[str, int], stored: int) -> None:
+    """99 unless told otherwise, as in the seed; it orders nothing."""
+    await anna.call("session.playbook_add", text="!!play.echo content:x", **given)
+    (item,) = (await anna.call("session.playbook_find"))["items"]
+    assert item["priority"] == stored
+
+
 async def test_actions_are_played_in_the_order_of_the_priorities(anna: Client) -> None:
     """The lowest number first, 50 for the rest, inside a number the order in which they were added."""
     session_id = await anna.create_session()

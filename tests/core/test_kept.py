@@ -150,7 +150,7 @@ async def test_no_read_sees_two_states(tmp_path: Path) -> None:
         plain = SqliteTx(tx._connection, store.clock)  # type: ignore[attr-defined]
         return seen, [walk.look(plain, name, place) for name, place in looks]
 
-    for _ in range(150):
+    for _ in range(100):
         writing = [asyncio.ensure_future(_tried(store, walk)) for _ in range(3)]
         looks = walk.looks()
         while not all(one.done() for one in writing):
@@ -158,7 +158,7 @@ async def test_no_read_sees_two_states(tmp_path: Path) -> None:
             assert seen == unkept
             compared += 1
             await asyncio.sleep(0)
-    assert compared > 150
+    assert compared > 100
     assert len(store.kept) > 0
     await store.close()
 

@@ -37,6 +37,7 @@ def walk_installed(home: Path, environment: Installed) -> None:
     walk(terminal, adapted)
 
 
+@pytest.mark.slow  # `.ci/run` is its two commands of make; the others run from the wheel, below, with every run
 @pytest.mark.timeout(300)
 def test_readme_commands_run(tmp_path: Path) -> None:
     """The README's blocks work one after another, in the clone, with nothing prepared."""

@@ -95,6 +95,7 @@ def test_the_command_does_not_look_into_the_folder_it_is_run_in(installed: Insta
     assert installed.run("python", "-m", "rpcserver", "version", cwd=tmp_path / "folders").returncode == 0
 
 
+@pytest.mark.slow
 def test_packages_of_one_folder(wheel: Path, tmp_path: Path) -> None:
     """A package installed over ours is told, also when it is gone again; ours installed over it runs."""
     theirs = tmp_path / "stranger-1.0-py3-none-any.whl"

@@ -127,8 +127,8 @@ async def _good_params(server: Running, method: Method) -> dict[str, Any]:
     return good
 
 
-# Every twentieth of the awkward, another one first for each param; all of them in the slow run.
-SOME = [20, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+# Every fortieth of the awkward, another one first for each param; all of them in the slow run.
+SOME = [40, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
 
 
 @pytest.mark.parametrize("every", SOME)

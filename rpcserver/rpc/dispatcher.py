@@ -191,7 +191,7 @@ class Dispatcher:
         inside = Inside(principal, share, around, on_progress)
         if on_progress is not None:
             params = {**params, "_meta": {"progress_token": method}}
-        frame = orjson.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
+        frame = _framed(method, params)
         for _ in self.receive(inside, frame) or ():
             pass
         try:
@@ -560,6 +560,22 @@ def _read_meta(call: Call, meta: Any) -> None:
             raise InvalidParams(f"_meta.idempotency_key must be a text of 1 to {MAX_KEY_CHARACTERS} characters")
         if call.method.is_change:
             call.idempotency_key = key
+
+
+def _framed(method: str, params: dict[str, Any]) -> bytes:
+    """Return the message of a call from inside. Raises InvalidParams, naming what no JSON can hold."""
+    try:
+        return orjson.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
+    except TypeError:
+        errors = [error for name, value in params.items() for error in _unfit(name, value)]
+        raise InvalidParams("; ".join(f"{error['param']}: {error['reason']}" for error in errors[:3]), errors) from None
+
+
+def _unfit(name: str, value: Any) -> Iterator[dict[str, str]]:
+    try:
+        orjson.dumps(value)
+    except TypeError as error:
+        yield {"param": name, "reason": str(error)}
 
 
 def _entry(method: Method) -> Callable[..., Any]:

@@ -14,7 +14,7 @@ import pytest
 from jobs import processes
 
 # Each writes the ids of everything it starts into the file `$1`, and would not end by itself.
-READY = "sleep 0.2; echo ready; sleep 600; sleep 600"
+READY = 'until [ -s "$1" ]; do sleep 0.05; done; echo ready; sleep 600; sleep 600'
 ESCAPES = {
     "child": f'sleep 600 & echo $! >>"$1"; {READY}',
     "session": f'setsid sh -c \'echo $$ >>"$0"; sleep 600\' "$1" & {READY}',

@@ -139,6 +139,18 @@ def test_a_folder_given_from_where_one_stands(tmp_path: Path) -> None:
     assert (tmp_path / "here" / "rpcserver.db").is_file()
 
 
+@pytest.mark.parametrize("number", ["0", "9" * 20])
+def test_a_number_that_cannot_be_is_named(serve: Serve, tmp_path: Path, number: str) -> None:
+    """Without a server and with one: too small, and too large for a message."""
+    data = str(tmp_path / "data")
+    assert run_cli("user", "add", "anna", "--data", data).returncode == 0
+    create = ("credential", "create", "anna", "--max-calls", number, "--data", data)
+    assert "max_calls" in refused(*create)
+    serve()
+    told = refused(*create)
+    assert "max_calls" in told or "64 bits" in told
+
+
 def test_a_start_that_cannot_be(serve: Serve, tmp_path: Path) -> None:
     """A folder in use, a damaged database, a port in use, a bad setting, a bad plugin: one line, status 1."""
     process = serve()

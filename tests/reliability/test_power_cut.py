@@ -206,7 +206,7 @@ async def try_cuts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, s
     for cut in cutter.cuts:
         async with run_server(cut.folder / "data") as server:
             check(await found(server, credential), cut.before, cut.after)
-    assert len(cutter.cuts) > most // 3
+    assert len(cutter.cuts) >= most // 3
 
 
 @pytest.mark.parametrize("seed", range(2))

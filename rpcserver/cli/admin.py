@@ -146,7 +146,8 @@ def _operate(
     try:
         return asyncio.run(without_server())
     except RpcError as error:
-        raise OperatorError(_with_reason(error.message, error.details)) from error
+        reason = error.details.get("reason")
+        raise OperatorError(f"{error.message}: {reason}" if reason else error.message) from error
     except StoreLocked as locked:
         note = settings.data / RUNNING
         if not note.exists():
@@ -155,12 +156,7 @@ def _operate(
         try:
             return asyncio.run(_ask(reach, method, params, on_progress))
         except CallError as error:
-            raise OperatorError(_with_reason(str(error), error.data)) from locked
-
-
-def _with_reason(message: str, data: dict[str, Any]) -> str:
-    reason = data.get("reason")
-    return message if reason is None or reason in message else f"{message}: {reason}"
+            raise OperatorError(str(error)) from locked
 
 
 async def _ask(

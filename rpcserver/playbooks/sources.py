@@ -23,6 +23,7 @@ from jobs.engine import JobRunner
 from jobs.model import Request
 from rpcserver.errors import CoderootRefused
 from rpcserver.playbooks import reader
+from rpcserver.schemas.playbook import PRIO
 from rpcserver.settings import Settings
 from store import Places
 
@@ -38,14 +39,14 @@ class Source:
     """What is to be added: one of text, path and url, and how.
 
     Args:
-        prio: stored with every action; it orders nothing. As the seed has it (seeds.md P12).
+        prio: stored with every action; it orders nothing.
         branch, pull, reset: of a git repository.
     """
 
     text: str | None = None
     path: str | None = None
     url: str | None = None
-    prio: int = 99
+    prio: int = PRIO
     branch: str | None = None
     pull: bool = False
     reset: bool = False

@@ -568,10 +568,10 @@ def _framed(method: str, params: dict[str, Any]) -> bytes:
         return orjson.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
     except TypeError:
         errors = [error for name, value in params.items() for error in _unfit(name, value)]
-        raise InvalidParams("; ".join(f"{error['param']}: {error['reason']}" for error in errors[:3]), errors) from None
+        raise _misfit(errors) from None
 
 
-def _unfit(name: str, value: Any) -> Iterator[dict[str, str]]:
+def _unfit(name: str, value: Any) -> Iterator[dict[str, Any]]:
     try:
         orjson.dumps(value)
     except TypeError as error:
@@ -598,6 +598,10 @@ def _entry(method: Method) -> Callable[..., Any]:
 
 
 def _invalid_params(error: ValidationError) -> ErrorObject:
-    errors = [{"param": ".".join(str(part) for part in item["loc"]), "reason": item["msg"]} for item in problems(error)]
+    found = ((".".join(str(part) for part in item["loc"]), item["msg"]) for item in problems(error))
+    return describe(_misfit([{"param": param, "reason": reason} for param, reason in found]))
+
+
+def _misfit(errors: list[dict[str, Any]]) -> InvalidParams:
     reason = "; ".join(f"{item['param'] or 'params'}: {item['reason']}" for item in errors[:3])
-    return describe(InvalidParams(reason, errors))
+    return InvalidParams(reason, errors)

@@ -168,7 +168,8 @@ Steps = Generator[None, None, tuple[list[Item], bool]]
 class Names(inspect.Signature):
     """The signature of a function of a context and these parameters, each of which may be left out.
 
-    jsonrpcserver binds the arguments of every call only to see whether that raises: here two looks tell.
+    jsonrpcserver binds the arguments of every call only to see whether that raises: here two looks tell, and only where
+    they do not fit is the signature made, whose words say why.
     """
 
     __slots__ = ("_names",)

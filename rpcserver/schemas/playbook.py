@@ -24,6 +24,7 @@ Script = Annotated[str, Field(max_length=16 * 1024 * 1024)]
 Filter = Annotated[str, Field(max_length=1000)]
 Key = Annotated[str, Field(min_length=1, max_length=1000)]
 Prefix = Annotated[str, Field(max_length=1000)]
+PRIO = 99  # of actions that are given none (seeds.md P12)
 _WHOLE = re.compile(r"-?\d{1,8}", re.ASCII)
 Words = dict[Annotated[str, Field(max_length=200)], Annotated[str, Field(max_length=100_000)]]
 
@@ -69,7 +70,7 @@ class SourceParams(SessionParams):
     text: Script | None = None
     path: Path | None = None
     url: Url | None = None
-    prio: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = 99
+    prio: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = PRIO
     git_branch: Annotated[str | None, Field(max_length=200)] = None
     git_pull: bool = False
     git_reset: bool = False

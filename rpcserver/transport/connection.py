@@ -692,7 +692,7 @@ class Connection(ServerConnection):
         )
         self._outbox.clear()
         self._outbox_bytes = self._reply_bytes = 0
-        self._is_over = self._is_watched = True
+        self._is_over = self._is_watched = self._is_lost = True
         self._drop()
         self._outgoing.hold(self, 0)
         self.transport.abort()

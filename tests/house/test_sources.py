@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 ROOMS = ("rpcserver", "jobs", "plugins", "core", "heroscript", "store", "schema.sql")
 PAGES = ("seeds", "sessions", "protocol", "jobs", "libraries", "promises", "api", "house", "speed", "heroscript")
 _NUMBER = r"(?:[A-Z]\d+|\d+(?:\.\d+)*)"
-_CITED = re.compile(rf"(?<![\w/])({'|'.join(PAGES)})\.md((?: |, | and | to |, (?={_NUMBER}))?{_NUMBER})*")
+_CITED = re.compile(rf"(?<![\w/])({'|'.join(PAGES)})\.md(?:(?: |, | and | to ){_NUMBER})*")
 _EACH = re.compile(_NUMBER)
 
 

@@ -199,14 +199,17 @@ async def try_cuts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, s
                 await user.client.call("context.get", context_name="work")
                 cutter.before = cutter.after = user.state
                 cutter.is_on = True
-                for _ in range(steps):
+                for done in range(steps):
                     await user.act()
+                    # A slow machine syncs more at once, so that chance has fewer moments to choose from.
+                    if len(cutter.cuts) < min(most // 3, 2 * done * most // (3 * steps)):
+                        cutter.cut()
                 cutter.cut()
                 cutter.is_on = False
     for cut in cutter.cuts:
         async with run_server(cut.folder / "data") as server:
             check(await found(server, credential), cut.before, cut.after)
-    assert len(cutter.cuts) >= most // 3
+    assert len(cutter.cuts) > most // 3
 
 
 @pytest.mark.parametrize("seed", range(2))
